@@ -1,0 +1,1 @@
+"""Checkpoint compression: lossless by default, quantized or low-rank on request."""

@@ -1,0 +1,1 @@
+"""Values: what happens to arrays. Pure functions; no files."""

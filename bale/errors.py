@@ -1,0 +1,67 @@
+"""One tree of errors; each knows its exit code and what its reader can do about it."""
+
+from __future__ import annotations
+
+
+class BaleError(Exception):
+    """An expected failure, told in one line.
+
+    Parameters
+    ----------
+    message : str
+        What was being done and to what, and what was found.
+    hint : str
+        What to do about it; empty when there is nothing to suggest.
+    """
+
+    code = 1
+    kind = "internal"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(BaleError):
+    """The command, the recipe or the plan asks for what cannot be done."""
+
+    code = 2
+    kind = "usage"
+
+
+class Refused(UsageError):
+    """A codec cannot take this tensor; the message is the reason, short enough for a note."""
+
+    kind = "refused"
+
+
+class SourceError(BaleError):
+    """The source is unreadable, broken or unsafe, or the base is wrong or missing."""
+
+    code = 3
+    kind = "source"
+
+
+class ArchiveError(BaleError):
+    """The archive is not a bale, is damaged or truncated, or is of a newer version."""
+
+    code = 4
+    kind = "archive"
+
+
+class CheckFailed(BaleError):
+    """A check that the user asked for did not hold."""
+
+    code = 5
+    kind = "check"
+
+
+class OutputError(BaleError):
+    """The output could not be written, exists already, is the input, or is a folder."""
+
+    code = 6
+    kind = "output"

@@ -1,0 +1,88 @@
+"""What a source file is made of: units of payload at their offsets, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bale.spec import TensorSpec
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor name and where its values lie within a unit.
+
+    `offset` and `strides` count elements of the tensor's own dtype; `strides` is None for a tensor that is the whole
+    unit, in the unit's order.
+    """
+
+    name: str
+    spec: TensorSpec
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of the file that is coded as one: its spec has the dimensions in memory order.
+
+    Without views it is payload that belongs to no tensor (a gap in a storage). `exact` is the reason why it must never
+    be coded with loss, if there is one. `swapped` marks big-endian elements.
+    """
+
+    start: int
+    spec: TensorSpec
+    views: tuple[View, ...]
+    exact: str | None = None
+    swapped: bool = False
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the unit."""
+        return self.start + self.spec.nbytes
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """A CRC-32 that a file format keeps of a range, and the offsets of the four-byte fields that hold it."""
+
+    start: int
+    length: int
+    fields: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A source file, read as far as its structure goes; no payload has been touched.
+
+    Attributes
+    ----------
+    kind : str
+        ``safetensors``, ``torch``, ``torch-legacy`` or ``opaque``.
+    size : int
+        Bytes of the file.
+    units : tuple of Unit
+        Disjoint, by ascending offset. What lies between them is the skeleton.
+    notes : tuple of str
+        What a user should know of how the file was read.
+    checksums : tuple of Checksum
+        To be made anew where a unit within their range comes back changed.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    units: tuple[Unit, ...]
+    notes: tuple[str, ...] = ()
+    checksums: tuple[Checksum, ...] = ()
+
+    def skeleton_ranges(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of each range between the units."""
+        at = 0
+        for unit in self.units:
+            if unit.start > at:
+                yield at, unit.start - at
+            at = max(at, unit.end)
+        if self.size > at:
+            yield at, self.size - at
