@@ -1,1 +1,30 @@
-"""Checkpoint compression: lossless by default, quantized or low-rank on request."""
+"""Checkpoint compression: lossless by default, quantized or low-rank on request.
+
+The functions stand behind the verbs of the command line: `compress`, `decompress`, `plan`, `inspect`, `verify`, `compare`, and
+`open`, which gives an archive's tensors as a mapping. `bale.torch` has what needs torch. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bale.api import compare, compress, decompress, inspect, open, plan, verify  # noqa: A004
+
+__all__ = ["compare", "compress", "decompress", "inspect", "open", "plan", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from bale import api
+
+        return getattr(api, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bale")
+    raise AttributeError(f"module 'bale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

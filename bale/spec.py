@@ -1,4 +1,4 @@
-"""What a tensor is before any of its data is read: name of the dtype, shape, sizes."""
+"""What tensors are before any of their data is read: dtype, shape, and where they lie in a file."""
 
 from __future__ import annotations
 
@@ -110,3 +110,48 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor name and where its values lie within a unit.
+
+    `offset` and `strides` count elements of the tensor's own dtype; `strides` is None for a tensor that is the whole
+    unit, in the unit's order.
+    """
+
+    name: str
+    spec: TensorSpec
+    offset: int = 0
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def reach(self) -> int:
+        """Bits from the start of the unit to the end of the tensor's last element."""
+        if not self.spec.elements:
+            return 0
+        if self.strides is None:
+            last = self.spec.elements - 1
+        else:
+            last = sum((size - 1) * stride for size, stride in zip(self.spec.shape, self.strides, strict=True))
+        return (self.offset + last + 1) * self.spec.info.bits
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of the file that is coded as one: its spec has the dimensions in memory order.
+
+    Without views it is payload that belongs to no tensor (a gap in a storage). `exact` is the reason why it must never
+    be coded with loss, if there is one. `swapped` marks big-endian elements.
+    """
+
+    start: int
+    spec: TensorSpec
+    views: tuple[View, ...]
+    exact: str | None = None
+    swapped: bool = False
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the unit."""
+        return self.start + self.spec.nbytes

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from bale.compressors import settings
+from bale.compressors.floats import from_float32, to_float32
 from bale.spec import Array, TensorSpec
 
 
@@ -37,11 +39,20 @@ class PartBound:
 
 @dataclass(frozen=True)
 class Codec(ABC):
-    """A codec is its configuration: the fields of a frozen dataclass."""
+    """A codec is its configuration: the fields of a frozen dataclass, each declared with `settings.setting`.
+
+    Raises
+    ------
+    UsageError
+        When it is made with a value that is not allowed.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     lossless: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
     def configuration(self) -> dict[str, Any]:
         """All fields by name, as JSON values."""
@@ -65,7 +76,14 @@ class Transform(Codec):
 
     @abstractmethod
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
-        """Storage bits of a tensor of this spec from its parts."""
+        """Storage bits of a tensor of this spec from its parts. Raises `ValueError` on parts that do not fit."""
+
+    def check_size(self, spec: TensorSpec, stored_bits: int) -> None:
+        """Raise `Refused` when it makes no sense that all parts, once through the pipeline, take `stored_bits`."""
+
+    def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
+        """Spec of the tensor that has these parts, where only an upper bound of it is known."""
+        return bound
 
 
 class Quantizer(Transform):
@@ -109,6 +127,31 @@ class Quantizer(Transform):
     @abstractmethod
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Float32 values (flat) of one block of codes; the mirror image of `encode_block`."""
+
+    def encode(self, values: Values) -> dict[str, Values]:
+        """Code a whole tensor as one block."""
+        spec = values.spec
+        block = to_float32(values.array, spec).reshape(-1)
+        known: Mapping[str, Array] = {}
+        for _ in range(self.rounds):
+            known = self.settle([self.measure(block, 0, spec, known)], spec, known)
+        side = self.side(known, spec)
+        codes = self.encode_block(block, 0, spec, side).reshape(spec.shape)
+        bits = next(part.bits for part in self.parts(spec) if part.name == self.code)
+        return {self.code: Values(TensorSpec("U8", spec.shape), codes, bits), **side}
+
+    def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
+        """Decode a whole tensor as one block."""
+        codes = parts[self.code]
+        if codes.spec.shape != spec.shape:
+            raise ValueError(f"codes of shape {codes.spec.shape} for {spec}")
+        side = {name: values for name, values in parts.items() if name != self.code}
+        values = self.decode_block(codes.array.reshape(-1), 0, spec, side)
+        return from_float32(values, spec).reshape(spec.shape)
+
+    def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
+        """Codes have the shape of the tensor."""
+        return TensorSpec(bound.dtype, parts[self.code].spec.shape)
 
 
 class Serializer(Codec):

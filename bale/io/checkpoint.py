@@ -6,41 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bale.spec import TensorSpec
+from bale.spec import Unit, View
 
-
-@dataclass(frozen=True)
-class View:
-    """A tensor name and where its values lie within a unit.
-
-    `offset` and `strides` count elements of the tensor's own dtype; `strides` is None for a tensor that is the whole
-    unit, in the unit's order.
-    """
-
-    name: str
-    spec: TensorSpec
-    offset: int = 0
-    strides: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A range of the file that is coded as one: its spec has the dimensions in memory order.
-
-    Without views it is payload that belongs to no tensor (a gap in a storage). `exact` is the reason why it must never
-    be coded with loss, if there is one. `swapped` marks big-endian elements.
-    """
-
-    start: int
-    spec: TensorSpec
-    views: tuple[View, ...]
-    exact: str | None = None
-    swapped: bool = False
-
-    @property
-    def end(self) -> int:
-        """Offset of the first byte behind the unit."""
-        return self.start + self.spec.nbytes
+__all__ = ["Checkpoint", "Checksum", "Unit", "View"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+# Everything runs in .venv, which `make setup` makes; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV ?= .venv
+MODELS ?= .models
+BIN := $(VENV)/bin
+
+.PHONY: setup test lint fmt check docs bench demo soak fetch clean
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable . --group test --group lint
+	touch $@
+
+setup: $(VENV)/ready
+
+test: $(VENV)/ready  ## installs what the tests need and passes them
+	$(BIN)/python -m pytest -m "not soak"
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/ready  ## writes the pages that are generated
+	$(BIN)/python scripts/docs.py
+
+check: lint  ## all that must hold before a change is published
+	$(BIN)/python scripts/docs.py --check
+	$(MAKE) test
+
+fetch: $(VENV)/ready  ## brings the public checkpoints of the benchmarks
+	$(BIN)/python scripts/fetch_models.py $(MODELS)
+
+demo:  ## installs bale and runs its main job on a real checkpoint
+	PYTHON=$(PYTHON) MODELS=$(MODELS) sh scripts/demo.sh
+
+bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md
+	$(BIN)/python scripts/bench/all.py --models $(MODELS)
+
+soak: $(VENV)/ready  ## the long form of the checks
+	$(BIN)/python -m pytest -m soak
+
+clean:
+	rm -rf $(VENV) .venv-demo .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis

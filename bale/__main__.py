@@ -1,0 +1,5 @@
+"""`python -m bale`."""
+
+from bale.cli.app import main
+
+main()

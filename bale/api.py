@@ -1,0 +1,398 @@
+"""The functions behind the verbs: paths in, files and reports out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bale.engine.compare import Difference, compare_tensors
+from bale.engine.compress import compress_file
+from bale.engine.extract import extract_tensors
+from bale.engine.folder import (
+    compress_folder,
+    is_stored_folder,
+    open_folder,
+    restore_folder,
+    verify_folder,
+)
+from bale.engine.predict import Prediction, predict_file
+from bale.engine.restore import Restored, restore_file, stream_file
+from bale.engine.rows import file_row
+from bale.engine.run import Progress, Run
+from bale.engine.tensors import Archives, open_tensors
+from bale.engine.verify import verify_file
+from bale.errors import ArchiveError, SourceError, UsageError
+from bale.io.archive import is_archive
+from bale.io.checkpoint import Checkpoint
+from bale.io.commit import check_target, write_file
+from bale.io.manifest import FORMAT
+from bale.io.sources import open_checkpoint
+from bale.plan import FilePlan, Plan, make_plan
+from bale.recipe import Recipe, make_recipe
+from bale.report import Report
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Decompressed:
+    """What `decompress` wrote: the target, the files in it, and whether every bit came back."""
+
+    path: Path
+    files: tuple[Path, ...]
+    size: int
+    sha256: str | None
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `verify` found sound."""
+
+    path: Path
+    size: int
+    files: int
+    tensors: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan with predicted sizes, one entry for each weights file."""
+
+    source: Path
+    files: tuple[Prediction, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(file.original_bytes for file in self.files)
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Expected bytes of all archives."""
+        return sum(file.predicted_bytes for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `plan --json`."""
+        coverage: dict[str, dict[str, int]] = {}
+        for row in (row for file in self.files for row in file.tensors if row.same_as is None):
+            entry = coverage.setdefault(
+                str(row.decision.pipeline), {"tensors": 0, "original_bytes": 0, "predicted_bytes": 0}
+            )
+            entry["tensors"] += 1
+            entry["original_bytes"] += row.spec.nbytes
+            entry["predicted_bytes"] += row.predicted_bytes
+        return {
+            "source": {
+                "name": self.source.name,
+                "kind": "folder" if self.source.is_dir() else self.files[0].kind,
+                "bytes": self.original_bytes,
+            },
+            "totals": {
+                "original_bytes": self.original_bytes,
+                "predicted_bytes": self.predicted_bytes,
+                "overhead_bytes": sum(file.overhead_bytes for file in self.files),
+                "ratio": self.original_bytes / self.predicted_bytes,
+                "coverage": coverage,
+            },
+            "tensors": [row.to_json() for file in self.files for row in file.tensors],
+            "notes": [*self.notes, *(note for file in self.files for note in file.notes)],
+        }
+
+
+def compress(
+    source: PathLike,
+    out: PathLike | None = None,
+    *,
+    pipeline: str | None = None,
+    rules: Sequence[str] = (),
+    recipe: PathLike | None = None,
+    allow_unmatched: bool = False,
+    report: PathLike | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress a checkpoint into an archive and write the report beside it.
+
+    Parameters
+    ----------
+    source : path
+        A weights file, or a folder of them.
+    out : path or None
+        The archive; a folder when the source is one. None: the source's name with ``.bale`` behind.
+    pipeline : str or None
+        What is done with floating-point tensors of at least two dimensions and 4,096 elements, like ``int4``.
+    rules : sequence of str
+        ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
+    recipe : path or None
+        A TOML file of rules, which come after `rules`.
+    allow_unmatched : bool
+        Whether a rule may match nothing.
+    report : path or None
+        Where the JSON report goes; None: the archive's name with ``.report.json`` behind.
+    threads : int or None
+        Workers; None for one a core. The archive's bytes do not depend on it.
+    force : bool
+        Whether existing files are overwritten.
+    verify : bool
+        Whether everything is read back, decoded and compared before the archive takes its name.
+    progress : callable or None
+        Called with a tensor's name and a number of source bytes whenever some have been done.
+
+    Returns
+    -------
+    Report
+        What stands in the JSON report.
+
+    Raises
+    ------
+    UsageError, SourceError, OutputError
+        See `bale.errors`; nothing is left behind.
+    """
+    source = Path(source)
+    out = Path(out) if out is not None else default_archive(source)
+    report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
+    choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    if out == report:
+        raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
+    check_target(report, force, (source,))
+    with Run(threads, progress=progress) as run:
+        if source.is_dir():
+            result = _compress_folder(source, out, choices, run, verify, force)
+        else:
+            check_target(out, force, (source,))
+            checkpoint = open_checkpoint(source)
+            plan = make_plan([checkpoint.units], choices)
+            done = compress_file(checkpoint, plan.files[0], out, run, verify=verify, force=force)
+            row = file_row(done.manifest, source.name, out.name, done.size, done.sha256, done.seconds)
+            result = _report(verify, (row,), plan)
+    write_file(report, result.text().encode(), force=True)
+    return result
+
+
+def decompress(
+    archive: PathLike,
+    out: PathLike | None = None,
+    *,
+    tensors: Sequence[str] = (),
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Decompressed:
+    """Give a checkpoint back; it appears only after every digest has been checked.
+
+    Parameters
+    ----------
+    archive : path
+        An archive, or a folder of them.
+    out : path or None
+        The target; None: the archive's name without ``.bale``.
+    tensors : sequence of str
+        Name patterns (`fnmatch`, or ``re:``): only these are decoded, into a safetensors file, which `out` must name.
+
+    Raises
+    ------
+    ArchiveError, OutputError, UsageError
+        See `bale.errors`; nothing is left behind.
+    """
+    archive = Path(archive)
+    if tensors and out is None:
+        raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
+    target = Path(out) if out is not None else default_checkpoint(archive)
+    with Run(threads, progress=progress) as run:
+        if tensors:
+            check_target(target, force, (archive,))
+            with _open_archives(archive, threads) as opened:
+                size = extract_tensors(opened, tensors, target, force=force)
+            return Decompressed(target, (target,), size, None, False)
+        if archive.is_dir():
+            files = restore_folder(archive, target, run, force=force)
+            size = sum(path.stat().st_size for path in files)
+            with _open_archives(archive, threads) as opened:
+                exact = opened.exact
+            return Decompressed(target, tuple(files), size, None, exact)
+        return _decompressed(restore_file(archive, target, run, force=force))
+
+
+def decompress_to(archive: PathLike, stream: BinaryIO, *, threads: int | None = None) -> Decompressed:
+    """Write the checkpoint of an archive to a binary stream."""
+    path = Path(archive)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
+    with Run(threads) as run:
+        return _decompressed(stream_file(path, stream, run))
+
+
+def plan(
+    source: PathLike,
+    *,
+    pipeline: str | None = None,
+    rules: Sequence[str] = (),
+    recipe: PathLike | None = None,
+    allow_unmatched: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Planned:
+    """Tell what `compress` would do with the same choices, tensor by tensor, with sizes predicted from a sample.
+
+    The parameters are those of `compress`. Nothing is written.
+    """
+    source = Path(source)
+    choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    checkpoints = open_folder(source).checkpoints if source.is_dir() else {source.name: open_checkpoint(source)}
+    made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
+    with Run(threads, progress=progress) as run:
+        files = tuple(
+            predict_file(checkpoint, file, name, run)
+            for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
+        )
+    return Planned(source, files, made.notes)
+
+
+def verify(
+    archive: PathLike,
+    against: PathLike | None = None,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Checked:
+    """Check every stored byte and every decoded tensor of an archive, or of a folder of them.
+
+    Parameters
+    ----------
+    against : path or None
+        The source: its values must be those of the archive, with the recorded errors where loss was chosen.
+
+    Raises
+    ------
+    ArchiveError
+        For any damage.
+    CheckFailed
+        Where the archive is sound but not one of `against`.
+    """
+    path = Path(archive)
+    other = Path(against) if against is not None else None
+    with Run(threads, progress=progress) as run:
+        if path.is_dir():
+            if other is not None and not other.is_dir():
+                raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
+            files = verify_folder(path, run, other)
+            with _open_archives(path, threads) as opened:
+                return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact)
+        done = verify_file(path, run, other)
+        return Checked(path, done.size, 1, done.tensors, done.exact)
+
+
+def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:
+    """Measure how each tensor of B differs from that of A; either may be a checkpoint, an archive, or a folder."""
+    with open_tensors(Path(a), threads) as first, open_tensors(Path(b), threads) as second:
+        return compare_tensors(first, second)
+
+
+def inspect(path: PathLike) -> dict[str, Any]:
+    """Tell what is inside a checkpoint, an archive, or a folder of either, from headers and manifests alone.
+
+    Returns
+    -------
+    dict
+        For archives the report as far as the archives know it (no times, no digests of the archives); for checkpoints
+        ``source``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``.
+    """
+    path = Path(path)
+    if is_archive(path) or (path.is_dir() and is_stored_folder(path)):
+        with _open_archives(path, 1) as opened:
+            report: Report = opened.report
+            return report.to_json()
+    files = open_folder(path).checkpoints if path.is_dir() else {path.name: open_checkpoint(path)}
+    return {
+        "source": {
+            "name": path.resolve().name,
+            "kind": "folder" if path.is_dir() else files[path.name].kind,
+            "bytes": sum(checkpoint.size for checkpoint in files.values()),
+        },
+        "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
+        "notes": [note for checkpoint in files.values() for note in checkpoint.notes],
+    }
+
+
+def open(archive: PathLike, *, threads: int | None = None) -> Archives:  # noqa: A001  (bale.open reads well)
+    """Open an archive as a mapping of names to numpy arrays, each decoded when asked for.
+
+    Examples
+    --------
+    >>> with bale.open("model.safetensors.bale") as tensors:  # doctest: +SKIP
+    ...     weight = tensors["encoder.layer.0.output.dense.weight"]
+    """
+    return _open_archives(Path(archive), threads)
+
+
+def default_archive(source: Path) -> Path:
+    """Where `compress` puts the archive of a source."""
+    named = source if source.name not in ("", "..") else source.resolve()  # "." and ".." have no name of their own
+    return named.with_name(named.name + ".bale")
+
+
+def default_checkpoint(archive: Path) -> Path:
+    """Where `decompress` puts the checkpoint of an archive."""
+    if archive.suffix != ".bale" or not archive.stem:
+        raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
+    return archive.with_suffix("")
+
+
+def _open_archives(path: Path, threads: int | None) -> Archives:
+    if path.is_dir() and not is_stored_folder(path):
+        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
+    if not path.is_dir():
+        return Archives([path], threads)
+    opened = open_tensors(path, threads)
+    if not isinstance(opened, Archives):
+        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
+    return opened
+
+
+def _compress_folder(source: Path, out: Path, choices: Recipe, run: Run, verify: bool, force: bool) -> Report:
+    folder = open_folder(source)
+    plan = make_plan([checkpoint.units for checkpoint in folder.checkpoints.values()], choices)
+    plans: dict[str, FilePlan] = dict(zip(folder.checkpoints, plan.files, strict=True))
+    rows, side_bytes = compress_folder(folder, plans, out, run, verify=verify, force=force)
+    return _report(verify, rows, plan, (source.resolve().name, out.resolve().name), side_bytes)
+
+
+def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": view.name,
+            "file": file,
+            "shape": list(view.spec.shape),
+            "dtype": view.spec.dtype,
+            "original_bytes": view.spec.nbytes,
+            "same_as": unit.views[0].name if position else None,
+        }
+        for unit in checkpoint.units
+        for position, view in enumerate(unit.views)
+    ]
+
+
+def _report(
+    verified: bool, rows: tuple[Any, ...], plan: Plan, folder: tuple[str, str] | None = None, side_bytes: int = 0
+) -> Report:
+    return Report(
+        tool=version("bale"),
+        format_version=".".join(map(str, FORMAT)),
+        verified=verified,
+        files=rows,
+        folder=folder,
+        side_bytes=side_bytes,
+        notes=plan.notes,
+    )
+
+
+def _decompressed(done: Restored) -> Decompressed:
+    return Decompressed(done.path, (done.path,), done.size, done.sha256, done.exact)

@@ -1,0 +1,93 @@
+"""The program: verbs put together, errors turned into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from bale.cli import codecs, compare, compress, decompress, inspect, plan, verify
+from bale.cli.render import error_document, print_error
+from bale.errors import BaleError, UsageError
+
+app = typer.Typer(
+    name="bale",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (compress, decompress, plan, inspect, verify, compare, codecs):
+    app.command(verb.NAME, help=verb.__doc__)(verb.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"bale {version('bale')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Bind model checkpoints into small, verifiable archives: every bit back by default, less on request.
+
+    Exit codes: 0 done, 1 internal error, 2 usage or plan refused, 3 source broken, 4 archive damaged, 5 a check failed,
+    6 output not written, 130 interrupted.
+
+    Example: bale compress model.safetensors
+    """
+
+
+def main() -> NoReturn:
+    """Run the program and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the program with these arguments; returns the exit code."""
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BaleError as error:
+        return _fail(error, as_json)
+    except TyperException as problem:
+        return _fail(UsageError(_message(problem), "see bale --help"), as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        print("bale: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail again
+        return 141
+    except MemoryError:
+        return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
+    except Exception as problem:  # a bug: the traceback is for us
+        traceback.print_exc()
+        return _fail(BaleError(f"internal error ({type(problem).__name__}: {problem})", "please report it"), as_json)
+
+
+def _fail(error: BaleError, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        print(json.dumps(error_document(error), ensure_ascii=False, indent=1))
+    print_error(error)
+    return error.code
+
+
+def _message(problem: TyperException) -> str:
+    format_message = getattr(problem, "format_message", None)
+    text = format_message() if callable(format_message) else str(problem)
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,73 @@
+"""Compare two checkpoints or archives, tensor by tensor.
+
+Errors take A for the original. They are errors of weights, which do not tell how well a model works.
+
+Example: bale compare model.safetensors model-int4.bale --max-error 0.1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bale.cli import options
+from bale.cli.render import Printer, figure, plain, table
+from bale.errors import CheckFailed, UsageError
+
+NAME = "compare"
+
+
+def command(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint, an archive, or a folder of either.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same, for comparison.")],
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error", metavar="E", help="Fail (exit 5) when a tensor's relative error is larger; 0: any bit."
+        ),
+    ] = None,
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Compare A and B."""
+    from bale import api
+
+    if max_error is not None and not 0 <= max_error < float("inf"):
+        raise UsageError(f"--max-error {max_error} is not a relative error", "give a number from 0, like 0.01")
+    printer = Printer(json, quiet)
+    rows = api.compare(a, b, threads=threads)
+    worse = [row for row in rows if max_error is not None and row.exceeds(max_error)]
+    equal = sum(row.status == "equal" for row in rows)
+    document = {
+        "a": str(a),
+        "b": str(b),
+        "tensors": [row.to_json() for row in rows],
+        "summary": {"tensors": len(rows), "equal": equal, "max_error": max_error, "exceeded": len(worse)},
+    }
+    lines = table(
+        ("tensor", "status", "relative error", "SNR dB", "max abs error", "cosine"),
+        [
+            (
+                row.name,
+                row.status,
+                figure(row.relative_error),
+                figure(row.snr_db, ".1f"),
+                figure(row.max_abs_error),
+                figure(row.cosine, ".6f"),
+            )
+            for row in rows
+            if row.status != "equal"
+        ],
+        left=2,
+    )
+    differing = len(rows) - equal
+    summary = f"{equal} of {len(rows)} tensors are equal, bit for bit"
+    printer.result(document, [*lines, summary] if differing else [summary])
+    if worse:
+        worst = worse[0]
+        found = worst.status if worst.relative_error is None else f"a relative error of {worst.relative_error:.4g}"
+        raise CheckFailed(f"{len(worse)} tensors exceed --max-error {max_error:g}, first {plain(worst.name)} ({found})")
+    return 0

@@ -1,0 +1,117 @@
+"""Compress checkpoints into archives, verified and with a JSON report.
+
+Every bit comes back unless a pipeline says otherwise (see bale codecs). A folder becomes a folder.
+
+Example: bale compress model.safetensors -p int4 --rule '*embed*=int8' -o model-int4.bale
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bale.cli import options
+from bale.cli.render import Printer, figure, file_bytes, percent, plain, size
+from bale.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from bale.report import Report
+
+NAME = "compress"
+
+
+def command(
+    source: options.Sources,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The archive. [default: SOURCE.bale]")
+    ] = None,
+    pipeline: options.Pipeline = None,
+    recipe: options.Recipe = None,
+    rule: options.Rule = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="The JSON report. [default: OUT.report.json]")
+    ] = None,
+    allow_unmatched: options.AllowUnmatched = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not read back, decode and compare what was written.")
+    ] = False,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Compress each source."""
+    from bale import api
+
+    printer = Printer(json, quiet)
+    targets = places(source, out, ".bale")
+    if report is not None and len(source) > 1:
+        raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
+
+    def work(path: Path) -> tuple[dict[str, Any], list[str]]:
+        target = targets[path] or api.default_archive(path)
+        with printer.progress(path.name, file_bytes(path)) as progress:
+            done = api.compress(
+                path,
+                target,
+                pipeline=pipeline,
+                rules=rule or (),
+                recipe=recipe,
+                allow_unmatched=allow_unmatched,
+                report=report,
+                threads=threads,
+                force=force,
+                verify=not no_verify,
+                progress=progress,
+            )
+        for note in done.to_json()["notes"]:
+            printer.note(note)
+        return done.to_json(), lines(done, path, target)
+
+    return printer.each(source, work)
+
+
+def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path | None]:
+    """Where the result of each path goes: `out`, or a file in it when there are several; None for the default."""
+    for path in [*paths, *([out] if out is not None else [])]:
+        if str(path) == "-":
+            reason = "an archive's header is written last, so it cannot be a stream"
+            raise UsageError(f"`-` is refused: {reason}", "name a file")
+    if out is None or len(paths) == 1:
+        return dict.fromkeys(paths, out)
+    if not out.is_dir():
+        raise OutputError(f"{out} is not a folder, and there are several sources", "make the folder, or leave out -o")
+    names = [path.resolve().name for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two sources are called {name}, and would become one file in {out}", "compress them apart"
+            )
+    if suffix:
+        return {path: out / (path.resolve().name + suffix) for path in paths}
+    return {path: out / path.name.removesuffix(".bale") for path in paths}
+
+
+def lines(done: Report, source: Path, target: Path) -> list[str]:
+    """What a person wants to know of a report."""
+    totals = done.to_json()["totals"]
+    before, after = totals["original_bytes"], totals["stored_bytes"]
+    text = [
+        f"{plain(source.name)} -> {plain(str(target))}: {size(before)} -> {size(after)} "
+        f"({percent(after, before)}, {figure(totals['ratio'], '.2f')}x, "
+        f"{figure(totals['bits_per_weight'], '.2f')} bits a weight), {'verified' if done.verified else 'not verified'}"
+    ]
+    for name, row in totals["coverage"].items():
+        text.append(
+            f"  {name}: {row['tensors']} tensors, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "
+            f"({percent(row['stored_bytes'], row['original_bytes'])})"
+        )
+    if totals["relative_error"]:
+        text.append(
+            f"  weight error {totals['relative_error']:.3g} relative, SNR {totals['snr_db']:.1f} dB; not a measure of quality"
+        )
+    else:
+        text.append("  every bit comes back")
+    return text

@@ -1,0 +1,67 @@
+"""Show what compress would do, tensor by tensor, with predicted sizes; writes nothing.
+
+Sizes are predicted from a sample of at most a million elements a tensor.
+
+Example: bale plan model.safetensors -p int4
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bale.cli import options
+from bale.cli.render import Printer, figure, file_bytes, percent, plain, size, table
+
+NAME = "plan"
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or a folder of weights.")],
+    pipeline: options.Pipeline = None,
+    recipe: options.Recipe = None,
+    rule: options.Rule = None,
+    allow_unmatched: options.AllowUnmatched = False,
+    threads: options.Threads = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Plan one source."""
+    from bale import api
+
+    printer = Printer(json, quiet)
+    with printer.progress(source.name, file_bytes(source)) as progress:
+        made = api.plan(
+            source,
+            pipeline=pipeline,
+            rules=rule or (),
+            recipe=recipe,
+            allow_unmatched=allow_unmatched,
+            threads=threads,
+            progress=progress,
+        )
+    document = made.to_json()
+    rows = [
+        (
+            row["name"],
+            row["dtype"],
+            "x".join(map(str, row["shape"])) or "-",
+            row["pipeline"],
+            size(row["original_bytes"]),
+            "-" if row["same_as"] else size(row["predicted_bytes"]),
+            "-" if row["same_as"] else figure(row["bits_per_weight"], ".2f"),
+            "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]]),
+        )
+        for row in document["tensors"]
+    ]
+    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "notes")
+    totals = document["totals"]
+    before, after = totals["original_bytes"], totals["predicted_bytes"]
+    lines = table(head, rows, left=4)
+    lines.append(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})")
+    for note in document["notes"]:
+        printer.note(note)
+    printer.result(document, lines)
+    return 0

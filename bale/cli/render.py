@@ -1,0 +1,171 @@
+"""Printing: one object for what a verb says, as text for people or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bale.errors import BaleError
+
+T = TypeVar("T")
+HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
+
+
+class Printer:
+    """Results to stdout; notes, progress and errors to stderr.
+
+    Parameters
+    ----------
+    as_json : bool
+        Whether stdout gets one JSON document instead of text.
+    quiet : bool
+        Whether notes and progress are left out, and text results too.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def result(self, document: Any, lines: Sequence[str]) -> None:
+        """Print a result in the form that was asked for."""
+        if self.as_json:
+            print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+        elif not self.quiet:
+            for line in lines:
+                print(line)
+
+    def note(self, text: str) -> None:
+        """Print a note for people."""
+        if not self.quiet:
+            print(f"bale: note: {plain(text)}", file=sys.stderr)
+
+    def each(self, paths: Sequence[Path], work: Callable[[Path], tuple[Any, list[str]]]) -> int:
+        """Do the work for every path, print each result, and return the exit code: that of the first failure."""
+        documents, code = [], 0
+        for path in paths:
+            try:
+                document, lines = work(path)
+                if not self.as_json:
+                    self.result(document, lines)
+            except BaleError as error:
+                if len(paths) == 1:
+                    raise
+                code = code or error.code
+                document = {"name": str(path), **error_document(error)}
+                print_error(error)
+            documents.append(document)
+        if self.as_json:
+            self.result(documents[0] if len(paths) == 1 else {"results": documents}, ())
+        return code
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+        """Show how far the work is: a bar on a terminal, now and then a line elsewhere."""
+        if self.quiet or not total:
+            yield lambda name, done: None
+        elif sys.stderr.isatty():
+            with _bar(what, total) as advance:
+                yield advance
+        else:
+            yield _heartbeat(what, total)
+
+
+def error_document(error: BaleError) -> dict[str, Any]:
+    """The JSON form of an error."""
+    return {"error": {"code": error.code, "kind": error.kind, "message": error.message, "hint": error.hint}}
+
+
+def print_error(error: BaleError) -> None:
+    """One line on stderr."""
+    print(f"bale: error: {plain(str(error))}", file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """Text without control characters: names come from files that nobody has vouched for."""
+    return "".join("�" if unicodedata.category(letter)[0] == "C" else letter for letter in text)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share for people."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def figure(value: float | None, digits: str = ".4g") -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else format(value, digits)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Aligned columns, the first `left` of them to the left; nothing is cut, so that the output can be piped."""
+    cells = [list(head), *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a file or of all files of a folder, for the progress bar; 0 when there is nothing to read."""
+    try:
+        if path.is_dir():
+            return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+        return os.path.getsize(path)
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(escape(plain(what)), total=total)
+        yield lambda name, done: shown.advance(task, done)
+
+
+def _heartbeat(what: str, total: int) -> Callable[[str, int], None]:
+    begun = last = time.monotonic()
+    count = 0
+
+    def advance(name: str, done: int) -> None:
+        nonlocal last, count
+        count += done
+        now = time.monotonic()
+        if now - last >= HEARTBEAT:
+            last = now
+            print(
+                f"bale: {plain(what)}: {percent(count, total)} after {now - begun:.0f} s, at {plain(name)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return advance

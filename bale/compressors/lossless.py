@@ -1,0 +1,304 @@
+"""The default codec: every bit comes back, at the speed of numpy and zstd."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from bale.compressors import huffman
+from bale.compressors.base import Serializer, Values
+from bale.compressors.planes import BLOCK, Scratch, Word, merge, split, word_of
+from bale.spec import Array, TensorSpec
+
+RAW, CONSTANT, ZSTD, SPLIT = range(4)
+_LENGTH = struct.Struct("<I")
+_SHORTEST = 64
+"""Bytes below which a chunk is left as it is: a frame and its place in the header alone take about 20."""
+
+_RUNS, _RUN = 63, 64
+"""A sample is this many runs of this many words. Not a power of two, else all runs could lie in the same columns."""
+
+_scratch = Scratch()
+
+
+def _no_words() -> Array:
+    return np.empty(0, np.uint8)
+
+
+@dataclass(slots=True)
+class _Plane:
+    """One plane of a chunk: stored in some mode, or split into the planes of its halves.
+
+    `words` are the words of a plane that has them at hand, `value` is the word that a constant plane consists of,
+    `length` the size of a coded plane in the chunk.
+    """
+
+    word: Word
+    mode: int
+    halves: tuple[_Plane, ...] = ()
+    words: Array = field(default_factory=_no_words)
+    value: Array = field(default_factory=_no_words)
+    length: int = 0
+
+    def nodes(self) -> Iterator[_Plane]:
+        """Itself and the planes below, high before low: the order of the header."""
+        yield self
+        for half in self.halves:
+            yield from half.nodes()
+
+    def entry(self) -> bytes:
+        """What the header says of this plane, in a size that depends on the mode alone. Read by `_read_header`."""
+        length = _LENGTH.pack(self.length) if self.mode == ZSTD else b""
+        return bytes([self.mode]) + length + self.value.tobytes()
+
+
+@dataclass(frozen=True)
+class Lossless(Serializer):
+    """The fields of all words as separate planes, each of them raw, constant or Huffman-coded by zstd.
+
+    For every dtype. Saves a third of BF16, about a sixth of F16, F32 and 8-bit floats, and next to nothing of packed
+    low-bit codes. Integers are offered to zstd as a whole too. Not for the last per cent: coders with contexts store
+    BF16 in one per cent less, at a quarter of the speed.
+
+    Works on one chunk at a time, about 2^20 elements, from any thread; buffers are kept per thread and are about as
+    large as the largest chunk. The same chunk and version of zstd give the same bytes.
+
+    The layout of a chunk is in ``docs/format.md``. That exponents are worth coding apart is from ZipNN
+    (Hershcovitch et al. 2024, arXiv:2411.05239).
+    """
+
+    name: ClassVar[str] = "lossless"
+
+    def validate(self, spec: TensorSpec) -> None:
+        """Accept every tensor."""
+
+    def encode(self, values: Values) -> memoryview:
+        """Bytes of one chunk: at most one more than the chunk has.
+
+        Parameters
+        ----------
+        values : Values
+            Storage bits, in any shape. An array that is not contiguous is copied first.
+
+        Returns
+        -------
+        memoryview
+            Bytes that belong to the caller.
+
+        Raises
+        ------
+        ValueError
+            When the array has not the size that its spec says.
+        """
+        if values.array.nbytes != values.spec.nbytes:
+            raise ValueError(f"{values.array.nbytes} bytes are not {values.spec}")
+        word = word_of(values.spec)
+        words = np.ascontiguousarray(values.array).reshape(-1).view(word.dtype)
+        chunk = _encode_planes(_choose_modes(word, words), words)
+        if values.spec.info.kind in ("int", "bool") and _general_pays(word, words):
+            chunk = min(chunk, _encode_general(word, words), key=len)
+        return chunk
+
+    def decode(
+        self, data: bytes | bytearray | memoryview, spec: TensorSpec, bits: int | None = None, out: Array | None = None
+    ) -> Array:
+        """Storage bits of one chunk.
+
+        Parameters
+        ----------
+        data : bytes-like
+            What `encode` returned.
+        spec : TensorSpec
+            Spec of the chunk.
+        bits : int, optional
+            Not used.
+        out : Array, optional
+            Contiguous array of ``spec.storage``, as long as the chunk, that is written into and returned.
+
+        Returns
+        -------
+        Array
+            `out`, or a fresh array of ``spec.storage_shape``.
+
+        Raises
+        ------
+        ValueError
+            When these cannot be the bytes of a chunk of this spec, or `out` does not fit. `out` is undefined then.
+            Not all damage can be told: that is what the archive's digests are for.
+        """
+        if out is None:
+            out = np.empty(spec.storage_shape, spec.storage)
+        elif out.dtype != spec.storage or out.nbytes != spec.nbytes or not out.flags.c_contiguous:
+            raise ValueError(f"the array to decode into is not a contiguous {spec}")
+        word = word_of(spec)
+        _decode_planes(memoryview(data), word, out.reshape(-1).view(word.dtype))
+        return out
+
+
+def _encode_planes(root: _Plane, words: Array) -> memoryview:
+    """Chunk of these words with these modes, or plainly if that is shorter. The mirror image is `_decode_planes`."""
+    nodes = list(root.nodes())
+    at = sum(len(node.entry()) for node in nodes)
+    chunk = np.empty(at + words.nbytes, np.uint8)  # What coding saves at its end is never touched.
+    for number, node in enumerate(nodes):
+        if node.mode == RAW:
+            size = words.size * node.word.size
+            node.words = chunk[at : at + size].view(node.word.dtype)
+            at += size
+        elif node.mode == ZSTD:
+            node.words = words if node is root else _scratch.take(f"plane {number}", words.size, node.word.dtype)
+    if root.mode in (RAW, SPLIT):
+        for start in range(0, words.size, BLOCK):
+            _scatter(root, start, words[start : start + BLOCK])
+    for node in nodes:
+        if node.mode == ZSTD:
+            frame = huffman.compress(node.words)
+            node.length = len(frame)
+            if at + node.length > words.nbytes:
+                return _encode_planes(_Plane(root.word, RAW), words)
+            chunk[at : at + node.length] = np.frombuffer(frame, np.uint8)
+            at += node.length
+    header = b"".join(node.entry() for node in nodes)
+    chunk[: len(header)] = np.frombuffer(header, np.uint8)
+    return chunk.data[:at]
+
+
+def _decode_planes(data: memoryview, word: Word, words: Array) -> None:
+    """Write the words of a chunk; raise `ValueError` on bad bytes. The mirror image of `_encode_planes`."""
+    root, at = _read_header(data, 0, word)
+    nodes = list(root.nodes())
+    for node in nodes:
+        if node.mode == RAW:
+            node.length = words.size * node.word.size
+            node.words = np.frombuffer(_cut(data, at, node.length), node.word.dtype)
+            at += node.length
+        elif node.mode == CONSTANT:
+            node.words = np.broadcast_to(node.words, words.shape)
+    for number, node in enumerate(nodes):
+        if node.mode == ZSTD:
+            node.words = words if node is root else _scratch.take(f"plane {number}", words.size, node.word.dtype)
+            huffman.decompress(_cut(data, at, node.length), node.words)
+            at += node.length
+    if at != len(data):
+        raise ValueError(f"chunk has {len(data)} bytes, its planes take {at}")
+    if root.mode != ZSTD:
+        for start in range(0, words.size, BLOCK):
+            _gather(root, start, words[start : start + BLOCK])
+
+
+def _read_header(data: memoryview, at: int, word: Word) -> tuple[_Plane, int]:
+    """Plane that the entry at `at` describes, and where the next entry is."""
+    plane = _Plane(word, _cut(data, at, 1)[0])
+    at += 1
+    if plane.mode == CONSTANT:
+        plane.words = np.frombuffer(_cut(data, at, word.size), word.dtype)
+        at += word.size
+    elif plane.mode == ZSTD:
+        (plane.length,) = _LENGTH.unpack(_cut(data, at, _LENGTH.size))
+        at += _LENGTH.size
+    elif plane.mode == SPLIT and word.halves:
+        high, at = _read_header(data, at, word.halves[0])
+        low, at = _read_header(data, at, word.halves[1])
+        plane.halves = (high, low)
+    elif plane.mode != RAW:
+        raise ValueError(f"a plane of {word.size}-byte words cannot have mode {plane.mode}")
+    return plane, at
+
+
+def _cut(data: memoryview, at: int, size: int) -> memoryview:
+    """Exactly `size` bytes of a chunk."""
+    if len(data) - at < size:
+        raise ValueError(f"chunk is truncated: {size} bytes wanted at {at} of {len(data)}")
+    return data[at : at + size]
+
+
+def _scatter(plane: _Plane, at: int, words: Array) -> None:
+    """Write a block of words, which begins at `at`, to the planes that store it. The mirror image is `_gather`."""
+    if plane.mode != SPLIT:
+        np.copyto(plane.words[at : at + words.size], words)
+        return
+    blocks = [_block(half, side, at, words.size) for side, half in enumerate(plane.halves)]
+    split(plane.word, words, blocks[0], blocks[1], _spare(plane.word, words.size))
+    for half, block in zip(plane.halves, blocks, strict=True):
+        if half.mode == SPLIT:
+            _scatter(half, at, block)
+
+
+def _gather(plane: _Plane, at: int, words: Array) -> None:
+    """Write a block of words, which begins at `at`, from the planes that store it. The mirror image of `_scatter`."""
+    if plane.mode != SPLIT:
+        np.copyto(words, plane.words[at : at + words.size])
+        return
+    blocks = [_block(half, side, at, words.size) for side, half in enumerate(plane.halves)]
+    for half, block in zip(plane.halves, blocks, strict=True):
+        if half.mode == SPLIT:
+            _gather(half, at, block)
+    merge(plane.word, blocks[0], blocks[1], words, _spare(plane.word, words.size))
+
+
+def _block(plane: _Plane, side: int, at: int, count: int) -> Array:
+    """Part of a plane that has its words at hand, else working space."""
+    if plane.words.size:
+        return plane.words[at : at + count]
+    return _scratch.take(f"half {side} of {plane.word.size} bytes", count, plane.word.dtype)
+
+
+def _spare(word: Word, count: int) -> Array:
+    return _scratch.take(f"spare of {word.size} bytes", count, word.dtype)
+
+
+def _encode_general(word: Word, words: Array) -> memoryview:
+    """Chunk whose words are one zstd frame that repetitions were looked for in."""
+    frame = huffman.compress_general(words)
+    return memoryview(_Plane(word, ZSTD, length=len(frame)).entry() + frame)
+
+
+def _general_pays(word: Word, words: Array) -> bool:
+    """Whether `_encode_general` is worth a try, by a sample."""
+    sample = _sample(words)
+    return len(_encode_general(word, sample)) < len(_encode_planes(_choose_modes(word, sample), sample))
+
+
+def _choose_modes(word: Word, words: Array) -> _Plane:
+    """Planes to store these words in. A sample decides on the modes, but a constant plane is constant throughout."""
+    if words.nbytes < _SHORTEST:
+        return _Plane(word, RAW)
+    sample = _sample(words)
+    root = _choose(word, np.concatenate((words[:1], _differing(sample), sample)))
+    if any(node.mode == CONSTANT for node in root.nodes()):
+        root = _choose(word, np.concatenate((words[:1], _differing(words), sample)))
+    return root
+
+
+def _choose(word: Word, probe: Array) -> _Plane:
+    """Modes by a word, the bits in which any other differs from it, and a sample, one after the other in `probe`."""
+    if not probe[1]:
+        return _Plane(word, CONSTANT, value=probe[:1])
+    if not word.halves:
+        return _Plane(word, ZSTD if huffman.pays(probe[2:]) else RAW)
+    high, low = (np.empty(probe.size, half.dtype) for half in word.halves)
+    split(word, probe, high, low, np.empty_like(probe))
+    halves = (_choose(word.halves[0], high), _choose(word.halves[1], low))
+    if halves[0].mode == halves[1].mode == RAW:
+        return _Plane(word, RAW)
+    return _Plane(word, SPLIT, halves)
+
+
+def _differing(words: Array) -> Array:
+    """Bits in which any word differs from the first one, as an array of one word."""
+    bits = np.zeros(1, words.dtype)
+    for start in range(0, words.size, BLOCK):
+        block = words[start : start + BLOCK]
+        bits |= np.bitwise_or.reduce(np.bitwise_xor(block, words[0]))
+    return bits
+
+
+def _sample(words: Array) -> Array:
+    """Words from all over the chunk, or all of a short one."""
+    if words.size <= _RUNS * _RUN:
+        return words
+    return words[: words.size // _RUNS * _RUNS].reshape(_RUNS, -1)[:, :_RUN].reshape(-1)

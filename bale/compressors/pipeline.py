@@ -1,0 +1,268 @@
+"""Pipelines: chains of codecs, as text, as JSON, and at work on a tensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bale.compressors import registry
+from bale.compressors.base import Codec, Compressor, PartBound, Quantizer, Serializer, Transform, Values
+from bale.compressors.settings import format_value, near, settings
+from bale.errors import Refused, UsageError
+from bale.spec import Array, TensorSpec
+
+_SYNTAX = "it is codec[:key=value,...][+codec...], for example svd:rank=64+int8"
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.:=,+-]")
+_PLAIN = "data"
+"""Name of the one part of a tensor that no transform takes apart."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A chain of codecs: transforms, then at most one serializer, then at most one compressor.
+
+    At most one transform is a quantizer, the last. ``lossless`` alone is the pipeline that changes nothing. Two
+    pipelines are equal when they do the same.
+
+    Raises
+    ------
+    UsageError
+        When the codecs cannot follow each other like this.
+    """
+
+    stages: tuple[Codec, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UsageError("a pipeline without codecs", _SYNTAX)
+        for before, after in zip(self.stages, self.stages[1:], strict=False):
+            if _rank(before) > _rank(after) or (_rank(before) == _rank(after) and not isinstance(before, Transform)):
+                raise UsageError(
+                    f"{after.name!r} cannot follow {before.name!r}",
+                    "transforms come first, the last of them may quantize, then one serializer, then one compressor",
+                )
+            if isinstance(before, Quantizer) and isinstance(after, Transform):
+                raise UsageError(f"{after.name!r} cannot follow {before.name!r}", "a quantizer is the last transform")
+
+    # Text
+
+    @classmethod
+    def parse(cls, text: str) -> Pipeline:
+        """Read a pipeline as it is written on the command line; the mirror image is `str`.
+
+        Raises
+        ------
+        UsageError
+            For text that is no pipeline; the hint names what is nearest and what is allowed.
+        """
+        if found := _FORBIDDEN.search(text):
+            raise UsageError(f"the character {found[0]!r} is not allowed in the pipeline {text!r}", _SYNTAX)
+        return cls(tuple(_parse_stage(stage, text) for stage in text.split("+")))
+
+    def __str__(self) -> str:
+        return "+".join(_format_stage(stage) for stage in self.stages)
+
+    # JSON
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """JSON form: the name of each codec and what differs from its defaults."""
+        return [{"name": stage.name, "configuration": _changed(stage)} for stage in self.stages]
+
+    @classmethod
+    def from_json(cls, data: object) -> Pipeline:
+        """Read the JSON form; defaults may be given too. Raises `UsageError` for what is not of that form."""
+        if not isinstance(data, list):
+            raise UsageError("a pipeline in JSON is a list of codecs", 'such as [{"name": "int", "configuration": {}}]')
+        return cls(tuple(_read_stage(item) for item in data))
+
+    # What it is
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every bit comes back."""
+        return all(stage.lossless for stage in self.stages)
+
+    @cached_property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The stages that turn arrays into arrays."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Transform))
+
+    @cached_property
+    def storers(self) -> tuple[Codec, ...] | None:
+        """The stages that turn the codes into bytes; None when the smallest are to be chosen.
+
+        A compressor without a serializer gets its bytes from ``bitpack``.
+        """
+        chain = tuple(stage for stage in self.stages if not isinstance(stage, Transform))
+        if not chain or str(self) == "lossless":
+            return None
+        return (registry.get("bitpack")(), *chain) if isinstance(chain[0], Compressor) else chain
+
+    def validate(self, spec: TensorSpec) -> None:
+        """Check that a tensor of this spec can be taken.
+
+        Raises
+        ------
+        Refused
+            With the reason.
+        """
+        if not self.lossless and not spec.is_float:
+            raise Refused(f"{spec.dtype} is not floating point")
+        _validate(self.transforms, spec)
+        for stage in self.stages:
+            if not isinstance(stage, Transform):
+                stage.validate(spec)
+
+    def leaves(self, spec: TensorSpec) -> tuple[PartBound, ...]:
+        """Upper bounds of the parts that are stored in the end.
+
+        Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``.
+        """
+        return _leaves(self.transforms, PartBound("", spec, primary=True))
+
+    # What it does
+
+    def encode(self, values: Values) -> dict[str, Values]:
+        """Take a whole tensor through all transforms; the mirror image is `decode`.
+
+        Raises
+        ------
+        Refused
+            When the data, NaN or Inf for one, cannot be taken.
+        """
+        return _encode(self.transforms, values, "")
+
+    def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
+        """Storage bits of a whole tensor from the parts that `encode` returned.
+
+        Raises
+        ------
+        ValueError
+            When a part is missing or has the wrong shape.
+        """
+        decoded = _decode(self.transforms, parts, spec, "")
+        if decoded.spec != spec:
+            raise ValueError(f"parts of {decoded.spec}, not of {spec}")
+        return decoded.array
+
+
+# Walks over the transforms: a primary part goes on to the next one.
+
+
+def _leaves(chain: Sequence[Transform], bound: PartBound) -> tuple[PartBound, ...]:
+    if not chain:
+        return (bound if bound.name else PartBound(_PLAIN, bound.spec, bound.primary, bound.bits),)
+    first, *rest = chain
+    return tuple(
+        leaf
+        for part in first.parts(bound.spec)
+        for leaf in _leaves(
+            rest if part.primary else (), PartBound(_join(bound.name, part.name), part.spec, part.primary, part.bits)
+        )
+    )
+
+
+def _validate(chain: Sequence[Transform], spec: TensorSpec) -> None:
+    if not chain:
+        return
+    first, *rest = chain
+    first.validate(spec)
+    for part in first.parts(spec):
+        if part.primary:
+            _validate(rest, part.spec)
+    leaves = _leaves(chain, PartBound("", spec, primary=True))
+    first.check_size(spec, sum(leaf.spec.elements * (leaf.bits or leaf.spec.info.bits) for leaf in leaves))
+
+
+def _encode(chain: Sequence[Transform], values: Values, name: str) -> dict[str, Values]:
+    if not chain:
+        return {name or _PLAIN: values}
+    first, *rest = chain
+    primary = {part.name for part in first.parts(values.spec) if part.primary}
+    leaves: dict[str, Values] = {}
+    for part, found in first.encode(values).items():
+        leaves |= _encode(rest if part in primary else (), found, _join(name, part))
+    return leaves
+
+
+def _decode(chain: Sequence[Transform], leaves: Mapping[str, Values], bound: TensorSpec, name: str) -> Values:
+    if not chain:
+        if (name or _PLAIN) not in leaves:
+            raise ValueError(f"the part {name or _PLAIN!r} is missing")
+        return leaves[name or _PLAIN]
+    first, *rest = chain
+    parts = {
+        part.name: _decode(rest if part.primary else (), leaves, part.spec, _join(name, part.name))
+        for part in first.parts(bound)
+    }
+    spec = first.spec_of(parts, bound)
+    return Values(spec, first.decode(parts, spec))
+
+
+def _join(name: str, part: str) -> str:
+    return f"{name}.{part}" if name else part
+
+
+# One stage, as text and as JSON.
+
+
+def _rank(stage: Codec) -> int:
+    return [isinstance(stage, kind) for kind in (Transform, Serializer, Compressor)].index(True)
+
+
+def _parse_stage(text: str, whole: str) -> Codec:
+    name, colon, rest = text.partition(":")
+    if not name or (colon and not rest):
+        raise UsageError(f"the pipeline {whole!r} has an empty stage", _SYNTAX)
+    if name in registry.ALIASES:
+        if rest:
+            meant = registry.ALIASES[name]
+            raise UsageError(f"{name} takes no parameters", f"it stands for {meant}; write that one out")
+        return _parse_stage(registry.ALIASES[name], whole)
+    codec = registry.get(name)
+    given: dict[str, Any] = {}
+    for pair in rest.split(",") if rest else []:
+        key, equals, value = pair.partition("=")
+        if not equals or not value or "=" in value or ":" in value:
+            raise UsageError(f"{pair!r} in the pipeline {whole!r} is not key=value", _SYNTAX)
+        if key in given:
+            raise UsageError(f"{name}: {key} is given twice")
+        _check_key(codec, key)
+        try:
+            given[key] = settings(codec)[key].parse(value)
+        except ValueError as problem:
+            raise UsageError(f"{name}: {problem}", near(value, settings(codec)[key].words)) from None
+    return codec(**given)
+
+
+def _format_stage(stage: Codec) -> str:
+    pairs = ",".join(f"{key}={format_value(value)}" for key, value in _changed(stage).items())
+    text = f"{stage.name}:{pairs}" if pairs else stage.name
+    return next((alias for alias, meant in registry.ALIASES.items() if meant == text), text)
+
+
+def _read_stage(item: object) -> Codec:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.keys() - {"name", "configuration"}:
+        raise UsageError(f"{item!r} is not a codec in JSON", 'it is {"name": ..., "configuration": {...}}')
+    codec, given = registry.get(item["name"]), item.get("configuration", {})
+    if not isinstance(given, dict):
+        raise UsageError(f"{codec.name}: the configuration {given!r} is not an object")
+    for key in given:
+        _check_key(codec, key)
+    return codec(**given)
+
+
+def _changed(stage: Codec) -> dict[str, Any]:
+    """What differs from the defaults, in the order of the fields."""
+    known = settings(type(stage))
+    return {key: value for key, value in stage.configuration().items() if value != known[key].default}
+
+
+def _check_key(codec: type[Codec], key: object) -> None:
+    known = tuple(settings(codec))
+    if key not in known:
+        hint = f"{near(str(key), known)} it has {', '.join(known) or 'none'}"
+        raise UsageError(f"{codec.name} has no parameter {key!r}", hint.strip())

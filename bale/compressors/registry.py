@@ -1,0 +1,122 @@
+"""All codecs by name. A codec's module is imported when the codec is asked for, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from bale.compressors.base import Codec, Compressor, Quantizer, Serializer, Transform
+from bale.compressors.settings import near, settings
+from bale.errors import UsageError
+
+
+def unique(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Make a table of names; raise `ValueError` when a name comes twice."""
+    table: dict[str, str] = {}
+    for name, value in entries:
+        if name in table:
+            raise ValueError(f"two codecs are called {name!r}")
+        table[name] = value
+    return table
+
+
+_CODECS = [
+    ("bitpack", "bale.compressors.bitpack:Bitpack"),
+    ("huffman", "bale.compressors.packed_huffman:Huffman"),
+    ("int", "bale.compressors.linear:Int"),
+    ("lossless", "bale.compressors.lossless:Lossless"),
+    ("svd", "bale.compressors.svd:Svd"),
+    ("zstd", "bale.compressors.zstd:Zstd"),
+]
+_ALIASES = [
+    ("int4", "int:bits=4,group=64"),
+    ("int8", "int"),
+]
+_NAMES = unique(_CODECS + _ALIASES)
+CODECS = dict(_CODECS)
+"""Where the class of each codec stands."""
+ALIASES = dict(_ALIASES)
+"""Short names for one configuration of a codec."""
+
+_KINDS = (Quantizer, Transform, Serializer, Compressor)
+
+
+def names() -> tuple[str, ...]:
+    """Names of all codecs, in order; aliases are not among them."""
+    return tuple(CODECS)
+
+
+@cache
+def get(name: str) -> type[Codec]:
+    """Class of a codec.
+
+    Raises
+    ------
+    UsageError
+        When there is none of this name; the hint names the nearest ones.
+    """
+    if name not in CODECS:
+        hint = f"{near(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
+        raise UsageError(f"there is no codec {name!r}", hint.strip())
+    module, _, attribute = CODECS[name].partition(":")
+    found = getattr(import_module(module), attribute)
+    if found.name != name:
+        raise TypeError(f"{CODECS[name]} calls itself {found.name!r}")
+    return found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A setting of a codec, as users are told of it; `default` is None when it is not set."""
+
+    name: str
+    type: str
+    default: Any
+    allowed: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What users are told of a codec; all of it stands in the codec's class.
+
+    Attributes
+    ----------
+    summary : str
+        One line.
+    details : str
+        The rest of the docstring.
+    aliases : dict of str to str
+        Short names, and the text that each stands for.
+    """
+
+    name: str
+    version: int
+    kind: str
+    lossless: bool
+    summary: str
+    details: str
+    parameters: tuple[Parameter, ...]
+    aliases: dict[str, str]
+
+
+def describe(name: str) -> Description:
+    """Describe a codec, or the one that an alias stands for. Raises `UsageError` as `get` does."""
+    name = ALIASES.get(name, name).partition(":")[0]
+    codec = get(name)
+    summary, _, details = (codec.__doc__ or "").partition("\n")
+    return Description(
+        name=name,
+        version=codec.version,
+        kind=next(kind.__name__.lower() for kind in _KINDS if issubclass(codec, kind)),
+        lossless=codec.lossless,
+        summary=summary.strip(),
+        details="\n".join(line.removeprefix("    ") for line in details.strip().splitlines()),
+        parameters=tuple(
+            Parameter(each.name, each.type, each.default, each.allowed, each.help) for each in settings(codec).values()
+        ),
+        aliases={alias: text for alias, text in ALIASES.items() if text.partition(":")[0] == name},
+    )

@@ -1,0 +1,1 @@
+"""Doing it: the only place where compressors and io meet."""

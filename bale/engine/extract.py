@@ -1,0 +1,52 @@
+"""Taking single tensors out of an archive into a safetensors file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bale.engine.tensors import Archives
+from bale.errors import UsageError
+from bale.io.commit import Target
+from bale.io.files import write_at
+from bale.io.header import PREAMBLE, header_block, header_text, padded
+from bale.recipe import compile_pattern
+
+
+def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> int:
+    """Decode the tensors whose whole name matches a pattern, one at a time; returns the size of the file.
+
+    Raises `UsageError` for a pattern that matches nothing, and for a dtype that safetensors does not have.
+    """
+    names = _matching(list(opened), patterns)
+    specs = [(name, opened.spec(name)) for name in names]
+    for name, spec in specs:
+        if not spec.info.portable:
+            raise UsageError(
+                f"{name} is {spec.dtype}, which a safetensors file cannot hold", "decompress the whole archive"
+            )
+    text = header_text({"format": "pt"}, specs)
+    room = padded(len(text))
+    with Target(out, os.stat(opened.paths[0]), force, opened.paths) as target:
+        at = PREAMBLE + room
+        target.reserve(at + sum(spec.nbytes for _, spec in specs))
+        write_at(target.descriptor, header_block(text, room), 0, str(out))
+        for name, spec in specs:
+            write_at(target.descriptor, np.ascontiguousarray(opened.bits(name)), at, str(out))
+            at += spec.nbytes
+        target.commit()
+    return at
+
+
+def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
+    chosen: set[str] = set()
+    for pattern in patterns:
+        expression = compile_pattern(pattern, "--tensor")
+        found = {name for name in names if expression.fullmatch(name)}
+        if not found:
+            raise UsageError(f"--tensor {pattern!r} matches no tensor", "see the names with `bale inspect`")
+        chosen |= found
+    return [name for name in names if name in chosen]

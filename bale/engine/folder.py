@@ -1,0 +1,255 @@
+"""Folders: each weights file becomes an archive, every other file is copied."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bale.engine.compress import compress_file
+from bale.engine.restore import restore_file
+from bale.engine.rows import file_row
+from bale.engine.run import Run
+from bale.engine.verify import verify_file
+from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
+from bale.io.archive import file_sha256, open_archive
+from bale.io.checkpoint import Checkpoint
+from bale.io.commit import Target, check_target, write_file
+from bale.io.files import pieces, reading, reason, write_at
+from bale.io.folder import RECORD, Entry, Record, check_indexes, list_files, read_record
+from bale.io.manifest import Manifest
+from bale.io.sources import open_checkpoint
+from bale.plan import FilePlan
+from bale.report import FileRow
+
+COPY = "copy"
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A folder of weights: its checkpoints by name, and the names of all other files."""
+
+    path: Path
+    checkpoints: dict[str, Checkpoint]
+    side: tuple[str, ...]
+
+
+def open_folder(path: Path) -> SourceFolder:
+    """List a folder, read the structure of its weight files, and check its indexes.
+
+    Raises `SourceError` when it holds no weights, when a weights file is broken, or a shard is missing.
+    """
+    if is_stored_folder(path):
+        raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
+    names = list_files(path)
+    check_indexes(path, names)
+    found = {name: open_checkpoint(path / name) for name in names if os.path.getsize(path / name)}
+    weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
+    if not weights:
+        raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
+    return SourceFolder(path, weights, tuple(name for name in names if name not in weights))
+
+
+def weights_of(path: Path) -> list[str]:
+    """Names of the weight files of a folder."""
+    return list(open_folder(path).checkpoints)
+
+
+def is_stored_folder(path: Path) -> bool:
+    """Whether a folder is a compressed one."""
+    return (path / RECORD).is_file()
+
+
+def archives_of(path: Path) -> list[Path]:
+    """The archives of a compressed folder."""
+    return [path / entry.stored for entry in _complete_record(path).entries.values() if entry.kind != COPY]
+
+
+def compress_folder(
+    source: SourceFolder,
+    plans: dict[str, FilePlan],
+    out: Path,
+    run: Run,
+    *,
+    verify: bool = True,
+    force: bool = False,
+) -> tuple[tuple[FileRow, ...], int]:
+    """Write a compressed folder, file by file; what an interrupted run has finished is not done again.
+
+    Returns the rows of the weight files and the bytes of all others.
+    """
+    finished = _begin(source, out, force)
+    entries: dict[str, Entry] = {}
+    rows = []
+    for name in (*source.side, *source.checkpoints):
+        earlier = finished.get(name)
+        if name in source.checkpoints:
+            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, verify)
+            rows.append(row)
+        else:
+            entries[name] = _copy(source.path / name, out / name, name, earlier)
+        _write_record(out, Record(False, {**finished, **entries}))
+    _write_record(out, Record(True, entries))
+    return tuple(rows), sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
+
+
+def restore_folder(path: Path, out: Path, run: Run, *, force: bool = False) -> list[Path]:
+    """Give a folder back, with every file checked; returns the files written."""
+    record = _complete_record(path)
+    if out.exists() and not out.is_dir():
+        check_target(out, force)
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise OutputError(f"{out} exists already", "use -f to overwrite what is in it, or choose another name with -o")
+    written = []
+    for name, entry in record.entries.items():
+        _check_stored(path, entry)
+        target = out / name
+        _make_folder(target.parent, out)
+        if entry.kind == COPY:
+            _copy_file(path / entry.stored, target, entry.stored_sha256, force)
+        else:
+            restore_file(path / entry.stored, target, run, force=force)
+        written.append(target)
+    return written
+
+
+def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[tuple[str, Manifest | None]]:
+    """Check every file of a compressed folder; returns what was checked."""
+    checked: list[tuple[str, Manifest | None]] = []
+    for name, entry in _complete_record(path).entries.items():
+        _check_stored(path, entry)
+        if against is not None and not (against / name).is_file():
+            raise CheckFailed(f"{against} has no {name}")
+        if entry.kind != COPY:
+            verify_file(path / entry.stored, run, None if against is None else against / name)
+        elif against is not None and _sha256(against / name) != entry.source_sha256:
+            raise CheckFailed(f"{against / name} is not the file that was stored")
+        checked.append((name, None))
+    return checked
+
+
+def _begin(source: SourceFolder, out: Path, force: bool) -> dict[str, Entry]:
+    """Make the target folder, or take over one that an interrupted run left; returns what that has finished."""
+    if source.path.resolve() in (out.resolve(), *out.resolve().parents):
+        raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
+    if not out.exists() and not out.is_symlink():
+        _make_folder(out, out)
+        _write_record(out, Record(False, {}))  # from here on an interrupted run can be told from somebody's folder
+        return {}
+    if not out.is_dir() or out.is_symlink():
+        raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
+    if not any(out.iterdir()):
+        return {}
+    if is_stored_folder(out):
+        record = read_record(out)
+        if not record.complete:
+            return dict(record.entries)
+    if not force:
+        raise OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
+    if not is_stored_folder(out):
+        raise OutputError(f"{out} is not a compressed folder, and is not overwritten", "choose another name with -o")
+    for entry in read_record(out).entries.values():
+        (out / entry.stored).unlink(missing_ok=True)
+    return {}
+
+
+def _store_weights(
+    source: SourceFolder, name: str, plan: FilePlan, out: Path, run: Run, earlier: Entry | None, verify: bool
+) -> tuple[Entry, FileRow]:
+    checkpoint = source.checkpoints[name]
+    stored = f"{name}.bale"
+    choices = _choices(plan)
+    if earlier is not None and earlier.choices == choices and _is_current(source.path / name, out, earlier):
+        with open_archive(out / stored) as archive:
+            row = file_row(archive.manifest, name, stored, archive.size, earlier.stored_sha256)
+        return earlier, row
+    _make_folder((out / stored).parent, out)
+    done = compress_file(checkpoint, plan, out / stored, run, verify=verify, force=True)
+    entry = Entry(
+        checkpoint.kind,
+        stored,
+        checkpoint.size,
+        done.manifest.source_sha256,
+        done.size,
+        done.sha256 or _sha256(out / stored),
+        choices,
+    )
+    return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds)
+
+
+def _choices(plan: FilePlan) -> str:
+    text = "\n".join(f"{decision.pipeline} {decision.rule}" for decision in plan.decisions)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_current(path: Path, out: Path, entry: Entry) -> bool:
+    """Whether an earlier run's stored form is there and is of the file as it is now."""
+    stored = out / entry.stored
+    return (
+        stored.is_file()
+        and stored.stat().st_size == entry.stored_bytes
+        and _sha256(stored) == entry.stored_sha256
+        and _sha256(path) == entry.source_sha256
+    )
+
+
+def _copy(path: Path, target: Path, name: str, earlier: Entry | None) -> Entry:
+    if earlier is not None and _is_current(path, target.parents[name.count("/")], earlier):
+        return earlier
+    _make_folder(target.parent, target.parents[name.count("/")])
+    size, sha256 = _copy_file(path, target, None, force=True)
+    return Entry(COPY, name, size, sha256, size, sha256)
+
+
+def _copy_file(path: Path, target: Path, expected: str | None, force: bool) -> tuple[int, str]:
+    """Copy a file whole or not at all; returns its size and SHA-256, which must be `expected` if that is given."""
+    digest = hashlib.sha256()
+    with reading(path, SourceError) as descriptor:
+        stat = os.fstat(descriptor)
+        with Target(target, stat, force, (path,)) as copy:
+            at = 0
+            for piece in pieces(descriptor, 0, stat.st_size, SourceError, str(path)):
+                write_at(copy.descriptor, piece, at, str(target))
+                digest.update(piece)
+                at += len(piece)
+            if expected is not None and digest.hexdigest() != expected:
+                raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
+            copy.commit()
+    return stat.st_size, digest.hexdigest()
+
+
+def _complete_record(path: Path) -> Record:
+    record = read_record(path)
+    if not record.complete:
+        raise ArchiveError(f"{path} is incomplete: it was interrupted", "run `bale compress` on its source again")
+    return record
+
+
+def _check_stored(folder: Path, entry: Entry) -> None:
+    path = folder / entry.stored
+    if path.is_symlink() or not path.is_file():
+        raise ArchiveError(f"{path} is missing", "fetch it again")
+    if path.stat().st_size != entry.stored_bytes or _sha256(path) != entry.stored_sha256:
+        raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
+
+
+def _sha256(path: Path) -> str:
+    with reading(path, ArchiveError) as descriptor:
+        return file_sha256(descriptor, os.fstat(descriptor).st_size, path)
+
+
+def _make_folder(folder: Path, root: Path) -> None:
+    """Make a folder of the target; one that leads out of `root` through a link is refused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot make the folder {folder}: {reason(problem)}", "choose another place with -o"
+        ) from None
+    if root.resolve() not in (folder.resolve(), *folder.resolve().parents):
+        raise OutputError(f"{folder} leads out of {root}", "remove the link, or choose another place with -o")
+
+
+def _write_record(out: Path, record: Record) -> None:
+    write_file(out / RECORD, record.encode(), force=True)

@@ -1,0 +1,121 @@
+"""Giving a checkpoint back from its archive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from bale.engine.decode import Decoder, check_codecs
+from bale.engine.run import Run, one_blas_thread
+from bale.errors import ArchiveError, OutputError
+from bale.io.archive import ArchiveFile, open_archive
+from bale.io.checkpoint import Checksum
+from bale.io.commit import Target
+from bale.io.files import pieces, read_bytes, reason, write_at
+from bale.io.manifest import DAMAGED
+from bale.spec import Array
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `decompress` wrote."""
+
+    path: Path
+    size: int
+    sha256: str
+    exact: bool
+
+
+def restore_file(path: Path, out: Path, run: Run, *, force: bool = False) -> Restored:
+    """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all."""
+    with open_archive(path) as archive, one_blas_thread():
+        check_codecs(archive.manifest)
+        size = archive.manifest.source_bytes
+        with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
+            target.reserve(size)
+            digest = hashlib.sha256()
+            for offset, data in restored(archive, run):
+                write_at(target.descriptor, data, offset, str(out))
+                digest.update(data.data)
+            os.ftruncate(target.descriptor, size)
+            exact = archive.manifest.exact
+            if exact:
+                _check_source(archive, digest.hexdigest())
+            elif archive.manifest.checksums:
+                for checksum in archive.manifest.checksums:
+                    _renew(target.descriptor, checksum, out)
+                digest = _digest(target.descriptor, size, out)
+            target.commit()
+    return Restored(out, size, digest.hexdigest(), exact)
+
+
+def stream_file(path: Path, out: BinaryIO, run: Run) -> Restored:
+    """Write the checkpoint of an archive to a stream; digests are checked as it goes, the last one at the end."""
+    with open_archive(path) as archive, one_blas_thread():
+        check_codecs(archive.manifest)
+        if archive.manifest.checksums:
+            raise OutputError(
+                f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"
+            )
+        digest = hashlib.sha256()
+        for _, data in restored(archive, run):
+            digest.update(data.data)
+            out.write(data.data)
+        out.flush()
+        exact = archive.manifest.exact
+        if exact:
+            _check_source(archive, digest.hexdigest())
+        return Restored(Path("-"), archive.manifest.source_bytes, digest.hexdigest(), exact)
+
+
+def restored(archive: ArchiveFile, run: Run) -> Iterator[tuple[int, Array]]:
+    """The bytes of the source from first to last, with their offsets; each run is valid until the next is asked for.
+
+    CRC-32 fields of a file whose values have changed are still the old ones.
+    """
+    units = archive.manifest.units
+    skeleton = np.frombuffer(archive.skeleton(), np.uint8)
+    at = taken = 0
+    for block in Decoder(archive, run).blocks(range(len(units))):
+        unit = units[block.index].unit
+        if block.start == 0 and unit.start > at:
+            gap = unit.start - at
+            yield at, skeleton[taken : taken + gap]
+            at, taken = unit.start, taken + gap
+        data = block.data.view(unit.spec.storage).byteswap().view(np.uint8) if unit.swapped else block.data
+        yield at, data
+        at += data.size
+    if taken < skeleton.size:
+        yield at, skeleton[taken:]
+
+
+def _check_source(archive: ArchiveFile, sha256: str) -> None:
+    if sha256 != archive.manifest.source_sha256:
+        raise ArchiveError(f"{archive.path}: what was decoded is not the source that went in", DAMAGED)
+
+
+def _renew(descriptor: int, checksum: Checksum, out: Path) -> None:
+    """Compute a CRC-32 anew and write it where the old one stands, except where that is zero: not in use."""
+    crc = 0
+    for piece in pieces(descriptor, checksum.start, checksum.length, OutputError, str(out)):
+        crc = zlib.crc32(piece, crc)
+    for at in checksum.fields:
+        if any(read_bytes(descriptor, 4, at, OutputError, str(out))):
+            write_at(descriptor, crc.to_bytes(4, "little"), at, str(out))
+
+
+def _digest(descriptor: int, size: int, out: Path) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    try:
+        for piece in pieces(descriptor, 0, size, OutputError, str(out)):
+            digest.update(piece)
+    except OSError as problem:
+        raise OutputError(f"cannot read back {out}: {reason(problem)}") from None
+    return digest

@@ -1,0 +1,113 @@
+"""Storage chains: how the array of a part becomes bytes, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from bale.compressors.base import Compressor, Serializer, Values
+from bale.compressors.pipeline import Pipeline
+from bale.errors import ArchiveError
+from bale.io.manifest import CHUNK_LIMIT
+from bale.spec import Array, TensorSpec
+
+PLAIN = ""
+
+
+def flat_bytes(array: Array) -> Array:
+    """The bytes of a contiguous array, as uint8."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def flat_spec(spec: TensorSpec, elements: int) -> TensorSpec:
+    """The spec of a run of elements."""
+    return TensorSpec(spec.dtype, (elements,))
+
+
+def runs(elements: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Start and length of the chunks of a tensor: at most `CHUNK_LIMIT` elements, starts on multiples."""
+    length = chunk_length(multiple)
+    for start in range(0, elements, length):
+        yield start, min(length, elements - start)
+
+
+def chunk_length(multiple: int = 1) -> int:
+    """Elements of a full chunk whose length is a multiple of `multiple`."""
+    return CHUNK_LIMIT // multiple * multiple
+
+
+def store(values: Values, forced: str | None = None) -> tuple[str, bytes | bytearray | memoryview]:
+    """Code one chunk with the chain that makes it smallest, or with the one the user forced.
+
+    Returns the chain and the stored bytes.
+    """
+    if forced is not None:
+        return forced, _encode(values, forced)
+    plain = flat_bytes(values.array).data
+    if values.bits is None:
+        coded = _encode(values, "lossless")
+        return ("lossless", coded) if len(coded) < plain.nbytes else (PLAIN, plain)
+    coded = _encode(values, "huffman")
+    dense = (values.spec.elements * values.bits + 7) // 8
+    return ("huffman", coded) if len(coded) < dense else ("bitpack", _encode(values, "bitpack"))
+
+
+def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
+    """The flat array of one chunk, in its storage bits; the mirror image of `store`.
+
+    Parameters
+    ----------
+    out : uint8 array or None
+        Where the array's bytes go, if given.
+
+    Raises
+    ------
+    ArchiveError
+        For bytes that this chain cannot have written.
+    """
+    target = None if out is None else out.view(spec.storage)
+    try:
+        if chain == PLAIN:
+            array = np.frombuffer(data, spec.storage)
+            if array.nbytes != spec.nbytes:
+                raise ValueError(f"{array.nbytes} bytes for {spec}")
+            if target is None:
+                return array
+            np.copyto(target, array)
+            return target
+        serializer, compressor = _stages(chain)
+        view = memoryview(data)
+        if compressor is not None:
+            view = memoryview(compressor.decode(view, (spec.elements * (bits or spec.info.bits) + 7) // 8))
+        return serializer.decode(view, spec, bits, target).reshape(-1)
+    except ValueError as problem:
+        raise ArchiveError(f"a chunk of {spec} cannot be decoded ({problem})", "the archive is damaged") from None
+
+
+def forced_chain(pipeline: Pipeline) -> str | None:
+    """The chain that a pipeline's last stages name, or None when the smallest is to be chosen."""
+    if pipeline.storers is None:
+        return None
+    return "+".join(str(Pipeline((stage,))) for stage in pipeline.storers)
+
+
+def codecs_of(chains: Sequence[str]) -> set[str]:
+    """Names of the codecs in storage chains."""
+    return {stage.name for chain in chains if chain for stage in Pipeline.parse(chain).stages}
+
+
+def _encode(values: Values, chain: str) -> bytes | bytearray | memoryview:
+    serializer, compressor = _stages(chain)
+    data = serializer.encode(values)
+    return data if compressor is None else compressor.encode(data)
+
+
+@cache
+def _stages(chain: str) -> tuple[Serializer, Compressor | None]:
+    first, *rest = Pipeline.parse(chain).stages
+    if not isinstance(first, Serializer) or len(rest) > 1 or not all(isinstance(stage, Compressor) for stage in rest):
+        raise ValueError(f"{chain!r} is no storage chain")
+    compressor = rest[0] if rest else None
+    return first, compressor if isinstance(compressor, Compressor) else None

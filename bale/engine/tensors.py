@@ -1,0 +1,207 @@
+"""Tensors by name, from a checkpoint or an archive alike, read or decoded one at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from bale.engine.decode import Decoder, check_codecs
+from bale.engine.folder import archives_of, is_stored_folder, weights_of
+from bale.engine.rows import file_row
+from bale.engine.run import Run, one_blas_thread
+from bale.engine.source import SourceFile
+from bale.errors import SourceError
+from bale.io.archive import ArchiveFile, is_archive, open_archive
+from bale.io.files import reading
+from bale.io.sources import open_checkpoint
+from bale.report import Report
+from bale.spec import Array, TensorSpec, Unit, View
+
+_NATIVE = {
+    "BF16": "bfloat16",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+
+
+class Tensors(Mapping[str, Array]):
+    """Arrays by tensor name; each is read anew whenever it is asked for.
+
+    Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as their bytes.
+    Use as a context manager, or `close` it.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, View]] = {}
+        self._resources = ExitStack()
+
+    @abstractmethod
+    def _unit(self, index: int) -> Array:
+        """The array of a unit, in its storage bits."""
+
+    def _list(self, units: list[Unit]) -> None:
+        for index, unit in enumerate(units):
+            for view in unit.views:
+                self._places[view.name] = (index, view)
+
+    def bits(self, name: str) -> Array:
+        """The array of a tensor in its storage bits (BF16 as uint16, 8-bit floats as uint8)."""
+        index, view = self._places[name]
+        with one_blas_thread():
+            return arrange(self._unit(index), view)
+
+    def __getitem__(self, name: str) -> Array:
+        array = self.bits(name)
+        native = _NATIVE.get(self.spec(name).dtype)
+        if native is None:
+            return array
+        import ml_dtypes
+
+        return array.view(getattr(ml_dtypes, native))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def spec(self, name: str) -> TensorSpec:
+        """Dtype and shape of a tensor."""
+        return self._places[name][1].spec
+
+    @property
+    def specs(self) -> dict[str, TensorSpec]:
+        """Dtype and shape of every tensor."""
+        return {name: view.spec for name, (_, view) in self._places.items()}
+
+    def same_unit(self, name: str) -> tuple[int, int, tuple[int, ...] | None]:
+        """What is equal for tensors that share their memory: tied weights."""
+        index, view = self._places[name]
+        return index, view.offset, view.strides
+
+    def close(self) -> None:
+        """Close the files."""
+        self._resources.close()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Checkpoints(Tensors):
+    """The tensors of checkpoint files."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__()
+        self._units: list[tuple[SourceFile, Unit]] = []
+        try:
+            for path in paths:
+                checkpoint = open_checkpoint(path)
+                descriptor = self._resources.enter_context(reading(path, SourceError))
+                source = SourceFile.of(checkpoint, descriptor)
+                self._units += [(source, unit) for unit in checkpoint.units]
+        except BaseException:
+            self.close()
+            raise
+        self._list([unit for _, unit in self._units])
+
+    def _unit(self, index: int) -> Array:
+        source, unit = self._units[index]
+        return source.read(unit, 0, unit.spec.elements, np.empty(unit.spec.nbytes, np.uint8))
+
+
+class Archives(Tensors):
+    """The tensors of archives, decoded when asked for.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The archives of one checkpoint.
+    threads : int or None
+        Workers for long tensors; None for one a core.
+    folder : Path or None
+        The folder that they are the weights of, if it was compressed as one.
+    """
+
+    def __init__(self, paths: Sequence[Path], threads: int | None = None, folder: Path | None = None) -> None:
+        super().__init__()
+        self._folder = folder
+        self._run = self._resources.enter_context(Run(threads))
+        self._archives: list[ArchiveFile] = []
+        self._index: list[tuple[Decoder, int]] = []
+        try:
+            for path in paths:
+                archive = self._resources.enter_context(open_archive(path))
+                check_codecs(archive.manifest)
+                self._archives.append(archive)
+                self._index += [(Decoder(archive, self._run), index) for index in range(len(archive.manifest.units))]
+        except BaseException:
+            self.close()
+            raise
+        self._list([decoder.archive.manifest.units[index].unit for decoder, index in self._index])
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The archives' files."""
+        return tuple(archive.path for archive in self._archives)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every tensor is the source's, bit for bit."""
+        return all(archive.manifest.exact for archive in self._archives)
+
+    def _unit(self, index: int) -> Array:
+        decoder, place = self._index[index]
+        return decoder.array(place)
+
+    @property
+    def report(self) -> Report:
+        """What the archives say of themselves; digests of the archives and times are not in them."""
+        return report_of(self._archives, self._folder)
+
+
+def open_tensors(path: Path, threads: int | None = None) -> Tensors:
+    """Open whatever lies under `path`: checkpoint, archive, or a folder of either."""
+    if path.is_dir():
+        if is_stored_folder(path):
+            return Archives(archives_of(path), threads, path)
+        return Checkpoints([path / name for name in weights_of(path)])
+    if is_archive(path):
+        return Archives([path], threads)
+    return Checkpoints([path])
+
+
+def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Report:
+    """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
+    files = tuple(
+        file_row(archive.manifest, archive.path.name.removesuffix(".bale"), archive.path.name, archive.size, None)
+        for archive in archives
+    )
+    names = None if folder is None else (folder.name.removesuffix(".bale"), folder.name)
+    first = archives[0].manifest
+    return Report(first.tool, ".".join(map(str, first.format)), False, files, names)
+
+
+def arrange(array: Array, view: View) -> Array:
+    """The values of a tensor within the array of its unit."""
+    spec = view.spec
+    if spec.info.packed:
+        return array.reshape(-1).view(np.uint8).reshape(spec.storage_shape)
+    flat = array.reshape(-1).view(spec.storage)
+    if view.strides is None:
+        return flat[view.offset : view.offset + spec.elements].reshape(spec.shape)
+    strides = tuple(stride * spec.storage.itemsize for stride in view.strides)
+    return np.lib.stride_tricks.as_strided(flat[view.offset :], spec.shape, strides)  # bounds: View.reach was checked

@@ -1,0 +1,222 @@
+"""The archive file: parts appended, header written last; read back with every byte accounted for."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import xxhash
+import zstandard
+
+from bale.errors import ArchiveError, OutputError
+from bale.io.files import pieces, read_bytes, read_into, reading, size_of, write_at
+from bale.io.header import PREAMBLE, entry_bound, header_block, header_text, padded
+from bale.io.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
+from bale.spec import Array, TensorSpec
+
+HEADER_LIMIT = 100_000_000
+ENTRY_LIMIT = 250_000
+MANIFEST_LIMIT = 1 << 29
+MAGIC = b'{"__metadata__":{"bale":"'
+_HEAD = re.compile(rb'\{"__metadata__":\{"bale":"([0-9]{1,6})\.([0-9]{1,6})","manifest":"([0-9a-f]{32})"\},')
+_TAIL = re.compile(
+    rb'":manifest":\{"dtype":"U8","shape":\[[0-9]+\],"data_offsets":\[([0-9]{1,19}),([0-9]{1,19})\]\}\}$'
+)
+
+
+def header_room(entries: list[tuple[str, tuple[TensorSpec, ...]]], payload: int) -> int:
+    """Length of the header room for parts that are each of one of the given specs.
+
+    Raises `OutputError` where no reader would take so long a header.
+    """
+    bound = 2 * payload + (1 << 30)  # of any offset: decides digits only
+    tail = [(":skeleton", (TensorSpec("U8", (bound,)),)), (":manifest", (TensorSpec("U8", (bound,)),))]
+    room = padded(_metadata_room() + sum(entry_bound(name, specs, bound) for name, specs in entries + tail))
+    if room > HEADER_LIMIT or len(entries) > ENTRY_LIMIT - 2:
+        raise OutputError(
+            f"the archive would need {len(entries)} parts and a header of {room} bytes",
+            f"a bale holds at most {ENTRY_LIMIT - 2} parts and {HEADER_LIMIT} bytes of header",
+        )
+    return room
+
+
+class ArchiveWriter:
+    """Appends stored bytes to an open file behind the header's room, and closes it with manifest and header."""
+
+    def __init__(self, descriptor: int, path: Path, room: int) -> None:
+        self.descriptor = descriptor
+        self.position = PREAMBLE + room
+        self._path = path
+        self._room = room
+
+    def append(self, data: bytes | bytearray | memoryview | Array) -> int:
+        """Write stored bytes at the end; returns their offset."""
+        at = self.position
+        write_at(self.descriptor, data, at, str(self._path))
+        self.position += size_of(data)
+        return at
+
+    def read_back(self, size: int, offset: int) -> bytes:
+        """Stored bytes that were appended before."""
+        return read_bytes(self.descriptor, size, offset, OutputError, str(self._path))
+
+    def rewind(self, position: int) -> None:
+        """Forget what was appended from `position` on."""
+        os.ftruncate(self.descriptor, position)
+        self.position = position
+
+    def finish(self, manifest: Manifest, skeleton: bytes) -> Manifest:
+        """Write skeleton, manifest and header; returns the manifest as written. `skeleton` is the bytes as they are."""
+        stored = zstandard.ZstdCompressor(level=9).compress(skeleton)
+        self.append(stored)
+        manifest = replace(
+            manifest,
+            skeleton_bytes=len(skeleton),
+            skeleton_stored=len(stored),
+            skeleton_digest=xxhash.xxh3_64_hexdigest(stored),
+        )
+        frame = zstandard.ZstdCompressor(level=9).compress(manifest.encode())
+        self.append(frame)
+        text = archive_header(manifest, frame)
+        write_at(self.descriptor, header_block(text, self._room), 0, str(self._path))
+        return manifest
+
+
+def archive_header(manifest: Manifest, frame: bytes) -> bytes:
+    """The one header that a manifest and its stored form produce."""
+    metadata = {"bale": ".".join(map(str, manifest.format)), "manifest": xxhash.xxh3_128_hexdigest(frame)}
+    entries = [(name, part.stored_spec) for name, part in manifest.part_names()]
+    entries.append((":skeleton", TensorSpec("U8", (manifest.skeleton_stored,))))
+    entries.append((":manifest", TensorSpec("U8", (len(frame),))))
+    return header_text(metadata, entries)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as a bale does."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """An archive whose header and manifest have been checked; chunks are checked as they are read.
+
+    `offsets` holds for each unit and part where its first chunk begins.
+    """
+
+    path: Path
+    descriptor: int
+    size: int
+    manifest: Manifest
+    offsets: tuple[tuple[int, ...], ...]
+    skeleton_offset: int
+
+    def read_chunk(self, unit: int, part: int, index: int) -> bytes:
+        """Stored bytes of one chunk, with the digest checked."""
+        chunk = self.manifest.units[unit].parts[part].chunks[index]
+        data = self._read(chunk.size, self.offsets[unit][part] + self.manifest.units[unit].parts[part].starts[index])
+        if xxhash.xxh3_64_hexdigest(data) != chunk.digest:
+            stored = self.manifest.units[unit]
+            name = stored.unit.views[0].name if stored.unit.views else "a gap"
+            raise ArchiveError(f"{self.path}: chunk {index} of {name!r} does not match its digest", DAMAGED)
+        return data
+
+    def skeleton(self) -> bytes:
+        """The bytes of the source between the units."""
+        manifest = self.manifest
+        data = self._read(manifest.skeleton_stored, self.skeleton_offset)
+        if xxhash.xxh3_64_hexdigest(data) != manifest.skeleton_digest:
+            raise ArchiveError(f"{self.path}: the skeleton does not match its digest", DAMAGED)
+        return _unfold(data, manifest.skeleton_bytes, f"{self.path}: the skeleton")
+
+    def read_plain(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with stored bytes from an absolute offset."""
+        read_into(self.descriptor, buffer, offset, ArchiveError, str(self.path))
+
+    def _read(self, size: int, offset: int) -> bytes:
+        return read_bytes(self.descriptor, size, offset, ArchiveError, str(self.path))
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[ArchiveFile]:
+    """Open an archive for reading; raise `ArchiveError` when it is not a sound bale that this version reads."""
+    with reading(path, ArchiveError) as descriptor:
+        yield read_archive(path, descriptor)
+
+
+def read_archive(path: Path, descriptor: int) -> ArchiveFile:
+    """Check header, manifest and layout of an open file."""
+    size = os.fstat(descriptor).st_size
+    head = read_bytes(descriptor, min(size, PREAMBLE + len(MAGIC)), 0, ArchiveError, str(path))
+    if head[PREAMBLE:] != MAGIC:
+        raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
+    (room,) = struct.unpack("<Q", head[:PREAMBLE])
+    if room > HEADER_LIMIT or PREAMBLE + room > size:
+        raise ArchiveError(f"{path}: a header of {room} bytes in a file of {size}", DAMAGED)
+    header = read_bytes(descriptor, room, PREAMBLE, ArchiveError, str(path))
+    text = header.rstrip(b" ")
+    start, tail = _HEAD.match(text), _TAIL.search(text)
+    if start and int(start[1]) > FORMAT[0]:
+        raise ArchiveError(
+            f"{path} has format {start[1].decode()}.{start[2].decode()}, newer than this bale", "upgrade bale"
+        )
+    if not start or not tail or text.count(b'"data_offsets"') > ENTRY_LIMIT:
+        raise ArchiveError(f"{path}: the header is not that of a bale", DAMAGED)
+    payload = PREAMBLE + room
+    begin, end = int(tail[1]), int(tail[2])
+    if not begin <= end or payload + end != size:
+        raise ArchiveError(f"{path}: the file has {size} bytes, its header says {payload + end}", DAMAGED)
+    frame = read_bytes(descriptor, end - begin, payload + begin, ArchiveError, str(path))
+    if xxhash.xxh3_128_hexdigest(frame) != start[3].decode():
+        raise ArchiveError(f"{path}: the manifest does not match its digest", DAMAGED)
+    limit = min(MANIFEST_LIMIT, (1 << 20) + 100 * (room + len(frame)))
+    manifest = decode_manifest(_unfold(frame, None, f"{path}: the manifest", limit))
+    if archive_header(manifest, frame) != text:
+        raise ArchiveError(f"{path}: the header is not the one that the manifest produces", DAMAGED)
+    offsets, skeleton_offset = _offsets(manifest, payload)
+    return ArchiveFile(path, descriptor, size, manifest, offsets, skeleton_offset)
+
+
+def file_sha256(descriptor: int, size: int, path: Path) -> str:
+    """SHA-256 of an open archive, in one sequential pass."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for piece in pieces(descriptor, 0, size, ArchiveError, str(path)):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _offsets(manifest: Manifest, at: int) -> tuple[tuple[tuple[int, ...], ...], int]:
+    offsets = []
+    for stored in manifest.units:
+        starts = []
+        for part in stored.parts:
+            starts.append(at)
+            at += part.size
+        offsets.append(tuple(starts))
+    return tuple(offsets), at
+
+
+def _unfold(frame: bytes, size: int | None, what: str, limit: int = MANIFEST_LIMIT) -> bytes:
+    """Decompress one zstd frame whose content size is stated and allowed."""
+    try:
+        stated = zstandard.frame_content_size(frame)
+        if stated < 0 or (size is not None and stated != size) or (size is None and stated > limit):
+            raise ArchiveError(f"{what} claims {stated} bytes", DAMAGED)
+        data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=stated, allow_extra_data=False)
+    except zstandard.ZstdError as problem:
+        raise ArchiveError(f"{what} cannot be decompressed ({problem})", DAMAGED) from None
+    return data
+
+
+def _metadata_room() -> int:
+    return len(header_text({"bale": "999999.999999", "manifest": "0" * 32}, ()))

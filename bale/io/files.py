@@ -1,0 +1,96 @@
+"""Positioned reading and writing that is either complete or an error."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bale.errors import BaleError, OutputError
+from bale.spec import Array
+
+PIECE = 1 << 22  # bytes a sequential pass reads at a time: large enough that system calls cost nothing
+
+
+@contextmanager
+def reading(path: Path, error: type[BaleError]) -> Iterator[int]:
+    """Descriptor of a regular file; what stops it from being opened becomes `error`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        raise error(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_into(descriptor: int, buffer: memoryview | Array, offset: int, error: type[BaleError], what: str) -> None:
+    """Fill a contiguous buffer from `offset`; a file that ends before is an `error` about `what`."""
+    view = _flat(buffer)
+    while view.nbytes:
+        try:
+            got = os.preadv(descriptor, [view], offset)
+        except OSError as problem:
+            raise error(f"cannot read {what}: {reason(problem)}") from None
+        if not got:
+            raise error(
+                f"{what} ends at byte {offset}, {view.nbytes} bytes early", "it may have been cut or is being written"
+            )
+        view, offset = view[got:], offset + got
+
+
+def read_bytes(descriptor: int, size: int, offset: int, error: type[BaleError], what: str) -> bytes:
+    """Read `size` bytes from `offset`, all or an `error` about `what`."""
+    buffer = bytearray(size)
+    read_into(descriptor, memoryview(buffer), offset, error, what)
+    return bytes(buffer)
+
+
+def pieces(descriptor: int, start: int, size: int, error: type[BaleError], what: str) -> Iterator[memoryview]:
+    """The bytes of a range in order; each piece is valid until the next is asked for."""
+    buffer = memoryview(bytearray(min(size, PIECE)))
+    for at in range(start, start + size, PIECE):
+        piece = buffer[: min(PIECE, start + size - at)]
+        read_into(descriptor, piece, at, error, what)
+        yield piece
+
+
+def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offset: int, what: str) -> None:
+    """Write all of `data` at `offset`, or raise `OutputError` about `what`."""
+    view = _flat(data)
+    while view.nbytes:
+        try:
+            put = os.pwrite(descriptor, view, offset)
+        except OSError as problem:
+            raise OutputError(
+                f"cannot write {what}: {reason(problem)} at byte {offset}", room_hint(problem, offset + view.nbytes)
+            ) from None
+        view, offset = view[put:], offset + put
+
+
+def size_of(data: bytes | bytearray | memoryview | Array) -> int:
+    """Bytes of a buffer."""
+    return _flat(data).nbytes
+
+
+def _flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
+    view: memoryview = data.reshape(-1).view("u1").data if isinstance(data, np.ndarray) else memoryview(data)
+    return view.cast("B") if view.nbytes else memoryview(b"")  # a view with a zero in its shape cannot be cast
+
+
+def room_hint(problem: OSError, needed: int) -> str:
+    """What to do about a failed write of a file that reaches at least `needed` bytes."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"it needs at least {needed} bytes there; free some space or choose another place with -o"
+    return "check the disk, or choose another place with -o"
+
+
+def reason(problem: OSError) -> str:
+    """The system's words for an error, beginning in lower case."""
+    text = problem.strerror or str(problem)
+    return text[:1].lower() + text[1:]

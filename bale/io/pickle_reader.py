@@ -1,0 +1,381 @@
+"""A pickle machine that makes inert records instead of calling, importing or setting anything."""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+PROTOCOL = 5
+NUMBER_LIMIT = 1024  # bytes or digits of an integer: conversions of longer ones take quadratic time
+
+
+class PickleError(ValueError):
+    """The bytes are no pickle that can be followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A class or function that the pickle refers to by name."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(eq=False, slots=True)
+class Object:
+    """What a call would have made: the callee, its arguments, and what was put into the result.
+
+    Dicts and sets are objects as well: keys are never hashed, since a hash of untrusted nested tuples can take forever.
+    """
+
+    cls: Any
+    args: Any = ()
+    state: Any = None
+    items: list[tuple[Any, Any]] = field(default_factory=list)
+    elements: list[Any] = field(default_factory=list)
+
+    def get(self, key: str) -> Any:
+        """The value last set for a key, or None."""
+        return next((value for name, value in reversed(self.items) if isinstance(name, str) and name == key), None)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Persistent:
+    """An object that the pickle leaves to its reader, such as a storage."""
+
+    pid: Any
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One pickle: its value, the offset behind it, and all that it refers to in order of appearance."""
+
+    value: Any
+    end: int
+    globals: tuple[Global, ...]
+    persistents: tuple[Persistent, ...]
+
+
+DICT = Global("builtins", "dict")
+SET = Global("builtins", "set")
+FROZENSET = Global("builtins", "frozenset")
+
+
+def parse_pickle(data: bytes, start: int = 0) -> Parsed:
+    """Read the pickle that begins at `start`, in any protocol; raise `PickleError` when it is malformed."""
+    machine = _Machine(data, start)
+    try:
+        value = machine.run()
+    except (LookupError, ValueError, TypeError, AttributeError, struct.error) as problem:
+        raise PickleError(f"the pickle cannot be followed at byte {machine.at} ({problem})") from None
+    return Parsed(value, machine.at, tuple(machine.globals.values()), tuple(machine.persistents))
+
+
+class _Machine:
+    """Stack, marks and memo; `at` is the offset of the next byte."""
+
+    def __init__(self, data: bytes, start: int) -> None:
+        self.data = data
+        self.at = start
+        self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.globals: dict[tuple[str, str], Global] = {}
+        self.persistents: list[Persistent] = []
+
+    def run(self) -> Any:
+        data, table = self.data, _OPCODES
+        while (code := data[self.at]) != _STOP:
+            self.at += 1
+            table[code](self)
+        self.at += 1
+        return self.stack.pop()
+
+    def take(self, size: int) -> bytes:
+        end = self.at + size
+        if size < 0 or end > len(self.data):
+            raise PickleError(f"{size} bytes are announced where {len(self.data) - self.at} are left")
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def unpack(self, layout: struct.Struct) -> Any:
+        (value,) = layout.unpack_from(self.data, self.at)
+        self.at += layout.size
+        return value
+
+    def line(self) -> bytes:
+        taken = self.take(self.data.index(b"\n", self.at) - self.at)
+        self.at += 1
+        return taken
+
+    def pop_marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.marked.pop()
+        return items
+
+    def push_global(self, module: str, name: str) -> None:
+        key = (module, name)
+        self.stack.append(self.globals.setdefault(key, Global(*key)))
+
+    def push_persistent(self, pid: Any) -> None:
+        self.persistents.append(Persistent(pid))
+        self.stack.append(self.persistents[-1])
+
+
+_Opcode = Callable[[_Machine], None]
+_STOP = ord(".")
+_U1, _U2, _U4, _U8, _I4, _F8 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<Q", "<i", ">d"))
+
+
+def _constant(value: Any) -> _Opcode:
+    return lambda machine: machine.stack.append(value)
+
+
+def _fixed(layout: struct.Struct) -> _Opcode:
+    return lambda machine: machine.stack.append(machine.unpack(layout))
+
+
+def _counted(layout: struct.Struct, convert: Callable[[bytes], Any]) -> _Opcode:
+    return lambda machine: machine.stack.append(convert(machine.take(machine.unpack(layout))))
+
+
+def _lined(convert: Callable[[bytes], Any]) -> _Opcode:
+    return lambda machine: machine.stack.append(convert(machine.line()))
+
+
+def _tuple(size: int) -> _Opcode:
+    def run(machine: _Machine) -> None:
+        if len(machine.stack) < size:
+            raise PickleError("the stack is empty")
+        machine.stack[-size:] = [tuple(machine.stack[-size:])]
+
+    return run
+
+
+def _marked(make: Callable[[list[Any]], Any]) -> _Opcode:
+    return lambda machine: machine.stack.append(make(machine.pop_marked()))
+
+
+def _put(index: Callable[[_Machine], int]) -> _Opcode:
+    def run(machine: _Machine) -> None:
+        machine.memo[index(machine)] = machine.stack[-1]
+
+    return run
+
+
+def _get(index: Callable[[_Machine], int]) -> _Opcode:
+    return lambda machine: machine.stack.append(machine.memo[index(machine)])
+
+
+def _extension(layout: struct.Struct) -> _Opcode:
+    return lambda machine: machine.push_global("copyreg", f"extension_{machine.unpack(layout)}")
+
+
+def _pop(machine: _Machine) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.pop_marked()
+
+
+def _mark(machine: _Machine) -> None:
+    machine.marked.append(machine.stack)
+    machine.stack = []
+
+
+def _call(machine: _Machine) -> None:
+    args = machine.stack.pop()
+    machine.stack.append(Object(machine.stack.pop(), args))
+
+
+def _call_with_keywords(machine: _Machine) -> None:
+    keywords, args = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(Object(machine.stack.pop(), (args, keywords)))
+
+
+def _call_marked(machine: _Machine) -> None:
+    cls, *args = machine.pop_marked()
+    machine.stack.append(Object(cls, tuple(args)))
+
+
+def _call_named(machine: _Machine) -> None:
+    args = tuple(machine.pop_marked())
+    _named_global(machine)
+    machine.stack.append(Object(machine.stack.pop(), args))
+
+
+def _named_global(machine: _Machine) -> None:
+    module = machine.line().decode()
+    machine.push_global(module, machine.line().decode())
+
+
+def _stack_global(machine: _Machine) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    if type(name) is not str or type(module) is not str:
+        raise PickleError("a global whose name is no text")
+    machine.push_global(module, name)
+
+
+def _build(machine: _Machine) -> None:
+    state = machine.stack.pop()
+    if isinstance(machine.stack[-1], Object):
+        machine.stack[-1].state = state
+
+
+def _append(machine: _Machine) -> None:
+    value = machine.stack.pop()
+    _extend(machine.stack[-1], [value])
+
+
+def _append_marked(machine: _Machine) -> None:
+    values = machine.pop_marked()
+    _extend(machine.stack[-1], values)
+
+
+def _extend(target: Any, values: list[Any]) -> None:
+    (target if type(target) is list else target.elements).extend(values)
+
+
+def _set_item(machine: _Machine) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    machine.stack[-1].items.append((key, value))
+
+
+def _set_marked(machine: _Machine) -> None:
+    pairs = _pairs(machine.pop_marked())
+    machine.stack[-1].items.extend(pairs)
+
+
+def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def _integer(text: bytes) -> Any:
+    if text in (b"00", b"01"):  # how protocol 0 writes the booleans
+        return text == b"01"
+    return _decimal(text)
+
+
+def _decimal(text: bytes) -> int:
+    if len(text) > NUMBER_LIMIT:
+        raise PickleError(f"an integer of {len(text)} digits")
+    return int(text.removesuffix(b"L"))
+
+
+def _little_endian(data: bytes) -> int:
+    if len(data) > NUMBER_LIMIT:
+        raise PickleError(f"an integer of {len(data)} bytes")
+    return int.from_bytes(data, "little", signed=True)
+
+
+def _utf8(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _old_string(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")  # Python 2 did not say in which encoding
+
+
+def _quoted(text: bytes) -> str:
+    text = text.strip()
+    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"":
+        raise PickleError("a string without its quotes")
+    return _old_string(codecs.escape_decode(text[1:-1])[0])
+
+
+def _protocol(machine: _Machine) -> None:
+    if (number := machine.unpack(_U1)) > PROTOCOL:
+        raise PickleError(f"protocol {number}")
+
+
+def _line_number(machine: _Machine) -> int:
+    return _decimal(machine.line())
+
+
+def _byte(machine: _Machine) -> int:
+    return int(machine.unpack(_U1))
+
+
+def _word(machine: _Machine) -> int:
+    return int(machine.unpack(_U4))
+
+
+# A list is made anew by each opcode that leaves one, never shared by the table.
+_OPCODES: dict[int, _Opcode] = {
+    0x80: _protocol,
+    0x95: lambda machine: machine.unpack(_U8),  # FRAME: only says how far to read ahead
+    # values
+    ord("N"): _constant(None),
+    0x88: _constant(True),
+    0x89: _constant(False),
+    ord(")"): _constant(()),
+    ord("I"): _lined(_integer),
+    ord("L"): _lined(_decimal),
+    ord("F"): _lined(float),
+    ord("K"): _fixed(_U1),
+    ord("M"): _fixed(_U2),
+    ord("J"): _fixed(_I4),
+    ord("G"): _fixed(_F8),
+    0x8A: _counted(_U1, _little_endian),
+    0x8B: _counted(_I4, _little_endian),
+    ord("S"): _lined(_quoted),
+    ord("T"): _counted(_I4, _old_string),
+    ord("U"): _counted(_U1, _old_string),
+    ord("V"): _lined(lambda text: text.decode("raw-unicode-escape")),
+    ord("X"): _counted(_U4, _utf8),
+    0x8C: _counted(_U1, _utf8),
+    0x8D: _counted(_U8, _utf8),
+    ord("B"): _counted(_U4, bytes),
+    ord("C"): _counted(_U1, bytes),
+    0x8E: _counted(_U8, bytes),
+    0x96: _counted(_U8, bytes),
+    0x98: lambda machine: None,  # READONLY_BUFFER: all that we make is
+    # containers
+    ord("]"): lambda machine: machine.stack.append([]),
+    ord("}"): lambda machine: machine.stack.append(Object(DICT)),
+    0x8F: lambda machine: machine.stack.append(Object(SET)),
+    0x85: _tuple(1),
+    0x86: _tuple(2),
+    0x87: _tuple(3),
+    ord("t"): _marked(tuple),
+    ord("l"): _marked(list),
+    ord("d"): _marked(lambda values: Object(DICT, items=_pairs(values))),
+    0x91: _marked(lambda values: Object(FROZENSET, elements=values)),
+    ord("a"): _append,
+    ord("e"): _append_marked,
+    0x90: _append_marked,
+    ord("s"): _set_item,
+    ord("u"): _set_marked,
+    # the stack and the memo
+    ord("("): _mark,
+    ord("0"): _pop,
+    ord("1"): lambda machine: machine.pop_marked().clear(),
+    ord("2"): lambda machine: machine.stack.append(machine.stack[-1]),
+    ord("g"): _get(_line_number),
+    ord("h"): _get(_byte),
+    ord("j"): _get(_word),
+    ord("p"): _put(_line_number),
+    ord("q"): _put(_byte),
+    ord("r"): _put(_word),
+    0x94: _put(lambda machine: len(machine.memo)),
+    # what others would import, call or fetch
+    ord("c"): _named_global,
+    0x93: _stack_global,
+    0x82: _extension(_U1),
+    0x83: _extension(_U2),
+    0x84: _extension(_I4),
+    ord("R"): _call,
+    0x81: _call,
+    0x92: _call_with_keywords,
+    ord("o"): _call_marked,
+    ord("i"): _call_named,
+    ord("b"): _build,
+    ord("P"): lambda machine: machine.push_persistent(_utf8(machine.line())),
+    ord("Q"): lambda machine: machine.push_persistent(machine.stack.pop()),
+}

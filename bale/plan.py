@@ -1,0 +1,178 @@
+"""What will be done: a decision for every unit, from specs and rules alone, before any data moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bale.compressors.pipeline import Pipeline
+from bale.errors import Refused, UsageError
+from bale.recipe import Recipe, Rule
+from bale.spec import TensorSpec, Unit
+
+LOSSLESS = Pipeline.parse("lossless")
+MIN_NDIM = 2
+MIN_ELEMENTS = 4096
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is done with a unit, which rule says so, and what a user should know of it."""
+
+    pipeline: Pipeline
+    rule: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """The units of one file and a decision for each, in order."""
+
+    units: tuple[Unit, ...]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the plan gives up nothing."""
+        return all(decision.pipeline.lossless for decision in self.decisions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decisions for all files of a source, and notes on the rules."""
+
+    files: tuple[FilePlan, ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
+    """Decide for every unit of a source.
+
+    Parameters
+    ----------
+    files : sequence of tuples of Unit
+        The units of all weight files of the source: rules are checked against all of them together.
+    recipe : Recipe
+        The user's choices.
+
+    Raises
+    ------
+    UsageError
+        For a rule that matches nothing or is wholly shadowed, and for one (or a `-p`) that no tensor can take.
+    """
+    planner = _Planner(recipe)
+    plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
+    return Plan(plans, tuple(planner.conclude()))
+
+
+@dataclass
+class _Count:
+    """How a rule fared over the whole source."""
+
+    matched: int = 0
+    first: int = 0
+    chosen: int = 0
+    refused: int = 0
+    shadow: Rule | None = None
+    reason: str = ""
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
+        self._default = _Count()
+
+    def decide(self, unit: Unit) -> Decision:
+        """Choose the pipeline of a unit and count what its rule met."""
+        if not unit.views:
+            return Decision(LOSSLESS, "default", ("payload that no tensor covers",))
+        rule = self._rule_of(unit)
+        if rule is not None:
+            return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])
+        if self._recipe.default is None:
+            return Decision(LOSSLESS, "default", _said(unit.exact))
+        pipeline = self._recipe.default
+        if not pipeline.lossless and (reason := _too_small(unit.spec)):
+            return Decision(LOSSLESS, "default", (reason,))
+        return self._take(unit, pipeline, f"-p {pipeline}", self._default)
+
+    def conclude(self) -> list[str]:
+        """Notes on rules that did nothing; raises where that is an error."""
+        notes = []
+        for rules in self._recipe.lists:
+            for rule in rules:
+                problem = self._problem(rule)
+                if problem and not (rule.optional or self._recipe.allow_unmatched):
+                    raise UsageError(problem, "mend the pattern, or say --allow-unmatched")
+                if problem:
+                    notes.append(problem)
+                _refuse(str(rule), self._counts[id(rule)])
+        if self._recipe.default is not None:
+            _refuse(f"-p {self._recipe.default}", self._default)
+            if not self._default.chosen and not self._recipe.default.lossless:
+                notes.append(
+                    f"-p {self._recipe.default} touches no tensor: it takes floating-point tensors with at least "
+                    f"{MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+                )
+        return notes
+
+    def _rule_of(self, unit: Unit) -> Rule | None:
+        """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""
+        winner = None
+        for rules in self._recipe.lists:
+            first = None
+            for rule in rules:
+                if not any(rule.matches(view.name, view.spec) for view in unit.views):
+                    continue
+                count = self._counts[id(rule)]
+                count.matched += 1
+                if first is None:
+                    first = rule
+                    count.first += 1
+                else:
+                    count.shadow = count.shadow or first
+            winner = winner or first
+        return winner
+
+    def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
+        count.chosen += 1
+        if pipeline.lossless:
+            return Decision(pipeline, rule, _said(unit.exact))
+        reason = unit.exact
+        if reason is None:
+            try:
+                pipeline.validate(unit.spec)
+                return Decision(pipeline, rule)
+            except Refused as refusal:
+                reason = refusal.message
+        count.refused += 1
+        count.reason = count.reason or f"{unit.views[0].name}: {reason}"
+        return Decision(LOSSLESS, rule, (f"{pipeline} refused: {reason}",))
+
+    def _problem(self, rule: Rule) -> str | None:
+        count = self._counts[id(rule)]
+        if not count.matched:
+            return f"{rule} matches no tensor"
+        if not count.first:
+            return f"{rule} is wholly shadowed by {count.shadow}"
+        return None
+
+
+def _refuse(rule: str, count: _Count) -> None:
+    if count.chosen and count.refused == count.chosen:
+        raise UsageError(f"{rule} can be used for none of the {count.chosen} tensors it chooses ({count.reason})")
+
+
+def _too_small(spec: TensorSpec) -> str | None:
+    if not spec.is_float:
+        return f"{spec.dtype} is not floating point"
+    if len(spec.shape) < MIN_NDIM:
+        return f"{len(spec.shape)} dimensions, -p takes {MIN_NDIM} and more"
+    if spec.elements < MIN_ELEMENTS:
+        return f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more"
+    return None
+
+
+def _said(reason: str | None) -> tuple[str, ...]:
+    return (reason,) if reason else ()

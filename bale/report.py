@@ -1,0 +1,196 @@
+"""What was done, as JSON: the keys are described in docs/report.md and held by report.schema.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bale.metrics import ErrorSums
+from bale.spec import TensorSpec
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One tensor name: how it is stored and what that cost.
+
+    `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
+    """
+
+    name: str
+    file: str
+    spec: TensorSpec
+    pipeline: str
+    rule: str
+    parts: dict[str, int]
+    same_as: str | None
+    exact: bool
+    sums: ErrorSums | None
+    seconds: float | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The row with its keys in the fixed order."""
+        sums = ErrorSums() if self.exact or self.sums is None else self.sums
+        return {
+            "name": self.name,
+            "file": self.file,
+            "shape": list(self.spec.shape),
+            "dtype": self.spec.dtype,
+            "pipeline": self.pipeline,
+            "rule": self.rule,
+            "original_bytes": self.spec.nbytes,
+            "stored_bytes": self.stored_bytes,
+            "parts": self.parts,
+            "same_as": self.same_as,
+            "bits_per_weight": ratio(8 * self.stored_bytes, self.spec.elements),
+            "relative_error": number(sums.relative_error),
+            "snr_db": number(sums.snr_db),
+            "max_abs_error": number(sums.largest),
+            "cosine": 1.0 if self.exact else number(sums.cosine),
+            "seconds": None if self.seconds is None else round(self.seconds, 6),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One weights file: source and archive."""
+
+    source: str
+    kind: str
+    source_bytes: int
+    source_sha256: str
+    archive: str
+    archive_bytes: int
+    archive_sha256: str | None
+    rows: tuple[TensorRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Source and archive, as they stand in `files`."""
+        return {
+            "source": {
+                "name": self.source,
+                "kind": self.kind,
+                "bytes": self.source_bytes,
+                "sha256": self.source_sha256,
+            },
+            "archive": {"name": self.archive, "bytes": self.archive_bytes, "sha256": self.archive_sha256},
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one compression did: to one file, or to the weight files of a folder.
+
+    Attributes
+    ----------
+    verified : bool
+        Whether everything was read back and compared.
+    folder : tuple of (str, str), or None
+        Names of the source and the target folder, when the source was one.
+    side_bytes : int
+        Bytes of the files of a folder that were copied as they are.
+    """
+
+    tool: str
+    format_version: str
+    verified: bool
+    files: tuple[FileRow, ...]
+    folder: tuple[str, str] | None = None
+    side_bytes: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> tuple[TensorRow, ...]:
+        """All tensors of all files."""
+        return tuple(row for file in self.files for row in file.rows)
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(file.source_bytes for file in self.files)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all archives on disk."""
+        return sum(file.archive_bytes for file in self.files)
+
+    @property
+    def sums(self) -> ErrorSums:
+        """Error sums over all measured tensors, each stored one counted once."""
+        return ErrorSums.total(row.sums for row in self.rows if row.sums is not None and row.same_as is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report, strictly JSON, with its keys in the fixed order."""
+        if self.folder is None:
+            (file,) = self.files
+            source, archive = file.to_json()["source"], file.to_json()["archive"]
+        else:
+            source = {"name": self.folder[0], "kind": "folder", "bytes": self.original_bytes, "sha256": None}
+            archive = {"name": self.folder[1], "bytes": self.stored_bytes, "sha256": None}
+        data = {
+            "schema": SCHEMA,
+            "verified": self.verified,
+            "tool": {"name": "bale", "version": self.tool, "format_version": self.format_version},
+            "source": source,
+            "archive": archive,
+            "totals": self._totals(),
+            "tensors": [row.to_json() for row in self.rows],
+            "notes": [*self.notes, *(note for file in self.files for note in file.notes)],
+        }
+        if self.folder is not None:
+            data["files"] = [file.to_json() for file in self.files]
+            data["side_bytes"] = self.side_bytes
+        return data
+
+    def text(self) -> str:
+        """The JSON text."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+    def _totals(self) -> dict[str, Any]:
+        sums, exact = self.sums, all(row.exact for row in self.rows)
+        elements = sum(row.spec.elements for row in self.rows if row.same_as is None)
+        return {
+            "original_bytes": self.original_bytes,
+            "stored_bytes": self.stored_bytes,
+            "overhead_bytes": self.stored_bytes - sum(row.stored_bytes for row in self.rows),
+            "ratio": ratio(self.original_bytes, self.stored_bytes),
+            "bits_per_weight": ratio(8 * self.stored_bytes, elements),
+            "relative_error": 0.0 if exact else number(sums.relative_error),
+            "snr_db": None if exact else number(sums.snr_db),
+            "coverage": coverage(self.rows),
+        }
+
+
+def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
+    """Tensors and bytes by pipeline, each stored tensor counted once, most bytes first."""
+    table: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.same_as is None:
+            entry = table.setdefault(row.pipeline, {"tensors": 0, "original_bytes": 0, "stored_bytes": 0})
+            entry["tensors"] += 1
+            entry["original_bytes"] += row.spec.nbytes
+            entry["stored_bytes"] += row.stored_bytes
+    return dict(sorted(table.items(), key=lambda item: (-item[1]["original_bytes"], item[0])))
+
+
+def number(value: float | None) -> float | None:
+    """A finite number, or None."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def ratio(numerator: float, denominator: float) -> float | None:
+    """A quotient, or None where there is nothing to divide by."""
+    return numerator / denominator if denominator else None

@@ -1,0 +1,183 @@
+"""The lossless codec against ZipNN, one thread, in one process: `python scripts/bench/lossless_codec.py [FILE...]`.
+
+Runs itself again with the python of ``--peers`` (a venv with numpy, zstandard, torch, safetensors and zipnn), so that both
+codecs share one numpy and take turns on the same tensors. Speeds are medians over the rounds, in MB per second of CPU
+time; ratios are medians of the ratios within a round and hardly depend on what else the machine is doing.
+
+Without files: tensors of 4096 x 4096 shaped like the weights of a language model, Gaussian with one scale per row
+drawn from a log-normal distribution (mu -3.5, sigma 0.35), seed 1. The BF16 set has 256 MB, the others a quarter of its
+tensors. Each FILE (safetensors or a torch state dict) is measured by dtype; F32 also as a cast to BF16.
+
+ZipNN gets whole tensors, as its own script does; bale gets chunks of 2^20 elements, as from its engine. With ``--piece N``
+ZipNN gets N bytes at a time: 2 MiB stay in the cache and suit it best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+CHUNK = 1 << 20
+SIDE = 4096
+ZIPNN_NAMES = {"BF16": "bfloat16", "F32": "float32", "F16": "float16", "F8_E4M3": "float8_e4m3fn"}
+COLUMNS = ("data", "bale %", "zipnn %", "compress MB/s", "zipnn", "ratio", "decompress MB/s", "zipnn", "ratio")
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="checkpoints to measure instead of synthetic weights")
+    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv with zipnn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each set (%(default)s)")
+    parser.add_argument("--megabytes", type=int, default=256, help="size of the BF16 set (%(default)s)")
+    parser.add_argument("--piece", type=int, help="bytes that ZipNN gets at a time (a tensor)")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args()
+    if Path(sys.prefix).resolve() != options.peers.resolve():
+        python = options.peers / "bin" / "python"
+        if not python.exists():
+            parser.error(f"{options.peers} is not a venv; make one with numpy, zstandard, torch, safetensors and zipnn")
+        command = [str(python), __file__, *sys.argv[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        sys.exit(subprocess.run(command, env=environment).returncode)
+    if options.files:
+        sets: Iterable[tuple[str, str, Arrays]] = (item for file in options.files for item in from_file(file))
+    else:
+        sets = synthetic(options.megabytes)
+    show((measure(*item, options.rounds, options.piece) for item in sets), options.markdown)
+
+
+def synthetic(megabytes: int) -> Iterator[tuple[str, str, Arrays]]:
+    import torch
+
+    generator = np.random.default_rng(1)
+    count = max(1, megabytes * 2**20 // (2 * SIDE * SIDE))
+    matrices = []
+    for _ in range(count):
+        scales = np.exp(generator.normal(-3.5, 0.35, (SIDE, 1)).astype(np.float32))
+        matrices.append(generator.standard_normal((SIDE, SIDE), np.float32) * scales)
+    few = matrices[: max(1, count // 4)]
+    yield "BF16", "synthetic BF16", [bits(torch.from_numpy(matrix).bfloat16()) for matrix in matrices]
+    del matrices
+    yield "F32", "synthetic F32", few
+    yield "F16", "synthetic F16", [matrix.astype(np.float16) for matrix in few]
+    yield "F8_E4M3", "synthetic F8_E4M3", [bits(torch.from_numpy(matrix * 8).to(torch.float8_e4m3fn)) for matrix in few]
+
+
+def from_file(path: Path) -> Iterator[tuple[str, str, Arrays]]:
+    import torch
+    from safetensors.torch import load_file
+
+    loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
+    names = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.float8_e4m3fn: "F8_E4M3"}
+    by_dtype: dict[str, list[torch.Tensor]] = {}
+    for tensor in loaded.values():
+        if tensor.dtype in names:
+            by_dtype.setdefault(names[tensor.dtype], []).append(tensor.contiguous())
+    for dtype, tensors in by_dtype.items():
+        yield dtype, f"{path.name} {dtype}", [bits(tensor) for tensor in tensors]
+        if dtype == "F32":
+            yield "BF16", f"{path.name} cast to BF16", [bits(tensor.bfloat16()) for tensor in tensors]
+
+
+def bits(tensor: Any) -> np.ndarray[Any, Any]:
+    import torch
+
+    if tensor.dtype in (torch.float32, torch.float16):
+        return tensor.numpy()
+    return tensor.view(torch.uint16 if tensor.element_size() == 2 else torch.uint8).numpy()
+
+
+def measure(dtype: str, title: str, arrays: Arrays, rounds: int, piece: int | None) -> tuple[str, ...]:
+    """One row of the table: both codecs over all arrays, in turns; the first round warms up and is not counted."""
+    total = sum(array.nbytes for array in arrays)
+    turns = []
+    for _ in range(rounds + 1):
+        ours, theirs = np.zeros(3), np.zeros(3)
+        for array in arrays:
+            ours += bale_once(dtype, array)
+            theirs += zipnn_once(dtype, array, piece)
+        turns.append((ours, theirs))
+    del turns[0]
+    size, peer_size = (turns[0][who][0] for who in (0, 1))
+    cells = [title, f"{100 * size / total:.2f}", f"{100 * peer_size / total:.2f}"]
+    for column in (1, 2):
+        cells += [f"{median(total / 1e6 / turn[who][column] for turn in turns):.0f}" for who in (0, 1)]
+        cells += [f"{median(theirs[column] / ours[column] for ours, theirs in turns):.2f}"]
+    return tuple(cells)
+
+
+def bale_once(dtype: str, array: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """Stored bytes, and CPU seconds to compress and to decompress."""
+    from bale.compressors.base import Values
+    from bale.compressors.lossless import Lossless
+    from bale.spec import TensorSpec
+
+    codec = Lossless()
+    flat = array.reshape(-1)
+    size, encoding, decoding = 0, 0.0, 0.0
+    out = np.zeros(min(CHUNK, flat.size), flat.dtype)
+    for start in range(0, flat.size, CHUNK):
+        chunk = flat[start : start + CHUNK]
+        spec = TensorSpec(dtype, chunk.shape)
+        data, seconds = timed(lambda c=chunk, s=spec: codec.encode(Values(s, c)))
+        encoding += seconds
+        decoded, seconds = timed(lambda d=data, s=spec: codec.decode(d, s, None, out[: s.elements]))
+        decoding += seconds
+        size += len(data)
+        assert np.array_equal(decoded.view(np.uint8), chunk.view(np.uint8))
+    return size, encoding, decoding
+
+
+def zipnn_once(dtype: str, array: np.ndarray[Any, Any], piece: int | None) -> tuple[float, float, float]:
+    """Stored bytes, and CPU seconds to compress and to decompress."""
+    import zipnn
+
+    codec = zipnn.ZipNN(bytearray_dtype=ZIPNN_NAMES[dtype], threads=1)
+    plain = array.tobytes()
+    size, encoding, decoding = 0, 0.0, 0.0
+    for start in range(0, len(plain), piece or len(plain)):
+        part = plain[start : start + (piece or len(plain))]
+        copy = bytearray(part)  # It may change its input in place.
+        data, seconds = timed(lambda c=copy: codec.compress(c))
+        encoding += seconds
+        size += len(data)
+        copy = bytes(bytearray(data))
+        decoded, seconds = timed(lambda c=copy: codec.decompress(c))
+        decoding += seconds
+        assert bytes(decoded) == part
+    return size, encoding, decoding
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def show(rows: Iterable[tuple[str, ...]], markdown: bool) -> None:
+    if markdown:
+        print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
+        for row in rows:
+            print("| " + " | ".join(row) + " |", flush=True)
+        return
+    widths = [max(24 if number == 0 else 6, len(title)) for number, title in enumerate(COLUMNS)]
+    for row in (COLUMNS, *()):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
