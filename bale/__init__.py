@@ -1,7 +1,8 @@
 """Checkpoint compression: lossless by default, quantized or low-rank on request.
 
-The functions stand behind the verbs of the command line: `compress`, `decompress`, `plan`, `inspect`, `verify`, `compare`, and
-`open`, which gives an archive's tensors as a mapping. `bale.torch` has what needs torch. Nothing heavy is imported before it is used.
+The functions stand behind the verbs of the command line: `compress`, `decompress`, `plan`, `inspect`, `verify` and
+`compare`; `open` gives the tensors of an archive as a mapping, and `bale.torch` has what needs torch. Nothing heavy is
+imported before it is used.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan, Plan, make_plan
 from bale.recipe import Recipe, make_recipe
-from bale.report import Report
+from bale.report import FileRow, Report
 
 PathLike = str | Path
 
@@ -381,8 +381,14 @@ def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
 
 
 def _report(
-    verified: bool, rows: tuple[Any, ...], plan: Plan, folder: tuple[str, str] | None = None, side_bytes: int = 0
+    verified: bool, rows: tuple[FileRow, ...], plan: Plan, folder: tuple[str, str] | None = None, side_bytes: int = 0
 ) -> Report:
+    notes = list(plan.notes)
+    before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
+    if after > before:
+        notes.append(
+            f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
+        )
     return Report(
         tool=version("bale"),
         format_version=".".join(map(str, FORMAT)),
@@ -390,7 +396,7 @@ def _report(
         files=rows,
         folder=folder,
         side_bytes=side_bytes,
-        notes=plan.notes,
+        notes=tuple(notes),
     )
 
 

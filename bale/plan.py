@@ -168,7 +168,7 @@ def _too_small(spec: TensorSpec) -> str | None:
     if not spec.is_float:
         return f"{spec.dtype} is not floating point"
     if len(spec.shape) < MIN_NDIM:
-        return f"{len(spec.shape)} dimensions, -p takes {MIN_NDIM} and more"
+        return f"ndim {len(spec.shape)}, -p takes {MIN_NDIM} and more"
     if spec.elements < MIN_ELEMENTS:
         return f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more"
     return None

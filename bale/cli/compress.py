@@ -98,10 +98,11 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
     """What a person wants to know of a report."""
     totals = done.to_json()["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
+    state = "verified" if done.verified else "not verified"
+    shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
+    bits = f"{figure(totals['bits_per_weight'], '.2f')} bits a weight"
     text = [
-        f"{plain(source.name)} -> {plain(str(target))}: {size(before)} -> {size(after)} "
-        f"({percent(after, before)}, {figure(totals['ratio'], '.2f')}x, "
-        f"{figure(totals['bits_per_weight'], '.2f')} bits a weight), {'verified' if done.verified else 'not verified'}"
+        f"{plain(source.name)} -> {plain(str(target))}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"
     ]
     for name, row in totals["coverage"].items():
         text.append(
@@ -109,9 +110,8 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
             f"({percent(row['stored_bytes'], row['original_bytes'])})"
         )
     if totals["relative_error"]:
-        text.append(
-            f"  weight error {totals['relative_error']:.3g} relative, SNR {totals['snr_db']:.1f} dB; not a measure of quality"
-        )
+        error = f"{totals['relative_error']:.3g} relative, SNR {totals['snr_db']:.1f} dB"
+        text.append(f"  error of the weights: {error}; it does not tell how well the model works")
     else:
         text.append("  every bit comes back")
     return text

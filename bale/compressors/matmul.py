@@ -6,7 +6,7 @@ import numpy as np
 
 from bale.spec import Array
 
-_BLOCK = 1 << 21  # Elements of the product worked on at a time: 16 MB of float64.
+_BLOCK = 1 << 18  # Elements of the product worked on at a time: larger blocks leave the cache (measured).
 _EXACT = 53  # Float64 holds all whole numbers up to 2^53.
 
 
@@ -34,7 +34,7 @@ def exact_matmul(u: Array, v: Array) -> Array:
 
     Notes
     -----
-    Memory beyond the result: 8 bytes an element of `u` and `v`, and 16 MB or one row.
+    Memory beyond the result: 8 bytes an element of `u` and `v`, and 2 MB or one row.
     """
     (m, r), n = u.shape, v.shape[1]
     whole = _EXACT - max(r - 1, 0).bit_length()

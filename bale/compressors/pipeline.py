@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from bale.compressors import registry
@@ -38,7 +39,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a pipeline without codecs", _SYNTAX)
-        for before, after in zip(self.stages, self.stages[1:], strict=False):
+        for before, after in pairwise(self.stages):
             if _rank(before) > _rank(after) or (_rank(before) == _rank(after) and not isinstance(before, Transform)):
                 raise UsageError(
                     f"{after.name!r} cannot follow {before.name!r}",

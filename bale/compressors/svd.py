@@ -32,7 +32,7 @@ class Svd(Transform):
 
     Use it for optimizer second moments, merged adapters and differences to a base, or where factors are wanted. Not for
     trained weights in general: at the same size, quantization is 3 to 9 dB better. Takes about 17 s for a matrix of
-    4096 x 4096 on one core, and 8 times its float32 size in memory; decoding is one product. Decoding gives the same
+    4096 x 4096 on one core, and 6 times its float32 size in memory; decoding is one product. Decoding gives the same
     bits on every machine (`exact_matmul`); encoding does so for one LAPACK and one number of its threads only.
 
     Eckart and Young 1936, doi:10.1007/BF02288367.

@@ -11,6 +11,9 @@ from bale.compressors.base import Compressor
 from bale.compressors.settings import setting
 from bale.spec import TensorSpec
 
+_EMPTY = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0"
+"""The frame of no bytes: magic, a content size of 0, a last block of nothing."""
+
 
 @dataclass(frozen=True)
 class Zstd(Compressor):
@@ -41,7 +44,7 @@ class Zstd(Compressor):
             allocated before the size is compared.
         """
         try:
-            if zstandard.frame_content_size(data) != size:
+            if zstandard.frame_content_size(data) != size or (size == 0 and bytes(data) != _EMPTY):
                 raise ValueError(f"the zstd frame does not say that it holds {size} bytes")
             found = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:

@@ -18,8 +18,8 @@ from bale.spec import Array, TensorSpec
 class Difference:
     """How a tensor differs between A and B.
 
-    `status` is ``equal`` (bit for bit), ``differs``, ``only in A``, ``only in B`` or ``other shape``; the errors take A for the
-    original, and are None where they cannot be measured.
+    `status` is ``equal`` (bit for bit), ``differs``, ``only in A``, ``only in B`` or ``other shape``; the errors take A
+    for the original, and are None where they cannot be measured.
     """
 
     name: str

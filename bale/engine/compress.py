@@ -158,7 +158,7 @@ class _Packer:
                 yield index, Job(partial(_reject, unfit), 0)
 
     def _budget(self) -> int:
-        """Bytes under way: the largest tensor that is coded as a whole, and at least what the chunks of a window take."""
+        """Bytes under way: the largest tensor that is coded as a whole, and at least the chunks of a window."""
         whole = (
             unit.spec.nbytes
             for unit, decision in zip(self._plan.units, self._plan.decisions, strict=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import xxhash
@@ -13,9 +13,9 @@ from bale.compressors import registry
 from bale.compressors.base import Quantizer, Values
 from bale.compressors.floats import from_float32
 from bale.compressors.pipeline import Pipeline
-from bale.engine.encode import join_chunks
+from bale.engine.encode import QUANTIZED_COST, join_chunks
 from bale.engine.run import Job, Run
-from bale.engine.storage import flat_bytes, flat_spec, load, runs
+from bale.engine.storage import chunk_length, flat_bytes, flat_spec, load, runs
 from bale.errors import ArchiveError, UsageError
 from bale.io.archive import ArchiveFile
 from bale.io.manifest import CHUNK_LIMIT, DAMAGED, Manifest, StoredUnit
@@ -109,11 +109,14 @@ class Decoder:
                 yield Job(lambda: np.empty(0, np.uint8), 0)
             for chunk, (_, count) in enumerate(runs(spec.elements)):
                 piece = flat_spec(spec, count)
-                yield Job(lambda c=chunk, p=piece: flat_bytes(self._chunk(index, 0, c, p)), 2 * piece.nbytes)  # type: ignore[misc]
+                yield Job(partial(self._exact, index, chunk, piece), 2 * piece.nbytes)
         elif isinstance(first, Quantizer) and spec.elements > CHUNK_LIMIT:
             yield from self._quantized(index, first)
         else:
-            yield Job(lambda: self._whole(index, pipeline), spec.nbytes)
+            yield Job(partial(self._whole, index, pipeline), spec.nbytes)
+
+    def _exact(self, index: int, chunk: int, spec: TensorSpec) -> Array:
+        return flat_bytes(self._chunk(index, 0, chunk, spec))
 
     def _quantized(self, index: int, quantizer: Quantizer) -> Iterator[Job[Array]]:
         stored = self.archive.manifest.units[index]
@@ -127,13 +130,10 @@ class Decoder:
             values = quantizer.decode_block(codes, start, spec, side)
             return flat_bytes(from_float32(values, flat_spec(spec, count)))
 
-        if part.chunk != self._block_length(quantizer, spec):
+        if part.chunk != chunk_length(quantizer.block_multiple(spec)):
             raise ArchiveError(f"{_name(stored)} has chunks of {part.chunk} elements", DAMAGED)
         for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec))):
-            yield Job(lambda c=chunk, s=start, n=count: _sound(decode, c, s, n), 12 * count)  # type: ignore[misc]
-
-    def _block_length(self, quantizer: Quantizer, spec: TensorSpec) -> int:
-        return next(count for _, count in runs(1 << 40, quantizer.block_multiple(spec)))
+            yield Job(partial(_sound, decode, chunk, start, count), QUANTIZED_COST * count)
 
     def _whole(self, index: int, pipeline: Pipeline) -> Array:
         stored = self.archive.manifest.units[index]
@@ -155,6 +155,8 @@ class Decoder:
 
     def _check_parts(self, stored: StoredUnit, pipeline: Pipeline) -> None:
         """The parts are those that the pipeline can put out for this spec."""
+        if not pipeline.transforms and stored.parts[0].spec != stored.unit.spec:
+            raise ArchiveError(f"{_name(stored)}: the part is {stored.parts[0].spec}", DAMAGED)
         bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
         for part in stored.parts:
             bound = bounds.pop(part.name, None)
@@ -184,10 +186,10 @@ def _dtypes(bound: str) -> tuple[str, ...]:
     return ("F16", "F32") if bound == "F32" else (bound,)
 
 
-def _sound(decode: object, *arguments: object) -> Array:
+def _sound(decode: Callable[..., Array], *arguments: object) -> Array:
     """Call a codec's decode; what a forged part makes it raise becomes an `ArchiveError`."""
     try:
-        return decode(*arguments)  # type: ignore[operator, no-any-return]
+        return decode(*arguments)
     except (ValueError, IndexError, KeyError, OverflowError) as problem:
         raise ArchiveError(f"a tensor cannot be decoded ({problem})", DAMAGED) from None
 

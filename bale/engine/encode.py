@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import xxhash
@@ -20,6 +21,7 @@ from bale.metrics import ErrorSums
 from bale.plan import Decision
 from bale.spec import Array, TensorSpec, Unit
 
+QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
 
 
@@ -96,12 +98,12 @@ class Encoder:
         elif isinstance(quantizer, Quantizer) and unit.spec.elements > CHUNK_LIMIT:
             yield from self._quantizer_jobs(unit, quantizer, forced_chain(pipeline))
         else:
-            yield Job(lambda: self._whole(unit, pipeline), unit.spec.nbytes)
+            yield Job(partial(self._whole, unit, pipeline), unit.spec.nbytes)
 
     def _exact_jobs(self, unit: Unit, forced: str | None) -> Iterator[Job[Coded]]:
         for start, count in runs(unit.spec.elements) if unit.spec.elements else [(0, 0)]:
             size = flat_spec(unit.spec, count).nbytes
-            yield Job(lambda start=start, count=count: self._exact(unit, start, count, forced), 2 * size)  # type: ignore[misc]
+            yield Job(partial(self._exact, unit, start, count, forced), 2 * size)
 
     def _exact(self, unit: Unit, start: int, count: int, forced: str | None) -> Coded:
         began = time.perf_counter()
@@ -167,21 +169,23 @@ class Encoder:
 
     def _quantizer_jobs(self, unit: Unit, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
         """Measure a long tensor block by block, then code it block by block; the side parts come last."""
-        multiple = quantizer.block_multiple(unit.spec)
+        bits = next(part.bits for part in quantizer.parts(unit.spec) if part.name == quantizer.code)
+        block = _Block(unit, quantizer, bits, self._side(unit, quantizer), forced)
+        for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec)):
+            yield Job(partial(self._quantized, block, start, count), QUANTIZED_COST * count)
+        yield Job(partial(_side_parts, block), sum(values.array.nbytes for values in block.side.values()))
+
+    def _side(self, unit: Unit, quantizer: Quantizer) -> Mapping[str, Values]:
+        """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
         for _ in range(quantizer.rounds):
-            rounds = (
-                (None, Job(lambda s=start, c=count, k=known: self._measure(unit, quantizer, s, c, k), 8 * count))  # type: ignore[misc]
-                for start, count in runs(unit.spec.elements, multiple)
+            jobs = (
+                (start, Job(partial(self._measure, unit, quantizer, start, count, known), QUANTIZED_COST * count))
+                for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec))
             )
-            measured = [future.result() for _, future in self.run.ordered(rounds, self.run.window * 8 * CHUNK_LIMIT)]
-            known = quantizer.settle(measured, unit.spec, known)
-        side = quantizer.side(known, unit.spec)
-        bits = next(part.bits for part in quantizer.parts(unit.spec) if part.name == quantizer.code)
-        block = _Block(unit, quantizer, bits, side, forced)
-        for start, count in runs(unit.spec.elements, multiple):
-            yield Job(lambda s=start, c=count: self._quantized(block, s, c), 12 * count)  # type: ignore[misc]
-        yield Job(lambda: _side_parts(block), sum(values.array.nbytes for values in side.values()))
+            measured = self.run.ordered(jobs, self.run.window * QUANTIZED_COST * CHUNK_LIMIT)
+            known = quantizer.settle([future.result() for _, future in measured], unit.spec, known)
+        return quantizer.side(known, unit.spec)
 
     def _values(self, unit: Unit, start: int, count: int) -> tuple[Array, Array]:
         """A leased block of a unit, and its values as float32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run) ->
         source = SourceFile.of(checkpoint, descriptor)
         twins = find_duplicates(source, plan)
         jobs = (
-            (index, Job(lambda u=unit, d=decision: _predict(source, u, d), 4 * SAMPLE))  # type: ignore[misc]
+            (index, Job(partial(_predict, source, unit, decision), 4 * SAMPLE))
             for index, (unit, decision) in enumerate(zip(plan.units, plan.decisions, strict=True))
         )
         rows: list[Predicted] = []

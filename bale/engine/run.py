@@ -64,9 +64,9 @@ class Run:
     def __init__(
         self, threads: int | None = None, executor: Executor | None = None, progress: Progress | None = None
     ) -> None:
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
-        self._own = ThreadPoolExecutor(self.threads, "bale") if executor is None else None
-        self.executor: Executor = executor or self._own  # type: ignore[assignment]
+        self.threads = threads or _cores()
+        self.executor = executor or ThreadPoolExecutor(self.threads, "bale")
+        self._own = executor is None
         self.window = 2 * self.threads + 2
         self.buffers = Buffers()
         self.progress: Progress = progress or (lambda name, done: None)
@@ -77,8 +77,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._own is not None:
-            self._own.shutdown(wait=True, cancel_futures=True)
+        if self._own:
+            self.executor.shutdown(wait=True, cancel_futures=True)
 
     def ordered(self, jobs: Iterable[tuple[T, Job[Any]]], budget: int) -> Iterator[tuple[T, Future[Any]]]:
         """Yield each job's key and finished future in the order of `jobs`.
@@ -101,6 +101,11 @@ class Run:
         finally:
             for _, future, _ in pending:
                 future.cancel()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settled(future: Future[Any]) -> Future[Any]:

@@ -36,8 +36,8 @@ _NATIVE = {
 class Tensors(Mapping[str, Array]):
     """Arrays by tensor name; each is read anew whenever it is asked for.
 
-    Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as their bytes.
-    Use as a context manager, or `close` it.
+    Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as
+    their bytes. Use as a context manager, or `close` it.
     """
 
     def __init__(self) -> None:

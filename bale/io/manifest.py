@@ -173,18 +173,17 @@ def _unit_json(stored: StoredUnit) -> dict[str, Any]:
         "digest": stored.digest,
         "parts": [_part_json(part, unit.spec) for part in stored.parts],
     }
+    if unit.swapped:
+        data["swapped"] = True
+    if stored.notes:
+        data["notes"] = list(stored.notes)
     optional = {
-        "swapped": unit.swapped,
         "exact": unit.exact,
-        "errors": stored.errors and list(stored.errors),
+        "errors": None if stored.errors is None else list(stored.errors),
         "norm2": stored.norm2,
-        "notes": list(stored.notes),
+        "same_as": stored.same_as,
     }
-    data.update(
-        {key: value for key, value in optional.items() if value is not None and value is not False and value != []}
-    )
-    if stored.same_as is not None:
-        data["same_as"] = stored.same_as
+    data.update({key: value for key, value in optional.items() if value is not None})
     return data
 
 

@@ -13,13 +13,20 @@ NAME_LENGTH = 100
 _DANGEROUS = frozenset(
     """
     os posix nt ntpath posixpath subprocess pty runpy sys socket shutil importlib imp ctypes _ctypes code codeop commands
-    webbrowser pickle _pickle cPickle dill cloudpickle joblib marshal types functools operator _operator multiprocessing
-    asyncio http httplib urllib urllib2 requests aiohttp ftplib smtplib tempfile glob fileinput signal platform pip
-    ensurepip venv timeit pdb bdb cProfile profile trace site zipimport pkgutil inspect distutils setuptools atexit
-    threading _thread linecache logging gc ssl telnetlib xmlrpc
+    webbrowser pickle _pickle cPickle dill cloudpickle joblib marshal operator _operator multiprocessing asyncio http
+    httplib urllib urllib2 requests aiohttp ftplib smtplib telnetlib xmlrpc tempfile glob fileinput signal pip ensurepip
+    venv timeit pdb bdb cProfile profile trace site zipimport pkgutil inspect distutils setuptools atexit threading
+    _thread linecache
     """.split()
 )
-_DANGEROUS_TORCH = ("torch.hub", "torch.jit", "torch.package", "torch.utils", "torch._inductor", "torch._dynamo")
+_DANGEROUS_PACKAGES = (
+    "torch.hub torch.jit torch.package torch.ops torch._inductor torch._dynamo torch.utils.cpp_extension "
+    "torch.utils.collect_env torch.distributed.run torch.distributed.launch numpy.testing numpy.f2py numpy.distutils"
+).split()
+_DANGEROUS_NAMES = frozenset(
+    "torch.load torch.save torch.compile torch.serialization.load numpy.load numpy.save numpy.fromfile "
+    "numpy.loadtxt numpy.savetxt numpy.memmap".split()
+)
 _DANGEROUS_BUILTINS = frozenset(
     """
     eval exec execfile compile open file input raw_input getattr setattr delattr globals locals vars __import__ apply map
@@ -32,7 +39,7 @@ _SAFE_BUILTINS = frozenset(
     Ellipsis NotImplemented
     """.split()
 )
-_KNOWN = ("torch.nn", "torch.optim", "torch.storage", "torch.cuda", "torch.distributed", "collections", "_codecs")
+_KNOWN_PACKAGES = "torch.nn torch.optim torch.storage torch.cuda torch.distributed collections _codecs".split()
 _KNOWN_MODULES = frozenset(
     """
     torch torch._utils torch._tensor torch.tensor copyreg copy_reg numpy numpy.core.multiarray numpy._core.multiarray
@@ -69,17 +76,19 @@ def _is_dangerous(found: Global) -> bool:
     root = found.module.split(".")[0]
     if root in ("builtins", "__builtin__"):
         return parts[0] in _DANGEROUS_BUILTINS
-    return root in _DANGEROUS or not _DANGEROUS.isdisjoint(parts) or _within(found.module, _DANGEROUS_TORCH)
+    if root in _DANGEROUS or not _DANGEROUS.isdisjoint(parts):
+        return True
+    return str(found) in _DANGEROUS_NAMES or _within(found.module, _DANGEROUS_PACKAGES)
 
 
 def _is_known(found: Global) -> bool:
     if found.module in ("builtins", "__builtin__"):
         return found.name in _SAFE_BUILTINS
-    return found.module in _KNOWN_MODULES or _within(found.module, _KNOWN) or str(found) in _KNOWN_NAMES
+    return found.module in _KNOWN_MODULES or _within(found.module, _KNOWN_PACKAGES) or str(found) in _KNOWN_NAMES
 
 
-def _within(module: str, packages: tuple[str, ...]) -> bool:
-    return module.startswith(tuple(f"{package}." for package in packages)) or module in packages
+def _within(module: str, packages: list[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _listed(names: list[Global]) -> str:

@@ -1,8 +1,7 @@
-"""Safetensors files: the layout that checkpoints and archives share, and the reader of checkpoints."""
+"""The layout of a safetensors file, for reading as a source."""
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,71 +10,74 @@ from safetensors import SafetensorError, safe_open
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.files import read_bytes, reading
+from bale.io.faults import Broken
+from bale.io.files import read_bytes
+from bale.io.header import PREAMBLE
 from bale.spec import DTYPES, TensorSpec, Unit, View
 
-PREAMBLE = 8
 HEADER_LIMIT = 100_000_000
 ENTRY_LIMIT = 250_000
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Metadata of a safetensors file, and its tensors with their absolute offsets, in file order."""
+    """What a header says: metadata, where the payload begins, and name, spec and absolute offset of each tensor."""
 
     metadata: dict[str, str]
+    payload: int
     tensors: tuple[tuple[str, TensorSpec, int], ...]
 
 
-def looks_like_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes that begins with `head` has room for the header it announces, and begins one."""
-    if len(head) < PREAMBLE + 1:
-        return False
-    (length,) = struct.unpack_from("<Q", head)
-    return bool(PREAMBLE + length <= size and head[PREAMBLE : PREAMBLE + 1] == b"{")
-
-
-def read_layout(path: Path) -> Layout:
-    """Read the header of a safetensors file; raise `SourceError` when it is broken or lies.
-
-    A header over 100 MB or with more than 250,000 entries is refused before it is parsed.
-    """
-    with reading(path, SourceError) as descriptor:
-        size = os.fstat(descriptor).st_size
-        preamble = read_bytes(descriptor, min(PREAMBLE, size), 0, SourceError, str(path))
-        length = struct.unpack("<Q", preamble)[0] if len(preamble) == PREAMBLE else size
-        if PREAMBLE + length > size:
-            raise SourceError(f"{path} is truncated: its header says {length} bytes, the file has {size}", AGAIN)
-        if length > HEADER_LIMIT:
-            raise SourceError(f"{path} has a header of {length} bytes", f"at most {HEADER_LIMIT} are read")
-        entries = read_bytes(descriptor, length, PREAMBLE, SourceError, str(path)).count(b'"data_offsets"')
-    if entries > ENTRY_LIMIT:
-        raise SourceError(f"{path} has {entries} tensors", f"at most {ENTRY_LIMIT} are read")
+def read_layout(path: Path, descriptor: int, size: int) -> Layout:
+    """Read the header of an open safetensors file of `size` bytes; raise `Broken` when it is not sound."""
+    payload = _check_header(path, descriptor, size)
     try:
         with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
             slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
-            specs = [(name, TensorSpec(item.get_dtype(), tuple(item.get_shape()))) for name, item in slices]
-    except (SafetensorError, OSError, OverflowError, ValueError) as problem:
-        text = " ".join(str(problem).removeprefix("Error while deserializing header: ").split())
-        raise SourceError(f"{path} is no sound safetensors file: {text}", AGAIN) from None
-    unknown = sorted({spec.dtype for _, spec in specs} - DTYPES.keys())
-    if unknown:
-        raise SourceError(f"{path} has tensors of the unknown dtype {unknown[0]}", "a newer bale may know it")
-    tensors, at = [], PREAMBLE + length
-    for name, spec in specs:  # the format has no holes, so that offsets are running sums
+            specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OverflowError, OSError) as problem:
+        raise Broken(_one_line(str(problem))) from None
+    tensors, at = [], payload
+    for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))
         at += spec.nbytes
-    return Layout(metadata, tuple(tensors))
+    if at != size:
+        raise Broken(f"its header accounts for {at} of {size} bytes")
+    return Layout(metadata, payload, tuple(tensors))
 
 
-def read_safetensors(path: Path, size: int) -> Checkpoint:
-    """Read the structure of a safetensors checkpoint."""
-    layout = read_layout(path)
+def read_safetensors(path: Path, descriptor: int, size: int) -> Checkpoint:
+    """Each tensor is a unit; the header is the skeleton."""
+    layout = read_layout(path, descriptor, size)
     if "bale" in layout.metadata:
-        raise SourceError(f"{path} is a bale already", "give it back with `bale decompress`")
-    units = tuple(Unit(at, spec, (View(name, spec),)) for name, spec, at in layout.tensors)
+        raise SourceError(f"{path} is a bale archive already", "`bale decompress` gives the checkpoint back")
+    units = tuple(Unit(start, spec, (View(name, spec),)) for name, spec, start in layout.tensors)
     return Checkpoint(path, "safetensors", size, units)
 
 
-AGAIN = "fetch it again"
+def _check_header(path: Path, descriptor: int, size: int) -> int:
+    """Refuse what would be dear to parse, by counting bytes; returns the offset of the payload."""
+    if size < PREAMBLE:
+        raise Broken(f"it has only {size} bytes")
+    (length,) = struct.unpack("<Q", read_bytes(descriptor, PREAMBLE, 0, SourceError, str(path)))
+    if length > HEADER_LIMIT:
+        raise Broken(f"it announces a header of {length} bytes, the limit is {HEADER_LIMIT}")
+    if PREAMBLE + length > size:
+        raise Broken(f"it announces a header of {length} bytes and has only {size} in all")
+    header = read_bytes(descriptor, length, PREAMBLE, SourceError, str(path))
+    # Structure cannot be hidden by escapes as names can: an entry has one brace and two brackets, and four colons.
+    entries = min(header.count(b"{"), header.count(b"[") // 2)
+    if entries > ENTRY_LIMIT or header.count(b":") > 5 * ENTRY_LIMIT:
+        raise Broken(f"its header has more than {ENTRY_LIMIT} entries")
+    return PREAMBLE + int(length)
+
+
+def _spec(dtype: str, shape: list[int]) -> TensorSpec:
+    if dtype not in DTYPES:
+        raise Broken(f"it holds the dtype {dtype!r}, which this bale does not know")
+    return TensorSpec(dtype, tuple(shape))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).removeprefix("Error while deserializing header: ")

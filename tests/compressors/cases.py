@@ -1,0 +1,66 @@
+"""Tensors and pipelines that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bale.compressors.floats import from_float32
+from bale.spec import DTYPES, Array, TensorSpec
+
+LOSSY_DTYPES = ("F32", "F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+SHAPES = ((), (0, 3), (1,), (7,), (33, 65), (2, 3, 4, 5, 6))
+LARGEST = float(np.finfo(np.float32).max)
+
+# Unit roundoff and half the least subnormal of each dtype that a lossy codec can give back.
+ROUNDING = {
+    "F32": (2.0**-24, 2.0**-150),
+    "F64": (2.0**-24, 2.0**-150),  # what is coded is its float32
+    "F16": (2.0**-11, 2.0**-25),
+    "BF16": (2.0**-8, 2.0**-134),
+    "F8_E4M3": (2.0**-4, 2.0**-10),
+    "F8_E5M2": (2.0**-3, 2.0**-17),
+    "F8_E4M3FNUZ": (2.0**-4, 2.0**-11),
+    "F8_E5M2FNUZ": (2.0**-3, 2.0**-18),
+}
+
+
+def random_bits(spec: TensorSpec, seed: int) -> Array:
+    """Storage bits without any structure."""
+    data = np.random.default_rng(seed).integers(0, 256, spec.nbytes, np.uint8)
+    return data.view(spec.storage).reshape(spec.storage_shape)
+
+
+def random_values(spec: TensorSpec, seed: int) -> Array:
+    """Storage bits of normal deviates; random bits where the dtype has no values to speak of."""
+    if spec.dtype not in LOSSY_DTYPES:
+        return random_bits(spec, seed)
+    return from_float32(np.random.default_rng(seed).normal(size=spec.shape).astype(np.float32), spec).reshape(
+        spec.shape
+    )
+
+
+def adversarial(seed: int) -> dict[str, Array]:
+    """Float32 matrices that codecs tend to break on."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 40, 2))
+    plain = rng.normal(size=shape).astype(np.float32)
+    outlier = plain.copy()
+    outlier.flat[rng.integers(plain.size)] = 1e30
+    zero_rows = plain.copy()
+    zero_rows[::2] = 0
+    return {
+        "normal": plain,
+        "all equal": np.full(shape, plain.flat[0], np.float32),
+        "one outlier": outlier,
+        "subnormal": (plain * np.float32(2**-60)) * np.float32(2.0**-80),
+        "least subnormal": np.full(shape, np.float32(2.0**-149)),
+        "zero rows": zero_rows,
+        "zeros": np.zeros(shape, np.float32),
+        "huge half": np.clip(plain * 60000, -65504, 65504).astype(np.float32),
+        "largest": np.where(plain > 0, np.float32(LARGEST), np.float32(-LARGEST)),
+        "positive": np.abs(plain) + 100,
+        "mixed scales": plain * np.float32(10) ** rng.integers(-30, 30, shape).astype(np.float32),
+    }
+
+
+ALL_DTYPES = tuple(DTYPES)

@@ -1,0 +1,166 @@
+"""What every codec promises, held against every registered one: a new codec only adds a line to `TEXTS`."""
+
+import json
+
+import numpy as np
+import pytest
+from cases import ALL_DTYPES, LOSSY_DTYPES, ROUNDING, SHAPES, random_bits, random_values
+
+from bale.compressors import registry
+from bale.compressors.base import Compressor, Serializer, Transform, Values
+from bale.compressors.floats import to_float32
+from bale.compressors.pipeline import Pipeline
+from bale.errors import Refused
+from bale.spec import TensorSpec
+
+TEXTS = {
+    "bitpack": ["bitpack"],
+    "huffman": ["huffman"],
+    "int": ["int8", "int4", "int:bits=2,group=tensor,symmetric=true", "int:bits=3,group=7,clip=mse"],
+    "lossless": ["lossless"],
+    "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
+    "zstd": ["zstd", "zstd:level=1"],
+}
+STAGES = [Pipeline.parse(text).stages[0] for texts in TEXTS.values() for text in texts]
+
+
+def of_kind(kind):
+    return [pytest.param(stage, id=str(Pipeline((stage,)))) for stage in STAGES if isinstance(stage, kind)]
+
+
+def test_every_codec_is_here():
+    assert set(TEXTS) == set(registry.names())
+    assert {stage.name for stage in STAGES} == set(registry.names())
+
+
+@pytest.mark.parametrize("stage", of_kind(object))
+def test_a_codec_is_its_configuration(stage):
+    cls = type(stage)
+    assert cls(**json.loads(json.dumps(stage.configuration()))) == stage
+    pipeline = Pipeline((stage,))
+    assert Pipeline.parse(str(pipeline)).stages == (stage,)
+    assert Pipeline.from_json(json.loads(json.dumps(pipeline.to_json()))).stages == (stage,)
+    assert hash(stage) == hash(cls(**stage.configuration()))
+    with pytest.raises(AttributeError):
+        stage.anything = 1
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("stage", of_kind(Serializer))
+def test_serializers_give_every_bit_back(stage, dtype):
+    assert stage.lossless
+    for number, shape in enumerate(SHAPES):
+        spec = TensorSpec(dtype, shape)
+        for array in (
+            random_bits(spec, number),
+            random_values(spec, number),
+            np.zeros(spec.storage_shape, spec.storage),
+        ):
+            before = array.tobytes()
+            data = bytes(stage.encode(Values(spec, array)))
+            decoded = stage.decode(memoryview(data), spec, None)
+            assert decoded.tobytes() == array.tobytes() == before
+            assert (decoded.shape, decoded.dtype) == (spec.storage_shape, spec.storage)
+            out = np.empty(spec.storage_shape, spec.storage)
+            stage.decode(memoryview(data), spec, None, out)
+            assert out.tobytes() == before
+            assert bytes(stage.encode(Values(spec, array.copy()))) == data
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("stage", of_kind(Serializer))
+def test_serializers_give_codes_back(stage, bits):
+    for count in (0, 1, 7, 8, 4097):
+        array = np.random.default_rng(count).integers(0, 2**bits, count, np.uint8)
+        spec = TensorSpec("U8", (count,))
+        data = bytes(stage.encode(Values(spec, array, bits)))
+        assert (stage.decode(memoryview(data), spec, bits) == array).all()
+
+
+@pytest.mark.parametrize("bits", [None, 3, 4, 8])
+@pytest.mark.parametrize("stage", of_kind(Serializer))
+def test_serializers_refuse_damage_with_value_error(stage, bits):
+    rng = np.random.default_rng(1)
+    array = np.minimum(rng.geometric(0.4, 3001), 2 ** (bits or 8)).astype(np.uint8) - np.uint8(1)
+    spec = TensorSpec("U8", (3001,))
+    data = bytes(stage.encode(Values(spec, array, bits)))
+    for end in (*range(min(40, len(data))), len(data) - 2, len(data) - 1):
+        with pytest.raises(ValueError):  # noqa: PT011 (each codec has its own words)
+            stage.decode(memoryview(data[:end]), spec, bits)
+    with pytest.raises(ValueError):  # noqa: PT011
+        stage.decode(memoryview(data + b"\0"), spec, bits)
+    for at in (*range(min(40, len(data))), *rng.integers(0, len(data), 200)):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        try:
+            decoded = stage.decode(memoryview(flipped), spec, bits)
+        except ValueError:
+            continue
+        assert (decoded.shape, decoded.dtype) == ((3001,), np.uint8)
+
+
+@pytest.mark.parametrize("stage", of_kind(Compressor))
+def test_compressors_give_every_byte_back(stage):
+    rng = np.random.default_rng(0)
+    for data in (b"", b"a", bytes(5000), rng.bytes(5000), b"abc" * 700):
+        coded = stage.encode(data)
+        assert stage.decode(memoryview(coded), len(data)) == data
+        assert stage.encode(bytearray(data)) == stage.encode(memoryview(data)) == coded
+        for bad in (coded[:-1], b"", coded + b"\0", b"\0" * 20):
+            with pytest.raises(ValueError):  # noqa: PT011
+                stage.decode(memoryview(bad), len(data))
+
+
+def within_bound(stage, x, y, parts, spec):
+    """Whether the error is that which the codec's docstring states."""
+    roundoff, least = ROUNDING[spec.dtype]
+    rounding = roundoff * 1.01 * np.abs(y) + least
+    if stage.name == "int":
+        step = float(parts["scale"].array.astype(np.float64).max())
+        return stage.clip == "mse" or (np.abs(x - y) <= step * (0.5 + 2.0**-15) + rounding).all()
+    if stage.name == "svd":
+        error = np.linalg.norm(x - y)
+        if stage.error is not None:
+            return error <= stage.error * np.linalg.norm(x) * (1 + 1e-12)
+        s = np.linalg.svd(x.reshape(x.shape[0], -1), compute_uv=False)
+        r = parts["u"].spec.shape[1]
+        return error <= np.sqrt((s[r:] ** 2).sum()) + (4 * roundoff + 2e-6) * np.linalg.norm(x) + least
+    raise AssertionError(f"{stage.name} states no bound here")
+
+
+def refusal(pipeline, spec):
+    try:
+        pipeline.validate(spec)
+    except Refused as reason:
+        return reason.message
+    return None
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("stage", of_kind(Transform))
+def test_transforms_refuse_or_keep_their_bound(stage, dtype):
+    """Refusals are for reasons of dtype and shape alone, and say so."""
+    pipeline = Pipeline((stage,))
+    taken = 0
+    for number, shape in enumerate(SHAPES):
+        spec = TensorSpec(dtype, shape)
+        array = random_values(spec, number)
+        before = array.tobytes()
+        if (reason := refusal(pipeline, spec)) is not None:
+            assert len(reason) > 10
+            continue
+        taken += 1
+        parts = pipeline.encode(Values(spec, array))
+        decoded = pipeline.decode(parts, spec)
+        assert array.tobytes() == before
+        assert (decoded.shape, decoded.dtype) == (spec.storage_shape, spec.storage)
+        bounds = {bound.name: bound for bound in stage.parts(spec)}
+        for name, part in parts.items():
+            assert part.spec.nbytes <= bounds[name].spec.nbytes
+            assert (part.array.shape, part.array.dtype) == (part.spec.shape, part.spec.storage)
+        again = pipeline.encode(Values(spec, array.copy()))
+        assert all(again[name].array.tobytes() == parts[name].array.tobytes() for name in parts)
+        x, y = (to_float32(bits, spec).astype(np.float64) for bits in (array, decoded))
+        assert np.isfinite(y).all()
+        assert within_bound(stage, x, y, parts, spec), shape
+    assert bool(taken) == (dtype in LOSSY_DTYPES)

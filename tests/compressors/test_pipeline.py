@@ -1,0 +1,280 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bale.compressors.base import PartBound, Values
+from bale.compressors.bitpack import Bitpack
+from bale.compressors.linear import Int
+from bale.compressors.pipeline import Pipeline
+from bale.compressors.svd import Svd
+from bale.compressors.zstd import Zstd
+from bale.errors import Refused, UsageError
+from bale.spec import TensorSpec
+
+MATRIX = TensorSpec("F32", (40, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal", "stages"),
+    [
+        ("int8", "int8", (Int(),)),
+        ("int", "int8", (Int(),)),
+        ("int:bits=8", "int8", (Int(),)),
+        ("int4", "int4", (Int(bits=4, group=64),)),
+        ("int:group=64,bits=4", "int4", (Int(bits=4, group=64),)),
+        ("int:bits=4", "int:bits=4", (Int(bits=4),)),
+        ("int:symmetric=true,group=tensor,clip=mse", None, (Int(group="tensor", symmetric=True, clip="mse"),)),
+        ("svd:rank=64+int8", "svd:rank=64+int8", (Svd(rank=64), Int())),
+        ("svd:error=0.010", "svd:error=0.01", (Svd(error=0.01),)),
+        ("svd:error=1e-5", "svd:error=1e-05", (Svd(error=1e-5),)),
+        ("svd:energy=1", "svd:energy=1.0", (Svd(energy=1.0),)),
+        ("svd:ratio=.5,force=true", "svd:ratio=0.5,force=true", (Svd(ratio=0.5, force=True),)),
+        ("svd:rank=2,force=false", "svd:rank=2", (Svd(rank=2),)),
+        ("svd:rank=2+svd:rank=1", "svd:rank=2+svd:rank=1", (Svd(rank=2), Svd(rank=1))),
+        ("int8+bitpack+zstd:level=9", "int8+bitpack+zstd:level=9", (Int(), Bitpack(), Zstd(level=9))),
+        ("zstd:level=3", "zstd", (Zstd(),)),
+    ],
+)
+def test_text(text, normal, stages):
+    pipeline = Pipeline.parse(text)
+    assert pipeline.stages == stages
+    if normal is not None:
+        assert str(pipeline) == normal
+    assert Pipeline.parse(str(pipeline)) == pipeline
+    assert str(Pipeline.parse(str(pipeline))) == str(pipeline)
+    assert Pipeline.from_json(json.loads(json.dumps(pipeline.to_json()))) == pipeline
+
+
+def test_order_of_parameters_is_that_of_the_fields():
+    assert str(Pipeline.parse("int:clip=mse,symmetric=true,bits=3")) == "int:bits=3,symmetric=true,clip=mse"
+
+
+def test_json_by_hand():
+    data = [{"name": "int", "configuration": {"bits": 4, "group": 64}}]
+    assert Pipeline.parse("int4").to_json() == data
+    assert Pipeline.from_json(data) == Pipeline.parse("int4")
+    assert Pipeline.parse("lossless").to_json() == [{"name": "lossless", "configuration": {}}]
+    assert Pipeline.from_json([{"name": "lossless"}]) == Pipeline.parse("lossless")
+    full = {"bits": 4, "group": 64, "symmetric": False, "clip": "absmax"}
+    assert Pipeline.from_json([{"name": "int", "configuration": full}]).to_json() == data
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("", "empty stage", "codec"),
+        ("int8+", "empty stage", "codec"),
+        ("+int8", "empty stage", "codec"),
+        ("int:", "empty stage", "codec"),
+        ("int8/exact", "character '/' is not allowed", "codec"),
+        ("int 8", "character ' ' is not allowed", ""),
+        ("int8\n", "not allowed", ""),
+        ("Int8", "no codec 'Int8'", "did you mean int8"),
+        ("svg:rank=3", "no codec 'svg'", "did you mean svd"),
+        ("int:bit=3", "no parameter 'bit'", "did you mean bits? it has bits, group, symmetric, clip"),
+        ("lossless:level=3", "no parameter 'level'", "it has none"),
+        ("int:bits", "not key=value", ""),
+        ("int:bits=", "not key=value", ""),
+        ("int:bits=3,", "not key=value", ""),
+        ("int:bits=3,,group=4", "not key=value", ""),
+        ("int:bits=3=4", "not key=value", ""),
+        ("int:bits=3:group=4", "not key=value", ""),
+        ("int:bits=3,bits=3", "given twice", ""),
+        ("int:bits=9", "bits=9 is not a whole number from 2 to 8", ""),
+        ("int:bits=4.0", "bits=4.0 is not a whole number from 2 to 8", ""),
+        ("int:bits=true", "bits=true is not", ""),
+        ("int:symmetric=1", "symmetric=1 is not true or false", ""),
+        ("int:symmetric=True", "symmetric=True is not true or false", ""),
+        ("int:group=rows", "group=rows is not row or tensor or a whole number from 1", "did you mean row"),
+        ("int:group=-4", "group=-4 is not", ""),
+        ("svd:error=nan", "error=nan is not a number from 0 to 1", ""),
+        ("svd:error=1e999", "error=inf is not", ""),
+        ("svd:rank=99999999999999999999", "is not a whole number from 1", ""),
+        ("int8:bits=4", "int8 takes no parameters", "stands for int;"),
+        ("int8+svd:rank=3", "'svd' cannot follow 'int'", "quantizer"),
+        ("int8+int4", "'int' cannot follow 'int'", "quantizer"),
+        ("bitpack+int8", "'int' cannot follow 'bitpack'", "transforms come first"),
+        ("zstd+bitpack", "'bitpack' cannot follow 'zstd'", "transforms come first"),
+        ("bitpack+huffman", "'huffman' cannot follow 'bitpack'", "one serializer"),
+        ("zstd+zstd", "'zstd' cannot follow 'zstd'", "one compressor"),
+    ],
+)
+def test_text_that_is_refused(text, message, hint):
+    with pytest.raises(UsageError) as caught:
+        Pipeline.parse(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert not isinstance(caught.value, Refused)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        [],
+        "int8",
+        ["int8"],
+        [{}],
+        [{"name": 3}],
+        [{"name": "int8"}],
+        [{"name": "int", "config": {}}],
+        [{"name": "int", "configuration": []}],
+        [{"name": "int", "configuration": {"bits": "4"}}],
+        [{"name": "int", "configuration": {"bits": 4.0}}],
+        [{"name": "int", "configuration": {"bits": None}}],
+        [{"name": "int", "configuration": {"bits": 10**400}}],
+        [{"name": "int", "configuration": {"group": [64]}}],
+        [{"name": "svd", "configuration": {"error": 10**400}}],
+        [{"name": "int", "configuration": {"nbits": 4}}],
+        [{"name": "zstd"}, {"name": "int"}],
+    ],
+)
+def test_json_that_is_refused(data):
+    with pytest.raises(UsageError):
+        Pipeline.from_json(data)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="intsvd48:=,+.-/row bits", max_size=25))
+def test_any_text_is_a_pipeline_or_a_usage_error(text):
+    try:
+        pipeline = Pipeline.parse(text)
+    except UsageError:
+        return
+    assert Pipeline.parse(str(pipeline)) == pipeline
+
+
+ints = st.builds(
+    Int,
+    bits=st.integers(2, 8),
+    group=st.one_of(st.sampled_from(["row", "tensor"]), st.integers(1, 10**9)),
+    symmetric=st.booleans(),
+    clip=st.sampled_from(["absmax", "mse"]),
+)
+svds = st.one_of(
+    st.builds(Svd, rank=st.integers(1, 9999), force=st.booleans()),
+    st.builds(Svd, error=st.floats(0, 1), force=st.booleans()),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(svds, ints) | st.tuples(ints), st.sampled_from([(), (Bitpack(),), (Bitpack(), Zstd(level=7)), (Zstd(),)])
+)
+def test_text_and_json_lose_nothing(transforms, storers):
+    pipeline = Pipeline(transforms + storers)
+    assert Pipeline.parse(str(pipeline)) == pipeline
+    assert Pipeline.from_json(json.loads(json.dumps(pipeline.to_json()))) == pipeline
+    assert Pipeline.from_json(pipeline.to_json()).to_json() == pipeline.to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "lossless", "storers"),
+    [
+        ("lossless", True, None),
+        ("int8", False, None),
+        ("svd:rank=3", False, None),
+        ("int8+bitpack", False, (Bitpack(),)),
+        ("int8+zstd", False, (Bitpack(), Zstd())),
+        ("bitpack+zstd:level=9", True, (Bitpack(), Zstd(level=9))),
+        ("zstd", True, (Bitpack(), Zstd())),
+    ],
+)
+def test_properties(text, lossless, storers):
+    pipeline = Pipeline.parse(text)
+    assert pipeline.lossless is lossless
+    assert pipeline.storers == storers
+
+
+def test_leaves():
+    assert Pipeline.parse("lossless").leaves(MATRIX) == (PartBound("data", MATRIX, primary=True),)
+    leaves = Pipeline.parse("svd:rank=5+int:bits=4,group=64").leaves(MATRIX)
+    assert [(leaf.name, str(leaf.spec), leaf.bits) for leaf in leaves] == [
+        ("u.qdata", "U8[40,5]", 4),
+        ("u.scale", "F32[4]", None),
+        ("u.zero", "U8[4]", 4),
+        ("vh.qdata", "U8[5,30]", 4),
+        ("vh.scale", "F32[3]", None),
+        ("vh.zero", "U8[3]", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lossless",
+        "bitpack+zstd",
+        "int8",
+        "int4",
+        "svd:rank=5",
+        "svd:error=0.3+int8",
+        "svd:rank=9+svd:rank=3,force=true+int8",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F64"])
+def test_encode_and_decode(text, dtype):
+    from bale.compressors.floats import from_float32, to_float32
+
+    spec = TensorSpec(dtype, (40, 30))
+    x = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    array = from_float32(x, spec)
+    pipeline = Pipeline.parse(text)
+    parts = pipeline.encode(Values(spec, array))
+    bounds = {leaf.name: leaf for leaf in pipeline.leaves(spec)}
+    assert list(parts) == list(bounds)
+    for name, part in parts.items():
+        assert part.spec.nbytes <= bounds[name].spec.nbytes
+        assert part.bits == bounds[name].bits
+        assert part.array.shape == part.spec.shape
+        assert part.array.dtype == part.spec.storage
+    decoded = pipeline.decode(parts, spec)
+    assert (decoded.shape, decoded.dtype) == (array.shape, array.dtype)
+    if pipeline.lossless:
+        assert decoded.tobytes() == array.tobytes()
+    elif not text.startswith("svd"):
+        assert np.linalg.norm(to_float32(decoded, spec) - x) < 0.15 * np.linalg.norm(x)
+
+
+def test_parts_that_do_not_fit():
+    pipeline = Pipeline.parse("svd:rank=5+int8")
+    parts = pipeline.encode(Values(MATRIX, np.ones((40, 30), np.float32)))
+    with pytest.raises(ValueError, match=r"vh\.scale"):
+        pipeline.decode({name: part for name, part in parts.items() if name != "vh.scale"}, MATRIX)
+    with pytest.raises(ValueError, match="factors"):
+        pipeline.decode(parts, TensorSpec("F32", (30, 40)))
+    int8 = Pipeline.parse("int8")
+    codes = int8.encode(Values(MATRIX, np.ones((40, 30), np.float32)))
+    with pytest.raises(ValueError, match="not of F32"):
+        int8.decode(codes, TensorSpec("F32", (40, 15, 2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "reason"),
+    [
+        ("int8", TensorSpec("I32", (8, 8)), "I32 is not floating point"),
+        ("int8", TensorSpec("C64", (8, 8)), "C64 is not floating point"),
+        ("int8+zstd", TensorSpec("BOOL", (8, 8)), "BOOL is not floating point"),
+        ("int8", TensorSpec("F6_E2M3", (8, 8)), "quantized already"),
+        ("int8", TensorSpec("F8_E8M0", (8, 8)), "quantized already"),
+        ("int8", TensorSpec("F32", (0, 8)), "no elements"),
+        ("int8", TensorSpec("F64", (8, 8)), None),
+        ("int8", TensorSpec("F8_E4M3", (8, 8)), None),
+        ("lossless", TensorSpec("I32", (0, 8)), None),
+        ("bitpack+zstd", TensorSpec("F4", (3,)), None),
+    ],
+)
+def test_validate(text, spec, reason):
+    if reason is None:
+        Pipeline.parse(text).validate(spec)
+    else:
+        with pytest.raises(Refused, match=reason):
+            Pipeline.parse(text).validate(spec)
+
+
+def test_empty_pipeline_is_refused():
+    with pytest.raises(UsageError, match="without codecs"):
+        Pipeline(())
