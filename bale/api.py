@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -160,11 +161,11 @@ def compress(
     out = Path(out) if out is not None else default_archive(source)
     report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
     choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
-    if out == report:
+    if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     check_target(report, force, (source,))
     with Run(threads, progress=progress) as run:
-        if source.is_dir():
+        if os.path.isdir(source):
             result = _compress_folder(source, out, choices, run, verify, force)
         else:
             check_target(out, force, (source,))
@@ -212,7 +213,7 @@ def decompress(
             with _open_archives(archive, threads) as opened:
                 size = extract_tensors(opened, tensors, target, force=force)
             return Decompressed(target, (target,), size, None, False)
-        if archive.is_dir():
+        if os.path.isdir(archive):
             files = restore_folder(archive, target, run, force=force)
             size = sum(path.stat().st_size for path in files)
             with _open_archives(archive, threads) as opened:
@@ -224,7 +225,7 @@ def decompress(
 def decompress_to(archive: PathLike, stream: BinaryIO, *, threads: int | None = None) -> Decompressed:
     """Write the checkpoint of an archive to a binary stream."""
     path = Path(archive)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
     with Run(threads) as run:
         return _decompressed(stream_file(path, stream, run))
@@ -246,7 +247,7 @@ def plan(
     """
     source = Path(source)
     choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
-    checkpoints = open_folder(source).checkpoints if source.is_dir() else {source.name: open_checkpoint(source)}
+    checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
     with Run(threads, progress=progress) as run:
         files = tuple(
@@ -280,8 +281,8 @@ def verify(
     path = Path(archive)
     other = Path(against) if against is not None else None
     with Run(threads, progress=progress) as run:
-        if path.is_dir():
-            if other is not None and not other.is_dir():
+        if os.path.isdir(path):
+            if other is not None and not os.path.isdir(other):
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
             files = verify_folder(path, run, other)
             with _open_archives(path, threads) as opened:
@@ -306,11 +307,11 @@ def inspect(path: PathLike) -> dict[str, Any]:
         ``source``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``.
     """
     path = Path(path)
-    if is_archive(path) or (path.is_dir() and is_stored_folder(path)):
+    if is_archive(path) or is_stored_folder(path):
         with _open_archives(path, 1) as opened:
             report: Report = opened.report
             return report.to_json()
-    files = open_folder(path).checkpoints if path.is_dir() else {path.name: open_checkpoint(path)}
+    files = open_folder(path).checkpoints if os.path.isdir(path) else {path.name: open_checkpoint(path)}
     return {
         "source": {
             "name": path.resolve().name,
@@ -336,21 +337,25 @@ def open(archive: PathLike, *, threads: int | None = None) -> Archives:  # noqa:
 def default_archive(source: Path) -> Path:
     """Where `compress` puts the archive of a source."""
     named = source if source.name not in ("", "..") else source.resolve()  # "." and ".." have no name of their own
+    if not named.name:
+        raise UsageError(f"{source} has no name of its own to give to the archive", "name it with -o")
     return named.with_name(named.name + ".bale")
 
 
 def default_checkpoint(archive: Path) -> Path:
     """Where `decompress` puts the checkpoint of an archive."""
     if archive.suffix != ".bale" or not archive.stem:
+        with _open_archives(archive, 1):  # what is no archive is worse than what has no name
+            pass
         raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
     return archive.with_suffix("")
 
 
 def _open_archives(path: Path, threads: int | None) -> Archives:
-    if path.is_dir() and not is_stored_folder(path):
-        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return Archives([path], threads)
+    if not is_stored_folder(path):
+        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
     opened = open_tensors(path, threads)
     if not isinstance(opened, Archives):
         raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")

@@ -80,9 +80,9 @@ class ErrorSums:
 
     @property
     def relative_error(self) -> float | None:
-        """||x - y|| / ||x||; None where x is zero and y is not."""
+        """||x - y|| / ||x||; None where x is zero and y is not, or where the squares are too small for float64."""
         if self.error2 == 0:
-            return 0.0
+            return None if self.largest else 0.0
         return math.sqrt(self.error2 / self.norm2) if self.norm2 else None
 
     @property
@@ -97,4 +97,4 @@ class ErrorSums:
         if self.error2 == 0 and self.norm2:
             return 1.0
         product = math.sqrt(self.norm2) * math.sqrt(self.decoded2)
-        return self.dot / product if product else None
+        return max(-1.0, min(1.0, self.dot / product)) if product else None

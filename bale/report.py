@@ -156,8 +156,9 @@ class Report:
         return data
 
     def text(self) -> str:
-        """The JSON text."""
-        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        """The JSON text; file names that are not UTF-8 stand in it as escapes."""
+        text = json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        return text.encode("utf-8", "backslashreplace").decode()
 
     def _totals(self) -> dict[str, Any]:
         sums, exact = self.sums, all(row.exact for row in self.rows)

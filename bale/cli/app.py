@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -11,12 +12,13 @@ import typer
 from typer.exceptions import TyperException
 
 from bale.cli import codecs, compare, compress, decompress, inspect, plan, verify
-from bale.cli.render import error_document, print_error
-from bale.errors import BaleError, UsageError
+from bale.cli.render import emit_json, error_document, print_error
+from bale.errors import BaleError, OutputError, UsageError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="bale",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,26 +53,47 @@ def _top(
 
 def main() -> NoReturn:
     """Run the program and exit."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may be in no encoding that the terminal has
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        os._exit(code)  # without waiting for the workers; files have been removed
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run the program with these arguments; returns the exit code."""
+    code = 0
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail again
+        if not code and not isinstance(problem, BrokenPipeError):  # a reader that has had enough needs no message
+            print_error(OutputError(f"cannot write to stdout: {problem.strerror}"))
+        code = code or OutputError.code
+    except KeyboardInterrupt:
+        print("bale: interrupted", file=sys.stderr, flush=True)
+        code = INTERRUPTED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
-        code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        code = app(arguments or ["--help"], standalone_mode=False)
+        if not arguments:
+            return UsageError.code
         return code if isinstance(code, int) else 0
     except BaleError as error:
         return _fail(error, as_json)
     except TyperException as problem:
         return _fail(UsageError(_message(problem), "see bale --help"), as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        print("bale: interrupted", file=sys.stderr)
-        return 130
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail again
-        return 141
+        raise
     except MemoryError:
         return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
     except Exception as problem:  # a bug: the traceback is for us
@@ -80,9 +103,7 @@ def run(arguments: list[str]) -> int:
 
 def _fail(error: BaleError, as_json: bool) -> int:
     if as_json:
-        import json
-
-        print(json.dumps(error_document(error), ensure_ascii=False, indent=1))
+        emit_json(error_document(error))
     print_error(error)
     return error.code
 

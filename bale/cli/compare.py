@@ -8,13 +8,16 @@ Example: bale compare model.safetensors model-int4.bale --max-error 0.1
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, plain, table
+from bale.cli.render import Printer, error_document, figure, print_error, table
 from bale.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from bale.engine.compare import Difference
 
 NAME = "compare"
 
@@ -65,9 +68,17 @@ def command(
     )
     differing = len(rows) - equal
     summary = f"{equal} of {len(rows)} tensors are equal, bit for bit"
+    failure = _failure(worse, f"{max_error:g}") if worse else None
+    if failure is not None:
+        document |= error_document(failure)
     printer.result(document, [*lines, summary] if differing else [summary])
-    if worse:
-        worst = worse[0]
-        found = worst.status if worst.relative_error is None else f"a relative error of {worst.relative_error:.4g}"
-        raise CheckFailed(f"{len(worse)} tensors exceed --max-error {max_error:g}, first {plain(worst.name)} ({found})")
+    if failure is not None:
+        print_error(failure)
+        return failure.code
     return 0
+
+
+def _failure(worse: list[Difference], limit: str) -> CheckFailed:
+    worst = worse[0]
+    found = worst.status if worst.relative_error is None else f"a relative error of {worst.relative_error:.4g}"
+    return CheckFailed(f"{len(worse)} tensors exceed --max-error {limit}, first {worst.name} ({found})")

@@ -7,6 +7,7 @@ Example: bale compress model.safetensors -p int4 --rule '*embed*=int8' -o model-
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
             raise UsageError(f"`-` is refused: {reason}", "name a file")
     if out is None or len(paths) == 1:
         return dict.fromkeys(paths, out)
-    if not out.is_dir():
+    if not os.path.isdir(out):
         raise OutputError(f"{out} is not a folder, and there are several sources", "make the folder, or leave out -o")
     names = [path.resolve().name for path in paths]
     for name in names:

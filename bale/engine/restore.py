@@ -65,10 +65,15 @@ def stream_file(path: Path, out: BinaryIO, run: Run) -> Restored:
                 f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"
             )
         digest = hashlib.sha256()
-        for _, data in restored(archive, run):
-            digest.update(data.data)
-            out.write(data.data)
-        out.flush()
+        try:
+            for _, data in restored(archive, run):
+                digest.update(data.data)
+                out.write(data.data)
+            out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            raise OutputError(f"cannot write the checkpoint: {reason(problem)}") from None
         exact = archive.manifest.exact
         if exact:
             _check_source(archive, digest.hexdigest())

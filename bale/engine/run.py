@@ -77,8 +77,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._own:
-            self.executor.shutdown(wait=True, cancel_futures=True)
+        if self._own:  # whoever interrupts does not wait until a decomposition ends
+            self.executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def ordered(self, jobs: Iterable[tuple[T, Job[Any]]], budget: int) -> Iterator[tuple[T, Future[Any]]]:
         """Yield each job's key and finished future in the order of `jobs`.

@@ -9,7 +9,7 @@ import numpy as np
 
 from bale.compressors.base import Compressor, Serializer, Values
 from bale.compressors.pipeline import Pipeline
-from bale.errors import ArchiveError
+from bale.errors import ArchiveError, UsageError
 from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 
@@ -41,14 +41,15 @@ def chunk_length(multiple: int = 1) -> int:
 def store(values: Values, forced: str | None = None) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
-    Returns the chain and the stored bytes.
+    What is not codes and would grow stays plain. Returns the chain and the stored bytes.
     """
-    if forced is not None:
-        return forced, _encode(values, forced)
     plain = flat_bytes(values.array).data
     if values.bits is None:
-        coded = _encode(values, "lossless")
-        return ("lossless", coded) if len(coded) < plain.nbytes else (PLAIN, plain)
+        chain = "lossless" if forced is None else forced
+        coded = _encode(values, chain)
+        return (chain, coded) if len(coded) < plain.nbytes else (PLAIN, plain)
+    if forced is not None:
+        return forced, _encode(values, forced)
     coded = _encode(values, "huffman")
     dense = (values.spec.elements * values.bits + 7) // 8
     return ("huffman", coded) if len(coded) < dense else ("bitpack", _encode(values, "bitpack"))
@@ -82,7 +83,7 @@ def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array
         if compressor is not None:
             view = memoryview(compressor.decode(view, (spec.elements * (bits or spec.info.bits) + 7) // 8))
         return serializer.decode(view, spec, bits, target).reshape(-1)
-    except ValueError as problem:
+    except (ValueError, UsageError) as problem:
         raise ArchiveError(f"a chunk of {spec} cannot be decoded ({problem})", "the archive is damaged") from None
 
 

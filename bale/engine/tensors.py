@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bale.engine.decode import Decoder, check_codecs
-from bale.engine.folder import archives_of, is_stored_folder, weights_of
+from bale.engine.folder import archives_of, is_stored_folder, side_bytes, weights_of
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.engine.source import SourceFile
@@ -36,6 +38,8 @@ _NATIVE = {
 class Tensors(Mapping[str, Array]):
     """Arrays by tensor name; each is read anew whenever it is asked for.
 
+    A name that several files of a folder have is told apart by the file: ``unet/model.safetensors:weight``.
+
     Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as
     their bytes. Use as a context manager, or `close` it.
     """
@@ -48,10 +52,13 @@ class Tensors(Mapping[str, Array]):
     def _unit(self, index: int) -> Array:
         """The array of a unit, in its storage bits."""
 
-    def _list(self, units: list[Unit]) -> None:
-        for index, unit in enumerate(units):
+    def _list(self, units: Sequence[tuple[str, Unit]]) -> None:
+        """Index the tensors of all units; a name that comes twice gets that of its unit's file put before it."""
+        taken = Counter(view.name for _, unit in units for view in unit.views)
+        for index, (file, unit) in enumerate(units):
             for view in unit.views:
-                self._places[view.name] = (index, view)
+                name = view.name if taken[view.name] == 1 else f"{file}:{view.name}"
+                self._places[name] = (index, view)
 
     def bits(self, name: str) -> Array:
         """The array of a tensor in its storage bits (BF16 as uint16, 8-bit floats as uint8)."""
@@ -102,9 +109,9 @@ class Tensors(Mapping[str, Array]):
 
 
 class Checkpoints(Tensors):
-    """The tensors of checkpoint files."""
+    """The tensors of checkpoint files, which lie below `folder` if that is given."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], folder: Path | None = None) -> None:
         super().__init__()
         self._units: list[tuple[SourceFile, Unit]] = []
         try:
@@ -116,7 +123,7 @@ class Checkpoints(Tensors):
         except BaseException:
             self.close()
             raise
-        self._list([unit for _, unit in self._units])
+        self._list([(_label(source.checkpoint.path, folder), unit) for source, unit in self._units])
 
     def _unit(self, index: int) -> Array:
         source, unit = self._units[index]
@@ -151,7 +158,12 @@ class Archives(Tensors):
         except BaseException:
             self.close()
             raise
-        self._list([decoder.archive.manifest.units[index].unit for decoder, index in self._index])
+        self._list(
+            [
+                (_label(decoder.archive.path, folder).removesuffix(".bale"), decoder.archive.manifest.units[index].unit)
+                for decoder, index in self._index
+            ]
+        )
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -175,10 +187,10 @@ class Archives(Tensors):
 
 def open_tensors(path: Path, threads: int | None = None) -> Tensors:
     """Open whatever lies under `path`: checkpoint, archive, or a folder of either."""
-    if path.is_dir():
+    if os.path.isdir(path):
         if is_stored_folder(path):
             return Archives(archives_of(path), threads, path)
-        return Checkpoints([path / name for name in weights_of(path)])
+        return Checkpoints([path / name for name in weights_of(path)], path)
     if is_archive(path):
         return Archives([path], threads)
     return Checkpoints([path])
@@ -186,22 +198,26 @@ def open_tensors(path: Path, threads: int | None = None) -> Tensors:
 
 def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Report:
     """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
+    stored = [(archive, _label(archive.path, folder)) for archive in archives]
     files = tuple(
-        file_row(archive.manifest, archive.path.name.removesuffix(".bale"), archive.path.name, archive.size, None)
-        for archive in archives
+        file_row(archive.manifest, name.removesuffix(".bale"), name, archive.size, None) for archive, name in stored
     )
     names = None if folder is None else (folder.name.removesuffix(".bale"), folder.name)
     first = archives[0].manifest
-    return Report(first.tool, ".".join(map(str, first.format)), False, files, names)
+    copied = 0 if folder is None else side_bytes(folder)
+    return Report(first.tool, ".".join(map(str, first.format)), False, files, names, copied)
 
 
 def arrange(array: Array, view: View) -> Array:
     """The values of a tensor within the array of its unit."""
     spec = view.spec
-    if spec.info.packed:
-        return array.reshape(-1).view(np.uint8).reshape(spec.storage_shape)
-    flat = array.reshape(-1).view(spec.storage)
-    if view.strides is None:
-        return flat[view.offset : view.offset + spec.elements].reshape(spec.shape)
+    start = view.offset * spec.info.bits // 8
+    flat = array.reshape(-1).view(np.uint8)[start : (view.reach + 7) // 8].view(spec.storage)
+    if view.strides is None or spec.info.packed:
+        return flat.reshape(spec.storage_shape)
     strides = tuple(stride * spec.storage.itemsize for stride in view.strides)
-    return np.lib.stride_tricks.as_strided(flat[view.offset :], spec.shape, strides)  # bounds: View.reach was checked
+    return np.lib.stride_tricks.as_strided(flat, spec.shape, strides)  # bounds: View.reach was checked
+
+
+def _label(path: Path, folder: Path | None) -> str:
+    return path.name if folder is None else path.relative_to(folder).as_posix()

@@ -90,8 +90,9 @@ def _verify_against(archive: ArchiveFile, run: Run, against: Path) -> None:
                 continue
             piece = flat_spec(spec, count)
             x, y = numbers(values, piece), numbers(block.data.view(spec.storage), piece)
-            if x is not None and y is not None:
-                sums[block.index] = sums.get(block.index, ErrorSums()) + ErrorSums.between(x, y)
+            if x is None or y is None:
+                raise CheckFailed(f"{_name(stored)} is {spec.dtype}, which is never coded with loss")
+            sums[block.index] = sums.get(block.index, ErrorSums()) + ErrorSums.between(x, y)
     for index, measured in sums.items():
         stored = manifest.units[index]
         recorded = ErrorSums(*(stored.errors or ()))

@@ -98,6 +98,8 @@ def archive_header(manifest: Manifest, frame: bytes) -> bytes:
 
 def is_archive(path: Path) -> bool:
     """Whether a file begins as a bale does."""
+    if not os.path.isfile(path):  # opening a FIFO would wait for its other end
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC

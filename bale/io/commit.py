@@ -22,7 +22,7 @@ def check_target(path: Path, force: bool, inputs: tuple[Path, ...] = ()) -> None
     Nothing that exists is overwritten without `force`; an input never is, nor anything but a regular file.
     """
     parent = path.parent
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         raise OutputError(f"cannot write {path}: there is no folder {parent}", "make the folder first")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: the folder {parent} is read-only", "choose another place with -o")
@@ -33,7 +33,7 @@ def check_target(path: Path, force: bool, inputs: tuple[Path, ...] = ()) -> None
     except OSError as problem:
         raise OutputError(f"cannot write {path}: {reason(problem)}", "choose another name with -o") from None
     for source in inputs:
-        if source.exists() and path.exists() and os.path.samefile(source, path):
+        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
             raise OutputError(f"cannot write {path}: it is the input", "choose another name with -o")
     if stat.S_ISDIR(found.st_mode):
         raise OutputError(f"cannot write {path}: it is a folder", "name a file with -o")

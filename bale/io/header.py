@@ -36,7 +36,8 @@ def entry_bound(name: str, specs: Iterable[TensorSpec], file_bound: int) -> int:
     shape = max((len(",".join(map(str, spec.shape))) for spec in specs), default=0)
     dtype = max((len(spec.dtype) for spec in specs), default=0)
     fixed = len(':{"dtype":"","shape":[],"data_offsets":[,]},')
-    return len(_json(name).encode()) + fixed + dtype + max(shape, len(str(file_bound))) + 2 * len(str(file_bound))
+    offset = len(str(file_bound))
+    return len(_json(name).encode("utf-8", "surrogatepass")) + fixed + dtype + max(shape, offset) + 2 * offset
 
 
 def header_block(text: bytes, room: int) -> bytes:

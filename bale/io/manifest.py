@@ -296,6 +296,8 @@ def _part(data: dict[str, Any]) -> Part:
         raise ValueError(f"chunks of {part.chunk} elements")
     if len(part.chunks) != -(-part.spec.elements // part.chunk):
         raise ValueError(f"{len(part.chunks)} chunks for {part.spec.elements} elements")
+    if len(part.chunks) > 1 and part.chunk * part.spec.info.bits % 8:
+        raise ValueError(f"chunks of {part.chunk} elements of {part.spec.dtype} end within a byte")
     if any(chunk.chain >= len(part.storage) for chunk in part.chunks):
         raise ValueError("a chunk of a storage chain that is not named")
     if part.bits is not None and (part.spec.dtype != "U8" or not 1 <= part.bits <= 8):
@@ -314,7 +316,8 @@ def _check_layout(manifest: Manifest) -> None:
             raise ArchiveError(f"the manifest makes no sense (unit {index} lies outside its place)", DAMAGED)
         if same_as is not None:
             twin = manifest.units[same_as] if same_as < index else None
-            if stored.parts or twin is None or twin.same_as is not None or twin.unit.spec != unit.spec:
+            fits = twin is not None and twin.unit.views and twin.same_as is None and twin.unit.spec == unit.spec
+            if stored.parts or not fits:
                 raise ArchiveError(f"the manifest makes no sense (unit {index} repeats no unit)", DAMAGED)
         elif len({part.name for part in stored.parts}) != len(stored.parts) or not stored.parts:
             raise ArchiveError(f"the manifest makes no sense (the parts of unit {index})", DAMAGED)

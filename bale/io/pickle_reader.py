@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROTOCOL = 5
+PICKLE_LIMIT = 1 << 28  # bytes of a pickle that readers are willing to hold
 NUMBER_LIMIT = 1024  # bytes or digits of an integer: conversions of longer ones take quadratic time
 
 
@@ -159,7 +160,11 @@ def _tuple(size: int) -> _Opcode:
 
 
 def _marked(make: Callable[[list[Any]], Any]) -> _Opcode:
-    return lambda machine: machine.stack.append(make(machine.pop_marked()))
+    def run(machine: _Machine) -> None:
+        made = make(machine.pop_marked())  # leaves another stack in place
+        machine.stack.append(made)
+
+    return run
 
 
 def _put(index: Callable[[_Machine], int]) -> _Opcode:
@@ -306,7 +311,6 @@ def _word(machine: _Machine) -> int:
     return int(machine.unpack(_U4))
 
 
-# A list is made anew by each opcode that leaves one, never shared by the table.
 _OPCODES: dict[int, _Opcode] = {
     0x80: _protocol,
     0x95: lambda machine: machine.unpack(_U8),  # FRAME: only says how far to read ahead

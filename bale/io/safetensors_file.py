@@ -42,6 +42,7 @@ def read_layout(path: Path, descriptor: int, size: int) -> Layout:
     for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))
         at += spec.nbytes
+    tensors.sort(key=lambda item: (item[2], item[1].nbytes, item[0]))  # the library orders empty tensors at random
     if at != size:
         raise Broken(f"its header accounts for {at} of {size} bytes")
     return Layout(metadata, payload, tuple(tensors))

@@ -149,6 +149,8 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    if 0 in shape:
+        return True
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:

@@ -138,6 +138,14 @@ def _view_offset(views: list[Any]) -> int:
     return 0
 
 
+def storage_dtypes(persistents: Iterable[Persistent]) -> dict[str, str | None]:
+    """Dtype of each storage by key, as it is first named; None for a type that bale does not know."""
+    dtypes: dict[str, str | None] = {}
+    for ref in filter(None, map(storage_ref, persistents)):
+        dtypes.setdefault(ref.key, ref.dtype)
+    return dtypes
+
+
 def find_tensors(root: Any) -> tuple[list[Tensor], list[str]]:
     """All tensors that can be reached from an object, in its order, and notes on those that cannot be described.
 

@@ -1,0 +1,117 @@
+"""What the benches share: taking turns, medians, limits and Markdown tables."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = Path(sys.executable)
+BALE = PYTHON.with_name("bale")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a process took, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure to reach; `format` of the measured value says whether it was."""
+
+    value: float
+    at_most: bool = True
+    unit: str = ""
+
+    def cell(self, found: float) -> str:
+        met = found <= self.value if self.at_most else found >= self.value
+        return f"{'≤' if self.at_most else '≥'} {self.value:g}{self.unit}: {'reached' if met else 'not reached'}"
+
+
+def run_process(command: Sequence[str | Path]) -> Cost:
+    """Run a command to its end; its output is thrown away, its failure ends the bench."""
+    start = time.perf_counter()
+    child = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        text = said.decode(errors="replace").strip()
+        sys.exit(f"{' '.join(map(str, command))} ended with {child.returncode}: {text}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime)
+
+
+def take_turns(contestants: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:
+    """Run each contestant once in every round, so that all meet the same machine; a first round is not counted."""
+    costs: dict[str, list[Cost]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, work in contestants.items():
+            cost = work()
+            if number:
+                costs[name].append(cost)
+    return costs
+
+
+def median_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
+
+
+def median_ratio(ours: Sequence[Cost], theirs: Sequence[Cost]) -> Cost:
+    """Medians of the ratios within each round."""
+    return Cost(
+        median(a.wall / b.wall for a, b in zip(ours, theirs, strict=True)),
+        median(a.cpu / b.cpu for a, b in zip(ours, theirs, strict=True)),
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table, its first `left` columns to the left."""
+    rule = ["---" if column < left else "--:" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def workspace(in_memory: bool = False) -> Iterator[Path]:
+    """A folder for a while; on a memory file system when asked for and there."""
+    shared = Path("/dev/shm")
+    place = shared if in_memory and os.access(shared, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bale-bench-", dir=place) as folder:
+        yield Path(folder)
+
+
+def parser(doc: str | None, *, models: bool = False, rounds: int | None = None) -> argparse.ArgumentParser:
+    """The options that benches have in common."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if models:
+        made.add_argument("--models", type=Path, default=ROOT / ".models", help="folder of scripts/fetch_models.py")
+    if rounds:
+        made.add_argument("--rounds", type=int, default=rounds, help="measurements of each (%(default)s)")
+    return made
+
+
+def checkpoint(models: Path, name: str) -> Path:
+    """A public checkpoint, which must have been fetched."""
+    path = models / name
+    if not path.exists():
+        sys.exit(f"{path} is missing; fetch it with: python scripts/fetch_models.py {models}")
+    return path

