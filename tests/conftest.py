@@ -13,7 +13,7 @@ settings.register_profile("bale", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("bale")
 
 
-@pytest.fixture()
+@pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A small checkpoint: matrices that `-p` takes, and what it leaves alone."""
     return write(

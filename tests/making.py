@@ -46,7 +46,8 @@ class Raw:
 
 def bf16(array: np.ndarray) -> Raw:
     """Float32 values cut to BF16."""
-    return Raw.of((np.ascontiguousarray(array, "<f4").view("<u4") >> 16).astype("<u2"), "BF16")
+    bits = np.asarray(array, "<f4").reshape(-1).view("<u4") >> 16
+    return Raw("BF16", np.shape(array), bits.astype("<u2").tobytes())
 
 
 def random_raw(dtype: str, shape: Sequence[int], seed: int = 0) -> Raw:

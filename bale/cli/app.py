@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -74,8 +75,9 @@ def run(arguments: list[str]) -> int:
             print_error(OutputError(f"cannot write to stdout: {problem.strerror}"))
         code = code or OutputError.code
     except KeyboardInterrupt:
-        print("bale: interrupted", file=sys.stderr, flush=True)
         code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("bale: interrupted", file=sys.stderr, flush=True)
     return code
 
 
@@ -90,10 +92,8 @@ def _run(arguments: list[str]) -> int:
         return _fail(error, as_json)
     except TyperException as problem:
         return _fail(UsageError(_message(problem), "see bale --help"), as_json)
-    except typer.Abort:
-        raise KeyboardInterrupt from None
-    except BrokenPipeError:
-        raise
+    except SystemExit:  # typer's answer to a reader that has had enough
+        return OutputError.code
     except MemoryError:
         return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
     except Exception as problem:  # a bug: the traceback is for us
@@ -102,9 +102,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _fail(error: BaleError, as_json: bool) -> int:
-    if as_json:
-        emit_json(error_document(error))
     print_error(error)
+    if as_json:
+        with suppress(OutputError, BrokenPipeError):
+            emit_json(error_document(error))
     return error.code
 
 

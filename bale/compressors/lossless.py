@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,10 @@ from bale.compressors.base import Serializer, Values
 from bale.compressors.planes import BLOCK, BYTE, PAIR, Scratch, Word, densest, fold, merge, split, unfold, word_of
 from bale.spec import Array, TensorSpec
 
-RAW, CONSTANT, ZSTD, SPLIT, PAIRS = range(5)
-CODED = (ZSTD, PAIRS)
+RAW, CONSTANT, ZSTD, SPLIT, PAIRS, BITS = range(6)
+CODED = (ZSTD, PAIRS, BITS)
+COMPOSED = (SPLIT, PAIRS, BITS)
+_PER_BYTE = {PAIRS: 2, BITS: 8}
 _LENGTH = struct.Struct("<I")
 _SHORTEST = 64
 """Bytes below which a chunk is left as it is: a frame and its place in the header alone take about 20."""
@@ -32,7 +35,7 @@ _RUNS, _RUN = 63, 64
 _scratch = Scratch()
 
 
-def _no_words() -> Array:
+def _nothing() -> Array:
     return np.empty(0, np.uint8)
 
 
@@ -40,19 +43,22 @@ def _no_words() -> Array:
 class _Plane:
     """One plane of a chunk: stored in some mode, or split into the planes of its halves.
 
-    `words` are what is stored of it, if it is at hand. `value` is the word that a constant plane consists of, or the
-    base of a plane of pairs; `where` and `outside` are the bytes that pairs cannot express. `length` is the size of a
-    coded plane in the chunk.
+    `words` are what is stored of it: itself, its pairs or bits. `value` is the word that a constant plane consists of,
+    the base of pairs, or what bits stand for: the byte without the bit that varies, and that bit. Pairs cannot express
+    the bytes `outside`, at the positions `where` of each block. `length` is the size of a coded plane in the chunk.
+    `work` is space for a block that is not stored as it is, `spare` for working.
     """
 
     word: Word
     mode: int
     halves: tuple[_Plane, ...] = ()
-    words: Array = field(default_factory=_no_words)
-    value: Array = field(default_factory=_no_words)
-    where: Array = field(default_factory=lambda: np.empty(0, "<u4"))
-    outside: Array = field(default_factory=_no_words)
+    words: Array = field(default_factory=_nothing)
+    value: Array = field(default_factory=_nothing)
+    where: list[Array] = field(default_factory=list)
+    outside: list[Array] = field(default_factory=list)
     length: int = 0
+    work: Array | None = None
+    spare: Array = field(default_factory=_nothing)
 
     def nodes(self) -> Iterator[_Plane]:
         """Itself and the planes below, high before low: the order of the header."""
@@ -64,6 +70,10 @@ class _Plane:
         """What the header says of this plane, in a size that depends on the mode alone. Read by `_read_header`."""
         length = _LENGTH.pack(self.length) if self.mode in CODED else b""
         return bytes([self.mode]) + length + self.value.tobytes()
+
+    def block(self, at: int, count: int) -> Array:
+        """The words of the block at `at`, or space for them."""
+        return self.words[at : at + count] if self.work is None else self.work[:count]
 
 
 @dataclass(frozen=True)
@@ -162,13 +172,12 @@ def _encode_planes(root: _Plane, words: Array) -> memoryview:
         elif node.mode in CODED:
             node.words = words if root.mode == ZSTD else _coded_plane(node, number, words.size)
     if root.mode != ZSTD:
+        _add_space(nodes)
         for start in range(0, words.size, BLOCK):
             _scatter(root, start, words[start : start + BLOCK])
     for node in nodes:
         if node.mode in CODED:
-            pieces = [huffman.compress(node.words)]
-            if node.mode == PAIRS:
-                pieces = [_LENGTH.pack(node.where.size), node.where.tobytes(), node.outside.tobytes(), *pieces]
+            pieces = (_write_outside(node), huffman.compress(node.words))
             node.length = sum(map(len, pieces))
             if at + node.length > words.nbytes:
                 return _encode_planes(_Plane(root.word, RAW), words)
@@ -186,35 +195,71 @@ def _decode_planes(data: memoryview, word: Word, words: Array) -> None:
     nodes = list(root.nodes())
     for node in nodes:
         if node.mode == RAW:
-            node.length = words.size * node.word.size
-            node.words = np.frombuffer(_cut(data, at, node.length), node.word.dtype)
-            at += node.length
+            size = words.size * node.word.size
+            node.words = np.frombuffer(_cut(data, at, size), node.word.dtype)
+            at += size
         elif node.mode == CONSTANT:
             node.words = np.broadcast_to(node.value, words.shape)
     for number, node in enumerate(nodes):
         if node.mode in CODED:
-            stored = _cut(data, at, node.length)
-            at += node.length
-            if node.mode == PAIRS:
-                (count,) = _LENGTH.unpack(_cut(stored, 0, 4))
-                node.where = np.frombuffer(_cut(stored, 4, 4 * count), "<u4")
-                node.outside = np.frombuffer(_cut(stored, 4 + 4 * count, count), np.uint8)
-                if np.any(node.where[1:] <= node.where[:-1]) or np.any(node.where[-1:] >= words.size):
-                    raise ValueError("positions in a folded plane do not ascend or lie behind its end")
-                stored = stored[4 + 5 * count :]
             node.words = words if root.mode == ZSTD else _coded_plane(node, number, words.size)
-            huffman.decompress(stored, node.words)
+            frame = _read_outside(_cut(data, at, node.length), node, words.size)
+            huffman.decompress(frame, node.words)
+            at += node.length
     if at != len(data):
         raise ValueError(f"chunk has {len(data)} bytes, its planes take {at}")
     if root.mode != ZSTD:
+        _add_space(nodes)
         for start in range(0, words.size, BLOCK):
             _gather(root, start, words[start : start + BLOCK])
 
 
 def _coded_plane(plane: _Plane, number: int, count: int) -> Array:
-    """Space for what zstd codes of a plane: its words, or the pairs of its bytes."""
-    count = (count + 1) // 2 if plane.mode == PAIRS else count
-    return _scratch.take(f"plane {number}", count, plane.word.dtype)
+    """Space for what zstd codes of a plane: its words, its pairs or its bits."""
+    size = -(-count // _PER_BYTE.get(plane.mode, 1))
+    return _scratch.take(f"plane {number}", size, plane.word.dtype)
+
+
+def _coded_block(plane: _Plane, at: int, count: int) -> Array:
+    """The pairs or bits of the block at `at`."""
+    per_byte = _PER_BYTE[plane.mode]
+    return plane.words[at // per_byte : -(-(at + count) // per_byte)]
+
+
+def _add_space(nodes: list[_Plane]) -> None:
+    """Give every plane the space that it needs to take a block apart or put it together."""
+    for node in nodes:
+        if node.mode in COMPOSED:
+            word = PAIR if node.mode == PAIRS else node.word
+            node.spare = _scratch.take(f"spare {word.size}", BLOCK, word.dtype)
+        for side, half in enumerate(node.halves):
+            if half.mode in COMPOSED or not half.words.size:
+                half.work = _scratch.take(f"half {side} of {node.word.size}", BLOCK, half.word.dtype)
+
+
+def _write_outside(plane: _Plane) -> bytes:
+    """What precedes the frame of a plane; nothing but for pairs. The mirror image is `_read_outside`."""
+    if plane.mode != PAIRS:
+        return b""
+    where = np.concatenate([block + BLOCK * number for number, block in enumerate(plane.where)])
+    return _LENGTH.pack(where.size) + where.astype("<u4").tobytes() + np.concatenate(plane.outside).tobytes()
+
+
+def _read_outside(data: memoryview, plane: _Plane, count: int) -> memoryview:
+    """Take what precedes the frame of a plane of `count` words and return the frame; see `_write_outside`."""
+    if plane.mode != PAIRS:
+        return data
+    (size,) = _LENGTH.unpack(_cut(data, 0, 4))
+    where = np.frombuffer(_cut(data, 4, 4 * size), "<u4").astype(np.int64)
+    outside = np.frombuffer(_cut(data, 4 + 4 * size, size), np.uint8)
+    if np.any(where[1:] <= where[:-1]) or np.any(where[-1:] >= count):
+        raise ValueError("positions of bytes outside of pairs do not ascend, or lie behind the end")
+    ends = np.searchsorted(where, np.arange(BLOCK, count + BLOCK, BLOCK)).tolist()
+    where %= BLOCK
+    for start, end in pairwise((0, *ends)):
+        plane.where.append(where[start:end])
+        plane.outside.append(outside[start:end])
+    return data[4 + 5 * size :]
 
 
 def _read_header(data: memoryview, at: int, word: Word) -> tuple[_Plane, int]:
@@ -224,9 +269,10 @@ def _read_header(data: memoryview, at: int, word: Word) -> tuple[_Plane, int]:
     if plane.mode in CODED:
         (plane.length,) = _LENGTH.unpack(_cut(data, at, _LENGTH.size))
         at += _LENGTH.size
-    if plane.mode == CONSTANT or (plane.mode == PAIRS and word is BYTE):
-        plane.value = np.frombuffer(_cut(data, at, word.size), word.dtype)
-        at += word.size
+    if plane.mode == CONSTANT or (plane.mode in (PAIRS, BITS) and word is BYTE):
+        size = 2 if plane.mode == BITS else word.size
+        plane.value = np.frombuffer(_cut(data, at, size), word.dtype)
+        at += size
     elif plane.mode == SPLIT and word.halves:
         high, at = _read_header(data, at, word.halves[0])
         low, at = _read_header(data, at, word.halves[1])
@@ -246,16 +292,17 @@ def _cut(data: memoryview, at: int, size: int) -> memoryview:
 def _scatter(plane: _Plane, at: int, words: Array) -> None:
     """Write a block of words, which begins at `at`, to the planes that store it. The mirror image is `_gather`."""
     if plane.mode == SPLIT:
-        high, low = (_block(half, side, at, words.size) for side, half in enumerate(plane.halves))
-        split(plane.word, words, high, low, _spare(plane.word, words.size))
+        high, low = (half.block(at, words.size) for half in plane.halves)
+        split(plane.word, words, high, low, plane.spare)
         for half, block in zip(plane.halves, (high, low), strict=True):
-            if half.mode in (SPLIT, PAIRS):
+            if half.mode in COMPOSED:
                 _scatter(half, at, block)
     elif plane.mode == PAIRS:
-        pairs = plane.words[at // 2 : (at + words.size + 1) // 2]
-        where = fold(words, plane.value, pairs, _spare(BYTE, 2 * pairs.size), _spare(PAIR, pairs.size))
-        plane.where = np.concatenate((plane.where, (where + at).astype("<u4")))
-        plane.outside = np.concatenate((plane.outside, words[where]))
+        where = fold(words, plane.value, _coded_block(plane, at, words.size), plane.spare)
+        plane.where.append(where)
+        plane.outside.append(words[where])
+    elif plane.mode == BITS:
+        _coded_block(plane, at, words.size)[:] = np.packbits(words & plane.value[1])
     elif plane.mode == RAW:
         plane.words[at : at + words.size] = words
 
@@ -263,29 +310,20 @@ def _scatter(plane: _Plane, at: int, words: Array) -> None:
 def _gather(plane: _Plane, at: int, words: Array) -> None:
     """Write a block of words, which begins at `at`, from the planes that store it. The mirror image of `_scatter`."""
     if plane.mode == SPLIT:
-        high, low = (_block(half, side, at, words.size) for side, half in enumerate(plane.halves))
+        high, low = (half.block(at, words.size) for half in plane.halves)
         for half, block in zip(plane.halves, (high, low), strict=True):
-            if half.mode in (SPLIT, PAIRS):
+            if half.mode in COMPOSED:
                 _gather(half, at, block)
-        merge(plane.word, high, low, words, _spare(plane.word, words.size))
+        merge(plane.word, high, low, words, plane.spare)
     elif plane.mode == PAIRS:
-        pairs = plane.words[at // 2 : (at + words.size + 1) // 2]
-        unfold(pairs, plane.value, words, _spare(BYTE, 2 * pairs.size), _spare(PAIR, pairs.size))
-        first, last = np.searchsorted(plane.where, (at, at + words.size))
-        words[plane.where[first:last] - at] = plane.outside[first:last]
+        unfold(_coded_block(plane, at, words.size), plane.value, words, plane.spare)
+        words[plane.where[at // BLOCK]] = plane.outside[at // BLOCK]
+    elif plane.mode == BITS:
+        bits = np.unpackbits(_coded_block(plane, at, words.size), count=words.size)
+        np.multiply(bits, plane.value[1], out=words)
+        np.bitwise_or(words, plane.value[0], out=words)
     else:
         words[:] = plane.words[at : at + words.size]
-
-
-def _block(plane: _Plane, side: int, at: int, count: int) -> Array:
-    """The block of a plane that lies somewhere as it is, else working space for it."""
-    if plane.words.size and plane.mode != PAIRS:
-        return plane.words[at : at + count]
-    return _scratch.take(f"half {side} of {plane.word.size} bytes", count, plane.word.dtype)
-
-
-def _spare(word: Word, count: int) -> Array:
-    return _scratch.take(f"spare of {word.size} bytes", count, word.dtype)
 
 
 def _encode_general(word: Word, words: Array) -> memoryview:
@@ -301,13 +339,13 @@ def _general_pays(word: Word, words: Array) -> bool:
 
 
 def _choose_modes(word: Word, words: Array) -> _Plane:
-    """Planes to store these words in. A sample decides on the modes, but a constant plane is constant throughout."""
+    """Planes to store these words in. Modes come from a sample, but the bits that never vary from all words."""
     if words.nbytes < _SHORTEST:
         return _Plane(word, RAW)
     sample = _sample(words)
     long = words.size >= _LONG
     root = _choose(word, np.concatenate((words[:1], _differing(sample), sample)), long)
-    if any(node.mode == CONSTANT for node in root.nodes()):
+    if any(node.mode in (CONSTANT, BITS) for node in root.nodes()):
         root = _choose(word, np.concatenate((words[:1], _differing(words), sample)), long)
     return root
 
@@ -321,6 +359,9 @@ def _choose(word: Word, probe: Array, long: bool) -> _Plane:
         split(word, probe, high, low, np.empty_like(probe))
         halves = (_choose(word.halves[0], high, long), _choose(word.halves[1], low, long))
         return _Plane(word, RAW) if halves[0].mode == halves[1].mode == RAW else _Plane(word, SPLIT, halves)
+    first, differing = int(probe[0]), int(probe[1])
+    if differing.bit_count() == 1:
+        return _Plane(word, BITS, value=np.array([first & ~differing, differing], word.dtype))
     counts = np.bincount(probe[2:], minlength=256)
     base, outside = densest(counts)
     if long and outside <= _OUTSIDE * (probe.size - 2):

@@ -23,7 +23,7 @@ from bale.engine.encode import Coded, Decode, Encoder, too_large
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
 from bale.engine.storage import PLAIN, codecs_of
-from bale.errors import ArchiveError, OutputError, Refused, SourceError
+from bale.errors import OutputError, Refused, SourceError, UsageError
 from bale.io.archive import ArchiveWriter, file_sha256, header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import Target
@@ -221,7 +221,7 @@ class _Packer:
             )
             if same and xxhash.xxh3_64_intdigest(decode(stored).data) == expected:
                 return
-        except (ArchiveError, ValueError):
+        except (UsageError, ValueError):
             pass
         raise OutputError(
             "what was read back from the archive is not what was written", "check the disk and the memory"

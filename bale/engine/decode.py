@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -18,8 +19,10 @@ from bale.engine.run import Job, Run
 from bale.engine.storage import chunk_length, flat_bytes, flat_spec, load, runs
 from bale.errors import ArchiveError, UsageError
 from bale.io.archive import ArchiveFile
-from bale.io.manifest import CHUNK_LIMIT, DAMAGED, Manifest, StoredUnit
+from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
 from bale.spec import Array, TensorSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,21 @@ class Block:
     data: Array
 
 
-def check_codecs(manifest: Manifest) -> None:
-    """Raise `ArchiveError` when the archive needs a codec, or a version of one, that is not here."""
-    for name, version in manifest.codecs.items():
+def check_codecs(archive: ArchiveFile) -> None:
+    """Raise `ArchiveError` when a codec, or a version of one, is not here, or when parts do not fit their pipeline.
+
+    To be called before anything is decoded.
+    """
+    for name, version in archive.manifest.codecs.items():
         if name not in registry.names():
-            raise ArchiveError(f"the archive uses the codec {name!r}, which this bale does not know", "upgrade bale")
+            raise ArchiveError(f"{archive.path} uses the codec {name!r}, which this bale does not know", "upgrade bale")
         if version > registry.get(name).version:
             raise ArchiveError(
-                f"the archive uses version {version} of {name!r}, newer than this bale's", "upgrade bale"
+                f"{archive.path} uses version {version} of {name!r}, newer than this bale's", "upgrade bale"
             )
+    for stored in archive.manifest.units:
+        if stored.same_as is None:
+            _check_parts(archive, stored, _pipeline(archive, stored))
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Decoder:
             return
         stored = self.archive.manifest.units[index]
         if digest.hexdigest() != stored.digest:
-            raise ArchiveError(f"{self.archive.path}: {_name(stored)} does not match its digest once decoded", DAMAGED)
+            raise _damaged(self.archive, stored, "does not match its digest once decoded")
 
     def _jobs(self, index: int) -> Iterator[Job[Array]]:
         stored = self.archive.manifest.units[index]
@@ -101,19 +110,19 @@ class Decoder:
             yield from self._jobs(stored.same_as)
             return
         spec = stored.unit.spec
-        pipeline = parse_pipeline(stored.pipeline)
-        self._check_parts(stored, pipeline)
+        pipeline = _pipeline(self.archive, stored)
         first = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
         if not pipeline.transforms:
             if not spec.elements:
                 yield Job(lambda: np.empty(0, np.uint8), 0)
-            for chunk, (_, count) in enumerate(runs(spec.elements)):
-                piece = flat_spec(spec, count)
-                yield Job(partial(self._exact, index, chunk, piece), 2 * piece.nbytes)
+            part = stored.parts[0]
+            for chunk in range(len(part.chunks)):
+                piece = flat_spec(spec, part.elements_of(chunk))
+                yield Job(partial(self._sound, stored, self._exact, index, chunk, piece), 2 * piece.nbytes)
         elif isinstance(first, Quantizer) and spec.elements > CHUNK_LIMIT:
             yield from self._quantized(index, first)
         else:
-            yield Job(partial(self._whole, index, pipeline), spec.nbytes)
+            yield Job(partial(self._sound, stored, self._whole, index, pipeline), spec.nbytes)
 
     def _exact(self, index: int, chunk: int, spec: TensorSpec) -> Array:
         return flat_bytes(self._chunk(index, 0, chunk, spec))
@@ -122,7 +131,11 @@ class Decoder:
         stored = self.archive.manifest.units[index]
         spec = stored.unit.spec
         code = next(number for number, part in enumerate(stored.parts) if part.name == quantizer.code)
-        side = {part.name: self._part(index, number) for number, part in enumerate(stored.parts) if number != code}
+        side = {
+            part.name: self._sound(stored, self._part, index, number)
+            for number, part in enumerate(stored.parts)
+            if number != code
+        }
         part = stored.parts[code]
 
         def decode(chunk: int, start: int, count: int) -> Array:
@@ -131,14 +144,14 @@ class Decoder:
             return flat_bytes(from_float32(values, flat_spec(spec, count)))
 
         if part.chunk != chunk_length(quantizer.block_multiple(spec)):
-            raise ArchiveError(f"{_name(stored)} has chunks of {part.chunk} elements", DAMAGED)
+            raise _damaged(self.archive, stored, f"has chunks of {part.chunk} elements")
         for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec))):
-            yield Job(partial(_sound, decode, chunk, start, count), QUANTIZED_COST * count)
+            yield Job(partial(self._sound, stored, decode, chunk, start, count), QUANTIZED_COST * count)
 
     def _whole(self, index: int, pipeline: Pipeline) -> Array:
         stored = self.archive.manifest.units[index]
         parts = {part.name: self._part(index, number) for number, part in enumerate(stored.parts)}
-        return flat_bytes(_sound(pipeline.decode, parts, stored.unit.spec))
+        return flat_bytes(pipeline.decode(parts, stored.unit.spec))
 
     def _part(self, index: int, number: int) -> Values:
         part = self.archive.manifest.units[index].parts[number]
@@ -153,45 +166,46 @@ class Decoder:
         data = self.archive.read_chunk(index, number, chunk)
         return load(data, part.storage[part.chunks[chunk].chain], spec, part.bits)
 
-    def _check_parts(self, stored: StoredUnit, pipeline: Pipeline) -> None:
-        """The parts are those that the pipeline can put out for this spec."""
-        if not pipeline.transforms and stored.parts[0].spec != stored.unit.spec:
-            raise ArchiveError(f"{_name(stored)}: the part is {stored.parts[0].spec}", DAMAGED)
-        bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
-        for part in stored.parts:
-            bound = bounds.pop(part.name, None)
-            if (
-                bound is None
-                or part.spec.dtype not in _dtypes(bound.spec.dtype)
-                or part.spec.nbytes > bound.spec.nbytes
-            ):
-                raise ArchiveError(f"{_name(stored)}: the part {part.name!r} does not fit {stored.pipeline}", DAMAGED)
-        if bounds:
-            raise ArchiveError(f"{_name(stored)}: {stored.pipeline} needs the part {min(bounds)!r}", DAMAGED)
+    def _sound(self, stored: StoredUnit, decode: Callable[..., T], *arguments: object) -> T:
+        """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
+        try:
+            return decode(*arguments)
+        except (ValueError, IndexError, KeyError, OverflowError, UsageError) as problem:
+            raise _damaged(self.archive, stored, f"cannot be decoded ({problem})") from None
 
 
-@lru_cache(maxsize=1024)
-def parse_pipeline(text: str) -> Pipeline:
-    """The pipeline of a manifest."""
+def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
     try:
-        return Pipeline.parse(text)
+        return _parse(stored.pipeline)
     except UsageError as problem:
         raise ArchiveError(
-            f"the archive's pipeline {text!r} is not understood ({problem.message})", "upgrade bale"
+            f"{archive.path}: {_name(stored)} has the pipeline {stored.pipeline!r} ({problem.message})", "upgrade bale"
         ) from None
+
+
+def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -> None:
+    """The parts are those that the pipeline can put out for this spec."""
+    if not pipeline.transforms and stored.parts[0].spec != stored.unit.spec:
+        raise _damaged(archive, stored, f"is stored as {stored.parts[0].spec}")
+    bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
+    for part in stored.parts:
+        bound = bounds.pop(part.name, None)
+        if bound is None or part.spec.dtype not in _dtypes(bound.spec.dtype) or part.spec.nbytes > bound.spec.nbytes:
+            raise _damaged(archive, stored, f"has a part {part.name!r} that does not fit {stored.pipeline}")
+    if bounds:
+        raise _damaged(archive, stored, f"lacks the part {min(bounds)!r} of {stored.pipeline}")
+
+
+def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveError:
+    return ArchiveError(f"{archive.path}: {_name(stored)} {what}", DAMAGED)
+
+
+_parse = lru_cache(maxsize=1024)(Pipeline.parse)
 
 
 def _dtypes(bound: str) -> tuple[str, ...]:
     """The dtypes that a part may have where its bound has one: scales are as narrow as they can be."""
     return ("F16", "F32") if bound == "F32" else (bound,)
-
-
-def _sound(decode: Callable[..., Array], *arguments: object) -> Array:
-    """Call a codec's decode; what a forged part makes it raise becomes an `ArchiveError`."""
-    try:
-        return decode(*arguments)
-    except (ValueError, IndexError, KeyError, OverflowError) as problem:
-        raise ArchiveError(f"a tensor cannot be decoded ({problem})", DAMAGED) from None
 
 
 def _name(stored: StoredUnit) -> str:

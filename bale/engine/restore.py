@@ -36,7 +36,7 @@ class Restored:
 def restore_file(path: Path, out: Path, run: Run, *, force: bool = False) -> Restored:
     """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all."""
     with open_archive(path) as archive, one_blas_thread():
-        check_codecs(archive.manifest)
+        check_codecs(archive)
         size = archive.manifest.source_bytes
         with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
             target.reserve(size)
@@ -59,7 +59,7 @@ def restore_file(path: Path, out: Path, run: Run, *, force: bool = False) -> Res
 def stream_file(path: Path, out: BinaryIO, run: Run) -> Restored:
     """Write the checkpoint of an archive to a stream; digests are checked as it goes, the last one at the end."""
     with open_archive(path) as archive, one_blas_thread():
-        check_codecs(archive.manifest)
+        check_codecs(archive)
         if archive.manifest.checksums:
             raise OutputError(
                 f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"

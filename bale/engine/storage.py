@@ -9,7 +9,6 @@ import numpy as np
 
 from bale.compressors.base import Compressor, Serializer, Values
 from bale.compressors.pipeline import Pipeline
-from bale.errors import ArchiveError, UsageError
 from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 
@@ -65,26 +64,23 @@ def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array
 
     Raises
     ------
-    ArchiveError
-        For bytes that this chain cannot have written.
+    ValueError, UsageError
+        For bytes that this chain cannot have written, or a chain that is none.
     """
     target = None if out is None else out.view(spec.storage)
-    try:
-        if chain == PLAIN:
-            array = np.frombuffer(data, spec.storage)
-            if array.nbytes != spec.nbytes:
-                raise ValueError(f"{array.nbytes} bytes for {spec}")
-            if target is None:
-                return array
-            np.copyto(target, array)
-            return target
-        serializer, compressor = _stages(chain)
-        view = memoryview(data)
-        if compressor is not None:
-            view = memoryview(compressor.decode(view, (spec.elements * (bits or spec.info.bits) + 7) // 8))
-        return serializer.decode(view, spec, bits, target).reshape(-1)
-    except (ValueError, UsageError) as problem:
-        raise ArchiveError(f"a chunk of {spec} cannot be decoded ({problem})", "the archive is damaged") from None
+    if chain == PLAIN:
+        array = np.frombuffer(data, spec.storage)
+        if array.nbytes != spec.nbytes:
+            raise ValueError(f"{array.nbytes} bytes for {spec}")
+        if target is None:
+            return array
+        np.copyto(target, array)
+        return target
+    serializer, compressor = _stages(chain)
+    view = memoryview(data)
+    if compressor is not None:
+        view = memoryview(compressor.decode(view, (spec.elements * (bits or spec.info.bits) + 7) // 8))
+    return serializer.decode(view, spec, bits, target).reshape(-1)
 
 
 def forced_chain(pipeline: Pipeline) -> str | None:

@@ -152,7 +152,7 @@ class Archives(Tensors):
         try:
             for path in paths:
                 archive = self._resources.enter_context(open_archive(path))
-                check_codecs(archive.manifest)
+                check_codecs(archive)
                 self._archives.append(archive)
                 self._index += [(Decoder(archive, self._run), index) for index in range(len(archive.manifest.units))]
         except BaseException:

@@ -51,7 +51,7 @@ def verify_file(path: Path, run: Run, against: Path | None = None) -> Verified:
     """
     with open_archive(path) as archive, one_blas_thread():
         manifest = archive.manifest
-        check_codecs(manifest)
+        check_codecs(archive)
         if against is not None:
             _verify_against(archive, run, against)
         else:

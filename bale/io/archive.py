@@ -180,7 +180,10 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     if xxhash.xxh3_128_hexdigest(frame) != start[3].decode():
         raise ArchiveError(f"{path}: the manifest does not match its digest", DAMAGED)
     limit = min(MANIFEST_LIMIT, (1 << 20) + 100 * (room + len(frame)))
-    manifest = decode_manifest(_unfold(frame, None, f"{path}: the manifest", limit))
+    try:
+        manifest = decode_manifest(_unfold(frame, None, "the manifest", limit))
+    except ArchiveError as problem:
+        raise ArchiveError(f"{path}: {problem.message}", problem.hint) from None
     if archive_header(manifest, frame) != text:
         raise ArchiveError(f"{path}: the header is not the one that the manifest produces", DAMAGED)
     offsets, skeleton_offset = _offsets(manifest, payload)

@@ -69,6 +69,8 @@ def read_record(folder: Path) -> Record:
         data = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
         if data["format"] != _FORMAT:
             raise ArchiveError(f"{path} has format {data['format']}, newer than this bale", "upgrade bale")
+        if RECORD in data["files"]:
+            raise ValueError("it names itself")
         entries = {
             safe_name(name, ArchiveError, str(path)): _entry(item, str(path)) for name, item in data["files"].items()
         }

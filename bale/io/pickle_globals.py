@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bale.io.faults import printable
 from bale.io.pickle_reader import Global
 
 SHOWN = 5
-NAME_LENGTH = 100
 
 
 def global_notes(found: Iterable[Global]) -> list[str]:
@@ -23,12 +23,6 @@ def global_notes(found: Iterable[Global]) -> list[str]:
     if unknown:
         notes.append(f"the pickle refers to {_listed(unknown)}, unknown to bale: kept as it stands, never imported")
     return notes
-
-
-def printable(text: str) -> str:
-    """A name from the file as it may be shown: without control characters, and not endless."""
-    short = text if len(text) <= NAME_LENGTH else text[:NAME_LENGTH] + "..."
-    return "".join(letter for letter in short if letter.isprintable())
 
 
 def _words(text: str) -> frozenset[str]:

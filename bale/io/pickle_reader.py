@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bale.io.faults import printable
+
 PROTOCOL = 5
 PICKLE_LIMIT = 1 << 28  # bytes of a pickle that readers are willing to hold
 NUMBER_LIMIT = 1024  # bytes or digits of an integer: conversions of longer ones take quadratic time
@@ -40,6 +42,11 @@ class Object:
     state: Any = None
     items: list[tuple[Any, Any]] = field(default_factory=list)
     elements: list[Any] = field(default_factory=list)
+
+    @property
+    def callee(self) -> str:
+        """Dotted name of the class or function; empty for anything else, which is never spelled out."""
+        return str(self.cls) if isinstance(self.cls, Global) else ""
 
     def get(self, key: str) -> Any:
         """The value last set for a key, or None."""
@@ -74,7 +81,7 @@ def parse_pickle(data: bytes, start: int = 0) -> Parsed:
     try:
         value = machine.run()
     except (LookupError, ValueError, TypeError, AttributeError, struct.error) as problem:
-        raise PickleError(f"the pickle cannot be followed at byte {machine.at} ({problem})") from None
+        raise PickleError(f"the pickle cannot be followed at byte {machine.at} ({printable(str(problem))})") from None
     return Parsed(value, machine.at, tuple(machine.globals.values()), tuple(machine.persistents))
 
 
@@ -304,11 +311,12 @@ def _line_number(machine: _Machine) -> int:
 
 
 def _byte(machine: _Machine) -> int:
-    return int(machine.unpack(_U1))
+    machine.at += 1
+    return machine.data[machine.at - 1]
 
 
-def _word(machine: _Machine) -> int:
-    return int(machine.unpack(_U4))
+def _word(machine: _Machine) -> Any:
+    return machine.unpack(_U4)
 
 
 _OPCODES: dict[int, _Opcode] = {

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken
+from bale.io.faults import Broken, printable
 from bale.io.files import read_bytes
 from bale.io.header import PREAMBLE
 from bale.spec import DTYPES, TensorSpec, Unit, View
@@ -37,7 +37,7 @@ def read_layout(path: Path, descriptor: int, size: int) -> Layout:
             specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OverflowError, OSError) as problem:
-        raise Broken(_one_line(str(problem))) from None
+        raise Broken(printable(str(problem).removeprefix("Error while deserializing header: "))) from None
     tensors, at = [], payload
     for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))
@@ -78,7 +78,3 @@ def _spec(dtype: str, shape: list[int]) -> TensorSpec:
     if dtype not in DTYPES:
         raise Broken(f"it holds the dtype {dtype!r}, which this bale does not know")
     return TensorSpec(dtype, tuple(shape))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).removeprefix("Error while deserializing header: ")

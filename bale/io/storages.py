@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from bale.io.faults import Broken
-from bale.io.pickle_globals import printable
+from bale.io.faults import Broken, printable
 from bale.io.torch_tensors import Tensor
 from bale.spec import DTYPES, TensorSpec, Unit, View
 

@@ -18,7 +18,7 @@ from bale.spec import DTYPES
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-_FIRST_LOOK = 1 << 20  # bytes read at first; eightfold each time that the pickles do not end within
+_FIRST_LOOK = 1 << 24  # bytes read at first; eightfold each time that the pickles do not end within
 _COUNT = struct.Struct("<q")
 
 

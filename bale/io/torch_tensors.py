@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from bale.io.faults import Broken, NotFollowed
-from bale.io.pickle_globals import printable
+from bale.io.faults import Broken, NotFollowed, printable
 from bale.io.pickle_reader import Global, Object, Persistent
 from bale.spec import DTYPES
 
 NAME_LIMIT = 250_000
 TEXT_LIMIT = 64_000_000  # characters of all names together
 LABEL_LIMIT = 64  # characters of a key that is no string
-VISIT_LIMIT = 4_000_000  # containers entered: shared ones can multiply without end
+VISIT_LIMIT = 2_000_000  # containers entered: shared ones can multiply without end
+DEPTH_LIMIT = 10_000  # containers in containers: no pickler goes as deep
 SIZE_LIMIT = 1 << 62
 RANK_LIMIT = 64
 ROOT = "tensor"  # the name of a tensor that was saved by itself
@@ -100,7 +101,7 @@ class Tensor:
         """Offset in bytes of the first element within the storage."""
         return self.offset * self.width
 
-    @property
+    @cached_property
     def end(self) -> int:
         """Offset in bytes behind the last element within the storage; `start` when there is none."""
         if 0 in self.shape:
@@ -203,9 +204,12 @@ class _Notes:
 # --- walking ---------------------------------------------------------------------------------------------------------
 
 
+_SAME = object()  # the label of what takes the name of its container
+
+
 @dataclass(eq=False, slots=True)
 class _Frame:
-    """A container being walked; `label` is None where it takes the name of what holds it."""
+    """A container being walked; `text` bounds the length of its name, `before` is what had been found until then."""
 
     node: Any
     label: Any
@@ -223,7 +227,7 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
     children = _Children()
     active, barren = set[int](), set[int]()
     found = text = visits = 0
-    frames = [_Frame(None, None, 0, 0, iter(_leading([(None, root)])))]
+    frames = [_Frame(None, _SAME, 0, 0, iter(_leading([(_SAME, root)])))]
     while frames:
         frame = frames[-1]
         for label, child in frame.rest:
@@ -233,11 +237,12 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
                 text += length
                 if found > NAME_LIMIT or text > TEXT_LIMIT:
                     raise NotFollowed(f"the pickle gives names to more than {NAME_LIMIT} tensors")
-                yield [each.label for each in frames if each.label is not None] + [label] * (label is not None), child
+                labels = [*(each.label for each in frames), label]
+                yield [each for each in labels if each is not _SAME], child
             elif id(child) not in active and id(child) not in barren:
                 visits += 1
-                if visits > VISIT_LIMIT:
-                    raise NotFollowed(f"the pickle has more than {VISIT_LIMIT} containers")
+                if visits > VISIT_LIMIT or len(frames) > DEPTH_LIMIT:
+                    raise NotFollowed(f"the pickle has {visits} containers, {len(frames)} deep")
                 active.add(id(child))
                 frames.append(_Frame(child, label, length, found, iter(children.of(child))))
                 break
@@ -266,7 +271,7 @@ def _leading(members: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 
 def _members(node: Object) -> Iterator[tuple[Any, Any]]:
-    special = _WRAPPERS.get(str(node.cls)) if isinstance(node.args, tuple) else None
+    special = _WRAPPERS.get(node.callee) if isinstance(node.args, tuple) else None
     if special:
         yield from special(node.args)
     elif isinstance(node.args, tuple):
@@ -278,27 +283,27 @@ def _members(node: Object) -> Iterator[tuple[Any, Any]]:
 
 def _state(state: Any) -> Iterator[tuple[Any, Any]]:
     """What an object was set up with: attributes stand for themselves, anything else is called its state."""
-    if isinstance(state, Object) and str(state.cls) == "builtins.dict":
+    if isinstance(state, Object) and state.callee == "builtins.dict":
         yield from state.items
     else:
         yield "state", state
 
 
 def _parameter(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    yield None, args[0] if args else None
+    yield _SAME, args[0] if args else None
     if len(args) > 3:
         yield from _state(args[3])
 
 
 def _quantized(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    yield None, Object(Global("torch._utils", "_rebuild_tensor"), args[:4])
+    yield _SAME, Object(Global("torch._utils", "_rebuild_tensor"), args[:4])
     if len(args) > 4:
         yield "quantizer", args[4]
 
 
 def _subclass(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
     function, _, inner, state = args if len(args) == 4 else (None,) * 4
-    yield None, Object(function, inner)
+    yield _SAME, Object(function, inner)
     yield from _state(state)
 
 
@@ -346,11 +351,11 @@ _MAKERS: dict[str, tuple[int | None, int | None]] = {
 
 
 def _is_tensor(node: Any) -> bool:
-    return isinstance(node, Object) and isinstance(node.cls, Global) and str(node.cls) in _MAKERS
+    return isinstance(node, Object) and node.callee in _MAKERS
 
 
 def _describe(name: str, node: Object) -> Tensor:
-    dtype_place, metadata_place = _MAKERS[str(node.cls)]
+    dtype_place, metadata_place = _MAKERS[node.callee]
     storage = storage_ref(_argument(node, 0))
     if storage is None:
         raise _Undescribed("lies in no storage")
@@ -390,7 +395,7 @@ def _dtype(value: Any) -> str | None:
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:
-    if isinstance(value, Object) and str(value.cls) == "torch.Size":
+    if isinstance(value, Object) and value.callee == "torch.Size":
         value = _argument(value, 0)
     if isinstance(value, (tuple, list)) and all(type(size) is int for size in value):
         return tuple(value)

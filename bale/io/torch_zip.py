@@ -5,43 +5,45 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
-from bale.io.faults import Broken, NotFollowed
+from bale.io.faults import Broken, NotFollowed, printable
 from bale.io.files import read_bytes
-from bale.io.pickle_globals import global_notes, printable
+from bale.io.pickle_globals import global_notes
 from bale.io.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
 from bale.io.storages import Storage, make_units
 from bale.io.torch_tensors import find_tensors, storage_dtypes
 
 DIRECTORY_LIMIT = 24_000_000  # bytes: room for the members of 250,000 tensors
 _PICKLE = "/data.pkl"
-_ENCRYPTED, _DESCRIBED = 0x1, 0x8  # flag bits
+_ENCRYPTED, _DESCRIBED, _UTF8 = 0x1, 0x8, 0x800  # flag bits
 _LOCAL = struct.Struct("<4s10xI8xHH")  # signature, CRC, lengths of name and extra field
-_CENTRAL = struct.Struct("<4s12xI8xHHH12x")  # signature, CRC, lengths of name, extra field and comment
-_LOCAL_CRC, _CENTRAL_CRC = 14, 16  # where in them the CRC stands
+_LOCAL_MAGIC = b"PK\x03\x04"
 _DESCRIPTOR_MAGIC = b"PK\x07\x08"  # may be left out
+_LOCAL_CRC, _CENTRAL_CRC = 14, 16  # where in their records the CRC stands
+_CENTRAL_SIZE = 46
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A stored member: offsets of its local header, its payload and its directory entry."""
+    """A stored member: what the directory says of it, and offsets of its directory entry and its payload.
+
+    `local_crc` is what the local header says, which is zero where a data descriptor follows the payload.
+    """
 
     info: zipfile.ZipInfo
-    start: int
     entry: int
-
-    @property
-    def name(self) -> str:
-        return self.info.orig_filename
+    start: int
+    local_crc: int
 
     @property
     def end(self) -> int:
+        """Offset of the first byte behind the payload."""
         return self.start + self.info.file_size
 
 
@@ -57,7 +59,7 @@ def read_torch_zip(path: Path, descriptor: int, size: int) -> Checkpoint:
     folder = f"{prefix}/data/"
     payloads = {name.removeprefix(folder): member for name, member in members.items() if name.startswith(folder)}
     units = make_units(_storages(parsed, payloads), tensors, swapped)
-    checksums = tuple(each for member in payloads.values() for each in archive.checksums(member))
+    checksums = tuple(filter(None, map(archive.checksum, payloads.values())))
     return Checkpoint(path, "torch", size, units, (*global_notes(parsed.globals), *notes), checksums)
 
 
@@ -86,34 +88,42 @@ class _Archive:
         members: dict[str, _Member] = {}
         entry = directory
         for info in infos:
-            _refuse_coded(info)
             if info.orig_filename in members:
-                raise NotFollowed(f"a ZIP file with two members {printable(info.orig_filename)!r}")
-            members[info.orig_filename] = _Member(info, self._payload(info, directory), entry)
-            entry += _CENTRAL.size + sum(_CENTRAL.unpack(self.read(_CENTRAL.size, entry))[2:])
+                raise NotFollowed(f"a ZIP file with two members {_shown(info)}")
+            members[info.orig_filename] = self._member(info, entry, directory)
+            entry += _entry_size(info)
         _refuse_overlap(members.values())
         return members
 
-    def checksums(self, member: _Member) -> Iterator[Checksum]:
-        """The fields that hold the CRC of a member's payload; none where it was left zero."""
-        places = [member.info.header_offset + _LOCAL_CRC, member.entry + _CENTRAL_CRC]
-        if member.info.flag_bits & _DESCRIBED:
-            places.insert(0, member.end + 4 * (self.read(4, member.end) == _DESCRIPTOR_MAGIC))
-        crc = struct.pack("<I", member.info.CRC)
-        fields = tuple(place for place in places if self.read(4, place) == crc)
-        if member.info.CRC and member.info.file_size and fields:
-            yield Checksum(member.start, member.info.file_size, fields)
+    def checksum(self, member: _Member) -> Checksum | None:
+        """The fields that hold the CRC of a member's payload; None where it was left zero."""
+        info = member.info
+        if not info.CRC or not info.file_size:
+            return None
+        fields = [member.entry + _CENTRAL_CRC]
+        if member.local_crc == info.CRC:
+            fields.append(info.header_offset + _LOCAL_CRC)
+        if info.flag_bits & _DESCRIBED:
+            descriptor = self.read(8, member.end)
+            at = 4 if descriptor.startswith(_DESCRIPTOR_MAGIC) else 0
+            if int.from_bytes(descriptor[at : at + 4], "little") == info.CRC:
+                fields.append(member.end + at)
+        return Checksum(member.start, info.file_size, tuple(sorted(fields)))
 
-    def _payload(self, info: zipfile.ZipInfo, directory: int) -> int:
-        """Offset of the payload: the local header has lengths of its own."""
-        name, at = printable(info.orig_filename), info.header_offset
+    def _member(self, info: zipfile.ZipInfo, entry: int, directory: int) -> _Member:
+        """Find the payload of a member: the local header has lengths of its own."""
+        if info.flag_bits & _ENCRYPTED:
+            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is encrypted")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is compressed")
+        at = info.header_offset
         if not 0 <= at <= directory - _LOCAL.size:
-            raise Broken(f"the directory puts {name!r} at byte {at}, outside the file's members")
-        magic, _, name_length, extra_length = _LOCAL.unpack(self.read(_LOCAL.size, at))
-        start = at + _LOCAL.size + int(name_length) + int(extra_length)
-        if magic != b"PK\x03\x04" or start + info.file_size > directory:
-            raise Broken(f"{name!r} is not where the directory says, at byte {at}")
-        return start
+            raise Broken(f"the directory puts {_shown(info)} at byte {at}, which is not before the directory")
+        magic, crc, name_length, extra_length = _LOCAL.unpack(self.read(_LOCAL.size, at))
+        member = _Member(info, entry, at + _LOCAL.size + name_length + extra_length, crc)
+        if magic != _LOCAL_MAGIC or member.end > directory:
+            raise Broken(f"{_shown(info)} is not at byte {at}, where the directory puts it")
+        return member
 
 
 class _Bounded(io.FileIO):
@@ -125,19 +135,19 @@ class _Bounded(io.FileIO):
         return super().read(size) or b""
 
 
-def _refuse_coded(info: zipfile.ZipInfo) -> None:
-    name = printable(info.orig_filename)
-    if info.flag_bits & _ENCRYPTED:
-        raise NotFollowed(f"a ZIP file whose member {name!r} is encrypted")
-    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise NotFollowed(f"a ZIP file whose member {name!r} is compressed")
+def _shown(info: zipfile.ZipInfo) -> str:
+    return repr(printable(info.orig_filename))
+
+
+def _entry_size(info: zipfile.ZipInfo) -> int:
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+    return _CENTRAL_SIZE + len(name) + len(info.extra) + len(info.comment)
 
 
 def _refuse_overlap(members: Iterable[_Member]) -> None:
     for one, other in pairwise(sorted(members, key=lambda member: member.info.header_offset)):
         if one.end > other.info.header_offset:
-            names = f"{printable(one.name)!r} and {printable(other.name)!r}"
-            raise NotFollowed(f"a ZIP file whose members {names} overlap")
+            raise NotFollowed(f"a ZIP file whose members {_shown(one.info)} and {_shown(other.info)} overlap")
 
 
 def _prefix(names: list[str]) -> str:

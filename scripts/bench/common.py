@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.executable)
 BALE = PYTHON.with_name("bale")
+MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure to reach; `format` of the measured value says whether it was."""
+    """A figure to reach; `cell` says whether a measured value does."""
 
     value: float
     at_most: bool = True
-    unit: str = ""
 
     def cell(self, found: float) -> str:
         met = found <= self.value if self.at_most else found >= self.value
-        return f"{'≤' if self.at_most else '≥'} {self.value:g}{self.unit}: {'reached' if met else 'not reached'}"
+        return f"{'≤' if self.at_most else '≥'} {self.value:g}: {'reached' if met else 'not reached'}"
 
 
 def run_process(command: Sequence[str | Path]) -> Cost:
@@ -85,16 +87,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
+def page(text: str, *tables: str) -> str:
+    """A section: a paragraph, then tables."""
+    return "\n\n".join((textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False), *tables))
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def workspace(in_memory: bool = False) -> Iterator[Path]:
-    """A folder for a while; on a memory file system when asked for and there."""
-    shared = Path("/dev/shm")
-    place = shared if in_memory and os.access(shared, os.W_OK) else None
+def workspace(in_memory: float = 0) -> Iterator[Path]:
+    """A folder for a while; on a file system in memory when asked for, if there is one with so many bytes free."""
+    roomy = in_memory and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > in_memory
+    place = MEMORY if roomy else None
     with tempfile.TemporaryDirectory(prefix="bale-bench-", dir=place) as folder:
         yield Path(folder)
 

@@ -1,15 +1,15 @@
 """The lossless codec against ZipNN, one thread, in one process: `python scripts/bench/lossless_codec.py [FILE...]`.
 
-Runs itself again with the python of ``--peers`` (a venv with numpy, zstandard, torch, safetensors and zipnn), so that both
-codecs share one numpy and take turns on the same tensors. Speeds are medians over the rounds, in MB per second of CPU
-time; ratios are medians of the ratios within a round and hardly depend on what else the machine is doing.
+Runs itself again with the python of ``--peers`` (a venv with numpy, zstandard, torch, safetensors and zipnn), so that
+both codecs share one numpy and take turns on the same tensors. Speeds are medians over the rounds, in MB per second of
+CPU time; ratios are medians of the ratios within a round and hardly depend on what else the machine is doing.
 
 Without files: tensors of 4096 x 4096 shaped like the weights of a language model, Gaussian with one scale per row
-drawn from a log-normal distribution (mu -3.5, sigma 0.35), seed 1. The BF16 set has 256 MB, the others a quarter of its
-tensors. Each FILE (safetensors or a torch state dict) is measured by dtype; F32 also as a cast to BF16.
+drawn from a log-normal distribution (mu -3.5, sigma 0.35), seed 1. The BF16 set has 256 MB, the others a quarter of
+its tensors. Each FILE (safetensors or a torch state dict) is measured by dtype; F32 also as a cast to BF16.
 
-ZipNN gets whole tensors, as its own script does; bale gets chunks of 2^20 elements, as from its engine. With ``--piece N``
-ZipNN gets N bytes at a time: 2 MiB stay in the cache and suit it best.
+ZipNN gets whole tensors, as its own script does; bale gets chunks of 2^20 elements, as from its engine. With
+``--piece N`` ZipNN gets N bytes at a time: 2 MiB stay in the cache and suit it best.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,7 +81,8 @@ def from_file(path: Path) -> Iterator[tuple[str, str, Arrays]]:
     import torch
     from safetensors.torch import load_file
 
-    loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
+    load = load_file if path.suffix == ".safetensors" else partial(torch.load, weights_only=True, map_location="cpu")
+    loaded = load(path)
     names = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.float8_e4m3fn: "F8_E4M3"}
     by_dtype: dict[str, list[torch.Tensor]] = {}
     for tensor in loaded.values():
@@ -173,9 +176,7 @@ def show(rows: Iterable[tuple[str, ...]], markdown: bool) -> None:
             print("| " + " | ".join(row) + " |", flush=True)
         return
     widths = [max(24 if number == 0 else 6, len(title)) for number, title in enumerate(COLUMNS)]
-    for row in (COLUMNS, *()):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    for row in rows:
+    for row in chain((COLUMNS,), rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)), flush=True)
 
 

@@ -8,7 +8,19 @@ import struct
 import sys
 from pathlib import Path
 
-from common import BALE, Limit, median_cost, median_ratio, parser, run_process, table, take_turns, workspace
+from common import (
+    BALE,
+    MEMORY,
+    Limit,
+    median_cost,
+    median_ratio,
+    page,
+    parser,
+    run_process,
+    table,
+    take_turns,
+    workspace,
+)
 
 SIDE = 4096
 
@@ -17,7 +29,7 @@ def section(gigabytes: float = 1.0, rounds: int = 5) -> str:
     zstd = shutil.which("zstd")
     if zstd is None:
         print("zstd is not installed, so there is nothing to compare with: apt-get install zstd", file=sys.stderr)
-    with workspace(in_memory=True) as work:
+    with workspace(in_memory=5e9 * gigabytes) as work:
         source, archive, frame = (work / name for name in ("model.safetensors", "model.bale", "model.zst"))
         write_synthetic(source, gigabytes)
         quiet = ("-T", "2", "-q", "-f")
@@ -33,7 +45,7 @@ def section(gigabytes: float = 1.0, rounds: int = 5) -> str:
         costs = take_turns({name: lambda c=command: run_process(c) for name, command in commands.items()}, rounds)
         before = source.stat().st_size
         sizes = {"bale": archive.stat().st_size, "zstd": frame.stat().st_size if zstd else 0}
-        in_memory = work.parent == Path("/dev/shm")
+        in_memory = work.parent == MEMORY
     limits = {
         "bale compress": (Limit(1.5), Limit(1.3)),
         "bale compress --no-verify": (Limit(1.0), Limit(0.85)),
@@ -55,19 +67,16 @@ def section(gigabytes: float = 1.0, rounds: int = 5) -> str:
         else:
             row += ["-", "-", "-"]
         rows.append(row)
-    place = "a file system in memory" if in_memory else "a disk, as no file system in memory was found"
+    place = "a file system in memory" if in_memory else "a disk, as there is no room in memory"
     head = ("process", "wall, s", "CPU, s", "size, %", "wall / zstd", "CPU / zstd", "limits")
-    return "\n\n".join(
-        (
-            f"A synthetic checkpoint of {before / 1e9:.2f} GB in bf16 on {place}: matrices of {SIDE} x {SIDE}, Gaussian "
-            "with a scale for each row (log-normal, sigma 0.35), which is near to what language models hold. Two "
-            "threads. The commands take turns; times are medians of "
-            f"{rounds} rounds, ratios are medians of the ratios within a round. bale's times include the SHA-256 of "
-            "the source, digests of everything, and, unless `--no-verify` is given, reading back and decoding all of "
-            "the archive; zstd does none of that.",
-            table(head, rows),
-        )
+    text = (
+        f"A synthetic checkpoint of {before / 1e9:.2f} GB in bf16 on {place}: matrices of {SIDE} x {SIDE}, Gaussian "
+        "with a scale for each row (log-normal, sigma 0.35), which is near to what language models hold. Two "
+        f"threads. The commands take turns; times are medians of {rounds} rounds, ratios are medians of the ratios "
+        "within a round. bale's times include the SHA-256 of the source, digests of everything, and, unless "
+        "`--no-verify` is given, reading back and decoding the whole archive, and its SHA-256; zstd does none of that."
     )
+    return page(text, table(head, rows))
 
 
 def write_synthetic(path: Path, gigabytes: float) -> None:

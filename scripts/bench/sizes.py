@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import Limit, checkpoint, parser, sha256, table, workspace
+from common import Limit, checkpoint, page, parser, sha256, table, workspace
 
 import bale
 
@@ -25,19 +25,19 @@ CHECKPOINTS = (
 )
 
 
+TEXT = (
+    "Each checkpoint is compressed with the default pipeline and decompressed. Byte-identical means that the file "
+    "has the same SHA-256 before and after; of a folder, each file. The archive's bytes are those on disk, header "
+    "and manifest included; of a folder, those of its weight files. A file that is stored as opaque bytes has no "
+    "weights that bale knows of. The casts are made from the fp32 weights, and stand in for checkpoints of those "
+    "types."
+)
+
+
 def section(models: Path) -> str:
     rows = [_row(title, checkpoint(models, name), dtype, limit) for title, name, dtype, limit in CHECKPOINTS]
     head = ("checkpoint", "weights", "read as", "bytes", "archive", "%", "bits a weight", "byte-identical", "limit, %")
-    return "\n\n".join(
-        (
-            "Each checkpoint is compressed with the default pipeline and decompressed. Byte-identical means equal SHA-256 "
-            "of the file before and after (of each file of a folder). The archive's bytes are those on disk, header and "
-            "manifest included; for a folder they are those of its weight files. Bits a weight can only be told where "
-            "tensors are; a file stored as opaque bytes has 8 or fewer bits a *byte* there, and shows none. The casts "
-            "are made from the fp32 weights, and stand in for checkpoints of those types.",
-            table(head, rows, left=3),
-        )
-    )
+    return page(TEXT, table(head, rows, left=3))
 
 
 def _row(title: str, source: Path, dtype: str, limit: Limit | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from common import BALE, PYTHON, Limit, median_cost, median_ratio, parser, run_process, table, take_turns
+from common import BALE, PYTHON, Limit, median_cost, median_ratio, page, parser, run_process, table, take_turns
 
 FLOOR = "python -c 'import typer, rich.console'"
 HEAVY = ("numpy", "scipy", "torch", "numba")
@@ -28,13 +28,11 @@ def section(rounds: int = 15) -> str:
             row += ["-", "-", "-"]
         rows.append(row)
     head = ("process", "wall, ms", "CPU, ms", "wall / first row", "limit", f"of {', '.join(HEAVY)} imported")
-    return "\n\n".join(
-        (
-            "The commands take turns with a bare import of the two libraries that print; times are medians of "
-            f"{rounds} rounds, with files in the page cache.",
-            table(head, rows),
-        )
+    text = (
+        "The commands take turns with a bare import of the two libraries that print; times are medians of "
+        f"{rounds} rounds, with files in the page cache."
     )
+    return page(text, table(head, rows))
 
 
 def _imported(arguments: list[str]) -> list[str]:

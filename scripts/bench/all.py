@@ -1,0 +1,159 @@
+"""Run the benches and write docs/benchmarks.md: `python scripts/bench/all.py [--only NAME]`.
+
+Needs the checkpoints of scripts/fetch_models.py. The peers that bale is measured against live in a venv of their own,
+which is made when it is missing. With --only the other sections of the page stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import process
+import quantization
+import sizes
+import startup
+from common import PYTHON, ROOT, Limit, checkpoint, page, parser, table
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PEERS = ("zipnn", "numpy", "safetensors", "zstandard", "xxhash", "torch==2.13.0")
+TITLES = {
+    "sizes": "Lossless sizes",
+    "codec": "The lossless codec against ZipNN",
+    "quantization": "Quantization",
+    "process": "Whole processes against zstd",
+    "startup": "Start-up",
+}
+SPEEDS = {
+    "synthetic BF16": (Limit(1.8, False), Limit(1.35, False)),
+    "synthetic F32": (Limit(3, False), Limit(1.5, False)),
+}
+"""Least ratios of speed, compressing and decompressing."""
+
+MORE_THAN_ZIPNN = 0.06  # points
+
+
+def main() -> None:
+    made = parser(__doc__, models=True)
+    made.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv of the peers (%(default)s)")
+    made.add_argument("--only", action="append", choices=TITLES, help="run this bench only; can be repeated")
+    options = made.parse_args()
+    benches: dict[str, Callable[[], str]] = {
+        "sizes": partial(sizes.section, options.models),
+        "codec": partial(codec, options.models, options.peers),
+        "quantization": partial(quantization.section, options.models),
+        "process": process.section,
+        "startup": startup.section,
+    }
+    sections = stored_sections()
+    for name, bench in benches.items():
+        if not options.only or name in options.only:
+            start = time.monotonic()
+            sections[name] = f"{bench()}\n\nReproduce: `{how(name)}`\\\n{where()}"
+            print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    PAGE.write_text("\n".join(document(sections)), encoding="utf-8")
+    print(PAGE.relative_to(ROOT), "written", file=sys.stderr)
+
+
+def document(sections: dict[str, str]) -> list[str]:
+    text = (
+        "Measured by the scripts in `scripts/bench`, which write this page: `make bench` fetches the checkpoints, "
+        "makes a venv for the peers and runs everything. Sizes and errors are the same on every run. Speeds are not: "
+        "they were taken on a small shared machine, so read the ratios, which come from runs that took turns, and "
+        "not the seconds. A limit is a figure the project has set itself; whether it was reached is said beside it."
+    )
+    one = (
+        "To reproduce a single table, run `make fetch` once, and then the command below it. The process bench wants "
+        "the program `zstd` (`apt-get install zstd`)."
+    )
+    lines = ["# Benchmarks", "", page(text), "", page(one), ""]
+    for name, title in TITLES.items():
+        if name in sections:
+            lines += [f"## {title}", "", f"<!-- begin {name} -->", sections[name], f"<!-- end {name} -->", ""]
+    return lines
+
+
+def stored_sections() -> dict[str, str]:
+    """The sections that stand in the page now."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    return dict(re.findall(r"<!-- begin (\w+) -->\n(.*?)\n<!-- end \1 -->", text, re.DOTALL))
+
+
+def how(name: str) -> str:
+    return f".venv/bin/python scripts/bench/all.py --only {name}"
+
+
+def where() -> str:
+    system = f"{os.cpu_count()} cores, {platform.machine().replace('_', '-')}, {platform.system()}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "zstandard"))
+    return f"Measured on {system}; bale {version('bale')}, Python {platform.python_version()}, {libraries}."
+
+
+def codec(models: Path, peers: Path) -> str:
+    """The section on the codec, by a script that runs in the peers' venv."""
+    python = make_peers(peers)
+    names = ("minilm/model.safetensors", "whisper/whisper-base-fp16.safetensors", "crepe/full.pth")
+    files = [checkpoint(models, name) for name in names]
+    rows = [row for arguments in ([], files) for row in _codec_rows(peers, arguments)]
+    found = subprocess.run(
+        [python, "-c", "from importlib.metadata import version; print(version('zipnn'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = (
+        f"bale's default codec, without an archive and its digests, against ZipNN {found.stdout.strip()}: one thread "
+        "each, in one process, in turns on the same tensors. MB/s are per second of CPU time, medians of the rounds; "
+        "ratios are medians of the ratios within a round. No code is compiled at run time. The synthetic sets are "
+        f"Gaussian matrices with a log-normal scale for each row. *Size* is held to ZipNN's plus {MORE_THAN_ZIPNN} "
+        "points."
+    )
+    head = ("data", "bale, %", "ZipNN, %", "compress, MB/s", "ZipNN", "ratio", "decompress, MB/s", "ZipNN", "ratio")
+    return page(text, table((*head, "limits"), rows))
+
+
+def _codec_rows(peers: Path, arguments: list[Path]) -> list[list[str]]:
+    script = ROOT / "scripts" / "bench" / "lossless_codec.py"
+    command = [PYTHON, script, "--markdown", "--peers", peers, *arguments]
+    printed = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    if printed.returncode:
+        sys.exit(f"{script.name} ended with {printed.returncode}")
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in printed.stdout.splitlines()[2:]]
+    for row in rows:
+        allowed = Limit(round(float(row[2]) + MORE_THAN_ZIPNN, 2))
+        limits = [f"size {allowed.cell(float(row[1]))}"]
+        if row[0] in SPEEDS:
+            compress, decompress = SPEEDS[row[0]]
+            limits.append(f"compress {compress.cell(float(row[5]))}")
+            limits.append(f"decompress {decompress.cell(float(row[8]))}")
+        row.append("; ".join(limits))
+    return rows
+
+
+def make_peers(folder: Path) -> Path:
+    """The python of the peers' venv, made when it is missing; the stamp is written last."""
+    python, stamp = folder / "bin" / "python", folder / "ready"
+    if not stamp.exists() and not has_peers(python):
+        print(f"making {folder}", file=sys.stderr, flush=True)
+        subprocess.run([PYTHON, "-m", "venv", "--clear", folder], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *PEERS], check=True)
+        stamp.touch()
+    return python
+
+
+def has_peers(python: Path) -> bool:
+    code = "import zipnn, numpy, safetensors, zstandard, xxhash, torch"
+    return python.exists() and subprocess.run([python, "-c", code], capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    main()

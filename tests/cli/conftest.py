@@ -1,0 +1,50 @@
+"""Running the program in process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from bale.cli.app import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def failed(self, code: int, *words: str) -> None:
+        """Assert one clear line of error, this exit code, and that the line holds these words."""
+        assert self.code == code, self
+        assert self.out == ""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("bale: error: ")
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in lines[0]
+
+
+Bale = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bale(capsys: pytest.CaptureFixture[str]) -> Bale:
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call

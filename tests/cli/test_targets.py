@@ -1,0 +1,236 @@
+"""Where results may go (T7), and several sources in one command."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Bale
+from tests.making import names_in, sha256, weights, write
+
+
+@pytest.fixture
+def archive(bale: Bale, model: Path) -> Path:
+    assert bale("compress", model, "-q").code == 0
+    return model.with_name("model.safetensors.bale")
+
+
+def _verbs(model: Path) -> list[list[object]]:
+    return [["compress", model], ["decompress", model.with_name("model.safetensors.bale")]]
+
+
+def test_an_output_that_exists(bale: Bale, model: Path, archive: Path) -> None:
+    before = {name: sha256(model.parent / name) for name in names_in(model.parent)}
+    bale("compress", model).failed(6, "exists already", "-f")
+    bale("decompress", archive).failed(6, "exists already", "-f")
+    bale("decompress", archive, "--tensor", "*", "-o", model).failed(6, "exists already")
+    assert before == {name: sha256(model.parent / name) for name in names_in(model.parent)}
+    assert bale("compress", model, "-f", "-q").code == 0
+    assert bale("decompress", archive, "--force", "-q").code == 0
+    assert before == {name: sha256(model.parent / name) for name in names_in(model.parent)} | {
+        name: digest for name, digest in before.items() if name.endswith(".json")
+    }
+
+
+def test_a_report_that_exists(bale: Bale, model: Path) -> None:
+    report = model.with_name("r.json")
+    report.write_text("mine")
+    bale("compress", model, "--report", report).failed(6, "r.json exists already")
+    assert report.read_text() == "mine"
+    assert names_in(model.parent) == ["model.safetensors", "r.json"]
+
+
+def test_the_report_must_not_be_archive_or_source(bale: Bale, model: Path) -> None:
+    out = model.with_name("m.bale")
+    indirect = model.parent / "sub" / ".." / "m.bale"
+    (model.parent / "sub").mkdir()
+    bale("compress", model, "-o", out, "--report", out).failed(2, "that is the archive")
+    bale("compress", model, "-o", out, "--report", indirect).failed(2, "that is the archive")
+    bale("compress", model, "-f", "-o", out, "--report", model).failed(6, "it is the input")
+    assert names_in(model.parent) == ["model.safetensors", "sub"]
+
+
+@pytest.mark.parametrize("force", [[], ["-f"]])
+class TestTargets:
+    """For either verb: the code is 6, the input stays what it is, and nothing new appears."""
+
+    def refused(self, bale: Bale, model: Path, out: Path, word: str, force: list[str]) -> None:
+        before = {name: _look(model.parent / name) for name in names_in(model.parent)}
+        for verb in _verbs(model):
+            bale(*verb, "-o", out, *force).failed(6, word)
+        assert before == {name: _look(model.parent / name) for name in names_in(model.parent)}
+
+    def test_a_folder(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        (model.parent / "folder").mkdir()
+        self.refused(bale, model, model.parent / "folder", "it is a folder", force)
+
+    def test_a_link_to_a_file(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        (model.parent / "file").write_text("precious")
+        (model.parent / "link").symlink_to("file")
+        self.refused(bale, model, model.parent / "link", "symbolic link", force)
+
+    def test_a_link_to_nothing(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        (model.parent / "link").symlink_to("nowhere")
+        self.refused(bale, model, model.parent / "link", "symbolic link", force)
+
+    def test_a_link_to_a_folder(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        (model.parent / "folder").mkdir()
+        (model.parent / "link").symlink_to("folder")
+        self.refused(bale, model, model.parent / "link", "symbolic link", force)
+
+    def test_a_fifo(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        os.mkfifo(model.parent / "fifo")
+        self.refused(bale, model, model.parent / "fifo", "not a regular file", force)
+
+    def test_a_device(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        bale("decompress", archive, "-o", "/dev/null", *force).failed(6, "not a regular file")
+        assert not Path("/dev/null").is_file()
+
+    def test_the_input(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        for verb in _verbs(model):
+            self.refused_as_input(bale, verb, Path(str(verb[1])), force)
+
+    def test_a_link_to_the_input(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        for verb in _verbs(model):
+            link = Path(f"{verb[1]}.link")
+            link.symlink_to(Path(str(verb[1])).name)
+            self.refused_as_input(bale, verb, link, force)
+
+    def test_a_hard_link_of_the_input(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        for verb in _verbs(model):
+            link = Path(f"{verb[1]}.hard")
+            os.link(str(verb[1]), link)
+            self.refused_as_input(bale, verb, link, force)
+
+    def refused_as_input(self, bale: Bale, verb: list[object], out: Path, force: list[str]) -> None:
+        before = sha256(out)
+        bale(*verb, "-o", out, *force).failed(6, "it is the input")
+        assert sha256(out) == before
+
+    def test_a_folder_that_is_not_there(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        self.refused(bale, model, model.parent / "none" / "out", "no folder", force)
+
+    def test_a_name_that_is_too_long(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        self.refused(bale, model, model.parent / ("x" * 300), "too long", force)
+
+    def test_a_read_only_folder(
+        self, bale: Bale, model: Path, archive: Path, force: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Permission bits do not bind root, hence the system's word is faked."""
+        folder = model.parent / "locked"
+        folder.mkdir()
+        honest = os.access
+        monkeypatch.setattr(
+            os, "access", lambda path, mode, **more: False if Path(path) == folder else honest(path, mode, **more)
+        )
+        self.refused(bale, model, folder / "out", "read-only", force)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="permission bits do not bind root")
+    def test_a_folder_without_write_permission(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
+        folder = model.parent / "locked"
+        folder.mkdir(mode=0o555)
+        self.refused(bale, model, folder / "out", "read-only", force)
+
+
+def _look(path: Path) -> object:
+    if path.is_symlink():
+        return os.readlink(path)
+    return sha256(path) if path.is_file() else path.stat().st_mode
+
+
+def test_a_read_only_target_is_replaced_with_force_only(bale: Bale, model: Path) -> None:
+    out = model.with_name("out.bale")
+    out.write_text("old")
+    out.chmod(0o444)
+    bale("compress", model, "-o", out).failed(6, "exists already")
+    assert out.read_text() == "old"
+    assert bale("compress", model, "-o", out, "-f", "-q").code == 0
+
+
+def test_a_dash_is_refused_with_the_reason(bale: Bale, model: Path, archive: Path) -> None:
+    bale("compress", model, "-o", "-").failed(2, "header is written last")
+    bale("compress", "-").failed(2, "header is written last")
+    bale("decompress", "-").failed(2)
+    before = names_in(model.parent)
+    bale("decompress", archive, archive, "-o", "-").failed(2, "-o -")
+    bale("decompress", archive, "--tensor", "*", "-o", "-").failed(2, "-o -")
+    code = bale("decompress", archive, "-o", "-", "--json")
+    assert code.code == 2
+    assert "error" in code.json
+    assert names_in(model.parent) == before
+
+
+# Several sources.
+
+
+def test_several_sources(bale: Bale, tmp_path: Path) -> None:
+    sources = [write(tmp_path / f"{n}.safetensors", {"w": weights(64, 64, seed=n)}) for n in range(3)]
+    out = tmp_path / "out"
+    bale("compress", *sources, "-o", out).failed(6, "is not a folder")
+    out.mkdir()
+    bale("compress", *sources, "--report", tmp_path / "r.json").failed(2, "--report")
+    said = bale("compress", *sources, "-o", out, "--json")
+    assert said.code == 0
+    assert [each["archive"]["name"] for each in said.json["results"]] == [f"{n}.safetensors.bale" for n in range(3)]
+    archives = [out / f"{n}.safetensors.bale" for n in range(3)]
+    assert names_in(out) == sorted([path.name for path in archives] + [f"{path.name}.report.json" for path in archives])
+    back = tmp_path / "back"
+    back.mkdir()
+    bale("decompress", *archives, "--tensor", "w", "-o", back / "x").failed(2, "--tensor")
+    assert bale("decompress", *archives, "-o", back, "-q").code == 0
+    assert [sha256(back / path.name) for path in sources] == [sha256(path) for path in sources]
+    assert len(bale("verify", *archives, "--json").json["results"]) == 3
+    assert len(bale("inspect", *archives, *sources, "--json").json["results"]) == 6
+    bale("verify", *archives, "--against", sources[0]).failed(2, "--against")
+
+
+def test_all_sources_are_tried_and_the_first_failure_counts(bale: Bale, tmp_path: Path) -> None:
+    good = [write(tmp_path / f"{n}.safetensors", {"w": weights(64, 64)}) for n in range(2)]
+    (tmp_path / "1.safetensors.bale").write_text("in the way")
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    said = bale("compress", empty, good[0], tmp_path / "missing", good[1], "--json")
+    assert said.code == 3
+    results = said.json["results"]
+    assert [each.get("error", {}).get("code") for each in results] == [3, None, 3, 6]
+    assert results[0]["name"] == str(empty)
+    assert len(said.err.splitlines()) == 3
+    assert (tmp_path / "0.safetensors.bale").is_file()
+    assert (tmp_path / "1.safetensors.bale").read_text() == "in the way"
+
+
+def test_two_sources_of_one_name(bale: Bale, tmp_path: Path) -> None:
+    sources = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        sources.append(write(tmp_path / folder / "m.safetensors", {"w": weights(8)}))
+    (tmp_path / "out").mkdir()
+    bale("compress", *sources, "-o", tmp_path / "out").failed(2, "m.safetensors")
+    assert names_in(tmp_path / "out") == []
+    assert bale("compress", *sources, "-q").code == 0
+    assert (tmp_path / "b" / "m.safetensors.bale").is_file()
+
+
+def test_default_names(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert bale("compress", model.name, "-q").code == 0
+    names = ["model.safetensors", "model.safetensors.bale", "model.safetensors.bale.report.json"]
+    assert names_in(model.parent) == names
+    json.loads((model.parent / names[2]).read_text())
+    digest = sha256(model)
+    model.unlink()
+    assert bale("decompress", f"{model.name}.bale", "-q").code == 0
+    assert sha256(model) == digest
+
+
+def test_the_folder_one_stands_in(bale: Bale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    write(here / "m.safetensors", {"w": weights(8)})
+    monkeypatch.chdir(here)
+    assert bale("compress", ".", "-q").code == 0
+    assert (tmp_path / "here.bale" / "m.safetensors.bale").is_file()
+    assert names_in(here) == ["m.safetensors"]

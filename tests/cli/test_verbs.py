@@ -1,0 +1,240 @@
+"""Each verb when all goes well, for people and for programs, and the help of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bale.cli.app import app
+from tests.cli.conftest import Bale
+from tests.making import bf16, names_in, sha256, weights, write
+
+VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs"]
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def lossy(bale: Bale, model: Path) -> Path:
+    out = model.with_name("int4.bale")
+    assert bale("compress", model, "-p", "int4", "-o", out, "-q").code == 0
+    return out
+
+
+def test_there_are_these_verbs_and_no_stubs() -> None:
+    assert [command.name for command in app.registered_commands] == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(bale: Bale, verb: str) -> None:
+    said = bale(verb, "--help")
+    assert said.code == 0
+    assert f"Example: bale {verb}" in " ".join(said.out.split())
+    assert said.err == ""
+    assert bale(verb, "-h").out == said.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_readme_mentions_every_verb(verb: str) -> None:
+    assert f"bale {verb}" in README.read_text()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_the_common_options(bale: Bale, verb: str) -> None:
+    text = bale(verb, "--help").out
+    expected = {"--json", "--quiet", "--help"}
+    expected |= {"--threads"} if verb not in ("inspect", "codecs") else set()
+    expected |= {"--force"} if verb in ("compress", "decompress") else set()
+    assert {option for option in expected if option in text} == expected
+
+
+def test_version_and_top_help(bale: Bale) -> None:
+    from importlib.metadata import version
+
+    assert bale("--version").out == f"bale {version('bale')}\n"
+    top = bale("--help")
+    assert all(verb in top.out for verb in VERBS)
+    nothing = bale()
+    assert (nothing.code, nothing.out) == (2, top.out)
+
+
+def test_unknown_verbs_and_missing_arguments(bale: Bale) -> None:
+    bale("comprss").failed(2, "comprss")
+    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare"):
+        bale(verb).failed(2, "bale --help")
+    said = bale("compress", "--json")
+    assert said.code == 2
+    assert said.json["error"]["kind"] == "usage"
+
+
+def test_compress(bale: Bale, model: Path) -> None:
+    said = bale("compress", model)
+    assert said.code == 0
+    assert "every bit comes back" in said.out
+    assert ", verified" in said.out
+    said = bale("compress", model, "-p", "int4", "--rule", "embed*=int8", "-f", "--no-verify")
+    assert "not verified" in said.out
+    assert "SNR" in said.out
+    assert "does not tell how well the model works" in said.out
+    document = bale("compress", model, "-f", "--json", "-T", "1").json
+    assert document["schema"] == 1
+    assert bale("compress", model, "-f", "-q").out == ""
+
+
+def test_notes_go_to_stderr(bale: Bale, tmp_path: Path) -> None:
+    source = tmp_path / "notes.txt"
+    source.write_bytes(b"no weights in here" * 100)
+    said = bale("compress", source, "--json")
+    assert said.code == 0
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("bale: note: ")
+    assert said.json["source"]["kind"] == "opaque"
+    assert bale("compress", source, "-f", "-q").err == ""
+
+
+def test_decompress(bale: Bale, model: Path, lossy: Path) -> None:
+    out = model.with_name("out.safetensors")
+    said = bale("decompress", lossy, "-o", out, "--json")
+    assert said.code == 0
+    assert said.json["path"] == str(out)
+    assert said.json["exact"] is False
+    assert said.json["sha256"] == sha256(out)
+    assert said.json["bytes"] == out.stat().st_size
+    assert "with the losses of its report" in bale("decompress", lossy, "-o", out, "-f").out
+    assert bale("compress", model, "-q").code == 0
+    assert "bit for bit" in bale("decompress", f"{model}.bale", "-o", out, "-f").out
+
+
+def test_decompress_some_tensors(bale: Bale, model: Path, lossy: Path) -> None:
+    from safetensors import safe_open
+
+    out = model.with_name("some.safetensors")
+    assert bale("decompress", lossy, "--tensor", "layers.1.*", "--tensor", "embed*", "-o", out).code == 0
+    with safe_open(out, framework="np") as file:
+        assert sorted(file.keys()) == ["embed.weight", "layers.1.bias", "layers.1.weight"]
+    bale("decompress", lossy, "--tensor", "layers.1.*", "--tensor", "no", "-o", out, "-f").failed(2, "'no'")
+    bale("decompress", lossy, "--tensor", "layers.1.*").failed(2, "-o")
+
+
+def test_plan_predicts_what_compress_does(bale: Bale, model: Path) -> None:
+    choices = ["-p", "int4", "--rule", "embed*=int8"]
+    before = names_in(model.parent)
+    planned = bale("plan", model, *choices, "--json").json
+    assert names_in(model.parent) == before
+    done = bale("compress", model, *choices, "--json").json
+    for row, expected in zip(done["tensors"], planned["tensors"], strict=True):
+        for key in ("name", "file", "shape", "dtype", "pipeline", "rule", "original_bytes", "same_as", "notes"):
+            assert row[key] == expected[key]
+    stored = done["totals"]["stored_bytes"]
+    assert planned["totals"]["predicted_bytes"] == pytest.approx(stored, rel=0.1)  # closer for larger files
+    text = bale("plan", model, *choices).out
+    assert "layers.10.weight" in text
+    assert "about" in text
+
+
+def test_inspect(bale: Bale, model: Path, lossy: Path) -> None:
+    assert "safetensors, 4 tensors" in bale("inspect", model).out
+    plain = bale("inspect", model, "--json").json
+    assert [row["name"] for row in plain["tensors"]] == [
+        "layers.1.weight",
+        "layers.1.bias",
+        "layers.10.weight",
+        "embed.weight",
+    ]
+    stored = bale("inspect", lossy, "--json").json
+    assert [row["pipeline"] for row in stored["tensors"]] == ["int4", "lossless", "int4", "int4"]
+    report = json.loads(lossy.with_name("int4.bale.report.json").read_text())
+    assert list(stored) == list(report)
+    assert stored["totals"] == report["totals"]
+    assert "int4" in bale("inspect", lossy).out
+
+
+def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
+    assert "sound" in bale("verify", lossy).out
+    assert bale("verify", lossy, "--against", model).code == 0
+    assert bale("verify", lossy, "--json").json == {
+        "path": str(lossy),
+        "ok": True,
+        "bytes": lossy.stat().st_size,
+        "files": 1,
+        "tensors": 4,
+        "exact": False,
+        "against": None,
+    }
+    other = write(model.with_name("other"), {"w": weights(8)})
+    bale("verify", lossy, "--against", other).failed(5)
+    said = bale("verify", lossy, "--against", other, "--json")
+    assert (said.code, said.json["error"]["code"]) == (5, 5)
+
+
+def test_compare(bale: Bale, model: Path, lossy: Path) -> None:
+    assert "4 of 4 tensors are equal, bit for bit" in bale("compare", model, model).out
+    assert bale("compare", model, model, "--max-error", "0").code == 0
+    said = bale("compare", model, lossy)
+    assert said.code == 0
+    assert "1 of 4 tensors are equal" in said.out
+    assert bale("compare", model, lossy, "--max-error", "0.5").code == 0
+    for limit in ("0", "0.01"):
+        said = bale("compare", model, lossy, "--max-error", limit)
+        assert said.code == 5
+        assert said.err.startswith("bale: error: 3 tensors exceed")
+    bale("compare", model, lossy, "--max-error", "-1").failed(2, "--max-error")
+    bale("compare", model, lossy, "--max-error", "nan").failed(2, "--max-error")
+
+
+def test_a_failed_comparison_is_one_document(bale: Bale, model: Path, lossy: Path) -> None:
+    said = bale("compare", model, lossy, "--max-error", "0.01", "--json")
+    assert said.code == 5
+    assert said.json["error"]["code"] == 5
+    assert said.json["summary"] == {"tensors": 4, "equal": 1, "max_error": 0.01, "exceeded": 3}
+
+
+def test_codecs(bale: Bale) -> None:
+    rows = bale("codecs", "--json").json
+    assert {"lossless", "int", "svd"} <= {row["name"] for row in rows}
+    assert all(row["name"] in bale("codecs").out for row in rows)
+    for row in rows:
+        one = bale("codecs", row["name"])
+        assert row["summary"] in one.out
+        assert all(key["name"] in one.out for key in row["parameters"])
+    assert bale("codecs", "int4", "--json").json["name"] == "int"
+    bale("codecs", "itn").failed(2, "int")
+
+
+def test_json_is_ascii_and_nothing_else_is_on_stdout(bale: Bale, tmp_path: Path) -> None:
+    source = write(tmp_path / "größe.safetensors", {"gewicht\u2028\x9b": bf16(weights(64, 64))})
+    for command in (
+        ["compress", source, "-p", "int8"],
+        ["plan", source],
+        ["inspect", source],
+        ["inspect", f"{source}.bale"],
+        ["verify", f"{source}.bale", "--against", source],
+        ["compare", source, f"{source}.bale"],
+        ["decompress", f"{source}.bale", "-o", tmp_path / "out"],
+        ["codecs"],
+    ):
+        said = bale(*command, "--json")
+        assert said.code == 0
+        assert said.out.isascii()
+        assert said.json
+
+
+def test_an_internal_error_shows_its_traceback(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bale import api
+
+    monkeypatch.setattr(api, "inspect", lambda path: {}["bug"])
+    said = bale("inspect", model, "--json")
+    assert said.code == 1
+    assert "Traceback" in said.err
+    assert said.json["error"]["kind"] == "internal"
+
+
+def test_too_little_memory_is_told_in_one_line(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bale import api
+
+    def hungry(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(api, "inspect", hungry)
+    bale("inspect", model).failed(1, "memory")

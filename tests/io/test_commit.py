@@ -1,0 +1,133 @@
+"""A file is there whole or not at all. What may be a target is in cli/test_targets.py."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from bale.errors import OutputError
+from bale.io.commit import PREFIX, Target, write_file
+from bale.io.files import write_at
+from tests.making import names_in
+
+
+def test_the_name_appears_with_commit(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with Target(path, None) as target:
+        write_at(target.descriptor, b"data", 0, "out")
+        assert not path.exists()
+        assert [name[: len(PREFIX)] for name in names_in(tmp_path)] == [PREFIX]
+        target.commit()
+    assert path.read_bytes() == b"data"
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_without_commit_nothing_is_left(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with Target(tmp_path / "out", None) as target:
+            write_at(target.descriptor, b"data", 0, "out")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names_in(tmp_path) == []
+
+
+def test_force_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputError), Target(path, None):
+        pass
+    with Target(path, None, force=True) as target:
+        write_at(target.descriptor, b"new", 0, "out")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"old"
+    with Target(path, None, force=True) as target:
+        write_at(target.descriptor, b"new", 0, "out")
+        target.commit()
+    assert path.read_bytes() == b"new"
+
+
+def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with Target(path, None) as target:
+        path.write_bytes(b"somebody's")
+        with pytest.raises(OutputError, match="exists already"):
+            target.commit()
+    assert path.read_bytes() == b"somebody's"
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_the_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        honest = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, honest=honest, name=name: (done.append(name), honest(*a))[1])
+    write_file(tmp_path / "out", b"data")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_leftovers_of_killed_runs_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
+    dead, alive, link = (tmp_path / f"{PREFIX}{name}" for name in ("dead", "alive", "link"))
+    dead.write_bytes(b"x")
+    alive.write_bytes(b"x")
+    link.symlink_to("elsewhere")
+    descriptor = os.open(alive, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    write_file(tmp_path / "out", b"data")
+    assert names_in(tmp_path) == [alive.name, link.name, "out"]
+    os.close(descriptor)
+    write_file(tmp_path / "out", b"data", force=True)
+    assert names_in(tmp_path) == [link.name, "out"]
+
+
+def test_two_targets_at_once_do_not_remove_each_other(tmp_path: Path) -> None:
+    with Target(tmp_path / "a", None) as one, Target(tmp_path / "b", None) as other:
+        one.commit()
+        other.commit()
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+def test_new_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_file(tmp_path / "out", b"")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o640
+
+
+def test_room_that_is_not_there_is_found_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Target(tmp_path / "out", None) as target:
+        target.reserve(0)
+        with pytest.raises(OutputError, match="12345 bytes"):
+            target.reserve(12345)
+
+
+def test_a_file_system_that_cannot_reserve_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    with Target(tmp_path / "out", None) as target:
+        target.reserve(12345)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(OutputError, match="input/output error"):
+            write_file(tmp_path / "out", b"data")
+    assert names_in(tmp_path) == []

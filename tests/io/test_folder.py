@@ -1,0 +1,192 @@
+"""Names in folders, indexes and records are taken for what they are: not trusted (T16)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bale
+from bale.errors import ArchiveError, OutputError, SourceError
+from bale.io.folder import RECORD, Entry, Record, check_indexes, list_files, read_record, safe_name
+from tests.making import names_in, weights, write
+
+UNSAFE = [
+    "../evil",
+    "a/../../evil",
+    "/etc/evil",
+    "//evil",
+    "",
+    ".",
+    "..",
+    "a//b",
+    "a/./b",
+    "a/",
+    "./a",
+    "C:evil",
+    "c:\\evil",
+    "a\\b",
+    "a\0b",
+]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_names(name: str) -> None:
+    with pytest.raises(SourceError, match="no plain path"):
+        safe_name(name, SourceError, "here")
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
+def test_safe_names(name: str) -> None:
+    assert safe_name(name, SourceError, "here") == name
+
+
+def test_listing(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("z", "b/y", "b/c/x", ".hidden", ".bale-tmp-1"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("z")
+    assert list_files(tmp_path) == [".hidden", "b/c/x", "b/y", "link", "z"]
+
+
+def _folder_link(folder: Path) -> None:
+    (folder / "x").symlink_to(folder.parent)
+
+
+def _own_link(folder: Path) -> None:
+    (folder / "x").symlink_to(".")
+
+
+def _dangling(folder: Path) -> None:
+    (folder / "x").symlink_to("nowhere")
+
+
+def _fifo(folder: Path) -> None:
+    os.mkfifo(folder / "x")
+
+
+@pytest.mark.parametrize("make", [_folder_link, _own_link, _dangling, _fifo])
+def test_what_is_neither_file_nor_folder(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    with pytest.raises(SourceError, match="neither a file nor a folder"):
+        list_files(tmp_path)
+
+
+def test_indexes(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "m.index.json").write_text('{"weight_map": {"w": "s1", "v": "s2"}}')
+    (tmp_path / "other.json").write_text("no index")
+    check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "sub/s2", "other.json"])
+    with pytest.raises(SourceError, match="names 's2'"):
+        check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "s2"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": []}', '{"weight_map": 5}', "[" * 100_000, "\xff"])
+def test_broken_indexes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SourceError, match=r"index .* cannot be read"):
+        check_indexes(tmp_path, ["m.index.json"])
+
+
+def test_a_record_is_read_as_written(tmp_path: Path) -> None:
+    entries = {
+        "a/b\udcff": Entry("safetensors", "a/b\udcff.bale", 10, "0" * 64, 5, "1" * 64, "choices"),
+        "c": Entry("copy", "c", 0, "2" * 64, 0, "2" * 64),
+    }
+    record = Record(True, entries)
+    (tmp_path / RECORD).write_bytes(record.encode())
+    assert read_record(tmp_path) == record
+    assert Record(True, dict(reversed(entries.items()))).encode() == record.encode()
+
+
+# Forged records: a compressed folder that was tampered with.
+
+
+def _entry(data: dict[str, Any]) -> dict[str, Any]:
+    return data["files"]["README.md"]
+
+
+def _put(key: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda data: _entry(data).update({key: value})
+
+
+def _rename(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda data: data["files"].update({name: data["files"].pop("README.md")})
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    **{f"name {name!r}": _rename(name) for name in UNSAFE},
+    **{f"stored {name!r}": _put("stored", name) for name in UNSAFE},
+    "the record's own name": _rename(RECORD),
+    "negative size": lambda data: _entry(data)["source"].update(bytes=-1),
+    "size of a text": lambda data: _entry(data)["source"].update(bytes="5"),
+    "digest of a number": lambda data: _entry(data)["archive"].update(sha256=5),
+    "digest of another file": lambda data: _entry(data)["archive"].update(sha256="0" * 64),
+    "digest that is none": lambda data: _entry(data)["archive"].update(sha256="x" * 64),
+    "other size": lambda data: _entry(data)["archive"].update(bytes=1),
+    "no files": lambda data: data.update(files={}),
+    "files are a list": lambda data: data.update(files=[]),
+    "newer format": lambda data: data.update(format=2),
+    "incomplete": lambda data: data.update(complete=False),
+    "complete in another way": lambda data: data.update(complete="yes"),
+    "a file that is not there": _put("stored", "missing"),
+    "the record as a file": _put("stored", RECORD),
+}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    source = tmp_path / "model"
+    source.mkdir()
+    write(source / "m.safetensors", {"w": weights(16, 16)})
+    (source / "README.md").write_text("read me")
+    bale.compress(source)
+    return tmp_path / "model.bale"
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_forged_records(stored: Path, tmp_path: Path, case: str) -> None:
+    record = stored / RECORD
+    data = json.loads(record.read_text())
+    FORGED[case](data)
+    record.write_text(json.dumps(data))
+    before = names_in(tmp_path)
+    with pytest.raises(ArchiveError):
+        bale.decompress(stored, tmp_path / "out")
+    with pytest.raises(ArchiveError):
+        bale.verify(stored)
+    assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 100_000])
+def test_records_that_make_no_sense(stored: Path, text: bytes) -> None:
+    (stored / RECORD).write_bytes(text)
+    for verb in (bale.verify, bale.inspect):
+        with pytest.raises(ArchiveError, match="makes no sense"):
+            verb(stored)
+
+
+def test_a_folder_that_leads_out_is_not_followed(stored: Path, tmp_path: Path) -> None:
+    """With `force` a target folder may exist, and hold links that somebody else has put there."""
+    source = tmp_path / "deep"
+    (source / "sub").mkdir(parents=True)
+    write(source / "sub" / "m.safetensors", {"w": weights(8)})
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "m.safetensors.bale").write_text("precious")
+    bale.compress(source)
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "sub").symlink_to(tmp_path / "outside")
+    with pytest.raises(OutputError, match="leads out"):
+        bale.decompress(tmp_path / "deep.bale", target, force=True)
+    again = tmp_path / "deep.bale"
+    os.rename(again / "sub", tmp_path / "moved")
+    (again / "sub").symlink_to(tmp_path / "outside")
+    with pytest.raises(OutputError, match="leads out"):
+        bale.compress(source, force=True)
+    assert names_in(tmp_path / "outside") == ["m.safetensors.bale"]
+    assert (tmp_path / "outside" / "m.safetensors.bale").read_text() == "precious"
