@@ -32,9 +32,14 @@ class FilePlan:
     decisions: tuple[Decision, ...]
 
     @property
+    def pipelines(self) -> set[Pipeline]:
+        """All pipelines that are used."""
+        return {decision.pipeline for decision in self.decisions}
+
+    @property
     def lossless(self) -> bool:
         """Whether the plan gives up nothing."""
-        return all(decision.pipeline.lossless for decision in self.decisions)
+        return all(pipeline.lossless for pipeline in self.pipelines)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (compress, decompress, plan, inspect, verify, compare, codecs):
-    app.command(verb.NAME, help=verb.__doc__)(verb.command)
+    app.command(verb.NAME, help=verb.__doc__, short_help=(verb.__doc__ or "").partition("\n")[0])(verb.command)
 
 
 def _version(wanted: bool) -> None:

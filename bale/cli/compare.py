@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, error_document, figure, print_error, table
+from bale.cli.render import Printer, error_document, figure, many, print_error, table
 from bale.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
         left=2,
     )
     differing = len(rows) - equal
-    summary = f"{equal} of {len(rows)} tensors are equal, bit for bit"
+    summary = f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit"
     failure = _failure(worse, f"{max_error:g}") if worse else None
     if failure is not None:
         document |= error_document(failure)
@@ -81,4 +81,4 @@ def command(
 def _failure(worse: list[Difference], limit: str) -> CheckFailed:
     worst = worse[0]
     found = worst.status if worst.relative_error is None else f"a relative error of {worst.relative_error:.4g}"
-    return CheckFailed(f"{len(worse)} tensors exceed --max-error {limit}, first {worst.name} ({found})")
+    return CheckFailed(f"{many(len(worse), 'tensor')} beyond --max-error {limit}, first {worst.name} ({found})")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, file_bytes, percent, plain, size
+from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, size
 from bale.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
     ]
     for name, row in totals["coverage"].items():
         text.append(
-            f"  {name}: {row['tensors']} tensors, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "
+            f"  {name}: {many(row['tensors'], 'tensor')}, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "
             f"({percent(row['stored_bytes'], row['original_bytes'])})"
         )
     if totals["relative_error"]:

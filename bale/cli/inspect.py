@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, percent, plain, size, table
+from bale.cli.render import Printer, figure, many, percent, plain, size, table
 
 NAME = "inspect"
 
 
 def command(
     path: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="A checkpoint, an archive, or a folder of either.")
+        list[Path], typer.Argument(metavar="PATH", help="A checkpoint, an archive, or a folder of either.")
     ],
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,7 +50,7 @@ def _plain(path: Path, document: dict[str, Any]) -> list[str]:
     ]
     source = document["source"]
     lines = table(("tensor", "dtype", "shape", "bytes", "same as"), rows, left=2)
-    return [*lines, f"{plain(path.name)}: {source['kind']}, {len(rows)} tensors, {size(source['bytes'])}"]
+    return [*lines, f"{plain(path.name)}: {source['kind']}, {many(len(rows), 'tensor')}, {size(source['bytes'])}"]
 
 
 def _stored(path: Path, document: dict[str, Any]) -> list[str]:
@@ -75,6 +75,6 @@ def _stored(path: Path, document: dict[str, Any]) -> list[str]:
     kind = document["source"]["kind"]
     lines.append(
         f"{plain(path.name)}: {kind} of {size(before)} in {size(after)} ({percent(after, before)}), "
-        f"{len(rows)} tensors, format {document['tool']['format_version']}"
+        f"{many(len(rows), 'tensor')}, format {document['tool']['format_version']}"
     )
     return lines

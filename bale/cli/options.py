@@ -15,9 +15,9 @@ Threads = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="SOURCE...", help="A checkpoint (safetensors, PyTorch), or a folder of weights.")
+    list[Path], typer.Argument(metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights.")
 ]
-Archives = Annotated[list[Path], typer.Argument(metavar="ARCHIVE...", help="A .bale file, or a folder of them.")]
+Archives = Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="A .bale file, or a folder of them.")]
 Pipeline = Annotated[
     str | None,
     typer.Option(

@@ -120,6 +120,11 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def many(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def figure(value: float | None, digits: str = ".4g") -> str:
     """A number for people; a dash where there is none."""
     return "-" if value is None else format(value, digits)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, file_bytes, plain, size
+from bale.cli.render import Printer, file_bytes, many, plain, size
 from bale.errors import UsageError
 
 NAME = "verify"
@@ -47,6 +47,8 @@ def command(
         }
         kind = "bit for bit" if done.exact else "with recorded losses"
         compared = "" if against is None else f", as {plain(str(against))} has them"
-        return document, [f"{plain(str(path))}: sound, {done.tensors} tensors {kind}{compared}, {size(done.size)}"]
+        return document, [
+            f"{plain(str(path))}: sound, {many(done.tensors, 'tensor')} {kind}{compared}, {size(done.size)}"
+        ]
 
     return printer.each(archive, work)

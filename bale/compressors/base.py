@@ -58,6 +58,9 @@ class Codec(ABC):
         """All fields by name, as JSON values."""
         return asdict(self)
 
+    def load(self) -> None:
+        """Import the libraries that encoding needs: a limit on threads holds only for what is loaded when it is set."""
+
     @abstractmethod
     def validate(self, spec: TensorSpec) -> None:
         """Raise `Refused` with the reason when a tensor of this spec cannot be taken."""

@@ -86,6 +86,11 @@ class Pipeline:
         """Whether every bit comes back."""
         return all(stage.lossless for stage in self.stages)
 
+    @property
+    def forced(self) -> bool:
+        """Whether the user insists, even where nothing is gained."""
+        return any(getattr(stage, "force", False) for stage in self.stages)
+
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The stages that turn arrays into arrays."""

@@ -53,6 +53,10 @@ class Svd(Transform):
         if len(given) != 1:
             raise UsageError(f"svd: {' and '.join(given) or 'nothing'} given", "give one of rank, energy, error, ratio")
 
+    def load(self) -> None:
+        """Import LAPACK."""
+        import scipy.linalg  # noqa: F401
+
     def validate(self, spec: TensorSpec) -> None:
         """Refuse what is not a matrix of floating-point numbers, or has fewer rows or columns than `rank`."""
         require_float(spec)

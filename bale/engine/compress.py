@@ -19,7 +19,7 @@ import xxhash
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
 from bale.engine.duplicates import find_duplicates
-from bale.engine.encode import Coded, Decode, Encoder, too_large
+from bale.engine.encode import Coded, Decode, Encoder
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
 from bale.engine.storage import PLAIN, codecs_of
@@ -66,7 +66,7 @@ def compress_file(
     OutputError
         When the archive cannot be written, or what was read back is not what was written.
     """
-    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread():
+    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
         with Target(out, source.stat, force, (checkpoint.path,)) as target:
             digest = Digest(source)
@@ -171,8 +171,10 @@ class _Packer:
         pipeline, notes = decision.pipeline, decision.notes
         try:
             stored = self._append_all(futures)
-            if not pipeline.lossless and stored.size >= stored.exact_size:
-                raise Refused(too_large(str(pipeline), stored.size, stored.exact_size))
+            if not (pipeline.lossless or pipeline.forced) and stored.size >= stored.exact_size:
+                raise Refused(
+                    f"{pipeline} would take {stored.size} bytes, exact coding takes at most {stored.exact_size}"
+                )
         except Refused as refusal:
             for _ in futures:
                 pass  # what is still under way for this unit

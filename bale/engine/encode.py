@@ -143,8 +143,6 @@ class Encoder:
                 store(Values(flat_spec(spec, count), flat[start : start + count])) for start, count in runs(flat.size)
             )
             exact_size = sum(len(data) for _, data in exact)
-        if size >= exact_size:
-            raise Refused(too_large(str(pipeline), size, exact_size))
         decoded = pipeline.decode(leaves, spec)
         errors = ErrorSums.between(_numbers(array, spec), _numbers(decoded, spec))
         self.run.buffers.release(buffer)
@@ -268,11 +266,6 @@ def join_chunks(spec: TensorSpec, bits: int | None, chunk: int, chunks: Sequence
         at = index * chunk * spec.info.bits // 8
         load(data, chain, piece, bits, array[at : at + piece.nbytes])
     return Values(spec, array.view(spec.storage).reshape(spec.storage_shape), bits)
-
-
-def too_large(pipeline: str, size: int, exact_size: int) -> str:
-    """The note for a unit that loss would not make smaller."""
-    return f"{pipeline} would take {size} bytes, exact coding takes at most {exact_size}"
 
 
 def _coded_part(name: str, values: Values, forced: str | None) -> CodedPart:

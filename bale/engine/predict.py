@@ -75,7 +75,7 @@ class Prediction:
 
 def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run) -> Prediction:
     """Predict the size of every tensor and of the archive, reading at most `SAMPLE` elements of each."""
-    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread():
+    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
         twins = find_duplicates(source, plan)
         jobs = (
@@ -126,7 +126,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision) -> tuple[int, D
         flat = Values(flat_spec(values.spec, values.spec.elements), values.array.reshape(-1), values.bits)
         stored = len(store(flat, forced_chain(pipeline))[1])
         size += stored * full[name] / part[name] if part[name] else 0
-    if size >= exact:
+    if size >= exact and not pipeline.forced:
         note = f"{pipeline} would take about {round(size)} bytes, exact coding about {exact}"
         return exact, Decision(LOSSLESS, decision.rule, (*decision.notes, note))
     return round(size), decision

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 
 T = TypeVar("T")
@@ -113,8 +114,16 @@ def _settled(future: Future[Any]) -> Future[Any]:
     return future
 
 
-def one_blas_thread() -> Any:
-    """Context in which BLAS uses one thread: workers share the cores, and sums have one order at any thread count."""
+def one_blas_thread(pipelines: Iterable[Pipeline] = ()) -> Any:
+    """Context in which BLAS uses one thread: workers share the cores, and sums have one order at any thread count.
+
+    Parameters
+    ----------
+    pipelines : iterable of Pipeline
+        What is going to be encoded with.
+    """
     from threadpoolctl import threadpool_limits
 
+    for codec in {stage for pipeline in pipelines for stage in pipeline.stages}:
+        codec.load()
     return threadpool_limits(limits=1, user_api="blas")

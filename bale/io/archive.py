@@ -17,10 +17,9 @@ from bale.errors import ArchiveError, OutputError
 from bale.io.files import pieces, read_bytes, read_into, reading, size_of, write_at
 from bale.io.header import PREAMBLE, entry_bound, header_block, header_text, padded
 from bale.io.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
+from bale.io.safetensors_file import ENTRY_LIMIT, HEADER_LIMIT
 from bale.spec import Array, TensorSpec
 
-HEADER_LIMIT = 100_000_000
-ENTRY_LIMIT = 250_000
 MANIFEST_LIMIT = 1 << 29
 MAGIC = b'{"__metadata__":{"bale":"'
 _HEAD = re.compile(rb'\{"__metadata__":\{"bale":"([0-9]{1,6})\.([0-9]{1,6})","manifest":"([0-9a-f]{32})"\},')

@@ -1,0 +1,87 @@
+"""The same input and choices give the same bytes, whatever the threads, the run and the hash seed (T14)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bale
+from tests.making import Raw, bf16, sha256, weights, write
+
+CHOICES = ["lossless", "int4", "int8:clip=mse", "svd:rank=8+int8"]
+SCRIPT = """
+import sys, bale
+source, out, choice, threads = sys.argv[1:]
+bale.compress(source, out, pipeline=choice, threads=int(threads), force=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Several tensors, one of them in several chunks, some empty: their order in the file is left open by offsets."""
+    tensors = {
+        "large": bf16(weights(2300, 1000, seed=1)),
+        **{f"layer.{n}": weights(64, 96, seed=n) for n in range(12)},
+        **{f"empty.{n}": Raw("F32", (0, n), b"") for n in range(8)},
+    }
+    return write(tmp_path_factory.mktemp("source") / "m.safetensors", tensors)
+
+
+def compressed(source: Path, folder: Path, choice: str, threads: int, seed: str) -> str:
+    out = folder / "m.bale"
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", SCRIPT, str(source), str(out), choice, str(threads)]
+    subprocess.run(command, env=environment, check=True)
+    return sha256(out)
+
+
+@pytest.mark.parametrize("choice", [choice.replace("int8:", "int:") for choice in CHOICES])
+def test_one_digest(source: Path, tmp_path: Path, choice: str) -> None:
+    digests = {compressed(source, tmp_path, choice, threads, seed) for threads, seed in ((1, "0"), (4, "1"))}
+    for threads in (1, 2, 4):
+        report = bale.compress(source, tmp_path / "n.bale", pipeline=choice, threads=threads, force=True)
+        digests.add(str(report.to_json()["archive"]["sha256"]))
+    assert len(digests) == 1
+
+
+def test_reports_differ_in_times_only(source: Path, tmp_path: Path) -> None:
+    documents = []
+    for threads in (1, 3):
+        document = bale.compress(source, tmp_path / "m.bale", pipeline="int4", threads=threads, force=True).to_json()
+        for row in document["tensors"]:
+            assert row.pop("seconds") >= 0
+        documents.append(document)
+    assert documents[0] == documents[1]
+
+
+def test_the_name_and_place_of_the_source_do_not_matter(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "another name"
+    other.write_bytes(source.read_bytes())
+    for choice in ("lossless", "int4"):
+        bale.compress(source, tmp_path / "a.bale", pipeline=choice, force=True)
+        bale.compress(other, tmp_path / "b.bale", pipeline=choice, force=True)
+        assert sha256(tmp_path / "a.bale") == sha256(tmp_path / "b.bale")
+
+
+def test_an_opaque_source_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"nothing that is known" * 50)
+        bale.compress(tmp_path / name)
+    assert sha256(tmp_path / "a.bale") == sha256(tmp_path / "b.bale")
+
+
+def test_folders_whatever_the_order_of_their_files(tmp_path: Path) -> None:
+    names = [f"{n}.safetensors" for n in range(5)]
+    for folder, order in (("one", names), ("two", names[::-1])):
+        (tmp_path / folder).mkdir()
+        for name in order:
+            write(tmp_path / folder / name, {f"w{name}": weights(32, 32, seed=int(name[0]))})
+            (tmp_path / folder / f"{name}.txt").write_text(name)
+        bale.compress(tmp_path / folder)
+    one, two = ({path.name: sha256(path) for path in (tmp_path / f"{name}.bale").iterdir()} for name in ("one", "two"))
+    assert one == two
+    assert len(one) == 11

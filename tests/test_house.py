@@ -1,0 +1,165 @@
+"""The house: who imports whom, what is imported when, and that what is public is explained."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bale
+from tests.making import weights, write
+
+ROOT = Path(bale.__file__).parent
+FLOOR_0 = {"bale.errors", "bale.spec", "bale.metrics"}
+MAY_IMPORT = {
+    "errors": set(),
+    "spec": set(),
+    "metrics": {"bale.spec"},
+    "compressors": {"bale.compressors"},
+    "io": {"bale.io"},
+    "recipe": {"bale.compressors"},
+    "plan": {"bale.recipe", "bale.compressors"},
+    "report": set(),
+    "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
+    "api": {"bale.engine", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
+    "torch": {"bale.engine"},
+    "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine"},
+    "__init__": {"bale.api", "bale"},
+    "__main__": {"bale.cli"},
+}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "torch": {"torch"}, "safetensors": {"io"}}
+NEVER_AT_ONCE = {"scipy", "numba", "torch", "rich"}  # imported within functions
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        path.relative_to(ROOT).with_suffix("").as_posix(): ast.parse(path.read_text())
+        for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module, top_only: bool = False) -> Iterator[str]:
+    """Dotted names of what is imported; with `top_only`, of what is imported as soon as the module is."""
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def below(name: str, allowed: set[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in allowed)
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert {"api", "io/archive", "engine/compress", "compressors/linear", "cli/app"} <= MODULES.keys()
+    assert {name.split("/")[0] for name in MODULES} == MAY_IMPORT.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_down_only(module: str) -> None:
+    part = module.split("/")[0]
+    for name in imports(MODULES[module]):
+        if below(name, {"bale"}):
+            assert below(name, MAY_IMPORT[part] | FLOOR_0), f"{module} imports {name}"
+
+
+def test_compressors_and_io_never_import_each_other() -> None:
+    both = set()
+    for module, tree in MODULES.items():
+        seen = {part for part in ("compressors", "io") for name in imports(tree) if below(name, {f"bale.{part}"})}
+        if len(seen) == 2:
+            both.add(module.split("/")[0])
+    assert both == {"engine"}
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_libraries_that_one_part_has(library: str) -> None:
+    users = {
+        module.split("/")[0] for module, tree in MODULES.items() if any(below(n, {library}) for n in imports(tree))
+    }
+    assert users <= ONLY_IN[library]
+    assert users
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_dear_is_not_imported_before_it_is_used(module: str) -> None:
+    if module != "torch":
+        dear = [name for name in imports(MODULES[module], top_only=True) if below(name, NEVER_AT_ONCE)]
+        assert dear == []
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("cli/")])
+def test_only_the_command_line_prints_exits_or_reads_the_environment(module: str) -> None:
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Call):
+            text = ast.unparse(node.func)
+            assert text not in ("print", "exit", "sys.exit", "os._exit", "os.getenv"), module
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in ("os.environ", "sys.argv", "sys.stdout", "sys.stderr"), module
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after running this."""
+    script = f"import sys, json, io, contextlib\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+RUN = "from bale.cli.app import run\nwith contextlib.redirect_stdout(io.StringIO()): assert run(sys.argv[1:]) == 0"
+
+
+def test_import_bale_is_light() -> None:
+    assert not loaded("import bale") & {"numpy", "torch", "scipy", "numba", "safetensors", "typer", "zstandard"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    assert not loaded(RUN, *arguments) & {"numpy", "torch", "scipy", "numba", "safetensors", "zstandard", "ml_dtypes"}
+
+
+def test_looking_is_light(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
+    bale.compress(source, pipeline="int4")
+    for arguments in (["inspect", str(source)], ["inspect", f"{source}.bale"], ["codecs", "int"]):
+        assert not loaded(RUN, *arguments) & {"torch", "scipy", "numba"}
+
+
+def test_the_default_way_is_light(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
+    for arguments in (["compress", str(source)], ["verify", f"{source}.bale"], ["decompress", f"{source}.bale", "-f"]):
+        assert not loaded(RUN, *arguments) & {"torch", "scipy", "numba"}
+
+
+def test_what_is_public_is_explained() -> None:
+    assert sorted(bale.__all__) == ["compare", "compress", "decompress", "inspect", "open", "plan", "verify"]
+    for name in bale.__all__:
+        function = getattr(bale, name)
+        text = inspect.getdoc(function)
+        assert text
+        assert text.splitlines()[0].endswith(".")
+        for parameter in list(inspect.signature(function).parameters)[2:]:
+            assert name != "compress" or f"{parameter} :" in text, f"{name} does not explain {parameter}"
+    assert set(bale.__all__) <= set(dir(bale))
+    assert bale.__version__
+    with pytest.raises(AttributeError, match="nothing"):
+        bale.nothing  # noqa: B018
+
+
+def test_the_wheel_holds_what_is_read_at_run_time() -> None:
+    assert {path.name for path in ROOT.iterdir() if path.suffix in (".json", ".typed")} == {
+        "report.schema.json",
+        "py.typed",
+    }
