@@ -58,7 +58,7 @@ class Codec(ABC):
         """All fields by name, as JSON values."""
         return asdict(self)
 
-    def load(self) -> None:
+    def load(self) -> None:  # noqa: B027  (most need none)
         """Import the libraries that encoding needs: a limit on threads holds only for what is loaded when it is set."""
 
     @abstractmethod

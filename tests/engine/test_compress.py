@@ -229,7 +229,15 @@ def test_doubles_beyond_float32_are_kept_with_a_note(tmp_path: Path) -> None:
     assert "float32" in row(report, "large")["notes"][0]
 
 
-@pytest.mark.parametrize("choice", ["int:bits=8,group=1", "svd:rank=60,force=true", "svd:error=0.0001"])
+def test_factors_are_kept_by_force_even_where_they_are_larger(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
+    report, _ = lossy(source, rules=["w=svd:rank=60,force=true"])
+    (row,) = report.to_json()["tensors"]
+    assert row["pipeline"] == "svd:rank=60,force=true"
+    assert row["stored_bytes"] > row["original_bytes"]
+
+
+@pytest.mark.parametrize("choice", ["int:bits=8,group=1", "svd:error=0.0001"])
 def test_what_loss_would_not_make_smaller_is_stored_exactly(tmp_path: Path, choice: str) -> None:
     raw = bf16(weights(64, 64))
     source = write(tmp_path / "m.safetensors", {"w": raw, "easy": weights(256, 1) @ weights(1, 256)})

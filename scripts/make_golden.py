@@ -1,0 +1,87 @@
+"""Write the golden archives of this format version into tests/golden, which are then kept for ever.
+
+Run once for each released version of the format: `python scripts/make_golden.py`. What exists is not overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import bale  # noqa: E402
+from bale.io.manifest import FORMAT  # noqa: E402
+from tests.making import Raw, bf16, random_raw, write  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+CHOICES = {
+    "lossless": {},
+    "int": {"pipeline": "int8", "rules": ["small=int4", "half=int:bits=3,group=64,symmetric=true,clip=mse"]},
+    "svd": {"rules": ["low=svd:rank=2", "half=svd:rank=8+int8"]},
+    "forced": {"rules": ["ids=zstd", "small=huffman", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]},
+}
+
+
+def main() -> int:
+    """Write sources, archives, and the digests of what must come back."""
+    GOLDEN.mkdir(exist_ok=True)
+    version = ".".join(map(str, FORMAT))
+    digests = {}
+    for name, source in (("tensors", tensors(GOLDEN / f"{version}-tensors.safetensors")), ("opaque", opaque())):
+        for choice, choices in CHOICES.items() if name == "tensors" else [("lossless", {})]:
+            archive = GOLDEN / f"{version}-{name}-{choice}.bale"
+            if archive.exists():
+                print(f"{archive.name} exists, and stays", file=sys.stderr)
+                continue
+            bale.compress(source, archive, report=GOLDEN / "report.tmp", force=True, **choices)
+            (GOLDEN / "report.tmp").unlink()
+            done = bale.decompress(archive, GOLDEN / "back.tmp", force=True)
+            digests[archive.name] = hashlib.sha256(done.path.read_bytes()).hexdigest()
+            done.path.unlink()
+    record = GOLDEN / "digests.json"
+    known = json.loads(record.read_text()) if record.exists() else {}
+    record.write_text(json.dumps({**digests, **known}, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+def tensors(path: Path) -> Path:
+    """A few kilobytes with something of everything."""
+    rng = np.random.default_rng(2024)
+    matrix = (0.02 * rng.standard_normal((64, 64))).astype("<f4")
+    low = (rng.standard_normal((40, 2)) @ rng.standard_normal((2, 40))).astype("<f4")
+    return write(
+        path,
+        {
+            "matrix": bf16(matrix),
+            "same": bf16(matrix),
+            "small": bf16(matrix[:10]),
+            "half": Raw.of(matrix[::-1].astype("<f2")),
+            "low": low,
+            "ids": np.arange(300),
+            "mask": rng.random(100) < 0.1,
+            "tiny": random_raw("F8_E4M3", (7, 9), 1),
+            "packed": random_raw("F4", (6, 6), 2),
+            "scalar": np.array(3.5),
+            "empty": Raw("F32", (0, 5), b""),
+            "nan": np.array([np.nan, np.inf, -0.0, 1e-45], "<f4"),
+            "name with ü, / and\n": random_raw("C64", (3,), 3),
+        },
+        {"format": "pt"},
+    )
+
+
+def opaque() -> Path:
+    """Bytes that no reader knows."""
+    path = GOLDEN / "opaque.bin"
+    path.write_bytes(b"bale keeps what it does not know. " * 40)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

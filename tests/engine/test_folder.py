@@ -1,0 +1,286 @@
+"""Folders there and back, and interrupted runs (T5). Forged ones are in io/test_folder.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bale
+from bale.engine import folder as engine
+from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
+from bale.io.folder import RECORD
+from tests.making import bf16, names_in, sha256, weights, write
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Three shards with their index, side files, a folder in the folder, and a link to a file."""
+    made = tmp_path / "model"
+    (made / "tokenizer").mkdir(parents=True)
+    shards = {}
+    for n in (1, 2, 3):
+        name = f"model-{n}.safetensors"
+        write(made / name, {f"layers.{n}.weight": bf16(weights(80, 64, seed=n)), f"layers.{n}.bias": weights(64)})
+        shards |= {f"layers.{n}.weight": name, f"layers.{n}.bias": name}
+    (made / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (made / "config.json").write_text("{}")
+    (made / "empty").touch()
+    (made / "tokenizer" / "vocab.txt").write_text("a\nb\n")
+    (made / "tokenizer" / "link").symlink_to("vocab.txt")
+    (made / "config.json").chmod(0o640)
+    os.utime(made / "config.json", (1, 1_000_000_000))
+    return made
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("choice", [None, "int8"])
+def test_there_and_back(source: Path, tmp_path: Path, choice: str | None) -> None:
+    report = bale.compress(source, pipeline=choice)
+    stored = tmp_path / "model.bale"
+    assert (tmp_path / "model.bale.report.json").is_file()
+    expected = {name if not name.endswith(".safetensors") else f"{name}.bale" for name in contents(source)} | {RECORD}
+    assert contents(stored).keys() == expected
+    done = bale.verify(stored, source)
+    assert (done.files, done.tensors, done.exact) == (len(expected) - 1, 6, choice is None)
+    back = bale.decompress(stored, tmp_path / "back")
+    assert sorted(str(path.relative_to(tmp_path / "back")) for path in back.files) == sorted(contents(source))
+    before, after = contents(source), contents(tmp_path / "back")
+    if choice is None:
+        assert before == after
+    else:
+        assert {name for name in before if before[name] != after[name]} == {f"model-{n}.safetensors" for n in (1, 2, 3)}
+    assert not (tmp_path / "back" / "tokenizer" / "link").is_symlink()
+    assert (tmp_path / "back" / "config.json").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "back" / "config.json").stat().st_mtime == 1_000_000_000
+    assert report.side_bytes == sum(
+        (source / name).stat().st_size for name in before if not name.endswith(".safetensors")
+    )
+
+
+def test_the_record(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    record = json.loads((tmp_path / "model.bale" / RECORD).read_text())
+    assert record["complete"] is True
+    assert record["files"].keys() == contents(source).keys()
+    for name, digest in contents(source).items():
+        entry = record["files"][name]
+        assert entry["source"] == {"bytes": (source / name).stat().st_size, "sha256": digest}
+        stored = tmp_path / "model.bale" / entry["stored"]
+        assert entry["archive"] == {"bytes": stored.stat().st_size, "sha256": sha256(stored)}
+        assert entry["kind"] == ("safetensors" if name.endswith(".safetensors") else "copy")
+
+
+class Interrupted(BaseException):
+    """Like a signal: nothing catches it."""
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> list[str]:
+    """Let the call'th weights file fail while it is compressed; the names of those that were begun."""
+    begun: list[str] = []
+    honest = engine.compress_file
+
+    def counting(checkpoint: object, *arguments: object, **more: object) -> object:
+        begun.append(checkpoint.path.name)  # type: ignore[attr-defined]
+        if len(begun) == call:
+            raise Interrupted
+        return honest(checkpoint, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "compress_file", counting)
+    return begun
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_interrupted_run_goes_on(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    bale.compress(source, tmp_path / "whole", pipeline="int8")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, call)
+        with pytest.raises(Interrupted):
+            bale.compress(source, tmp_path / "parts", pipeline="int8")
+    with pytest.raises(ArchiveError, match="interrupted"):
+        bale.decompress(tmp_path / "parts", tmp_path / "back")
+    with monkeypatch.context() as patched:
+        begun = interrupt_at(patched, 99)
+        report = bale.compress(source, tmp_path / "parts", pipeline="int8").to_json()
+        assert len(begun) == 4 - call
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    whole = json.loads((tmp_path / "whole.report.json").read_text())
+    for key in ("totals", "files", "side_bytes", "verified"):
+        assert report[key] == whole[key]
+
+
+def _other_choice(source: Path, stored: Path) -> dict[str, object]:
+    return {"pipeline": "int4"}
+
+
+def _no_longer_unverified(source: Path, stored: Path) -> dict[str, object]:
+    return {"pipeline": "int8", "verify": True}
+
+
+def _changed_source(source: Path, stored: Path) -> dict[str, object]:
+    shard = {"layers.1.weight": bf16(weights(80, 64, seed=77)), "layers.1.bias": weights(64)}
+    write(source / "model-1.safetensors", shard)
+    return {"pipeline": "int8", "verify": False}
+
+
+def _damaged_archive(source: Path, stored: Path) -> dict[str, object]:
+    path = stored / "model-1.safetensors.bale"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    return {"pipeline": "int8", "verify": False}
+
+
+def _removed_archive(source: Path, stored: Path) -> dict[str, object]:
+    (stored / "model-1.safetensors.bale").unlink()
+    return {"pipeline": "int8", "verify": False}
+
+
+@pytest.mark.parametrize(
+    "change", [_other_choice, _no_longer_unverified, _changed_source, _damaged_archive, _removed_archive]
+)
+def test_what_is_not_what_would_be_made_is_made_again(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path, Path], dict[str, object]],
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 2)
+        with pytest.raises(Interrupted):
+            bale.compress(source, tmp_path / "parts", pipeline="int8", verify=False)
+    choices = change(source, tmp_path / "parts")
+    with monkeypatch.context() as patched:
+        begun = interrupt_at(patched, 99)
+        bale.compress(source, tmp_path / "parts", **choices)  # type: ignore[arg-type]
+        assert begun == [f"model-{n}.safetensors" for n in (1, 2, 3)]
+    bale.verify(tmp_path / "parts", source)
+
+
+def test_a_finished_folder_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    before = contents(tmp_path / "model.bale")
+    (tmp_path / "model.bale.report.json").unlink()
+    with pytest.raises(OutputError, match="exists already"):
+        bale.compress(source)
+    assert contents(tmp_path / "model.bale") == before
+    bale.compress(source, force=True)
+    assert contents(tmp_path / "model.bale") == before
+    (source / "empty").unlink()
+    (tmp_path / "model.bale" / "mine").write_text("kept")
+    bale.compress(source, force=True)
+    assert contents(tmp_path / "model.bale").keys() == before.keys() - {"empty"} | {"mine"}
+
+
+def test_somebodys_folder_is_not_overwritten(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("precious")
+    for force in (False, True):
+        with pytest.raises(OutputError):
+            bale.compress(source, out, force=force)
+    assert names_in(out) == ["mine"]
+    (out / "mine").unlink()
+    bale.compress(source, out)
+    bale.verify(out)
+
+
+@pytest.mark.parametrize("place", ["", "inside", "tokenizer"])
+def test_a_target_in_the_source(source: Path, place: str) -> None:
+    before = contents(source)
+    with pytest.raises(OutputError):
+        bale.compress(source, source / place, report=source.parent / "r.json", force=True)
+    assert contents(source) == before
+
+
+def test_a_compressed_folder_is_not_compressed_again(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    with pytest.raises(SourceError, match="compressed folder already"):
+        bale.compress(tmp_path / "model.bale")
+
+
+def _missing(stored: Path) -> None:
+    (stored / "tokenizer" / "vocab.txt").unlink()
+
+
+def _missing_archive(stored: Path) -> None:
+    (stored / "model-3.safetensors.bale").unlink()
+
+
+def _changed(stored: Path) -> None:
+    (stored / "config.json").write_text("[]")
+
+
+def _changed_archive(stored: Path) -> None:
+    path = stored / "model-3.safetensors.bale"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+def _swapped(stored: Path) -> None:
+    """Both are sound bales."""
+    one, other = stored / "model-2.safetensors.bale", stored / "model-3.safetensors.bale"
+    one.rename(stored / "x")
+    other.rename(one)
+    (stored / "x").rename(other)
+
+
+def _linked(stored: Path) -> None:
+    path = stored / "model-3.safetensors.bale"
+    path.rename(stored.parent / "elsewhere")
+    path.symlink_to(stored.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", [_missing, _missing_archive, _changed, _changed_archive, _swapped, _linked])
+def test_a_missing_or_changed_file(source: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    bale.compress(source)
+    damage(tmp_path / "model.bale")
+    with pytest.raises(ArchiveError):
+        bale.verify(tmp_path / "model.bale")
+    with pytest.raises(ArchiveError):
+        bale.decompress(tmp_path / "model.bale", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_verify_against_another_folder(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    stored = tmp_path / "model.bale"
+    (source / "config.json").write_text("[]")
+    with pytest.raises(CheckFailed, match=r"config\.json"):
+        bale.verify(stored, source)
+    (source / "config.json").unlink()
+    with pytest.raises(CheckFailed, match=r"has no config\.json"):
+        bale.verify(stored, source)
+    with pytest.raises(SourceError, match="not a folder"):
+        bale.verify(stored, source / "empty")
+
+
+def test_into_a_folder_that_holds_something(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    back = tmp_path / "back"
+    back.mkdir()
+    (back / "config.json").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        bale.decompress(tmp_path / "model.bale", back)
+    assert contents(back).keys() == {"config.json"}
+    bale.decompress(tmp_path / "model.bale", back, force=True)
+    assert contents(back) == contents(source)
+
+
+def test_rules_are_for_all_shards_together(source: Path) -> None:
+    report = bale.compress(source, rules=["layers.2.weight=int8", "layers.3.*=int4"]).to_json()
+    assert {row["name"]: row["pipeline"] for row in report["tensors"]} == {
+        "layers.1.weight": "lossless",
+        "layers.1.bias": "lossless",
+        "layers.2.weight": "int8",
+        "layers.2.bias": "lossless",
+        "layers.3.weight": "int4",
+        "layers.3.bias": "int4",
+    }
