@@ -178,7 +178,7 @@ def test_compare(bale: Bale, model: Path, lossy: Path) -> None:
     for limit in ("0", "0.01"):
         said = bale("compare", model, lossy, "--max-error", limit)
         assert said.code == 5
-        assert said.err.startswith("bale: error: 3 tensors exceed")
+        assert said.err.startswith("bale: error: 3 tensors beyond")
     bale("compare", model, lossy, "--max-error", "-1").failed(2, "--max-error")
     bale("compare", model, lossy, "--max-error", "nan").failed(2, "--max-error")
 

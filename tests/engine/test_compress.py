@@ -200,6 +200,18 @@ def test_equal_tensors_with_other_pipelines_are_not_shared(tmp_path: Path) -> No
     assert found["a"].tobytes() != shared.tobytes()
 
 
+def test_tensors_that_are_nearly_equal_are_not_shared(tmp_path: Path) -> None:
+    """They differ in one byte, at the end that a look at the middle does not see, or within it."""
+    one = weights(100, 100)
+    tensors = {"one": one}
+    for at in (0, 5000, 9999):
+        other = one.copy()
+        other.flat[at] += np.float32(1)
+        tensors[f"other {at}"] = other
+    report = round_trip(write(tmp_path / "m.safetensors", tensors))
+    assert {each["same_as"] for each in report.to_json()["tensors"]} == {None}
+
+
 def test_notes_of_equal_tensors_stand_once(tmp_path: Path) -> None:
     source = write(tmp_path / "m.safetensors", {"a": weights(64), "b": weights(64), "w": weights(64, 64)})
     report = bale.compress(source, pipeline="int4")
