@@ -100,9 +100,8 @@ class Quantizer(Transform):
     lossless = False
     code: ClassVar[str] = "qdata"
 
-    @property
     @abstractmethod
-    def rounds(self) -> int:
+    def rounds(self, spec: TensorSpec) -> int:
         """How often the data is measured before it is coded."""
 
     @abstractmethod
@@ -136,7 +135,7 @@ class Quantizer(Transform):
         spec = values.spec
         block = to_float32(values.array, spec).reshape(-1)
         known: Mapping[str, Array] = {}
-        for _ in range(self.rounds):
+        for _ in range(self.rounds(values.spec)):
             known = self.settle([self.measure(block, 0, spec, known)], spec, known)
         side = self.side(known, spec)
         codes = self.encode_block(block, 0, spec, side).reshape(spec.shape)

@@ -21,6 +21,7 @@ CLIPS = np.arange(20, 7, -1, dtype=np.float32) / np.float32(20)
 _LONGEST_RUN_IN_A_BLOCK = 1 << 20
 _HALF_LEAST, _HALF_LARGEST = 2.0**-14, 65504.0
 _LARGEST = np.finfo(np.float32).max
+_RUNS_AT_ONCE = 1 << 16  # float64 working space of a few MB, however many runs there are
 _MAY_OVERFLOW = 2.0**119
 """Scales from here on, rounded up, may take the end of the range past float32's."""
 
@@ -81,10 +82,9 @@ class Int(Quantizer):
             *zero,
         )
 
-    @property
-    def rounds(self) -> int:
-        """One for the ranges, one more for the errors of clipped ranges."""
-        return 1 if self.clip == "absmax" else 2
+    def rounds(self, spec: TensorSpec) -> int:
+        """One for the ranges; one more for the errors of clipped ranges, where a run is not whole within a block."""
+        return 2 if self.clip == "mse" and self.block_multiple(spec) < self._run_length(spec) else 1
 
     def block_multiple(self, spec: TensorSpec) -> int:
         """Whole runs, unless they are longer than 2^20."""
@@ -92,18 +92,18 @@ class Int(Quantizer):
         return length if length <= _LONGEST_RUN_IN_A_BLOCK else 1
 
     def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
-        """First the ranges of the runs that the block touches, then their squared errors for each of `CLIPS`."""
+        """The ranges of the runs that the block touches; then, for long runs, their squared errors for each clip."""
         rows = list(_rows(block, start, self._run_length(spec)))
-        first = np.array(rows[0][0].start)
-        if not known:
-            lo = np.concatenate([values.min(axis=1) for _, values in rows])
-            hi = np.concatenate([values.max(axis=1) for _, values in rows])
-            return {"first": first, "lo": np.minimum(lo, 0), "hi": np.maximum(hi, 0)}
-        errors = []
-        for clip in CLIPS:
-            scale, zero = self._steps(known["lo"] * clip, known["hi"] * clip)
-            errors.append(np.concatenate([self._squared_errors(values, scale[at], zero[at]) for at, values in rows]))
-        return {"first": first, "errors": np.stack(errors)}
+        first, last = rows[0][0].start, rows[-1][0].stop
+        if known:
+            errors = self._clip_errors(rows, known["lo"][first:last], known["hi"][first:last])
+            return {"first": np.array(first), "errors": errors}
+        lo = np.minimum(np.concatenate([values.min(axis=1) for _, values in rows]), 0)
+        hi = np.maximum(np.concatenate([values.max(axis=1) for _, values in rows]), 0)
+        if self.clip == "mse" and self.rounds(spec) == 1 and np.isfinite(lo).all() and np.isfinite(hi).all():
+            best = CLIPS[self._clip_errors(rows, lo, hi).argmin(axis=0)]
+            lo, hi = lo * best, hi * best
+        return {"first": np.array(first), "lo": lo, "hi": hi}
 
     def settle(
         self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
@@ -117,7 +117,7 @@ class Int(Quantizer):
                 np.maximum(hi[at], part["hi"], out=hi[at])
             if not np.isfinite(lo).all() or not np.isfinite(hi).all():
                 raise Refused("it holds NaN or infinity")
-            if self.rounds == 2:
+            if self.rounds(spec) == 2:
                 return {"lo": lo, "hi": hi}
         else:
             errors = np.zeros((CLIPS.size, self._runs(spec)))
@@ -139,25 +139,25 @@ class Int(Quantizer):
 
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Codes of one block."""
-        scale, zero = self._known(side, spec)
         codes = np.empty(block.shape, np.uint8)
         for (runs, values), (_, out) in zip(*self._cut(spec, start, block, codes), strict=True):
-            levels = self._levels(values / scale[runs, None], zero[runs, None])
+            scale, zero = self._known(side, spec, runs)
+            levels = self._levels(values / scale, zero)
             np.bitwise_and(levels.astype(np.int16), self._mask, out=out, casting="unsafe")
         return codes
 
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: ``((code + z) mod 2^bits - z) s``."""
-        scale, zero = self._known(side, spec)
         block = np.empty(codes.shape, np.float32)
         for (runs, values), (_, out) in zip(*self._cut(spec, start, codes, block), strict=True):
-            shifted = values + zero[runs, None]
+            scale, zero = self._known(side, spec, runs)
+            shifted = values + zero
             np.bitwise_and(shifted, self._mask, out=shifted)
-            np.subtract(shifted, zero[runs, None], out=out, dtype=np.float32)
+            np.subtract(shifted, zero, out=out, dtype=np.float32)
             with np.errstate(over="ignore"):
-                out *= scale[runs, None]
-        if scale.max() >= _MAY_OVERFLOW:
-            np.clip(block, -_LARGEST, _LARGEST, out=block)
+                out *= scale
+            if scale.max() >= _MAY_OVERFLOW:
+                np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block
 
     @property
@@ -178,13 +178,34 @@ class Int(Quantizer):
 
     def _steps(self, lo: Array, hi: Array) -> tuple[Array, Array]:
         """Scales, as they are stored, and zero points of runs with these ranges (float32, lo <= 0 <= hi)."""
+        blocks = [slice(at, at + _RUNS_AT_ONCE) for at in range(0, lo.size, _RUNS_AT_ONCE)]
+        normal = all(_are_normal_halves(self._exact_steps(lo[at], hi[at])) for at in blocks)
+        kind = np.float16 if normal else np.float32
+        scale: Array = np.empty(lo.shape, kind)
+        zero = np.full(lo.shape, 2 ** (self.bits - 1), np.uint8)
+        for at in blocks:
+            scale[at] = _rounded_up(self._exact_steps(lo[at], hi[at]), kind)
+            if not self.symmetric:
+                zero[at] = np.rint(-lo[at].astype(np.float64) / scale[at])
+        return scale, zero
+
+    def _exact_steps(self, lo: Array, hi: Array) -> Array:
+        """Scales before rounding, float64; 1 for runs of zeros."""
         low, high = lo.astype(np.float64), hi.astype(np.float64)
         exact = np.maximum(-low, high) / (self._mask // 2) if self.symmetric else (high - low) / self._mask
         exact[exact == 0] = 1.0
-        scale = _rounded_up(exact)
-        if self.symmetric:
-            return scale, np.full(scale.shape, 2 ** (self.bits - 1), np.uint8)
-        return scale, np.rint(-low / scale).astype(np.uint8)
+        return exact
+
+    def _clip_errors(self, rows: Sequence[tuple[slice, Array]], lo: Array, hi: Array) -> Array:
+        """Squared errors of runs with these ranges, shape ``(clips, runs)``; the first run is that of the first row."""
+        first = rows[0][0].start
+        errors = np.empty((CLIPS.size, lo.size))
+        for clip, found in zip(CLIPS, errors, strict=True):
+            scale, zero = self._steps(lo * clip, hi * clip)
+            for runs, values in rows:
+                at = slice(runs.start - first, runs.stop - first)
+                found[at] = self._squared_errors(values, scale[at], zero[at])
+        return errors
 
     def _levels(self, steps: Array, zero: Array) -> Array:
         """Nearest levels (float32) within the range, written over `steps`; a symmetric range leaves out the lowest."""
@@ -199,14 +220,15 @@ class Int(Quantizer):
         errors: Array = np.einsum("ij,ij->i", difference, difference) * np.square(scale, dtype=np.float64)
         return errors
 
-    def _known(self, side: Mapping[str, Values], spec: TensorSpec) -> tuple[Array, Array]:
-        """Scales as float32 and zero points, checked for their number."""
-        runs = (self._runs(spec),)
-        scale = side["scale"].array.astype(np.float32)
-        zero = np.full(runs, 2 ** (self.bits - 1), np.uint8) if self.symmetric else side["zero"].array
-        if scale.shape != runs or zero.shape != runs:
-            raise ValueError(f"{scale.size} scales and {zero.size} zero points for {runs[0]} runs")
-        return scale, zero
+    def _known(self, side: Mapping[str, Values], spec: TensorSpec, runs: slice) -> tuple[Array, Array]:
+        """Scales (float32) and zero points of some runs, as columns; their number in all is checked."""
+        shape, scale = (self._runs(spec),), side["scale"].array
+        zero = None if self.symmetric else side["zero"].array
+        if scale.shape != shape or (zero is not None and zero.shape != shape):
+            raise ValueError(f"{scale.size} scales for {shape[0]} runs, or as many zero points")
+        count = runs.stop - runs.start
+        middle = np.full(count, 2 ** (self.bits - 1), np.uint8) if zero is None else zero[runs]
+        return scale[runs].astype(np.float32)[:, None], middle[:, None]
 
 
 def _rows(block: Array, start: int, length: int) -> Iterator[tuple[slice, Array]]:
@@ -221,10 +243,13 @@ def _rows(block: Array, start: int, length: int) -> Iterator[tuple[slice, Array]
             at, run = at + size, run + count
 
 
-def _rounded_up(exact: Array) -> Array:
-    """The least F16 not below each value, or the least F32 when not all of those are normal."""
-    normal = exact.min(initial=1.0) >= _HALF_LEAST and exact.max(initial=1.0) <= _HALF_LARGEST
-    kind = np.float16 if normal else np.float32
+def _are_normal_halves(exact: Array) -> bool:
+    """Whether all scales are normal numbers of F16, rounded up or not."""
+    return bool(exact.min(initial=1.0) >= _HALF_LEAST and exact.max(initial=1.0) <= _HALF_LARGEST)
+
+
+def _rounded_up(exact: Array, kind: type[np.float16 | np.float32]) -> Array:
+    """The least numbers of `kind` that are not below these."""
     near: Array = exact.astype(kind)
     np.nextafter(near, kind(np.inf), out=near, where=near < exact)
     return near

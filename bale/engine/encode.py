@@ -173,7 +173,7 @@ class Encoder:
     def _side(self, unit: Unit, quantizer: Quantizer) -> Mapping[str, Values]:
         """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
-        for _ in range(quantizer.rounds):
+        for _ in range(quantizer.rounds(unit.spec)):
             jobs = (
                 (start, Job(partial(self._measure, unit, quantizer, start, count, known), QUANTIZED_COST * count))
                 for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec))

@@ -6,6 +6,7 @@ from cases import LARGEST, LOSSY_DTYPES, ROUNDING, adversarial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bale.compressors import linear
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.linear import Int
@@ -110,17 +111,24 @@ def test_block_multiple():
     clip=st.sampled_from(["absmax", "mse"]),
     symmetric=st.booleans(),
     bits=st.integers(2, 8),
+    longest=st.sampled_from([8, 40, 1 << 20]),
     seed=st.integers(0, 99),
 )
-def test_blocks_make_no_difference(cuts, group, clip, symmetric, bits, seed):
-    """Whatever the blocks: runs may begin, end or go on in any of them."""
-    codec = Int(bits=bits, group=group, clip=clip, symmetric=symmetric)
+def test_blocks_make_no_difference(cuts, group, clip, symmetric, bits, longest, seed):
+    """Whatever the blocks: runs longer than `longest` may begin, end or go on in any of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_LONGEST_RUN_IN_A_BLOCK", longest)
+        check_blocks(Int(bits=bits, group=group, clip=clip, symmetric=symmetric), cuts, seed)
+
+
+def check_blocks(codec, cuts, seed):
     spec = TensorSpec("F32", (5, 30))
     x = np.random.default_rng(seed).standard_t(3, size=150).astype(np.float32)
-    edges = sorted({0, 150, *cuts})
+    multiple = codec.block_multiple(spec)
+    edges = sorted({0, 150, *(cut // multiple * multiple for cut in cuts)})
     blocks = [(start, x[start:end]) for start, end in pairwise(edges)]
     known = {}
-    for _ in range(codec.rounds):
+    for _ in range(codec.rounds(spec)):
         known = codec.settle([codec.measure(block, start, spec, known) for start, block in blocks], spec, known)
     side = codec.side(known, spec)
     codes = np.concatenate([codec.encode_block(block, start, spec, side) for start, block in blocks])
