@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml
 setup: $(VENV)/ready
 
 test: $(VENV)/ready  ## installs what the tests need and passes them
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from bale.engine.compare import Difference, compare_tensors
 from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.folder import (
+    SourceFolder,
     compress_folder,
     is_stored_folder,
     open_folder,
@@ -40,7 +41,7 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class Decompressed:
-    """What `decompress` wrote: the target, the files in it, and whether every bit came back."""
+    """What `decompress` wrote: the target, the files in it, and whether every bit of them is the source's."""
 
     path: Path
     files: tuple[Path, ...]
@@ -163,18 +164,20 @@ def compress(
     choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
     if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
+    opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
+    if isinstance(opened, Checkpoint) or not os.path.isdir(out):
+        check_target(out, force, (source,))
     check_target(report, force, (source,))
     with Run(threads, progress=progress) as run:
-        if os.path.isdir(source):
-            result = _compress_folder(source, out, choices, run, verify, force)
+        if isinstance(opened, SourceFolder):
+            result = _compress_folder(source, opened, out, choices, run, verify, force)
         else:
-            check_target(out, force, (source,))
-            checkpoint = open_checkpoint(source)
+            checkpoint = opened
             plan = make_plan([checkpoint.units], choices)
             done = compress_file(checkpoint, plan.files[0], out, run, verify=verify, force=force)
             row = file_row(done.manifest, source.name, out.name, done.size, done.sha256, done.seconds)
             result = _report(verify, (row,), plan)
-    write_file(report, result.text().encode(), force=True)
+    write_file(report, result.text().encode(), force)
     return result
 
 
@@ -211,8 +214,8 @@ def decompress(
         if tensors:
             check_target(target, force, (archive,))
             with _open_archives(archive, threads) as opened:
-                size = extract_tensors(opened, tensors, target, force=force)
-            return Decompressed(target, (target,), size, None, False)
+                size, exact = extract_tensors(opened, tensors, target, force=force)
+            return Decompressed(target, (target,), size, None, exact)
         if os.path.isdir(archive):
             files = restore_folder(archive, target, run, force=force)
             size = sum(path.stat().st_size for path in files)
@@ -362,8 +365,9 @@ def _open_archives(path: Path, threads: int | None) -> Archives:
     return opened
 
 
-def _compress_folder(source: Path, out: Path, choices: Recipe, run: Run, verify: bool, force: bool) -> Report:
-    folder = open_folder(source)
+def _compress_folder(
+    source: Path, folder: SourceFolder, out: Path, choices: Recipe, run: Run, verify: bool, force: bool
+) -> Report:
     plan = make_plan([checkpoint.units for checkpoint in folder.checkpoints.values()], choices)
     plans: dict[str, FilePlan] = dict(zip(folder.checkpoints, plan.files, strict=True))
     rows, side_bytes = compress_folder(folder, plans, out, run, verify=verify, force=force)

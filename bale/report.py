@@ -128,6 +128,11 @@ class Report:
         return sum(file.archive_bytes for file in self.files)
 
     @property
+    def exact(self) -> bool:
+        """Whether every bit comes back."""
+        return all(row.exact for row in self.rows)
+
+    @property
     def sums(self) -> ErrorSums:
         """Error sums over all measured tensors, each stored one counted once."""
         return ErrorSums.total(row.sums for row in self.rows if row.sums is not None and row.same_as is None)
@@ -161,7 +166,7 @@ class Report:
         return text.encode("utf-8", "backslashreplace").decode()
 
     def _totals(self) -> dict[str, Any]:
-        sums, exact = self.sums, all(row.exact for row in self.rows)
+        sums, exact = self.sums, self.exact
         elements = sum(row.spec.elements for row in self.rows if row.same_as is None)
         return {
             "original_bytes": self.original_bytes,

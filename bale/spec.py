@@ -152,6 +152,11 @@ class Unit:
     swapped: bool = False
 
     @property
+    def label(self) -> str:
+        """What to call it in messages: its first name."""
+        return self.views[0].name if self.views else "payload between tensors"
+
+    @property
     def end(self) -> int:
         """Offset of the first byte behind the unit."""
         return self.start + self.spec.nbytes

@@ -66,6 +66,11 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the program with these arguments; returns the exit code."""
     code = 0
+    if sys.stderr is None:  # closed: its number must not go to a file, nor what goes there to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        print_error(OutputError("cannot write to stdout: it is closed", "give it a place, like > /dev/null"))
+        return OutputError.code
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -97,6 +102,8 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
     except Exception as problem:  # a bug: the traceback is for us
+        if isinstance(problem, OSError):
+            sys.stdout.flush()  # where this fails, so did that, and `run` says it
         traceback.print_exc()
         return _fail(BaleError(f"internal error ({type(problem).__name__}: {problem})", "please report it"), as_json)
 

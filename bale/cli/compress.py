@@ -110,9 +110,7 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
             f"  {name}: {many(row['tensors'], 'tensor')}, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "
             f"({percent(row['stored_bytes'], row['original_bytes'])})"
         )
-    if totals["relative_error"]:
-        error = f"{totals['relative_error']:.3g} relative, SNR {totals['snr_db']:.1f} dB"
-        text.append(f"  error of the weights: {error}; it does not tell how well the model works")
-    else:
-        text.append("  every bit comes back")
-    return text
+    if done.exact:
+        return [*text, "  every bit comes back"]
+    error = f"{figure(totals['relative_error'], '.3g')} relative, SNR {figure(totals['snr_db'], '.1f')} dB"
+    return [*text, f"  error of the weights: {error}; it does not tell how well the model works"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import astuple, dataclass, field, replace
@@ -20,15 +20,15 @@ from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
 from bale.engine.duplicates import find_duplicates
 from bale.engine.encode import Coded, Decode, Encoder
-from bale.engine.run import Job, Run, one_blas_thread
+from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
 from bale.engine.storage import PLAIN, codecs_of
-from bale.errors import OutputError, Refused, SourceError, UsageError
-from bale.io.archive import ArchiveWriter, file_sha256, header_room
-from bale.io.checkpoint import Checkpoint
+from bale.errors import ArchiveError, OutputError, Refused, SourceError, UsageError
+from bale.io.archive import ArchiveWriter, file_sha256, header_room, read_archive
+from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.commit import Target
 from bale.io.files import reading
-from bale.io.manifest import CHUNK_LIMIT, Chunk, Manifest, Part, StoredUnit
+from bale.io.manifest import Chunk, Manifest, Part, StoredUnit
 from bale.metrics import ErrorSums
 from bale.plan import LOSSLESS, Decision, FilePlan
 from bale.spec import TensorSpec, Unit
@@ -79,9 +79,24 @@ def compress_file(
                 source.check_unchanged()
             finally:
                 digest.cancel()
-            sha256 = file_sha256(target.descriptor, writer.position, out) if verify else None
+            sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
             target.commit()
     return Compressed(manifest, writer.position, sha256, tuple(packer.seconds))
+
+
+def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str:
+    """Read header, manifest and skeleton as a reader does, then all bytes; returns their SHA-256."""
+    try:
+        archive = read_archive(out, descriptor)
+        if archive.manifest == manifest and archive.size == size:
+            archive.skeleton()
+            return file_sha256(descriptor, size, out)
+    except ArchiveError:
+        pass
+    raise OutputError(*NOT_AS_WRITTEN)
+
+
+NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"
 
 
 @dataclass
@@ -110,7 +125,7 @@ class _Stored:
     def __init__(self) -> None:
         self.parts: dict[str, _Growing] = {}
         self.digest = xxhash.xxh3_128()
-        self.errors: list[ErrorSums] = []
+        self.errors: list[ErrorSums | None] = []
         self.exact_size = 0
         self.seconds = 0.0
 
@@ -126,13 +141,13 @@ class _Packer:
         self._plan, self._writer, self._run, self._verify = plan, writer, run, verify
         self._encoder = Encoder(source, run, measure=not plan.lossless)
         self._twins = find_duplicates(source, plan)
-        self._checks: deque[Future[None]] = deque()
+        run.allow(WHOLE_COST * _largest_whole(plan))
         self.seconds: list[float] = []
 
     def pack(self) -> list[StoredUnit]:
         """Store every unit; returns them as they stand in the manifest."""
         units: list[StoredUnit] = []
-        for index, group in groupby(self._run.ordered(self._jobs(), self._budget()), key=itemgetter(0)):
+        for index, group in groupby(self._run.ordered(self._jobs()), key=itemgetter(0)):
             unit, decision = self._plan.units[index], self._plan.decisions[index]
             if index in self._twins:
                 twin = self._twins[index]
@@ -142,8 +157,8 @@ class _Packer:
             else:
                 stored = self._store(unit, decision, (future for _, future in group))
             units.append(stored)
-            self._run.progress(_name(unit), unit.spec.nbytes)
-        self._settle(0)
+            self._run.progress(unit.label, unit.spec.nbytes)
+        self._run.settle()
         return units
 
     def _jobs(self) -> Iterator[tuple[int, Job[Any]]]:
@@ -157,15 +172,6 @@ class _Packer:
             except Refused as refusal:
                 yield index, Job(partial(_refuse, refusal), 0)
 
-    def _budget(self) -> int:
-        """Bytes under way: the largest tensor that is coded as a whole, and at least the chunks of a window."""
-        whole = (
-            unit.spec.nbytes
-            for unit, decision in zip(self._plan.units, self._plan.decisions, strict=True)
-            if decision.pipeline.transforms
-        )
-        return max([*whole, self._run.window * 8 * CHUNK_LIMIT])
-
     def _store(self, unit: Unit, decision: Decision, futures: Iterator[Future[Coded]]) -> StoredUnit:
         position = self._writer.position
         pipeline, notes = decision.pipeline, decision.notes
@@ -178,11 +184,11 @@ class _Packer:
         except Refused as refusal:
             for _ in futures:
                 pass  # what is still under way for this unit
-            self._settle(0)
+            self._run.settle()
             self._writer.rewind(position)
             pipeline, notes = LOSSLESS, (*notes, refusal.message)
             jobs = self._encoder.jobs(unit, Decision(LOSSLESS, decision.rule))
-            again = self._run.ordered(((0, job) for job in jobs), self._budget())
+            again = self._run.ordered((0, job) for job in jobs)
             stored = self._append_all(future for _, future in again)
         self.seconds.append(stored.seconds)
         return self._finished(unit, pipeline, decision.rule, notes, stored)
@@ -205,12 +211,10 @@ class _Packer:
         stored.digest.update(coded.decoded.data)
         stored.exact_size += coded.exact_size
         stored.seconds += coded.seconds
-        if coded.errors is not None:
-            stored.errors.append(coded.errors)
+        stored.errors.append(coded.errors)
         if self._verify and places:
             expected = xxhash.xxh3_64_intdigest(coded.decoded.data)
-            self._checks.append(self._run.executor.submit(self._check, places, coded.decode, expected))
-            self._settle(self._run.window)
+            self._run.check(Job(partial(self._check, places, coded.decode, expected), coded.cost))
         if coded.leased:
             self._run.buffers.release(coded.decoded)
 
@@ -225,19 +229,13 @@ class _Packer:
                 return
         except (UsageError, ValueError):
             pass
-        raise OutputError(
-            "what was read back from the archive is not what was written", "check the disk and the memory"
-        )
-
-    def _settle(self, most: int) -> None:
-        """Wait until at most `most` checks are under way."""
-        while len(self._checks) > most:
-            self._checks.popleft().result()
+        raise OutputError(*NOT_AS_WRITTEN)
 
     def _finished(
         self, unit: Unit, pipeline: Pipeline, rule: str, notes: tuple[str, ...], stored: _Stored
     ) -> StoredUnit:
-        sums = ErrorSums.total(stored.errors) if stored.errors else None
+        measured = [errors for errors in stored.errors if errors is not None]
+        sums = ErrorSums.total(measured) if measured and len(measured) == len(stored.errors) else None
         return StoredUnit(
             unit=unit,
             pipeline=str(pipeline),
@@ -248,6 +246,18 @@ class _Packer:
             norm2=sums.norm2 if sums is not None and pipeline.lossless and math.isfinite(sums.norm2) else None,
             notes=notes,
         )
+
+
+def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:
+    """Whether a unit that begins at one of these offsets, ascending, lies in the range of the checksum."""
+    at = bisect_right(starts, checksum.start + checksum.length - 1)
+    return at > 0 and starts[at - 1] >= checksum.start
+
+
+def _largest_whole(plan: FilePlan) -> int:
+    """Bytes of the largest tensor that is coded as a whole."""
+    pairs = zip(plan.units, plan.decisions, strict=True)
+    return max((unit.spec.nbytes for unit, decision in pairs if decision.pipeline.transforms), default=0)
 
 
 def _refuse(refusal: Refused) -> None:
@@ -261,9 +271,13 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
         if not unit.views:
             entries.append((f":gap.{len(entries)}", (unit.spec,)))
             continue
-        bounds = {bound.name: bound.spec for bound in decision.pipeline.leaves(unit.spec)}
-        bounds["data"] = unit.spec  # what any pipeline may come back to
-        entries += [(f"{unit.views[0].name}:{name}", (spec,)) for name, spec in bounds.items()]
+        # One part under one name is the least that can come out, and what any pipeline may come back to.
+        bounds = decision.pipeline.leaves(unit.spec)
+        names = [bound.name for bound in bounds]
+        names[0] = max("data", names[0], key=len)
+        entries += [
+            (f"{unit.views[0].name}:{name}", (bound.spec, unit.spec)) for name, bound in zip(names, bounds, strict=True)
+        ]
     return entries
 
 
@@ -272,7 +286,7 @@ def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str) -> M
     names: set[str] = set()
     for stored in units:
         names |= codecs_of([stored.pipeline, *(chain for part in stored.parts for chain in part.storage)])
-    changed = [stored.unit for stored in units if stored.errors is not None]
+    changed = [stored.unit.start for stored in units if stored.errors is not None]
     return Manifest(
         tool=version("bale"),
         codecs={name: registry.get(name).version for name in sorted(names)},
@@ -284,13 +298,5 @@ def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str) -> M
         skeleton_digest="",
         units=tuple(units),
         notes=checkpoint.notes,
-        checksums=tuple(
-            checksum
-            for checksum in checkpoint.checksums
-            if any(unit.start < checksum.start + checksum.length and checksum.start < unit.end for unit in changed)
-        ),
+        checksums=tuple(checksum for checksum in checkpoint.checksums if _covers(checksum, changed)),
     )
-
-
-def _name(unit: Unit) -> str:
-    return unit.views[0].name if unit.views else "payload between tensors"

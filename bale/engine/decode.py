@@ -14,9 +14,8 @@ from bale.compressors import registry
 from bale.compressors.base import Quantizer, Values
 from bale.compressors.floats import from_float32
 from bale.compressors.pipeline import Pipeline
-from bale.engine.encode import QUANTIZED_COST, join_chunks
-from bale.engine.run import Job, Run
-from bale.engine.storage import chunk_length, flat_bytes, flat_spec, load, runs
+from bale.engine.run import WHOLE_COST, Job, Run
+from bale.engine.storage import QUANTIZED_COST, chunk_length, flat_bytes, flat_spec, join_chunks, load, runs
 from bale.errors import ArchiveError, UsageError
 from bale.io.archive import ArchiveFile
 from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
@@ -67,9 +66,10 @@ class Decoder:
             For a chunk or a unit that does not match its digest, at the latest behind the unit's last block.
         """
         manifest = self.archive.manifest
+        self.run.allow(WHOLE_COST * max((stored.unit.spec.nbytes for stored in manifest.units), default=0))
         keyed = ((index, job) for index in indices for job in self._jobs(index))
         current, at, digest = -1, 0, xxhash.xxh3_128()
-        for index, future in self.run.ordered(keyed, self._budget()):
+        for index, future in self.run.ordered(keyed):
             if index != current:
                 self._settle(current, digest)
                 current, at, digest = index, 0, xxhash.xxh3_128()
@@ -77,7 +77,7 @@ class Decoder:
             digest.update(data.data)
             yield Block(index, at, data)
             at += data.size
-            self.run.progress(_name(manifest.units[index]), data.size)
+            self.run.progress(manifest.units[index].unit.label, data.size)
         self._settle(current, digest)
 
     def array(self, index: int) -> Array:
@@ -87,15 +87,11 @@ class Decoder:
             whole = np.empty(spec.nbytes, np.uint8)
         except MemoryError:
             raise ArchiveError(
-                f"{_name(self.archive.manifest.units[index])} needs {spec.nbytes} bytes of memory"
+                f"{self.archive.manifest.units[index].unit.label} needs {spec.nbytes} bytes of memory"
             ) from None
         for block in self.blocks([index]):
             whole[block.start : block.start + block.data.size] = block.data
         return whole.view(spec.storage).reshape(spec.storage_shape)
-
-    def _budget(self) -> int:
-        largest = max((stored.unit.spec.nbytes for stored in self.archive.manifest.units), default=0)
-        return max(largest, self.run.window * 8 * CHUNK_LIMIT)
 
     def _settle(self, index: int, digest: xxhash.xxh3_128) -> None:
         if index < 0:
@@ -122,7 +118,7 @@ class Decoder:
         elif isinstance(first, Quantizer) and spec.elements > CHUNK_LIMIT:
             yield from self._quantized(index, first)
         else:
-            yield Job(partial(self._sound, stored, self._whole, index, pipeline), spec.nbytes)
+            yield Job(partial(self._sound, stored, self._whole, index, pipeline), WHOLE_COST * spec.nbytes)
 
     def _exact(self, index: int, chunk: int, spec: TensorSpec) -> Array:
         return flat_bytes(self._chunk(index, 0, chunk, spec))
@@ -179,7 +175,8 @@ def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
         return _parse(stored.pipeline)
     except UsageError as problem:
         raise ArchiveError(
-            f"{archive.path}: {_name(stored)} has the pipeline {stored.pipeline!r} ({problem.message})", "upgrade bale"
+            f"{archive.path}: {stored.unit.label} has the pipeline {stored.pipeline!r} ({problem.message})",
+            "upgrade bale",
         ) from None
 
 
@@ -197,7 +194,7 @@ def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -
 
 
 def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveError:
-    return ArchiveError(f"{archive.path}: {_name(stored)} {what}", DAMAGED)
+    return ArchiveError(f"{archive.path}: {stored.unit.label} {what}", DAMAGED)
 
 
 _parse = lru_cache(maxsize=1024)(Pipeline.parse)
@@ -206,7 +203,3 @@ _parse = lru_cache(maxsize=1024)(Pipeline.parse)
 def _dtypes(bound: str) -> tuple[str, ...]:
     """The dtypes that a part may have where its bound has one: scales are as narrow as they can be."""
     return ("F16", "F32") if bound == "F32" else (bound,)
-
-
-def _name(stored: StoredUnit) -> str:
-    return stored.unit.views[0].name if stored.unit.views else "payload between tensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,16 +13,25 @@ import xxhash
 from bale.compressors.base import Quantizer, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
-from bale.engine.run import Job, Run
+from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
-from bale.engine.storage import chunk_length, flat_bytes, flat_spec, forced_chain, load, runs, store
+from bale.engine.storage import (
+    QUANTIZED_COST,
+    chunk_length,
+    flat_bytes,
+    flat_spec,
+    forced_chain,
+    join_chunks,
+    load,
+    runs,
+    store,
+)
 from bale.errors import Refused
 from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
 from bale.plan import Decision
 from bale.spec import Array, TensorSpec, Unit
 
-QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
 
 
@@ -56,6 +65,8 @@ class Coded:
         Maps the stored bytes of all chunks, in order, to the bytes of the decoded values.
     errors : ErrorSums or None
         None for exact coding in a plan without loss, and for what are not numbers.
+    cost : int
+        Bytes in memory while the stored bytes are decoded again.
     exact_size : int
         Bytes that exact coding would take where that may be fewer; else the plain bytes.
     """
@@ -66,6 +77,7 @@ class Coded:
     errors: ErrorSums | None
     exact_size: int
     seconds: float
+    cost: int
     leased: bool = False
 
 
@@ -95,7 +107,7 @@ class Encoder:
         elif isinstance(quantizer, Quantizer) and unit.spec.elements > CHUNK_LIMIT:
             yield from self._quantizer_jobs(unit, quantizer, forced_chain(pipeline))
         else:
-            yield Job(partial(self._whole, unit, pipeline), unit.spec.nbytes)
+            yield Job(partial(self._whole, unit, pipeline), WHOLE_COST * unit.spec.nbytes)
 
     def _exact_jobs(self, unit: Unit, forced: str | None) -> Iterator[Job[Coded]]:
         for start, count in runs(unit.spec.elements) if unit.spec.elements else [(0, 0)]:
@@ -117,6 +129,7 @@ class Encoder:
             errors=errors,
             exact_size=spec.nbytes,
             seconds=time.perf_counter() - began,
+            cost=2 * spec.nbytes,
             leased=True,
         )
 
@@ -160,7 +173,8 @@ class Encoder:
                 )
             )
 
-        return Coded(parts, flat_bytes(decoded), decode, errors, exact_size, time.perf_counter() - began)
+        seconds, cost = time.perf_counter() - began, WHOLE_COST * spec.nbytes
+        return Coded(parts, flat_bytes(decoded), decode, errors, exact_size, seconds, cost)
 
     def _quantizer_jobs(self, unit: Unit, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
         """Measure a long tensor block by block, then code it block by block; the side parts come last."""
@@ -178,7 +192,7 @@ class Encoder:
                 (start, Job(partial(self._measure, unit, quantizer, start, count, known), QUANTIZED_COST * count))
                 for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec))
             )
-            measured = self.run.ordered(jobs, self.run.window * QUANTIZED_COST * CHUNK_LIMIT)
+            measured = self.run.ordered(jobs)
             known = quantizer.settle([future.result() for _, future in measured], unit.spec, known)
         return quantizer.side(known, unit.spec)
 
@@ -218,7 +232,8 @@ class Encoder:
             return flat_bytes(from_float32(quantizer.decode_block(again, start, unit.spec, side), spec))
 
         part = CodedPart(quantizer.code, TensorSpec("U8", unit.spec.shape), block.bits, length, (chunk,))
-        return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, time.perf_counter() - began)
+        seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
+        return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, seconds, cost)
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ class _Block:
     quantizer: Quantizer
     bits: int | None
     side: Mapping[str, Values]
-    forced: str | None = field(default=None)
+    forced: str | None
 
 
 def _side_parts(block: _Block) -> Coded:
@@ -247,7 +262,7 @@ def _side_parts(block: _Block) -> Coded:
             raise ValueError("side parts differ")
         return np.empty(0, np.uint8)
 
-    return Coded(parts, np.empty(0, np.uint8), decode, None, 0, 0.0)
+    return Coded(parts, np.empty(0, np.uint8), decode, ErrorSums(), 0, 0.0, sum(part.spec.nbytes for part in parts))
 
 
 def _digest_of(items: Iterable[Values]) -> bytes:
@@ -255,17 +270,6 @@ def _digest_of(items: Iterable[Values]) -> bytes:
     for values in items:
         digest.update(flat_bytes(np.ascontiguousarray(values.array)).data)
     return digest.digest()
-
-
-def join_chunks(spec: TensorSpec, bits: int | None, chunk: int, chunks: Sequence[tuple[str, bytes]]) -> Values:
-    """The array of a part from all its chunks."""
-    array = np.empty(spec.nbytes, np.uint8)
-    for index, (chain, data) in enumerate(chunks):
-        count = min(chunk, spec.elements - index * chunk)
-        piece = flat_spec(spec, count)
-        at = index * chunk * spec.info.bits // 8
-        load(data, chain, piece, bits, array[at : at + piece.nbytes])
-    return Values(spec, array.view(spec.storage).reshape(spec.storage_shape), bits)
 
 
 def _coded_part(name: str, values: Values, forced: str | None) -> CodedPart:

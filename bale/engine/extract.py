@@ -12,18 +12,23 @@ from bale.engine.tensors import Archives
 from bale.errors import UsageError
 from bale.io.commit import Target
 from bale.io.files import write_at
-from bale.io.header import PREAMBLE, header_block, header_text, padded
+from bale.io.header import METADATA, PREAMBLE, header_block, header_text, padded
 from bale.recipe import compile_pattern
 
 
-def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> int:
-    """Decode the tensors whose whole name matches a pattern, one at a time; returns the size of the file.
+def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:
+    """Decode the tensors whose whole name matches a pattern, one at a time.
 
-    Raises `UsageError` for a pattern that matches nothing, and for a dtype that safetensors does not have.
+    Returns the size of the file, and whether these tensors are the source's bit for bit. Raises `UsageError` for a
+    pattern that matches nothing, and for a name or dtype that safetensors does not have.
     """
     names = _matching(list(opened), patterns)
     specs = [(name, opened.spec(name)) for name in names]
     for name, spec in specs:
+        if name == METADATA:
+            raise UsageError(
+                f"a safetensors file cannot hold a tensor called {name}", "decompress the whole archive"
+            )
         if not spec.info.portable:
             raise UsageError(
                 f"{name} is {spec.dtype}, which a safetensors file cannot hold", "decompress the whole archive"
@@ -38,7 +43,7 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
             write_at(target.descriptor, np.ascontiguousarray(opened.bits(name)), at, str(out))
             at += spec.nbytes
         target.commit()
-    return at
+    return at, all(map(opened.is_exact, names))
 
 
 def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:

@@ -84,7 +84,7 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run) ->
         )
         rows: list[Predicted] = []
         payload = 0
-        for index, future in run.ordered(jobs, run.window * 4 * SAMPLE):
+        for index, future in run.ordered(jobs):
             size, decision = future.result()
             unit = plan.units[index]
             if index in twins or not unit.views:
@@ -149,6 +149,9 @@ def _rows(source: SourceFile, unit: Unit) -> tuple[TensorSpec, Array]:
         shape = spec.shape if count == spec.elements else (count,)
         return TensorSpec(spec.dtype, shape), _read(source, unit, 0, count).reshape(shape)
     row = spec.elements // spec.shape[0]
+    if row > SAMPLE:
+        shape = (1, SAMPLE)
+        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, SAMPLE).reshape(shape)
     rows = max(1, SAMPLE // row)
     array = _gather(source, unit, spec.elements, row, rows)
     shape = (array.size // row, *spec.shape[1:])

@@ -19,6 +19,11 @@ T = TypeVar("T")
 Progress = Callable[[str, int], None]  # what is at hand, and how many bytes of it have been done
 
 
+WHOLE_COST = 6  # times its size: what a tensor takes in memory while it is decomposed, or put together again
+_FLOOR, _FLOOR_A_THREAD = 64 << 20, 16 << 20
+_KEPT = 16 << 20  # bytes of the longest chunk
+
+
 @dataclass(frozen=True)
 class Job(Generic[T]):
     """A piece of work and the bytes it holds in memory while it waits or runs."""
@@ -44,9 +49,10 @@ class Buffers:
         return buffer[:size]
 
     def release(self, leased: Array) -> None:
-        """Give a leased array back; it must not be used afterwards."""
+        """Give a leased array back; it must not be used afterwards. One of a whole long tensor is not kept."""
         buffer = leased.base if isinstance(leased.base, np.ndarray) else leased
-        self._free.append(buffer)
+        if buffer.size <= _KEPT:
+            self._free.append(buffer)
 
 
 class Run:
@@ -69,6 +75,9 @@ class Run:
         self.executor = executor or ThreadPoolExecutor(self.threads, "bale")
         self._own = executor is None
         self.window = 2 * self.threads + 2
+        self._checks: deque[tuple[Future[None], int]] = deque()
+        self._held = 0
+        self.allow(0)
         self.buffers = Buffers()
         self.progress: Progress = progress or (lambda name, done: None)
 
@@ -81,37 +90,65 @@ class Run:
         if self._own:  # whoever interrupts does not wait until a decomposition ends
             self.executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
-    def ordered(self, jobs: Iterable[tuple[T, Job[Any]]], budget: int) -> Iterator[tuple[T, Future[Any]]]:
+    def allow(self, largest: int) -> None:
+        """Let jobs under way hold what the largest one does; less than a floor is never the limit."""
+        self._budget = max(_FLOOR + _FLOOR_A_THREAD * self.threads, largest)
+
+    def ordered(self, jobs: Iterable[tuple[T, Job[Any]]]) -> Iterator[tuple[T, Future[Any]]]:
         """Yield each job's key and finished future in the order of `jobs`.
 
-        Jobs whose costs add up to more than `budget` bytes are not under way together, unless it is one alone.
+        Jobs whose costs add up to more than is allowed are not under way together, unless it is one alone.
         """
         pending: deque[tuple[T, Future[Any], int]] = deque()
-        held = 0
         try:
             for key, job in jobs:
-                while pending and (len(pending) >= self.window or held + job.cost > budget):
-                    done, future, cost = pending.popleft()
-                    yield done, _settled(future)
-                    held -= cost
-                pending.append((key, self.executor.submit(job.run), job.cost))
-                held += job.cost
+                while pending and (len(pending) >= self.window or self._is_full(job)):
+                    yield self._next(pending)
+                while self._checks and self._is_full(job):
+                    self._settle_one()
+                pending.append((key, self._submit(job), job.cost))
             while pending:
-                done, future, _ = pending.popleft()
-                yield done, _settled(future)
+                yield self._next(pending)
         finally:
-            for _, future, _ in pending:
+            for _, future, cost in pending:
                 future.cancel()
+                self._held -= cost
+
+    def check(self, job: Job[None]) -> None:
+        """Run a job that only tells whether something is wrong; `settle` or a later call raises what it raises."""
+        while self._checks and (len(self._checks) >= self.window or self._is_full(job)):
+            self._settle_one()
+        self._checks.append((self._submit(job), job.cost))
+
+    def settle(self) -> None:
+        """Wait for all checks."""
+        while self._checks:
+            self._settle_one()
+
+    def _submit(self, job: Job[T]) -> Future[T]:
+        self._held += job.cost
+        return self.executor.submit(job.run)
+
+    def _is_full(self, job: Job[Any]) -> bool:
+        return self._held + job.cost > self._budget
+
+    def _next(self, pending: deque[tuple[T, Future[Any], int]]) -> tuple[T, Future[Any]]:
+        key, future, cost = pending.popleft()
+        future.exception()  # waits
+        self._held -= cost
+        return key, future
+
+    def _settle_one(self) -> None:
+        future, cost = self._checks.popleft()
+        try:
+            future.result()
+        finally:
+            self._held -= cost
 
 
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _settled(future: Future[Any]) -> Future[Any]:
-    future.exception()
-    return future
 
 
 def one_blas_thread(pipelines: Iterable[Pipeline] = ()) -> Any:

@@ -13,6 +13,7 @@ from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 
 PLAIN = ""
+QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
 
 def flat_bytes(array: Array) -> Array:
@@ -88,6 +89,17 @@ def forced_chain(pipeline: Pipeline) -> str | None:
     if pipeline.storers is None:
         return None
     return "+".join(str(Pipeline((stage,))) for stage in pipeline.storers)
+
+
+def join_chunks(spec: TensorSpec, bits: int | None, chunk: int, chunks: Sequence[tuple[str, bytes]]) -> Values:
+    """The array of a part from all its chunks."""
+    array = np.empty(spec.nbytes, np.uint8)
+    for index, (chain, data) in enumerate(chunks):
+        count = min(chunk, spec.elements - index * chunk)
+        piece = flat_spec(spec, count)
+        at = index * chunk * spec.info.bits // 8
+        load(data, chain, piece, bits, array[at : at + piece.nbytes])
+    return Values(spec, array.view(spec.storage).reshape(spec.storage_shape), bits)
 
 
 def codecs_of(chains: Sequence[str]) -> set[str]:

@@ -175,6 +175,13 @@ class Archives(Tensors):
         """Whether every tensor is the source's, bit for bit."""
         return all(archive.manifest.exact for archive in self._archives)
 
+    def is_exact(self, name: str) -> bool:
+        """Whether a tensor is the source's, bit for bit."""
+        decoder, place = self._index[self._places[name][0]]
+        units = decoder.archive.manifest.units
+        twin = units[place].same_as
+        return units[place if twin is None else twin].errors is None
+
     def _unit(self, index: int) -> Array:
         decoder, place = self._index[index]
         return decoder.array(place)

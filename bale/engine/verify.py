@@ -16,7 +16,7 @@ from bale.engine.storage import flat_spec
 from bale.errors import ArchiveError, CheckFailed, SourceError
 from bale.io.archive import ArchiveFile, open_archive
 from bale.io.files import reading
-from bale.io.manifest import DAMAGED, StoredUnit
+from bale.io.manifest import DAMAGED
 from bale.io.sources import open_checkpoint
 from bale.metrics import ErrorSums
 
@@ -86,12 +86,12 @@ def _verify_against(archive: ArchiveFile, run: Run, against: Path) -> None:
             values = source.read(stored.unit, block.start * 8 // bits, count, np.empty(block.data.size, np.uint8))
             if stored.errors is None:
                 if not np.array_equal(values.view(np.uint8), block.data):
-                    raise CheckFailed(f"{_name(stored)} is not what {against} holds")
+                    raise CheckFailed(f"{stored.unit.label} is not what {against} holds")
                 continue
             piece = flat_spec(spec, count)
             x, y = numbers(values, piece), numbers(block.data.view(spec.storage), piece)
             if x is None or y is None:
-                raise CheckFailed(f"{_name(stored)} is {spec.dtype}, which is never coded with loss")
+                raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never coded with loss")
             sums[block.index] = sums.get(block.index, ErrorSums()) + ErrorSums.between(x, y)
     for index, measured in sums.items():
         stored = manifest.units[index]
@@ -100,10 +100,6 @@ def _verify_against(archive: ArchiveFile, run: Run, against: Path) -> None:
             measured.largest, recorded.largest, rtol=_TOLERANCE, atol=0
         ):
             raise CheckFailed(
-                f"{_name(stored)} has a relative error of {measured.relative_error} against {against}, "
+                f"{stored.unit.label} has a relative error of {measured.relative_error} against {against}, "
                 f"the archive says {recorded.relative_error}"
             )
-
-
-def _name(stored: StoredUnit) -> str:
-    return stored.unit.views[0].name if stored.unit.views else "payload between tensors"

@@ -21,8 +21,14 @@ from bale.io.safetensors_file import ENTRY_LIMIT, HEADER_LIMIT
 from bale.spec import Array, TensorSpec
 
 MANIFEST_LIMIT = 1 << 29
+MANIFEST_RATIO = 6  # times the bytes of header text and frame; a tensor has its name and digests in these too
+SKELETON_RATIO = 100  # times its stored bytes; but no safetensors header is too long
+_SKELETON_FLOOR = 1 << 27
+_MANIFEST_FLOOR = 1 << 20
 MAGIC = b'{"__metadata__":{"bale":"'
-_HEAD = re.compile(rb'\{"__metadata__":\{"bale":"([0-9]{1,6})\.([0-9]{1,6})","manifest":"([0-9a-f]{32})"\},')
+_VERSION = re.compile(re.escape(MAGIC) + rb'([0-9]{1,6})\.([0-9]{1,6})"')
+_CLAIM = 64  # bytes behind the length in which a damaged bale still says that it is one
+_HEAD = re.compile(_VERSION.pattern + rb',"manifest":"([0-9a-f]{32})"\},')
 _TAIL = re.compile(
     rb'":manifest":\{"dtype":"U8","shape":\[[0-9]+\],"data_offsets":\[([0-9]{1,19}),([0-9]{1,19})\]\}\}$'
 )
@@ -72,6 +78,12 @@ class ArchiveWriter:
     def finish(self, manifest: Manifest, skeleton: bytes) -> Manifest:
         """Write skeleton, manifest and header; returns the manifest as written. `skeleton` is the bytes as they are."""
         stored = zstandard.ZstdCompressor(level=9).compress(skeleton)
+        if len(skeleton) > _skeleton_limit(stored):
+            raise OutputError(
+                f"cannot write {self._path}: the source holds {len(skeleton)} bytes beside its tensors, which take "
+                f"{len(stored)} in the archive; readers refuse that",
+                "save the checkpoint again without them",
+            )
         self.append(stored)
         manifest = replace(
             manifest,
@@ -79,11 +91,21 @@ class ArchiveWriter:
             skeleton_stored=len(stored),
             skeleton_digest=xxhash.xxh3_64_hexdigest(stored),
         )
-        frame = zstandard.ZstdCompressor(level=9).compress(manifest.encode())
+        frame, text = _stored_manifest(manifest)
         self.append(frame)
-        text = archive_header(manifest, frame)
         write_at(self.descriptor, header_block(text, self._room), 0, str(self._path))
         return manifest
+
+
+def _stored_manifest(manifest: Manifest) -> tuple[bytes, bytes]:
+    """Frame and header text of a manifest, the smallest that readers take: see `MANIFEST_RATIO`."""
+    data = manifest.encode()
+    for level in (9, 1, -100, -10_000):
+        frame = zstandard.ZstdCompressor(level=level).compress(data)
+        text = archive_header(manifest, frame)
+        if len(data) <= _manifest_limit(text, frame):
+            return frame, text
+    raise OutputError(f"the archive would need a manifest of {len(data)} bytes", "compress the checkpoint in parts")
 
 
 def archive_header(manifest: Manifest, frame: bytes) -> bytes:
@@ -96,12 +118,12 @@ def archive_header(manifest: Manifest, frame: bytes) -> bytes:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins as a bale does."""
+    """Whether a file says that it is a bale, by its name or its first bytes; it may be a damaged one."""
     if not os.path.isfile(path):  # opening a FIFO would wait for its other end
         return False
     try:
         with open(path, "rb") as file:
-            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
+            return path.suffix == ".bale" or b'"bale":"' in file.read(PREAMBLE + _CLAIM)[PREAMBLE:]
     except OSError:
         return False
 
@@ -136,7 +158,7 @@ class ArchiveFile:
         data = self._read(manifest.skeleton_stored, self.skeleton_offset)
         if xxhash.xxh3_64_hexdigest(data) != manifest.skeleton_digest:
             raise ArchiveError(f"{self.path}: the skeleton does not match its digest", DAMAGED)
-        return _unfold(data, manifest.skeleton_bytes, f"{self.path}: the skeleton")
+        return _unfold(data, manifest.skeleton_bytes, f"{self.path}: the skeleton", _skeleton_limit(data))
 
     def read_plain(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with stored bytes from an absolute offset."""
@@ -156,19 +178,19 @@ def open_archive(path: Path) -> Iterator[ArchiveFile]:
 def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     """Check header, manifest and layout of an open file."""
     size = os.fstat(descriptor).st_size
-    head = read_bytes(descriptor, min(size, PREAMBLE + len(MAGIC)), 0, ArchiveError, str(path))
-    if head[PREAMBLE:] != MAGIC:
+    head = read_bytes(descriptor, min(size, PREAMBLE + _CLAIM), 0, ArchiveError, str(path))
+    if not head.startswith(MAGIC, PREAMBLE):
         raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
+    said = _VERSION.match(head, PREAMBLE)
+    if said and int(said[1]) > FORMAT[0]:  # all else may be different there
+        found = f"{said[1].decode()}.{said[2].decode()}"
+        raise ArchiveError(f"{path} has format {found}, newer than this bale", "upgrade bale")
     (room,) = struct.unpack("<Q", head[:PREAMBLE])
     if room > HEADER_LIMIT or PREAMBLE + room > size:
         raise ArchiveError(f"{path}: a header of {room} bytes in a file of {size}", DAMAGED)
     header = read_bytes(descriptor, room, PREAMBLE, ArchiveError, str(path))
     text = header.rstrip(b" ")
     start, tail = _HEAD.match(text), _TAIL.search(text)
-    if start and int(start[1]) > FORMAT[0]:
-        raise ArchiveError(
-            f"{path} has format {start[1].decode()}.{start[2].decode()}, newer than this bale", "upgrade bale"
-        )
     if not start or not tail or text.count(b'"data_offsets"') > ENTRY_LIMIT:
         raise ArchiveError(f"{path}: the header is not that of a bale", DAMAGED)
     payload = PREAMBLE + room
@@ -178,9 +200,8 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     frame = read_bytes(descriptor, end - begin, payload + begin, ArchiveError, str(path))
     if xxhash.xxh3_128_hexdigest(frame) != start[3].decode():
         raise ArchiveError(f"{path}: the manifest does not match its digest", DAMAGED)
-    limit = min(MANIFEST_LIMIT, (1 << 20) + 100 * (room + len(frame)))
     try:
-        manifest = decode_manifest(_unfold(frame, None, "the manifest", limit))
+        manifest = decode_manifest(_unfold(frame, None, "the manifest", _manifest_limit(text, frame)))
     except ArchiveError as problem:
         raise ArchiveError(f"{path}: {problem.message}", problem.hint) from None
     if archive_header(manifest, frame) != text:
@@ -210,11 +231,19 @@ def _offsets(manifest: Manifest, at: int) -> tuple[tuple[tuple[int, ...], ...], 
     return tuple(offsets), at
 
 
-def _unfold(frame: bytes, size: int | None, what: str, limit: int = MANIFEST_LIMIT) -> bytes:
+def _manifest_limit(text: bytes, frame: bytes) -> int:
+    return min(MANIFEST_LIMIT, max(_MANIFEST_FLOOR, MANIFEST_RATIO * (len(text) + len(frame))))
+
+
+def _skeleton_limit(stored: bytes) -> int:
+    return max(_SKELETON_FLOOR, SKELETON_RATIO * len(stored))
+
+
+def _unfold(frame: bytes, size: int | None, what: str, limit: int) -> bytes:
     """Decompress one zstd frame whose content size is stated and allowed."""
     try:
         stated = zstandard.frame_content_size(frame)
-        if stated < 0 or (size is not None and stated != size) or (size is None and stated > limit):
+        if stated < 0 or (size is not None and stated != size) or stated > limit:
             raise ArchiveError(f"{what} claims {stated} bytes", DAMAGED)
         data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=stated, allow_extra_data=False)
     except zstandard.ZstdError as problem:

@@ -42,7 +42,11 @@ def check_target(path: Path, force: bool, inputs: tuple[Path, ...] = ()) -> None
     if not stat.S_ISREG(found.st_mode):
         raise OutputError(f"cannot write {path}: it is not a regular file", "choose another name with -o")
     if not force:
-        raise OutputError(f"{path} exists already", "use -f to overwrite it, or choose another name with -o")
+        raise _taken(path)
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"{path} exists already", "use -f to overwrite it, or choose another name with -o")
 
 
 class Target:
@@ -70,14 +74,10 @@ class Target:
         self._force = force
         self._inputs = inputs
         _remove_leftovers(path.parent)
-        self._temporary = path.parent / f"{PREFIX}{secrets.token_hex(8)}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self.descriptor = os.open(self._temporary, flags, 0o666 if like is None else 0o600)
+            self.descriptor, self._temporary = _make_temporary(path.parent, 0o666 if like is None else 0o600)
         except OSError as problem:
             raise OutputError(f"cannot write {path}: {reason(problem)}", "choose another place with -o") from None
-        with suppress(OSError):  # file systems without locks: leftovers are then removed by hand
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __enter__(self) -> Target:
         return self
@@ -106,15 +106,29 @@ class Target:
         check_target(self.path, self._force, self._inputs)
         try:
             if self._like is not None:
-                os.fchmod(self.descriptor, stat.S_IMODE(self._like.st_mode))
+                os.fchmod(self.descriptor, self._like.st_mode & 0o777)  # never set-user-ID and the like
                 os.utime(self.descriptor, ns=(self._like.st_mtime_ns, self._like.st_mtime_ns))
             os.fsync(self.descriptor)
-            os.replace(self._temporary, self.path)
+            if self._force or not self._linked():
+                os.replace(self._temporary, self.path)
             _sync_folder(self.path.parent)
         except OSError as problem:
             raise OutputError(f"cannot write {self.path}: {reason(problem)}", room_hint(problem, 0)) from None
         os.close(self.descriptor)
         self.descriptor = -1
+
+    def _linked(self) -> bool:
+        """Give the file its name unless that is taken, in one step; False where the file system has no such step."""
+        try:
+            os.link(self._temporary, self.path)
+        except FileExistsError:
+            raise _taken(self.path) from None
+        except OSError:
+            check_target(self.path, False, self._inputs)
+            return False
+        with suppress(OSError):
+            os.unlink(self._temporary)
+        return True
 
 
 def write_file(path: Path, data: bytes, force: bool = False) -> None:
@@ -122,6 +136,25 @@ def write_file(path: Path, data: bytes, force: bool = False) -> None:
     with Target(path, None, force) as target:
         write_at(target.descriptor, data, 0, str(path))
         target.commit()
+
+
+def _make_temporary(folder: Path, mode: int) -> tuple[int, Path]:
+    """A new file, locked. Until it is locked another run may take it for a leftover; then the next one is made."""
+    while True:
+        path = folder / f"{PREFIX}{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with suppress(OSError):  # file systems without locks: leftovers are then removed by hand
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for who looks at it just now
+        if _is_at(descriptor, path):
+            return descriptor, path
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -139,6 +172,7 @@ def _remove_leftovers(folder: Path) -> None:
             descriptor = os.open(leftover, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(leftover)
+                if _is_at(descriptor, leftover):
+                    os.unlink(leftover)
             finally:
                 os.close(descriptor)

@@ -24,6 +24,9 @@ DIGEST128 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+_KEYS = {"format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Stored bytes of a run of elements: which storage chain coded them, how many there are, their XXH3-64."""
@@ -209,6 +212,8 @@ def _part_json(part: Part, unit: TensorSpec) -> dict[str, Any]:
 
 
 def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
+    if version <= FORMAT and not data.keys() <= _KEYS:  # a newer minor version may say more
+        raise ValueError("keys that this version does not have")
     source, skeleton = data["source"], data["skeleton"]
     if source["kind"] not in KINDS:
         raise ValueError(f"kind {source['kind']!r}")
@@ -244,11 +249,10 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
     errors = data.get("errors")
     if errors is not None:
         errors = tuple(float(number) for number in errors)
-        if len(errors) != 5 or not all(map(math.isfinite, errors)):
-            raise ValueError("five finite error sums are expected")
+        _check_errors(*errors)
     norm2 = data.get("norm2")
-    if norm2 is not None and not math.isfinite(float(norm2)):
-        raise ValueError("a norm that is not finite")
+    if norm2 is not None and not 0 <= float(norm2) < math.inf:
+        raise ValueError(f"a norm of {norm2}")
     same_as = data.get("same_as")
     return StoredUnit(
         unit=unit,
@@ -261,6 +265,14 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
         norm2=None if norm2 is None else float(norm2),
         notes=tuple(_text(note) for note in data.get("notes", ())),
     )
+
+
+def _check_errors(error2: float, norm2: float, decoded2: float, dot: float, largest: float) -> None:
+    """Refuse sums that no values have, and such as overflow where they are pooled."""
+    if not all(0 <= value < 1e100 for value in (error2, norm2, decoded2, abs(dot), largest)):
+        raise ValueError("error sums that no values have")
+    if error2 > 1e100 * max(norm2, 1e-200):
+        raise ValueError("an error out of all proportion")
 
 
 def _view(item: list[Any], unit: TensorSpec) -> View:
@@ -309,6 +321,9 @@ def _part(data: dict[str, Any]) -> Part:
 
 def _check_layout(manifest: Manifest) -> None:
     """Units are disjoint and in the file, and the skeleton is what they leave."""
+    names = [":skeleton", ":manifest", *(name for name, _ in manifest.part_names())]
+    if len(set(names)) != len(names):
+        raise ArchiveError("the manifest makes no sense (two parts of one name)", DAMAGED)
     at = covered = 0
     for index, stored in enumerate(manifest.units):
         unit, same_as = stored.unit, stored.same_as
