@@ -112,5 +112,6 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
         )
     if done.exact:
         return [*text, "  every bit comes back"]
-    error = f"{figure(totals['relative_error'], '.3g')} relative, SNR {figure(totals['snr_db'], '.1f')} dB"
+    snr = totals["snr_db"]
+    error = f"{figure(totals['relative_error'], '.3g')} relative" + ("" if snr is None else f", SNR {snr:.1f} dB")
     return [*text, f"  error of the weights: {error}; it does not tell how well the model works"]

@@ -12,7 +12,7 @@ from bale.engine.tensors import Archives
 from bale.errors import UsageError
 from bale.io.commit import Target
 from bale.io.files import write_at
-from bale.io.header import METADATA, PREAMBLE, header_block, header_text, padded
+from bale.io.header import PREAMBLE, header_block, header_text, padded
 from bale.recipe import compile_pattern
 
 
@@ -25,10 +25,8 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     names = _matching(list(opened), patterns)
     specs = [(name, opened.spec(name)) for name in names]
     for name, spec in specs:
-        if name == METADATA:
-            raise UsageError(
-                f"a safetensors file cannot hold a tensor called {name}", "decompress the whole archive"
-            )
+        if name == "__metadata__":
+            raise UsageError(f"a safetensors file cannot hold a tensor called {name}", "decompress the whole archive")
         if not spec.info.portable:
             raise UsageError(
                 f"{name} is {spec.dtype}, which a safetensors file cannot hold", "decompress the whole archive"
