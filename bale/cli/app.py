@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bale.cli import codecs, compare, compress, decompress, inspect, plan, verify
-from bale.cli.render import emit_json, error_document, print_error
+from bale.cli.render import emit, emit_json, error_document, print_error
 from bale.errors import BaleError, OutputError, UsageError
 
 INTERRUPTED = 130
@@ -33,7 +33,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        print(f"bale {version('bale')}")
+        emit(f"bale {version('bale')}")
         raise typer.Exit
 
 
@@ -102,10 +102,15 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
     except Exception as problem:  # a bug: the traceback is for us
-        if isinstance(problem, OSError):
-            sys.stdout.flush()  # where this fails, so did that, and `run` says it
+        if isinstance(problem, OSError) and _is_typers(problem):
+            raise  # typer could not print its help, which `run` says
         traceback.print_exc()
         return _fail(BaleError(f"internal error ({type(problem).__name__}: {problem})", "please report it"), as_json)
+
+
+def _is_typers(problem: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
+    return str(frame.f_globals["__name__"]).startswith("typer.")
 
 
 def _fail(error: BaleError, as_json: bool) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,15 +18,14 @@ from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import Target, check_target, write_file
+from bale.io.commit import PREFIX, Target, check_target, write_file
 from bale.io.files import pieces, reading, reason, write_at
-from bale.io.folder import RECORD, Entry, Record, check_indexes, list_files, read_record
-from bale.io.manifest import Manifest
+from bale.io.folder import COPY, RECORD, Entry, Record, check_indexes, list_files, read_record
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan
 from bale.report import FileRow
 
-COPY = "copy"
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,12 @@ def open_folder(path: Path) -> SourceFolder:
     if is_stored_folder(path):
         raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
     names = list_files(path)
-    check_indexes(path, names)
-    found = {name: open_checkpoint(path / name) for name in names if os.path.getsize(path / name)}
+    named = check_indexes(path, names)
+    found = {
+        name: open_checkpoint(path / name)  # which refuses an empty one
+        for name in names
+        if name in named or name.lower().endswith(_SUFFIXES) or os.path.getsize(path / name)
+    }
     weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
     if not weights:
         raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
@@ -103,34 +108,46 @@ def compress_folder(
             entries[name] = _copy(source.path / name, out / name, name, earlier)
         _write_record(out, Record(False, {**finished, **entries}))
     _write_record(out, Record(True, entries))
+    _remove_strays(out, finished, entries)
     return tuple(rows), sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
 
 
 def restore_folder(path: Path, out: Path, run: Run, *, force: bool = False) -> list[Path]:
     """Give a folder back, with every file checked; returns the files written."""
     record = _complete_record(path)
+    if _is_inside(out, path):
+        raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     if os.path.exists(out) and not os.path.isdir(out):
         check_target(out, force)
-    if os.path.isdir(out) and any(out.iterdir()) and not force:
+    if os.path.isdir(out) and not _is_empty(out) and not force:
         raise OutputError(f"{out} exists already", "use -f to overwrite what is in it, or choose another name with -o")
     for entry in record.entries.values():
         _check_stored(path, entry)
-    written = []
-    for name, entry in record.entries.items():
-        target = out / name
-        _make_folder(target.parent, out)
-        if entry.kind == COPY:
-            _copy_file(path / entry.stored, target, entry.stored_sha256, force)
-        else:
-            restore_file(path / entry.stored, target, run, force=force)
-        written.append(target)
-    return written
+    with _removed_on_failure() as made:
+        for name, entry in record.entries.items():
+            target = out / name
+            made += _make_folder(target.parent, out)
+            fresh = not os.path.lexists(target)
+            if entry.kind == COPY:
+                _copy_file(path / entry.stored, target, entry.stored_sha256, force)
+            else:
+                restore_file(path / entry.stored, target, run, force=force)
+            if fresh:
+                made.append(target)
+    return [out / name for name in record.entries]
 
 
-def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[tuple[str, Manifest | None]]:
-    """Check every file of a compressed folder; returns what was checked."""
-    checked: list[tuple[str, Manifest | None]] = []
-    for name, entry in _complete_record(path).entries.items():
+def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[str]:
+    """Check every file of a compressed folder; returns their names. Files that its record does not list are ignored.
+
+    `against` may not hold weights that the folder does not.
+    """
+    entries = _complete_record(path).entries
+    for name in [] if against is None else list_files(against):
+        extra = Path(against or "", name)
+        if name not in entries and os.path.getsize(extra) and open_checkpoint(extra).kind != "opaque":
+            raise CheckFailed(f"{path} does not hold {name}, which {against} does")
+    for name, entry in entries.items():
         _check_stored(path, entry)
         if against is not None and not os.path.isfile(against / name):
             raise CheckFailed(f"{against} has no {name}")
@@ -138,36 +155,38 @@ def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[tup
             verify_file(path / entry.stored, run, None if against is None else against / name)
         elif against is not None and _sha256(against / name) != entry.source_sha256:
             raise CheckFailed(f"{against / name} is not the file that was stored")
-        checked.append((name, None))
-    return checked
+    return list(entries)
 
 
 def _begin(source: SourceFolder, out: Path, force: bool) -> dict[str, Entry]:
-    """Make the target folder, or take over one that an interrupted run left; returns what that has finished."""
-    if source.path.resolve() in (out.resolve(), *out.resolve().parents):
+    """Make the target folder, or take over one that is there; returns what an earlier run has left in it."""
+    if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
-    if not os.path.lexists(out):
+    if os.path.lexists(out) and (not os.path.isdir(out) or out.is_symlink()):
+        raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
+    if not os.path.lexists(out) or _is_empty(out):
         _make_folder(out, out)
         _write_record(out, Record(False, {}))  # from here on an interrupted run can be told from somebody's folder
         return {}
-    if not os.path.isdir(out) or out.is_symlink():
-        raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
-    if not any(out.iterdir()):
-        return {}
-    if is_stored_folder(out):
-        record = read_record(out)
-        if not record.complete:
-            return dict(record.entries)
+    record = read_record(out) if is_stored_folder(out) else None
+    if record is not None and not record.complete:
+        return dict(record.entries)
     if not force:
         raise OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
-    if not is_stored_folder(out):
+    if record is None:
         raise OutputError(f"{out} is not a compressed folder, and is not overwritten", "choose another name with -o")
-    earlier = read_record(out)
-    _write_record(out, Record(False, earlier.entries))  # so that an interrupted run can go on
-    for entry in earlier.entries.values():
-        _make_folder((out / entry.stored).parent, out)  # which refuses to be led out
-        (out / entry.stored).unlink(missing_ok=True)
-    return {}
+    earlier = {name: replace(entry, choices="") for name, entry in record.entries.items()}  # each to be made again
+    _write_record(out, Record(False, earlier))  # so that an interrupted run can go on
+    return earlier
+
+
+def _remove_strays(out: Path, earlier: dict[str, Entry], entries: dict[str, Entry]) -> None:
+    """Remove what an earlier run has stored and the record no longer lists; nothing that a link leads to."""
+    kept = {os.stat(out / entry.stored).st_ino for entry in entries.values()}  # one file may have names in two cases
+    for stray in (out / entry.stored for entry in earlier.values()):
+        with suppress(OSError):
+            if _is_inside(stray.parent, out) and stray.lstat().st_ino not in kept:
+                stray.unlink()
 
 
 def _store_weights(
@@ -212,7 +231,7 @@ def _is_current(path: Path, out: Path, entry: Entry) -> bool:
 
 
 def _copy(path: Path, target: Path, name: str, earlier: Entry | None) -> Entry:
-    if earlier is not None and _is_current(path, target.parents[name.count("/")], earlier):
+    if earlier is not None and earlier.kind == COPY and _is_current(path, target.parents[name.count("/")], earlier):
         return earlier
     _make_folder(target.parent, target.parents[name.count("/")])
     size, sha256 = _copy_file(path, target, None, force=True)
@@ -244,11 +263,19 @@ def _complete_record(path: Path) -> Record:
 
 
 def _check_stored(folder: Path, entry: Entry) -> None:
+    """Raise `ArchiveError` unless the stored form of a file is there, unchanged, and of the source that is named."""
     path = folder / entry.stored
     if path.is_symlink() or not path.is_file():
         raise ArchiveError(f"{path} is missing", "fetch it again")
     if path.stat().st_size != entry.stored_bytes or _sha256(path) != entry.stored_sha256:
         raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
+    found = COPY, entry.stored_bytes, entry.stored_sha256
+    if entry.kind != COPY:
+        with open_archive(path) as archive:
+            manifest = archive.manifest
+            found = manifest.kind, manifest.source_bytes, manifest.source_sha256
+    if found != (entry.kind, entry.source_bytes, entry.source_sha256):
+        raise ArchiveError(f"{path} is not of the source that {RECORD} names", "fetch both again")
 
 
 def _sha256(path: Path) -> str:
@@ -256,16 +283,42 @@ def _sha256(path: Path) -> str:
         return file_sha256(descriptor, os.fstat(descriptor).st_size, path)
 
 
-def _make_folder(folder: Path, root: Path) -> None:
-    """Make a folder of the target; one that leads out of `root` through a link is refused."""
+@contextmanager
+def _removed_on_failure() -> Iterator[list[Path]]:
+    """A list of files and folders that are removed, the last first, when what follows fails or is interrupted."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in reversed(made):
+            with suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a killed run may have left."""
+    return all(path.name.startswith(PREFIX) for path in folder.iterdir())
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path is or lies in a folder, all links followed."""
+    inner, outer = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    return outer in (inner, *inner.parents)
+
+
+def _make_folder(folder: Path, root: Path) -> list[Path]:
+    """Make a folder of the target, and return all that were made; one that leads out of `root` by a link is refused."""
+    if not _is_inside(folder, root):
+        raise OutputError(f"{folder} leads out of {root}", "remove the link, or choose another place with -o")
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise OutputError(
             f"cannot make the folder {folder}: {reason(problem)}", "choose another place with -o"
         ) from None
-    if root.resolve() not in (folder.resolve(), *folder.resolve().parents):
-        raise OutputError(f"{folder} leads out of {root}", "remove the link, or choose another place with -o")
+    return missing[::-1]
 
 
 def _write_record(out: Path, record: Record) -> None:

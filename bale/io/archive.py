@@ -100,7 +100,7 @@ class ArchiveWriter:
 def _stored_manifest(manifest: Manifest) -> tuple[bytes, bytes]:
     """Frame and header text of a manifest, the smallest that readers take: see `MANIFEST_RATIO`."""
     data = manifest.encode()
-    for level in (9, 1, -100, -10_000):
+    for level in (9, -10, -30, -100, -10_000):
         frame = zstandard.ZstdCompressor(level=level).compress(data)
         text = archive_header(manifest, frame)
         if len(data) <= _manifest_limit(text, frame):

@@ -15,6 +15,7 @@ from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.commit import PREFIX
 
 RECORD = "bale.folder.json"
+COPY = "copy"
 _FORMAT = 1
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,9 +58,7 @@ class Record:
             for name, entry in self.entries.items()
         }
         data = {"format": _FORMAT, "complete": self.complete, "files": files}
-        return (json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode(
-            "utf-8", "surrogateescape"
-        )
+        return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()  # ASCII: names need not be UTF-8
 
 
 def read_record(folder: Path) -> Record:
@@ -71,9 +70,7 @@ def read_record(folder: Path) -> Record:
             raise ArchiveError(f"{path} has format {data['format']}, newer than this bale", "upgrade bale")
         if RECORD in data["files"]:
             raise ValueError("it names itself")
-        entries = {
-            safe_name(name, ArchiveError, str(path)): _entry(item, str(path)) for name, item in data["files"].items()
-        }
+        entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
         return Record(data["complete"] is True, entries)
     except FileNotFoundError:
         raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder") from None
@@ -104,30 +101,33 @@ def list_files(folder: Path) -> list[str]:
             elif _is_regular(item):
                 names.append(safe_name(name, SourceError, str(folder)))
             else:
-                raise SourceError(
-                    f"{folder / name} is neither a file nor a folder of its own", "links to folders are not followed"
-                )
+                what, hint = _what(item)
+                raise SourceError(f"{folder / name} {what}", hint)
     return sorted(names)
 
 
-def check_indexes(folder: Path, names: list[str]) -> None:
-    """Raise `SourceError` when an index names a shard that is missing or lies outside the folder."""
+def check_indexes(folder: Path, names: list[str]) -> set[str]:
+    """Names of the shards that indexes name; `SourceError` when one is missing or lies outside the folder."""
     present = set(names)
+    named: set[str] = set()
     for name in names:
         if not name.endswith(".index.json"):
             continue
         for shard in sorted(_shards(folder / name)):
             inside = safe_name(shard, SourceError, str(folder / name))
-            if str(Path(name).parent / inside) not in present:
+            named.add(str(Path(name).parent / inside))
+            if not named <= present:
                 raise SourceError(f"{folder / name} names {shard!r}, which is not there", "fetch the missing file")
+    return named
 
 
 def safe_name(name: str, error: type[BaleError], where: str) -> str:
     """The name, if it is a plain relative path that stays where it is put."""
-    pieces = name.split("/")
-    bad = "\0" in name or "\\" in name or _DRIVE.match(name) or any(piece in ("", ".", "..") for piece in pieces)
-    if bad:
-        raise error(f"{where} names {name!r}, which is no plain path within the folder", "mend or remove the name")
+    message = f"{where} names {name!r}, which is no plain path within the folder"
+    if _DRIVE.match(name):
+        raise error(f"{message}: Windows would take {name[:2]} for a drive", "rename it")
+    if "\0" in name or "\\" in name or any(piece in ("", ".", "..") for piece in name.split("/")):
+        raise error(message, "mend or remove the name")
     return name
 
 
@@ -147,12 +147,25 @@ def _is_regular(item: os.DirEntry[str]) -> bool:
         return False
 
 
-def _entry(item: dict[str, Any], where: str) -> Entry:
+def _what(item: os.DirEntry[str]) -> tuple[str, str]:
+    """What something is that cannot be stored, and what to do about it."""
+    if not item.is_symlink():
+        return "is neither a file nor a folder", "move it elsewhere"
+    if os.path.isdir(item.path):
+        return "is a link to a folder, which is not followed", "put the folder itself there, or remove the link"
+    if os.path.exists(item.path):
+        return "is a link to what is neither a file nor a folder", "remove the link"
+    return "is a link that leads nowhere", "mend or remove it"
+
+
+def _entry(name: str, item: dict[str, Any]) -> Entry:
     numbers = item["source"]["bytes"], item["archive"]["bytes"]
     digests = item["source"]["sha256"], item["archive"]["sha256"]
     if any(type(number) is not int or number < 0 for number in numbers):
         raise ValueError(f"sizes {numbers}")
     if not all(_SHA256.fullmatch(digest) for digest in digests):
         raise ValueError(f"digests {digests}")
-    stored = safe_name(item["stored"], ArchiveError, where)
-    return Entry(str(item["kind"]), stored, numbers[0], digests[0], numbers[1], digests[1], str(item["choices"]))
+    kind, stored = str(item["kind"]), item["stored"]
+    if stored != (name if kind == COPY else f"{name}.bale"):
+        raise ValueError(f"{name!r} is stored as {stored!r}")
+    return Entry(kind, stored, numbers[0], digests[0], numbers[1], digests[1], str(item["choices"]))

@@ -154,7 +154,9 @@ def test_broken_sources(bale: Bale, tmp_path: Path, case: str) -> None:
 def test_missing_files(bale: Bale, tmp_path: Path) -> None:
     for verb in ("compress", "plan", "inspect"):
         bale(verb, tmp_path / "missing").failed(3, "missing")
-        bale(verb, tmp_path / ("x" * 300)).failed(3 if verb != "compress" else 6)
+        bale(verb, tmp_path / ("x" * 300)).failed(3)
+        bale(verb, tmp_path / "none" / "x.safetensors").failed(3, "x.safetensors")
+    bale("compress", tmp_path / "missing", "-o", tmp_path / "none" / "x").failed(3, "missing")
     for verb in ("decompress", "verify"):
         bale(verb, tmp_path / "missing.bale").failed(4, "missing.bale")
     bale("decompress", tmp_path / "missing").failed(4, "missing")
@@ -280,6 +282,23 @@ def test_a_damaged_archive(bale: Bale, tmp_path: Path) -> None:
     bale("compare", archive, source).failed(4, "digest")
     assert bale("inspect", archive).code == 0  # which looks at the header and the manifest only
     assert names_in(tmp_path) == before
+
+
+def test_an_archive_with_damage_in_its_first_bytes(bale: Bale, tmp_path: Path) -> None:
+    source = _sound(tmp_path)
+    assert bale("compress", source, "-q").code == 0
+    archive, renamed = tmp_path / "m.safetensors.bale", tmp_path / "renamed"
+    sound = archive.read_bytes()
+    for at in range(32):
+        data = sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :]
+        archive.write_bytes(data)
+        bale("inspect", archive).failed(4)
+        bale("compare", archive, source).failed(4)
+        renamed.write_bytes(data)
+        if data.find(b'"bale":"') > 0:
+            bale("inspect", renamed).failed(4)
+    named = write(tmp_path / "named", {"bale": weights(8)})
+    assert bale("inspect", named).code == 0
 
 
 def test_names_do_not_reach_the_terminal_as_they_are(bale: Bale, tmp_path: Path) -> None:

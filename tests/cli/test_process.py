@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -45,13 +46,39 @@ def test_a_reader_that_has_had_enough(large_listing: Path, options: list[str]) -
 def test_a_full_stdout(model: Path) -> None:
     assert call("compress", model, "-q").returncode == 0
     with open("/dev/full", "wb") as full:
-        for arguments in (["inspect", model], ["inspect", model, "--json"], ["decompress", f"{model}.bale", "-o", "-"]):
+        for arguments in (
+            ["--help"],
+            [],
+            ["compress", "--help"],
+            ["--version"],
+            ["inspect", model],
+            ["inspect", model, "--json"],
+            ["decompress", f"{model}.bale", "-o", "-"],
+        ):
             done = subprocess.run(
                 [*BALE, *map(str, arguments)], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
             )
             assert done.returncode == 6
             assert len(done.stderr.splitlines()) == 1
             assert b"no space left" in done.stderr.lower()
+
+
+def test_a_closed_stdout(model: Path) -> None:
+    assert call("compress", model, "-q").returncode == 0
+    name = shlex.quote(str(model))
+    for arguments in ("--help", f"inspect {name}", f"inspect {name} --json", f"decompress {name}.bale -o -"):
+        script = f"exec {shlex.join(BALE)} {arguments} >&-"
+        done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, timeout=60, check=False)
+        assert (done.returncode, len(done.stderr.splitlines())) == (6, 1), done.stderr
+        assert b"stdout" in done.stderr
+
+
+def test_a_closed_stderr(model: Path) -> None:
+    """What is said there goes nowhere, and not to stdout."""
+    script = f"exec {shlex.join(BALE)} inspect {shlex.quote(str(model))}.none --json 2>&-"
+    done = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["code"] == 3
 
 
 def test_decompress_to_stdout(model: Path) -> None:

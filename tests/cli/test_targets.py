@@ -35,6 +35,15 @@ def test_an_output_that_exists(bale: Bale, model: Path, archive: Path) -> None:
     }
 
 
+def test_out_is_looked_at_before_the_report(bale: Bale, model: Path) -> None:
+    out, folder = model.with_name("m.bale"), model.with_name("folder")
+    out.write_text("mine")
+    bale("compress", model, "-o", out, "--report", model).failed(6, "m.bale exists already")
+    folder.mkdir()
+    write(folder / "m.safetensors", {"w": weights(8)})
+    bale("compress", folder, "-o", model.parent / "none" / "out").failed(6, "none/out:")
+
+
 def test_a_report_that_exists(bale: Bale, model: Path) -> None:
     report = model.with_name("r.json")
     report.write_text("mine")

@@ -77,3 +77,23 @@ def test_what_cannot_be(model: Path) -> None:
         bale.decompress(archive, archive, tensors=["*"], force=True)
     assert names_in(model.parent) == before
     assert sha256(archive) == digest
+
+
+def test_a_name_that_safetensors_keeps_for_itself(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save({"__metadata__": torch.zeros(4), "w": torch.zeros(4)}, tmp_path / "m.pt")
+    bale.compress(tmp_path / "m.pt")
+    with pytest.raises(UsageError, match="called __metadata__"):
+        bale.decompress(tmp_path / "m.pt.bale", tmp_path / "out", tensors=["*"])
+    assert not (tmp_path / "out").exists()
+    bale.decompress(tmp_path / "m.pt.bale", tmp_path / "out", tensors=["w"])
+
+
+def test_exact_is_said_of_the_chosen_tensors(tmp_path: Path) -> None:
+    twin = weights(64, 64)
+    tensors = {"lossy": twin, "kept": weights(64, 64, seed=1), "same": twin}
+    source = write(tmp_path / "m.safetensors", tensors)
+    bale.compress(source, rules=["kept=lossless", "*=int4"])
+    for chosen, exact in ((["kept"], True), (["lossy"], False), (["same"], False), (["*"], False)):
+        done = bale.decompress(f"{source}.bale", tmp_path / "out", tensors=chosen, force=True)
+        assert done.exact is exact, chosen

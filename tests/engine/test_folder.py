@@ -284,3 +284,123 @@ def test_rules_are_for_all_shards_together(source: Path) -> None:
         "layers.3.weight": "int4",
         "layers.3.bias": "int4",
     }
+
+
+def test_two_entries_that_changed_places(source: Path, tmp_path: Path) -> None:
+    """Each archive is sound and each digest is of some file, but the weights would come back under the wrong name."""
+    bale.compress(source)
+    path = tmp_path / "model.bale" / RECORD
+    data = json.loads(path.read_text())
+    one, other = (data["files"][f"model-{n}.safetensors"] for n in (1, 2))
+    one["source"], other["source"] = other["source"], one["source"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(ArchiveError, match="not of the source"):
+        bale.verify(tmp_path / "model.bale")
+    with pytest.raises(ArchiveError, match="not of the source"):
+        bale.decompress(tmp_path / "model.bale", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_run_into_an_empty_folder_goes_on(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".bale-tmp-0").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_copy", _interrupt)
+        with pytest.raises(Interrupted):
+            bale.compress(source, out)
+    bale.compress(source, out)
+    bale.verify(out, source)
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise Interrupted
+
+
+def test_overwriting_keeps_the_old_archives_until_there_are_new_ones(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bale.compress(source)
+    stored = tmp_path / "model.bale"
+    before = contents(stored)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 1)
+        with pytest.raises(Interrupted):
+            bale.compress(source, force=True)
+    after = contents(stored)
+    assert after.pop(RECORD) != before.pop(RECORD)  # incomplete now
+    assert after == before
+    with monkeypatch.context() as patched:
+        begun = interrupt_at(patched, 99)
+        bale.compress(source, force=True)
+        assert len(begun) == 3  # an old archive is not taken for a finished one
+
+
+def test_going_on_leaves_no_stray_archives(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "vocab.txt").write_text("precious")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 3)
+        with pytest.raises(Interrupted):
+            bale.compress(source, out)
+    for gone in ("model.safetensors.index.json", "model-1.safetensors", "tokenizer/vocab.txt", "tokenizer/link"):
+        (source / gone).unlink()
+    (out / "tokenizer").rename(tmp_path / "moved")
+    (out / "tokenizer").symlink_to(outside)
+    bale.compress(source, out)
+    names = {"config.json", "empty", "model-2.safetensors.bale", "model-3.safetensors.bale", RECORD}
+    assert {path.name for path in out.iterdir() if not path.is_symlink()} == names
+    assert names_in(outside) == ["vocab.txt"]
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.PT", "x.pth", "x.bin", "x.ckpt", "model-1.dat"])
+def test_an_empty_weights_file(source: Path, tmp_path: Path, name: str) -> None:
+    """By its suffix, or because an index names it."""
+    (source / name).touch()
+    if name == "model-1.dat":
+        (source / "a.index.json").write_text(json.dumps({"weight_map": {"w": name}}))
+    with pytest.raises(SourceError, match="is empty"):
+        bale.compress(source)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interrupted_decompress_leaves_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    bale.compress(source)
+    back = tmp_path / "new" / "back"
+    if there:
+        back.mkdir(parents=True)
+        (back / "config.json").write_text("mine")
+        (back / "mine").write_text("kept")
+    monkeypatch.setattr(engine, "restore_file", _interrupt)
+    with pytest.raises(Interrupted):
+        bale.decompress(tmp_path / "model.bale", back, force=there)
+    if there:
+        assert contents(back).keys() == {"config.json", "mine"}
+        assert not (back / "tokenizer").exists()
+    else:
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", [".", "sub", "tokenizer/sub"])
+def test_decompress_into_the_archive(source: Path, tmp_path: Path, place: str) -> None:
+    bale.compress(source)
+    before = contents(tmp_path / "model.bale")
+    with pytest.raises(OutputError, match="in the compressed folder"):
+        bale.decompress(tmp_path / "model.bale", tmp_path / "model.bale" / place, force=True)
+    assert contents(tmp_path / "model.bale") == before
+
+
+def test_files_that_were_added(source: Path, tmp_path: Path) -> None:
+    bale.compress(source)
+    stored = tmp_path / "model.bale"
+    (stored / "added").write_text("ignored")
+    (source / "added.txt").write_text("no weights")
+    bale.verify(stored, source)
+    for name in ("b.safetensors", "a.safetensors"):
+        write(source / name, {"w": weights(8)})
+    with pytest.raises(CheckFailed, match=r"does not hold a\.safetensors"):
+        bale.verify(stored, source)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +18,8 @@ import zstandard
 
 import bale
 from bale.errors import ArchiveError, BaleError, OutputError
-from bale.io.archive import header_room, is_archive, open_archive
+from bale.io import archive as archive_module
+from bale.io.archive import MANIFEST_RATIO, _skeleton_limit, _unfold, header_room, is_archive, open_archive
 from bale.spec import TensorSpec
 from tests.making import Raw, bf16, names_in, weights, write
 
@@ -131,6 +134,8 @@ def test_reading_says_what_is_wrong(every_part: bytes, victim: Victim) -> None:
     assert "is not a bale" in victim.must_be_found(b"")
     assert "is not a bale" in victim.must_be_found(b"PK\3\4" * 100)
     assert "its header says" in victim.must_be_found(every_part[:-1])
+    newer = b'{"__metadata__":{"bale":"2.0","layout":"another"}}'
+    assert "format 2.0, newer than this bale; upgrade bale" in victim.must_be_found(struct.pack("<Q", 1 << 40) + newer)
     assert "newer than this bale; upgrade bale" in victim.must_be_found(
         every_part.replace(b'{"bale":"1.0"', b'{"bale":"2.0"', 1)
     )
@@ -295,6 +300,15 @@ FORGED = {
     "skeleton digest": _set("=skeleton.digest", "0" * 16),
     "checksum out of the file": _set("=checksums", [[0, 1 << 40, [0]]]),
     "checksum field out of the file": _set("=checksums", [[0, 1, [1 << 40]]]),
+    "errors that are negative": _set("quantized.errors", [-1, 2, 3, 4, 5]),
+    "norm that is negative": _set("quantized.errors", [1, -2, 3, 4, 5]),
+    "decoded norm that is negative": _set("quantized.errors", [1, 2, -3, 4, 5]),
+    "largest error that is negative": _set("quantized.errors", [1, 2, 3, 4, -5]),
+    "errors that overflow": _set("quantized.errors", [1e300, 1e300, 1e300, 1, 1]),
+    "errors whose ratio overflows": _set("quantized.errors", [1e99, 5e-324, 1, 1, 1]),
+    "norm of a lossless unit that is negative": _set("coded.norm2", -1),
+    "tensors of one name": _other_names("coded"),
+    "keys that there are not": _set("=later", {}),
     "no source": _set("=source", None),
     "units are an object": _set("=units", {}),
     "unknown codec": _set("=codecs.trellis", 1),
@@ -330,6 +344,61 @@ def test_a_manifest_that_unfolds_without_end_is_refused(every_part: bytes, victi
     """A frame of a few kilobytes that holds a gigabyte of spaces."""
     message = victim.must_be_found(forge(every_part, lambda manifest: manifest.update(notes=[" " * (1 << 26)])))
     assert "claims" in message
+
+
+def _peak(path: Path) -> tuple[int, str]:
+    """Megabytes that `bale inspect` takes at most, and what it says."""
+    script = (
+        "import re, sys\nfrom bale.cli.app import run\nrun(['inspect', sys.argv[1]])\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    return int(done.stdout.splitlines()[-1]) // 1000, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("item", [[], {}, 300, "ab", [[[]]]])
+@pytest.mark.parametrize("share", [0.99, 20])
+def test_a_forged_manifest_does_not_use_up_memory(
+    every_part: bytes, tmp_path: Path, item: object, share: float
+) -> None:
+    """As much structure as the limit for a file of two megabytes allows, and more than that."""
+    dear = json.dumps(item, separators=(",", ":"))
+    noise = np.random.default_rng(0).bytes(1_900_000).hex()
+    count = int(share * MANIFEST_RATIO * 1_900_000 - len(noise)) // (len(dear) + 1)
+    archive = tmp_path / "m.bale"
+    archive.write_bytes(forge(every_part, lambda manifest: manifest.update(notes=[noise, *[item] * count])))
+    assert 1_900_000 < archive.stat().st_size < 2_300_000
+    peak, said = _peak(archive)
+    assert ("claims" in said) == (share > 1), said
+    assert peak < 500
+
+
+def test_a_skeleton_that_unfolds_without_end_is_refused(every_part: bytes, tmp_path: Path) -> None:
+    frame = zstandard.ZstdCompressor().compress(bytes(1 << 28))
+    assert len(frame) < 100_000
+    with pytest.raises(ArchiveError, match="claims"):
+        _unfold(frame, 1 << 28, "the skeleton", _skeleton_limit(frame))
+    for size in (100_000_008, 1 << 26):  # the longest header of safetensors, all of it spaces
+        frame = zstandard.ZstdCompressor(level=9).compress(b" " * size)
+        assert len(_unfold(frame, size, "the skeleton", _skeleton_limit(frame))) == size
+
+
+def test_what_readers_refuse_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(8)}, padding=100_000)
+    monkeypatch.setattr(archive_module, "_SKELETON_FLOOR", 1000)
+    with pytest.raises(OutputError, match="readers refuse"):
+        bale.compress(source)
+    assert names_in(tmp_path) == ["m.safetensors"]
+
+
+def test_a_manifest_that_says_the_same_many_times_is_read(tmp_path: Path) -> None:
+    """Equal tensors have no parts of their own, so the manifest is far longer than header and frame."""
+    source = write(tmp_path / "m.safetensors", {f"w{n}": np.zeros(4, "<f4") for n in range(8000)})
+    bale.compress(source)
+    with open_archive(Path(f"{source}.bale")) as opened:
+        assert len(opened.manifest.encode()) > 1 << 20
+        assert len(opened.manifest.units) == 8000
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "C:\\x", "x\0y", "", ".", "..", "-o"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,11 +66,12 @@ def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> N
 
 def test_the_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    for name in ("fsync", "replace"):
+    for name in ("fsync", "link", "replace"):
         honest = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, honest=honest, name=name: (done.append(name), honest(*a))[1])
     write_file(tmp_path / "out", b"data")
-    assert done == ["fsync", "replace", "fsync"]
+    write_file(tmp_path / "out", b"data", force=True)
+    assert done == ["fsync", "link", "fsync", "fsync", "replace", "fsync"]
 
 
 def test_leftovers_of_killed_runs_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_a_file_system_that_cannot_reserve_is_no_error(tmp_path: Path, monkeypat
         target.reserve(12345)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])  # where a link fails, a rename is tried
 def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def fail(*arguments: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -129,5 +132,87 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: s
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
         with pytest.raises(OutputError, match="input/output error"):
-            write_file(tmp_path / "out", b"data")
+            write_file(tmp_path / "out", b"data", force=True)
     assert names_in(tmp_path) == []
+
+
+def test_a_target_that_appears_in_the_last_moment_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    honest = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (path.write_bytes(b"somebody's"), honest(descriptor))[1])
+    with pytest.raises(OutputError, match="exists already"):
+        write_file(path, b"data")
+    assert path.read_bytes() == b"somebody's"
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def unable(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", unable)
+    write_file(tmp_path / "out", b"data")
+    assert (tmp_path / "out").read_bytes() == b"data"
+    with Target(tmp_path / "other", None) as target:
+        (tmp_path / "other").write_bytes(b"somebody's")
+        with pytest.raises(OutputError, match="exists already"):
+            target.commit()
+    assert names_in(tmp_path) == ["other", "out"]
+    assert (tmp_path / "other").read_bytes() == b"somebody's"
+
+
+def test_a_temporary_file_that_is_taken_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run removes it between its making and its lock."""
+    honest, seen = fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not seen:
+            seen.extend(tmp_path.glob(f"{PREFIX}*"))
+            seen[0].unlink()
+        honest(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_file(tmp_path / "out", b"data")
+    assert len(seen) == 1
+    assert names_in(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"data"
+
+
+def test_a_leftover_whose_path_is_another_file_by_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leftover = tmp_path / f"{PREFIX}0"
+    leftover.write_bytes(b"old")
+    honest = fcntl.flock
+
+    def replaced(descriptor: int, operation: int) -> None:
+        honest(descriptor, operation)
+        if leftover.read_bytes() == b"old":
+            leftover.rename(tmp_path / "elsewhere")
+            leftover.write_bytes(b"new")
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    with Target(tmp_path / "out", None):
+        assert leftover.read_bytes() == b"new"
+
+
+def test_many_at_once_in_one_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom bale.io.commit import write_file\n"
+        "for n in range(100): write_file(Path(sys.argv[1]) / f'{sys.argv[2]}-{n}', b'data')"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(n)]) for n in range(4)]
+    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+    assert len(names_in(tmp_path)) == 400
+
+
+def test_permission_bits_are_copied_and_no_others(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.touch()
+    source.chmod(0o6754)
+    with Target(tmp_path / "out", source.stat()) as target:
+        target.commit()
+    assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o754

@@ -40,6 +40,11 @@ def test_unsafe_names(name: str) -> None:
         safe_name(name, SourceError, "here")
 
 
+def test_a_drive_is_refused_with_the_reason() -> None:
+    with pytest.raises(SourceError, match="Windows would take c: for a drive; rename it"):
+        safe_name("c:model", SourceError, "here")
+
+
 @pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
 def test_safe_names(name: str) -> None:
     assert safe_name(name, SourceError, "here") == name
@@ -69,18 +74,35 @@ def _fifo(folder: Path) -> None:
     os.mkfifo(folder / "x")
 
 
-@pytest.mark.parametrize("make", [_folder_link, _own_link, _dangling, _fifo])
-def test_what_is_neither_file_nor_folder(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    make(tmp_path)
-    with pytest.raises(SourceError, match="neither a file nor a folder"):
-        list_files(tmp_path)
+def _fifo_link(folder: Path) -> None:
+    os.mkfifo(folder.parent / "pipe")
+    (folder / "x").symlink_to("../pipe")
+
+
+@pytest.mark.parametrize(
+    ("make", "what", "hint"),
+    [
+        (_folder_link, "link to a folder", "the folder itself"),
+        (_own_link, "link to a folder", "the folder itself"),
+        (_dangling, "leads nowhere", "mend or remove"),
+        (_fifo, "neither a file nor a folder", "move it elsewhere"),
+        (_fifo_link, "link to what is neither", "remove the link"),
+    ],
+)
+def test_what_cannot_be_stored(tmp_path: Path, make: Callable[[Path], None], what: str, hint: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(SourceError, match=what) as raised:
+        list_files(folder)
+    assert hint in raised.value.hint
 
 
 def test_indexes(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "m.index.json").write_text('{"weight_map": {"w": "s1", "v": "s2"}}')
     (tmp_path / "other.json").write_text("no index")
-    check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "sub/s2", "other.json"])
+    assert check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "sub/s2", "other.json"]) == {"sub/s1", "sub/s2"}
     with pytest.raises(SourceError, match="names 's2'"):
         check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "s2"])
 
@@ -101,6 +123,10 @@ def test_a_record_is_read_as_written(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_bytes(record.encode())
     assert read_record(tmp_path) == record
     assert Record(True, dict(reversed(entries.items()))).encode() == record.encode()
+    assert b'"a/b\\udcff"' in record.encode()  # valid JSON to any reader
+    assert record.encode().isascii()
+    (tmp_path / RECORD).write_bytes(record.encode().replace(b"\\udcff", b"\xff"))  # as it was written once
+    assert read_record(tmp_path) == record
 
 
 # Forged records: a compressed folder that was tampered with.
@@ -108,6 +134,10 @@ def test_a_record_is_read_as_written(tmp_path: Path) -> None:
 
 def _entry(data: dict[str, Any]) -> dict[str, Any]:
     return data["files"]["README.md"]
+
+
+def _weights(data: dict[str, Any]) -> dict[str, Any]:
+    return data["files"]["m.safetensors"]
 
 
 def _put(key: str, value: object) -> Callable[[dict[str, Any]], object]:
@@ -134,6 +164,13 @@ FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "incomplete": lambda data: data.update(complete=False),
     "complete in another way": lambda data: data.update(complete="yes"),
     "a file that is not there": _put("stored", "missing"),
+    "other source of a copy": lambda data: _entry(data)["source"].update(sha256="0" * 64),
+    "other source size of a copy": lambda data: _entry(data)["source"].update(bytes=1),
+    "other source": lambda data: _weights(data)["source"].update(sha256="0" * 64),
+    "other source size": lambda data: _weights(data)["source"].update(bytes=1),
+    "other kind": lambda data: _weights(data).update(kind="torch"),
+    "an archive as a copy": lambda data: _weights(data).update(kind="copy"),
+    "an archive under another name": lambda data: data["files"].update({"n": data["files"].pop("m.safetensors")}),
     "the record as a file": _put("stored", RECORD),
 }
 
