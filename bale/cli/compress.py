@@ -67,7 +67,7 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        for note in done.to_json()["notes"]:
+        for note in (*done.to_json()["notes"], *left_out(done)):
             printer.note(note)
         return done.to_json(), lines(done, path, target)
 
@@ -93,6 +93,15 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
     if suffix:
         return {path: out / (path.resolve().name + suffix) for path in paths}
     return {path: out / path.name.removesuffix(".bale") for path in paths}
+
+
+def left_out(done: Report) -> list[str]:
+    """A note on the tensors that were to be coded with loss and were not."""
+    kept = [row for row in done.rows if row.exact and row.notes and row.rule != "default" and row.same_as is None]
+    if not kept:
+        return []
+    first = f"{kept[0].name}: {kept[0].notes[-1]}"
+    return [f"{many(len(kept), 'tensor')} chosen by a rule or -p kept lossless, first {first}"]
 
 
 def lines(done: Report, source: Path, target: Path) -> list[str]:

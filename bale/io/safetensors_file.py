@@ -37,7 +37,10 @@ def read_layout(path: Path, descriptor: int, size: int) -> Layout:
             specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OverflowError, OSError) as problem:
-        raise Broken(printable(str(problem).removeprefix("Error while deserializing header: "))) from None
+        text = str(problem).removeprefix("Error while deserializing header: ")
+        if "not fully covered" in text:
+            text = f"the tensors of its header do not make up its {size} bytes, as in a file that was cut"
+        raise Broken(printable(text)) from None
     tensors, at = [], payload
     for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bale.cli.app import app
@@ -238,3 +239,13 @@ def test_too_little_memory_is_told_in_one_line(bale: Bale, model: Path, monkeypa
 
     monkeypatch.setattr(api, "inspect", hungry)
     bale("inspect", model).failed(1, "memory")
+
+
+def test_a_tensor_that_loss_passed_over_is_told(bale: Bale, tmp_path: Path) -> None:
+    values = weights(64, 128)
+    values[3, 5] = np.nan
+    source = write(tmp_path / "m.safetensors", {"spoilt": values, "sound": weights(64, 128, seed=2)})
+    said = bale("compress", source, "-p", "int4")
+    assert said.code == 0
+    assert "1 tensor chosen by a rule or -p kept lossless, first spoilt: holds NaN" in said.err
+    assert "kept lossless" not in bale("compress", source, "-f").err
