@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, many, percent, plain, size, table
+from bale.cli.render import Printer, figure, many, percent, plain, remarks, shape_text, size, sized_cells, table
 
 NAME = "inspect"
 
@@ -42,7 +42,7 @@ def _plain(path: Path, document: dict[str, Any]) -> list[str]:
         (
             row["name"],
             row["dtype"],
-            "x".join(map(str, row["shape"])) or "-",
+            shape_text(row["shape"]),
             size(row["original_bytes"]),
             row["same_as"] or "",
         )
@@ -55,18 +55,7 @@ def _plain(path: Path, document: dict[str, Any]) -> list[str]:
 
 def _stored(path: Path, document: dict[str, Any]) -> list[str]:
     rows = [
-        (
-            row["name"],
-            row["dtype"],
-            "x".join(map(str, row["shape"])) or "-",
-            row["pipeline"],
-            size(row["original_bytes"]),
-            "-" if row["same_as"] else size(row["stored_bytes"]),
-            "-" if row["same_as"] else figure(row["bits_per_weight"], ".2f"),
-            figure(row["snr_db"], ".1f"),
-            "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]]),
-        )
-        for row in document["tensors"]
+        [*sized_cells(row, "stored_bytes"), figure(row["snr_db"], ".1f"), remarks(row)] for row in document["tensors"]
     ]
     head = ("tensor", "dtype", "shape", "pipeline", "bytes", "stored", "b/w", "SNR dB", "notes")
     totals = document["totals"]

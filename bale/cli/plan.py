@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, file_bytes, percent, plain, size, table
+from bale.cli.render import Printer, file_bytes, percent, plain, remarks, size, sized_cells, table
 
 NAME = "plan"
 
@@ -43,19 +43,7 @@ def command(
             progress=progress,
         )
     document = made.to_json()
-    rows = [
-        (
-            row["name"],
-            row["dtype"],
-            "x".join(map(str, row["shape"])) or "-",
-            row["pipeline"],
-            size(row["original_bytes"]),
-            "-" if row["same_as"] else size(row["predicted_bytes"]),
-            "-" if row["same_as"] else figure(row["bits_per_weight"], ".2f"),
-            "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]]),
-        )
-        for row in document["tensors"]
-    ]
+    rows = [[*sized_cells(row, "predicted_bytes"), remarks(row)] for row in document["tensors"]]
     head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "notes")
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]

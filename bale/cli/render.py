@@ -143,6 +143,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
     ]
 
 
+def shape_text(shape: Sequence[int]) -> str:
+    """Dimensions for people."""
+    return "x".join(map(str, shape)) or "-"
+
+
+def sized_cells(row: dict[str, Any], key: str) -> list[str]:
+    """Cells of a tensor and of what it takes, the bytes that stand under `key`, up to its bits a weight."""
+    cells = [row["name"], row["dtype"], shape_text(row["shape"]), row["pipeline"], size(row["original_bytes"])]
+    if row["same_as"]:
+        return [*cells, "-", "-"]
+    return [*cells, size(row[key]), figure(row["bits_per_weight"], ".2f")]
+
+
+def remarks(row: dict[str, Any]) -> str:
+    """What there is to say of a tensor."""
+    return "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]])
+
+
 def file_bytes(path: Path) -> int:
     """Bytes of a file or of all files of a folder, for the progress bar; 0 when there is nothing to read."""
     try:

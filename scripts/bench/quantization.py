@@ -26,6 +26,7 @@ class Goal:
 
 PIPELINES = {
     "int8": Goal(stored=Limit(7.3), snr=Limit(40, at_most=False)),
+    "int:symmetric=true": Goal(),
     "int:bits=6,group=64": Goal(),
     "int4": Goal(before=Limit(4.35), stored=Limit(4.0), snr=Limit(20.3, at_most=False)),
     "int:bits=4,group=64,clip=mse": Goal(),
