@@ -22,6 +22,9 @@ from bale.spec import Array
 ENTROPY_LIMIT = 7.92
 """Bits per byte from which on a plane is not worth coding: less than 1 % would be gained, before Huffman's own loss."""
 
+_FEW, _MANY = 128, 256
+"""Fewer values than the first in more words than the second have less entropy than the limit: at most 7.35 bits."""
+
 _GENERAL_LEVEL = 3
 _WINDOW_LIMIT = 1 << 21
 """No frame made here needs a larger window, so none may claim one: a decoder would have to allocate it."""
@@ -94,12 +97,12 @@ def entropy(counts: Array) -> float:
         Entropy of the histogram, plus ``(k - 1) / (2 n ln 2)`` for n samples in k of its bins, since a short sample
         looks less random than its source is (Miller 1955).
     """
-    counts = counts[counts > 0]
     total = int(counts.sum())
-    plain = math.log2(total) - float(counts @ np.log2(counts)) / total
-    return plain + (counts.size - 1) / (2 * total * math.log(2))
+    plain = math.log2(total) - float(counts @ np.log2(np.maximum(counts, 1))) / total
+    return plain + (np.count_nonzero(counts) - 1) / (2 * total * math.log(2))
 
 
 def pays(counts: Array) -> bool:
     """Whether a plane is worth coding, given the histogram of a sample."""
-    return entropy(counts) < ENTROPY_LIMIT
+    few = np.count_nonzero(counts) < _FEW and counts.sum() > _MANY  # A tenth of the time, and true of most exponents.
+    return bool(few) or entropy(counts) < ENTROPY_LIMIT

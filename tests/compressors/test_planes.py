@@ -15,6 +15,7 @@ from bale.compressors.planes import (
     OCTET,
     PAIR,
     QUAD,
+    SIGNED,
     Scratch,
     densest,
     fold,
@@ -25,7 +26,7 @@ from bale.compressors.planes import (
 )
 from bale.spec import DTYPES, TensorSpec
 
-WORDS = {"PAIR": PAIR, "QUAD": QUAD, "OCTET": OCTET, "BFLOAT": BFLOAT, "FLOAT": FLOAT}
+WORDS = {"PAIR": PAIR, "QUAD": QUAD, "OCTET": OCTET, "BFLOAT": BFLOAT, "FLOAT": FLOAT, "SIGNED": SIGNED}
 
 VECTORS = [
     ("PAIR", 0x1234, 0x12, 0x34),
@@ -39,6 +40,8 @@ VECTORS = [
     ("BFLOAT", 0xFF80, 0xFF, 0x80),  # -inf
     ("BFLOAT", 0x7FC1, 0xFF, 0x41),  # a NaN with a payload
     ("FLOAT", 0xBFC00001, 0xBFC0, 0x0001),
+    ("SIGNED", 0xB8, 0x80, 0x38),  # -1.0 in F8_E4M3
+    ("SIGNED", 0x38, 0x00, 0x38),
 ]
 
 
@@ -67,8 +70,8 @@ def test_merge_by_hand(name: str, word: int, high: int, low: int) -> None:
 @pytest.mark.parametrize("name", WORDS)
 def test_merge_undoes_split(name: str) -> None:
     word = WORDS[name]
-    if word.size == 2:
-        words = np.arange(65_536, dtype=word.dtype)
+    if word.size < 4:
+        words = np.arange(256**word.size).astype(word.dtype)
     else:
         words = np.random.default_rng(2).integers(0, 256, 8_000, np.uint8).view(word.dtype)
     high, low = halves_of(name, words)
@@ -87,9 +90,9 @@ def test_merge_takes_constant_halves() -> None:
 def test_fold_by_hand() -> None:
     plane = np.array([112, 127, 113, 111, 128], np.uint8)
     folded = np.empty(3, np.uint8)
-    where = fold(plane, np.array([112], np.uint8), folded, np.zeros(6, "<u2"))
+    where = fold(plane, np.array([112], np.uint8), folded, np.full(8, 0xFFFF, "<u2"))
     assert where.tolist() == [3, 4]
-    assert folded.tolist() == [0xF0, 0xF1, 0x00]
+    assert folded.tolist() == [0xF0, 0xC1, 0x0C]
 
 
 def test_unfold_by_hand() -> None:
@@ -98,10 +101,16 @@ def test_unfold_by_hand() -> None:
     assert plane.tolist() == [250, 9, 251]
 
 
+def test_fold_of_values_that_are_all_outside() -> None:
+    plane, folded = np.arange(100, 121, dtype=np.uint8), np.empty(11, np.uint8)
+    assert fold(plane, np.array([0], np.uint8), folded, np.empty(24, "<u2")).tolist() == list(range(21))
+    assert folded.tolist() == [0xCC] * 10 + [0x0C]
+
+
 @given(st.binary(min_size=1, max_size=70), st.integers(0, 240))
 def test_unfold_undoes_fold_but_for_what_lies_outside(data: bytes, base: int) -> None:
     plane, first = np.frombuffer(data, np.uint8), np.array([base], np.uint8)
-    folded, spare = np.empty((plane.size + 1) // 2, np.uint8), np.empty(plane.size + 1, "<u2")
+    folded, spare = np.empty((plane.size + 1) // 2, np.uint8), np.empty(plane.size + 7, "<u2")
     where = fold(plane, first, folded, spare)
     got = np.empty_like(plane)
     unfold(folded, first, got, spare)
