@@ -66,6 +66,13 @@ def test_short_samples_of_noise_do_not_pay() -> None:
     assert ENTROPY_LIMIT == 7.92
 
 
+@pytest.mark.parametrize("values", [1, 100, 127, 128, 150, 200, 230])
+@pytest.mark.parametrize("size", [64, 256, 257, 300, 4032])
+def test_what_pays_is_below_the_limit(values: int, size: int) -> None:
+    counts = np.bincount(np.arange(size) % values, minlength=256)
+    assert pays(counts) == (entropy(counts) < ENTROPY_LIMIT)
+
+
 def test_frames_of_another_size_are_refused() -> None:
     frame = memoryview(compress(exponents(1000)))
     for size in (0, 999, 1001):

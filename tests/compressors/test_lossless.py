@@ -110,6 +110,30 @@ def test_one_varying_bit_takes_one_bit() -> None:
     assert len(chunk) < 10_000 + 40
 
 
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "U8"])
+def test_signs_of_large_byte_floats_are_stored_apart(dtype: str) -> None:
+    plane = np.random.default_rng(13).integers(0, 50, (2, 70_000), np.uint8).sum(0, dtype="u1")
+    plane |= np.random.default_rng(14).integers(0, 2, plane.size, np.uint8) << 7
+    chunk = check(plane, dtype)
+    short = check(plane[:60_000], dtype)
+    if dtype == "U8":
+        assert (chunk[0], short[0]) == (ZSTD, ZSTD)
+    else:
+        assert (chunk[:2], chunk[6:8], chunk[8], short[0]) == (bytes([SPLIT, BITS]), b"\x00\x80", ZSTD, ZSTD)
+    assert len(chunk) < 0.97 * plane.size
+
+
+def test_signs_that_the_rest_tells_are_not() -> None:
+    rest = np.random.default_rng(13).integers(0, 100, 70_000).astype("u1")
+    for signs in (rest & 1, np.zeros_like(rest)):
+        assert check(rest | signs << 7, "F8_E4M3")[0] == ZSTD
+
+
+def test_decode_signs_of_bytes() -> None:
+    data = bytes([SPLIT, CONSTANT, 0x80, RAW, 0x38, 0x00, 0x7F])
+    assert CODEC.decode(memoryview(data), TensorSpec("F8_E4M3", (3,))).tolist() == [0xB8, 0x80, 0xFF]
+
+
 @pytest.mark.parametrize("size", [65_536, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 12_345])
 def test_exponents_become_pairs(size: int) -> None:
     words = bfloats(weights(size))
@@ -345,8 +369,9 @@ def pairs(count: int, where: list[int], outside: bytes, frame: bytes) -> bytes:
     ("data", "dtype", "message"),
     [
         (b"", "U8", "truncated"),
-        (bytes([6, 0, 0, 0]), "U8", "mode 6"),
+        (bytes([7, 0, 0, 0]), "U8", "mode 7"),
         (bytes([SPLIT, RAW, RAW, 1, 2, 3]), "U8", "mode 3"),
+        (bytes([SPLIT, RAW, SPLIT, RAW, RAW, 1, 2, 3]), "F8_E4M3", "mode 3"),
         (bytes([PAIRS, 0, 0, 0, 0, 1]), "F32", "mode 4"),
         (bytes([BITS, 0, 0, 0, 0, 1, 2]), "F32", "mode 5"),
         (bytes([ZSTD]) + b"\xff\xff\xff\xff", "U8", "4294967295 bytes wanted"),
