@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bale.engine.base import Base, open_base
 from bale.engine.compare import Difference, compare_tensors
 from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
-from bale.engine.folder import (
-    SourceFolder,
-    compress_folder,
-    is_stored_folder,
-    open_folder,
-    restore_folder,
-    verify_folder,
-)
+from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
+from bale.engine.folder import compress_folder, restore_folder, verify_folder
+from bale.engine.listing import SourceFolder, archives_of, is_stored_folder, open_folder
 from bale.engine.predict import Prediction, predict_file
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import verify_file
-from bale.errors import ArchiveError, SourceError, UsageError
+from bale.errors import ArchiveError, OutputError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import check_target, write_file
@@ -114,6 +111,7 @@ def compress(
     pipeline: str | None = None,
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
+    base: PathLike | None = None,
     allow_unmatched: bool = False,
     report: PathLike | None = None,
     threads: int | None = None,
@@ -135,6 +133,9 @@ def compress(
         ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
     recipe : path or None
         A TOML file of rules, which come after `rules`.
+    base : path or None
+        A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
+        it, and it is needed to decompress.
     allow_unmatched : bool
         Whether a rule may match nothing.
     report : path or None
@@ -161,20 +162,21 @@ def compress(
     source = Path(source)
     out = Path(out) if out is not None else default_archive(source)
     report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
-    choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
     if isinstance(opened, Checkpoint) or not os.path.isdir(out):
         check_target(out, force, (source,))
     check_target(report, force, (source,))
-    with Run(threads, progress=progress) as run:
+    _check_base(base, (out, report))
+    with Run(threads, progress=progress) as run, _open_base(base, run) as known:
         if isinstance(opened, SourceFolder):
-            result = _compress_folder(source, opened, out, choices, run, verify, force)
+            result = _compress_folder(source, opened, out, choices, run, known, verify, force)
         else:
             checkpoint = opened
             plan = make_plan([checkpoint.units], choices)
-            done = compress_file(checkpoint, plan.files[0], out, run, verify=verify, force=force)
+            done = compress_file(checkpoint, plan.files[0], out, run, base=known, verify=verify, force=force)
             row = file_row(done.manifest, source.name, out.name, done.size, done.sha256, done.seconds)
             result = _report(verify, (row,), plan)
     write_file(report, result.text().encode(), force)
@@ -186,6 +188,8 @@ def decompress(
     out: PathLike | None = None,
     *,
     tensors: Sequence[str] = (),
+    base: PathLike | None = None,
+    layers: int | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -200,6 +204,10 @@ def decompress(
         The target; None: the archive's name without ``.bale``.
     tensors : sequence of str
         Name patterns (`fnmatch`, or ``re:``): only these are decoded, into a safetensors file, which `out` must name.
+    base : path or None
+        The base that the archive holds differences to; None: the one of its name beside the archive.
+    layers : int or None
+        1: of tensors with a second layer (``int4/exact``) only the first, lossy one.
 
     Raises
     ------
@@ -210,28 +218,38 @@ def decompress(
     if tensors and out is None:
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
+    first, known = _is_first(layers), None if base is None else Path(base)
+    _check_base(base, (target,))
     with Run(threads, progress=progress) as run:
         if tensors:
             check_target(target, force, (archive,))
-            with _open_archives(archive, threads) as opened:
+            with _open_archives(archive, threads, known, first) as opened:
                 size, exact = extract_tensors(opened, tensors, target, force=force)
             return Decompressed(target, (target,), size, None, exact)
         if os.path.isdir(archive):
-            files = restore_folder(archive, target, run, force=force)
+            files = restore_folder(archive, target, run, base=known, first=first, force=force)
             size = sum(path.stat().st_size for path in files)
-            with _open_archives(archive, threads) as opened:
+            with _open_archives(archive, threads, first=first) as opened:
                 exact = opened.exact
             return Decompressed(target, tuple(files), size, None, exact)
-        return _decompressed(restore_file(archive, target, run, force=force))
+        return _decompressed(restore_file(archive, target, run, base=known, first=first, force=force))
 
 
-def decompress_to(archive: PathLike, stream: BinaryIO, *, threads: int | None = None) -> Decompressed:
-    """Write the checkpoint of an archive to a binary stream."""
+def decompress_to(
+    archive: PathLike,
+    stream: BinaryIO,
+    *,
+    base: PathLike | None = None,
+    layers: int | None = None,
+    threads: int | None = None,
+) -> Decompressed:
+    """Write the checkpoint of an archive to a binary stream; the parameters are those of `decompress`."""
     path = Path(archive)
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
+    known = None if base is None else Path(base)
     with Run(threads) as run:
-        return _decompressed(stream_file(path, stream, run))
+        return _decompressed(stream_file(path, stream, run, base=known, first=_is_first(layers)))
 
 
 def plan(
@@ -240,6 +258,7 @@ def plan(
     pipeline: str | None = None,
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
+    base: PathLike | None = None,
     allow_unmatched: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -249,12 +268,12 @@ def plan(
     The parameters are those of `compress`. Nothing is written.
     """
     source = Path(source)
-    choices = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
-    with Run(threads, progress=progress) as run:
+    with Run(threads, progress=progress) as run, _open_base(base, run) as known:
         files = tuple(
-            predict_file(checkpoint, file, name, run)
+            predict_file(checkpoint, file, name, run, known)
             for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
         )
     return Planned(source, files, made.notes)
@@ -264,6 +283,7 @@ def verify(
     archive: PathLike,
     against: PathLike | None = None,
     *,
+    base: PathLike | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Checked:
@@ -273,6 +293,8 @@ def verify(
     ----------
     against : path or None
         The source: its values must be those of the archive, with the recorded errors where loss was chosen.
+    base : path or None
+        The base that the archive holds differences to; None: the one of its name beside the archive.
 
     Raises
     ------
@@ -283,14 +305,15 @@ def verify(
     """
     path = Path(archive)
     other = Path(against) if against is not None else None
+    known = None if base is None else Path(base)
     with Run(threads, progress=progress) as run:
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
-            files = verify_folder(path, run, other)
+            files = verify_folder(path, run, other, known)
             with _open_archives(path, threads) as opened:
                 return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact)
-        done = verify_file(path, run, other)
+        done = verify_file(path, run, other, known)
         return Checked(path, done.size, 1, done.tensors, done.exact)
 
 
@@ -300,8 +323,17 @@ def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Dif
         return compare_tensors(first, second)
 
 
-def inspect(path: PathLike) -> dict[str, Any]:
+def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Tell what is inside a checkpoint, an archive, or a folder of either, from headers and manifests alone.
+
+    Parameters
+    ----------
+    floor : bool
+        Whether all tensors are read, or decoded, for their order-0 floor: what each field of their elements takes,
+        coded by itself, tables not counted. Adds ``floor_bytes`` and ``floor_bits_per_weight`` to every tensor and to
+        ``totals``, and for checkpoints tells in ``same_as`` which tensors have equal values.
+    progress : callable or None
+        Called with a tensor's name and a number of bytes whenever some have been counted.
 
     Returns
     -------
@@ -313,9 +345,14 @@ def inspect(path: PathLike) -> dict[str, Any]:
     if is_archive(path) or is_stored_folder(path):
         with _open_archives(path, 1) as opened:
             report: Report = opened.report
-            return report.to_json()
+            archives = opened.paths
+        document = report.to_json()
+        if floor:
+            with Run(progress=progress) as run:
+                add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
+        return document
     files = open_folder(path).checkpoints if os.path.isdir(path) else {path.name: open_checkpoint(path)}
-    return {
+    document = {
         "source": {
             "name": path.resolve().name,
             "kind": "folder" if path.is_dir() else files[path.name].kind,
@@ -324,17 +361,27 @@ def inspect(path: PathLike) -> dict[str, Any]:
         "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
         "notes": [note for checkpoint in files.values() for note in checkpoint.notes],
     }
+    if floor:
+        plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
+        with Run(progress=progress) as run:
+            found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
+            add_floors(document, [each for floors in found for each in floors])
+    return document
 
 
-def open(archive: PathLike, *, threads: int | None = None) -> Archives:  # noqa: A001  (bale.open reads well)
+def open(  # noqa: A001  (bale.open reads well)
+    archive: PathLike, *, base: PathLike | None = None, layers: int | None = None, threads: int | None = None
+) -> Archives:
     """Open an archive as a mapping of names to numpy arrays, each decoded when asked for.
+
+    `base` and `layers` are as for `decompress`.
 
     Examples
     --------
     >>> with bale.open("model.safetensors.bale") as tensors:  # doctest: +SKIP
     ...     weight = tensors["encoder.layer.0.output.dense.weight"]
     """
-    return _open_archives(Path(archive), threads)
+    return _open_archives(Path(archive), threads, None if base is None else Path(base), _is_first(layers))
 
 
 def default_archive(source: Path) -> Path:
@@ -354,23 +401,54 @@ def default_checkpoint(archive: Path) -> Path:
     return archive.with_suffix("")
 
 
-def _open_archives(path: Path, threads: int | None) -> Archives:
+def _open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
     if not os.path.isdir(path):
-        return Archives([path], threads)
+        return Archives([path], threads, base=base, first=first)
     if not is_stored_folder(path):
         raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
-    opened = open_tensors(path, threads)
-    if not isinstance(opened, Archives):
-        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
-    return opened
+    return Archives(archives_of(path), threads, path, base, first)
+
+
+def _open_base(base: PathLike | None, run: Run) -> AbstractContextManager[Base | None]:
+    return nullcontext() if base is None else open_base(Path(base), run)
+
+
+def _check_base(base: PathLike | None, targets: Sequence[Path]) -> None:
+    """Raise `OutputError` when a target is the base."""
+    for target in targets:
+        if base is not None and os.path.exists(target) and os.path.exists(base) and os.path.samefile(target, base):
+            raise OutputError(f"cannot write {target}: it is the base", "choose another name with -o")
+
+
+def _choices(
+    pipeline: str | None, rules: Sequence[str], recipe: PathLike | None, base: PathLike | None, allow_unmatched: bool
+) -> Recipe:
+    made = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    for chosen in made.pipelines if base is None else ():
+        if chosen.on_base:
+            raise UsageError(f"the pipeline {chosen} needs --base", "say which checkpoint is the base")
+    return made
+
+
+def _is_first(layers: int | None) -> bool:
+    if layers not in (None, 1):
+        raise UsageError(f"--layers {layers}: a tensor has two layers at most", "--layers 1 gives the first one alone")
+    return layers == 1
 
 
 def _compress_folder(
-    source: Path, folder: SourceFolder, out: Path, choices: Recipe, run: Run, verify: bool, force: bool
+    source: Path,
+    folder: SourceFolder,
+    out: Path,
+    choices: Recipe,
+    run: Run,
+    base: Base | None,
+    verify: bool,
+    force: bool,
 ) -> Report:
     plan = make_plan([checkpoint.units for checkpoint in folder.checkpoints.values()], choices)
     plans: dict[str, FilePlan] = dict(zip(folder.checkpoints, plan.files, strict=True))
-    rows, side_bytes = compress_folder(folder, plans, out, run, verify=verify, force=force)
+    rows, side_bytes = compress_folder(folder, plans, out, run, base=base, verify=verify, force=force)
     return _report(verify, rows, plan, (source.resolve().name, out.resolve().name), side_bytes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
@@ -11,17 +11,22 @@ from bale.recipe import Recipe, Rule
 from bale.spec import TensorSpec, Unit
 
 LOSSLESS = Pipeline.parse("lossless")
+BASE = Pipeline.parse("base/exact")
 MIN_NDIM = 2
 MIN_ELEMENTS = 4096
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done with a unit, which rule says so, and what a user should know of it."""
+    """What is done with a unit, which rule says so, and what a user should know of it.
+
+    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline.
+    """
 
     pipeline: Pipeline
     rule: str
     notes: tuple[str, ...] = ()
+    otherwise: Pipeline = LOSSLESS
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,23 @@ class Plan:
 
     files: tuple[FilePlan, ...]
     notes: tuple[str, ...] = ()
+
+
+def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
+    """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
+
+    Those of two layers already, and units without a partner, stay as they are.
+    """
+    decisions = []
+    for decision, found in zip(plan.decisions, has_partner, strict=True):
+        pipeline = decision.pipeline
+        if pipeline.rest is not None or not found:
+            decisions.append(decision)
+        elif pipeline.transforms:
+            decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
+        else:
+            decisions.append(replace(decision, pipeline=BASE, otherwise=pipeline))
+    return FilePlan(plan.units, tuple(decisions))
 
 
 def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
@@ -98,7 +120,7 @@ class _Planner:
         if self._recipe.default is None:
             return Decision(LOSSLESS, "default", _said(unit.exact))
         pipeline = self._recipe.default
-        if not pipeline.lossless and (reason := _too_small(unit.spec)):
+        if _is_lossy(pipeline) and (reason := _too_small(unit.spec)):
             return Decision(LOSSLESS, "default", (reason,))
         return self._take(unit, pipeline, f"-p {pipeline}", self._default)
 
@@ -142,8 +164,8 @@ class _Planner:
 
     def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
         count.chosen += 1
-        if pipeline.lossless:
-            return Decision(pipeline, rule, _said(unit.exact))
+        if not _is_lossy(pipeline):
+            return Decision(pipeline, rule, _said(unit.exact), pipeline)
         reason = unit.exact
         if reason is None:
             try:
@@ -177,6 +199,11 @@ def _too_small(spec: TensorSpec) -> str | None:
     if spec.elements < MIN_ELEMENTS:
         return f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more"
     return None
+
+
+def _is_lossy(pipeline: Pipeline) -> bool:
+    """Whether a layer of it gives something up, even if a second one brings it back."""
+    return not all(codec.lossless for codec in pipeline.codecs)
 
 
 def _said(reason: str | None) -> tuple[str, ...]:

@@ -92,6 +92,12 @@ class Recipe:
     default: Pipeline | None = None
     allow_unmatched: bool = False
 
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """All that are asked for."""
+        asked = [rule.pipeline for rules in self.lists for rule in rules]
+        return tuple(asked) if self.default is None else (*asked, self.default)
+
 
 def compile_pattern(text: str, origin: str) -> re.Pattern[str]:
     """The regular expression of a name pattern, to be used with a full match."""

@@ -19,6 +19,7 @@ class TensorRow:
     """One tensor name: how it is stored and what that cost.
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
+    `first` has those of a lossy first layer behind which a second one is exact.
     """
 
     name: str
@@ -32,6 +33,7 @@ class TensorRow:
     sums: ErrorSums | None
     seconds: float | None
     notes: tuple[str, ...] = ()
+    first: ErrorSums | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -41,7 +43,7 @@ class TensorRow:
     def to_json(self) -> dict[str, Any]:
         """The row with its keys in the fixed order."""
         sums = ErrorSums() if self.exact or self.sums is None else self.sums
-        return {
+        row = {
             "name": self.name,
             "file": self.file,
             "shape": list(self.spec.shape),
@@ -60,6 +62,15 @@ class TensorRow:
             "seconds": None if self.seconds is None else round(self.seconds, 6),
             "notes": list(self.notes),
         }
+        if self.first is not None:
+            stored = 0 if self.same_as else sum(n for part, n in self.parts.items() if not part.startswith("rest."))
+            row["first_layer"] = {
+                "stored_bytes": stored,
+                "relative_error": number(self.first.relative_error),
+                "snr_db": number(self.first.snr_db),
+                "max_abs_error": number(self.first.largest),
+            }
+        return row
 
 
 @dataclass(frozen=True)
@@ -161,8 +172,12 @@ class Report:
         return data
 
     def text(self) -> str:
-        """The JSON text; file names that are not UTF-8 stand in it as escapes."""
-        text = json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        """The JSON text, a line for each tensor; file names that are not UTF-8 stand in it as escapes."""
+        data = self.to_json()
+        rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False, allow_nan=False) for row in data["tensors"])
+        text = json.dumps({**data, "tensors": []}, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        if rows:
+            text = text.replace('\n "tensors": []', f'\n "tensors": [\n{rows}\n ]', 1)
         return text.encode("utf-8", "backslashreplace").decode()
 
     def _totals(self) -> dict[str, Any]:

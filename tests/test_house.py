@@ -59,6 +59,10 @@ def imports(tree: ast.Module, top_only: bool = False) -> Iterator[str]:
                 yield f"{node.module}.{alias.name}"
 
 
+COMPILED = {f"compressors/{name}" for name in ("cells", "delta", "fields", "kernels", "max_effort", "rans")}
+"""Modules that need compiled code; all others import them when they use them."""
+
+
 def below(name: str, allowed: set[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in allowed)
 
@@ -96,9 +100,14 @@ def test_libraries_that_one_part_has(library: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_what_is_dear_is_not_imported_before_it_is_used(module: str) -> None:
-    if module != "torch":
+    if module != "torch" and module not in COMPILED:
         dear = [name for name in imports(MODULES[module], top_only=True) if below(name, NEVER_AT_ONCE)]
         assert dear == []
+
+
+def test_compiled_code_stands_in_one_module() -> None:
+    users = {module for module, tree in MODULES.items() if any(below(name, {"numba"}) for name in imports(tree))}
+    assert users == {"compressors/kernels"}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("cli/")])

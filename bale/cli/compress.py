@@ -31,6 +31,7 @@ def command(
     pipeline: options.Pipeline = None,
     recipe: options.Recipe = None,
     rule: options.Rule = None,
+    base: options.Base = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="The JSON report. [default: OUT.report.json]")
     ] = None,
@@ -60,6 +61,7 @@ def command(
                 pipeline=pipeline,
                 rules=rule or (),
                 recipe=recipe,
+                base=base,
                 allow_unmatched=allow_unmatched,
                 report=report,
                 threads=threads,

@@ -29,6 +29,11 @@ def command(
         list[str] | None,
         typer.Option("--tensor", metavar="GLOB", help="Only these tensors, into a safetensors file named with -o."),
     ] = None,
+    base: options.KnownBase = None,
+    layers: Annotated[
+        int | None,
+        typer.Option("--layers", min=1, max=1, metavar="1", help="Of tensors with two layers (int4/exact) the first."),
+    ] = None,
     threads: options.Threads = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -43,7 +48,7 @@ def command(
             raise UsageError(
                 "-o - writes one whole checkpoint to stdout", "leave out --json, --tensor and further archives"
             )
-        api.decompress_to(archive[0], sys.stdout.buffer, threads=threads)
+        api.decompress_to(archive[0], sys.stdout.buffer, base=base, layers=layers, threads=threads)
         return 0
     if tensor and len(archive) > 1:
         raise UsageError("--tensor takes one archive at a time")
@@ -52,7 +57,14 @@ def command(
     def work(path: Path) -> tuple[dict[str, Any], list[str]]:
         with printer.progress(path.name, _source_bytes(path)) as progress:
             done = api.decompress(
-                path, targets[path], tensors=tensor or (), threads=threads, force=force, progress=progress
+                path,
+                targets[path],
+                tensors=tensor or (),
+                base=base,
+                layers=layers,
+                threads=threads,
+                force=force,
+                progress=progress,
             )
         document = {
             "path": str(done.path),

@@ -36,3 +36,19 @@ Rule = Annotated[
 AllowUnmatched = Annotated[
     bool, typer.Option("--allow-unmatched", help="Let a rule that matches nothing be a note, not an error.")
 ]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="BASE",
+        help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
+    ),
+]
+KnownBase = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="BASE",
+        help="What ARCHIVE holds differences to. [default: the file of its name beside ARCHIVE]",
+    ),
+]

@@ -22,6 +22,7 @@ def command(
     against: Annotated[
         Path | None, typer.Option("--against", metavar="SOURCE", help="Compare with the source as well.")
     ] = None,
+    base: options.KnownBase = None,
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -35,7 +36,7 @@ def command(
 
     def work(path: Path) -> tuple[dict[str, Any], list[str]]:
         with printer.progress(path.name, 3 * file_bytes(path) // 2) as progress:
-            done = api.verify(path, against, threads=threads, progress=progress)
+            done = api.verify(path, against, base=base, threads=threads, progress=progress)
         document = {
             "path": str(path),
             "ok": True,

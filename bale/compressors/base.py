@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from bale.compressors import settings
@@ -13,15 +14,55 @@ from bale.spec import Array, TensorSpec
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a chunk lies: the shape of its tensor, and the number of its first element there."""
+
+    shape: tuple[int, ...]
+    start: int = 0
+
+
+@dataclass(frozen=True)
 class Values:
     """An array in its storage bits, with its spec.
 
-    `bits` is given for integer codes only: every element of `array` (uint8) is below ``2**bits``.
+    `bits` is given for integer codes only: every element of `array` (uint8) is below ``2**bits``. `place` is a hint for
+    encoders that use rows and columns.
     """
 
     spec: TensorSpec
     array: Array
     bits: int | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of an array before its bits are: values near to its own.
+
+    Attributes
+    ----------
+    array : Array
+        Storage bits of a flat array of the same spec.
+    cells : callable or None
+        Computes `ends`, which are often not wanted.
+    """
+
+    array: Array
+    cells: Callable[[], tuple[Array, Array] | None] | None = None
+
+    @cached_property
+    def ends(self) -> tuple[Array, Array] | None:
+        """Float32 arrays of the same length between which the values are expected: the cells of a quantizer."""
+        return None if self.cells is None else self.cells()
+
+    def cut(self, start: int, stop: int) -> Known:
+        """What is known of a run of elements."""
+        at = slice(start, stop)
+        return Known(self.array[at], None if self.cells is None else lambda: _cut(self.ends, at))
+
+
+def _cut(ends: tuple[Array, Array] | None, at: slice) -> tuple[Array, Array] | None:
+    return None if ends is None else (ends[0][at], ends[1][at])
 
 
 @dataclass(frozen=True)
@@ -130,6 +171,12 @@ class Quantizer(Transform):
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Float32 values (flat) of one block of codes; the mirror image of `encode_block`."""
 
+    def cells_block(
+        self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]
+    ) -> tuple[Array, Array] | None:
+        """Ends (float32, flat) of the cells of one block of codes, between which values are expected, if it has any."""
+        return None
+
     def encode(self, values: Values) -> dict[str, Values]:
         """Code a whole tensor as one block."""
         spec = values.spec
@@ -165,6 +212,18 @@ class Serializer(Codec):
 
     @abstractmethod
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
+        """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
+
+
+class Given(Codec):
+    """Array -> bytes, exactly, given known values. Works on one chunk at a time."""
+
+    @abstractmethod
+    def encode(self, values: Values, known: Known) -> bytes | bytearray | memoryview:
+        """Bytes of one chunk."""
+
+    @abstractmethod
+    def decode(self, data: memoryview, spec: TensorSpec, known: Known, out: Array | None = None) -> Array:
         """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
 
 

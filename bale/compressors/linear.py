@@ -160,6 +160,21 @@ class Int(Quantizer):
                 np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block
 
+    def cells_block(
+        self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]
+    ) -> tuple[Array, Array]:
+        """Ends of the cells of one block: ``(k - 1/2) s`` and ``(k + 1/2) s``, each one float32 multiplication."""
+        low, high = np.empty((2, codes.size), np.float32)
+        for (runs, values), (_, down), (_, up) in zip(*self._cut(spec, start, codes, low, high), strict=True):
+            scale, zero = self._known(side, spec, runs)
+            shifted = values + zero
+            np.bitwise_and(shifted, self._mask, out=shifted)
+            level = np.subtract(shifted, zero, dtype=np.float32)
+            with np.errstate(over="ignore"):
+                np.multiply(level - np.float32(0.5), scale, out=down)
+                np.multiply(level + np.float32(0.5), scale, out=up)
+        return low, high
+
     @property
     def _mask(self) -> int:
         return int(2**self.bits - 1)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from bale.compressors import registry
-from bale.compressors.base import Codec, Compressor, PartBound, Quantizer, Serializer, Transform, Values
+from bale.compressors.base import Codec, Compressor, Given, PartBound, Quantizer, Serializer, Transform, Values
 from bale.compressors.settings import format_value, near, settings
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
-_SYNTAX = "it is codec[:key=value,...][+codec...], for example svd:rank=64+int8"
-_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.:=,+-]")
+_SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example svd:rank=64+int8 or int4/exact"
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.:=,+/-]")
+_REST = "rest"
+"""What stands before the names of the parts of the layer behind a ``/``."""
+
 _PLAIN = "data"
 """Name of the one part of a tensor that no transform takes apart."""
 
@@ -28,6 +31,9 @@ class Pipeline:
     At most one transform is a quantizer, the last. ``lossless`` alone is the pipeline that changes nothing. Two
     pipelines are equal when they do the same.
 
+    A pipeline can have a second layer, `rest`, which codes what the first one leaves over: ``int4/exact``. Where the
+    first layer is ``base``, the values of another checkpoint, any pipeline can follow.
+
     Raises
     ------
     UsageError
@@ -35,10 +41,12 @@ class Pipeline:
     """
 
     stages: tuple[Codec, ...]
+    rest: Pipeline | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a pipeline without codecs", _SYNTAX)
+        self._check_layers()
         for before, after in pairwise(self.stages):
             if _rank(before) > _rank(after) or (_rank(before) == _rank(after) and not isinstance(before, Transform)):
                 raise UsageError(
@@ -48,11 +56,24 @@ class Pipeline:
             if isinstance(before, Quantizer) and isinstance(after, Transform):
                 raise UsageError(f"{after.name!r} cannot follow {before.name!r}", "a quantizer is the last transform")
 
+    def _check_layers(self) -> None:
+        alone, rest = len(self.stages) == 1, self.rest
+        if self.on_base and (not alone or rest is None or rest.on_base or rest.rest is not None):
+            raise UsageError("'base' is the first of two layers", "write base/exact, or base/ and a lossy pipeline")
+        if any(isinstance(stage, Given) for stage in self.stages) and (not alone or rest is not None):
+            raise UsageError("'exact' stands alone behind a /", "for example int4/exact")
+        lossless = all(stage.lossless for stage in self.stages)
+        if rest is not None and not self.on_base and (lossless or not rest.is_exact):
+            first = "+".join(map(_format_stage, self.stages))
+            raise UsageError(f"{rest} cannot code what {first} leaves over", "write exact behind a lossy layer")
+
     # Text
 
     @classmethod
-    def parse(cls, text: str) -> Pipeline:
+    def parse(cls, text: str, *, chain: bool = False) -> Pipeline:
         """Read a pipeline as it is written on the command line; the mirror image is `str`.
+
+        In a storage `chain`, ``exact`` may stand alone: its first layer is in other parts.
 
         Raises
         ------
@@ -61,35 +82,77 @@ class Pipeline:
         """
         if found := _FORBIDDEN.search(text):
             raise UsageError(f"the character {found[0]!r} is not allowed in the pipeline {text!r}", _SYNTAX)
-        return cls(tuple(_parse_stage(stage, text) for stage in text.split("+")))
+        if text == registry.EXACT and not chain:
+            raise UsageError("'exact' stands behind a /", "for example int4/exact; lossless alone keeps every bit")
+        made: Pipeline | None = None
+        for layer in reversed(text.split("/")):
+            made = cls(tuple(_parse_stage(stage, text) for stage in layer.split("+")), made)
+        assert made is not None
+        return made
 
     def __str__(self) -> str:
-        return "+".join(_format_stage(stage) for stage in self.stages)
+        first = "+".join(_format_stage(stage) for stage in self.stages)
+        return first if self.rest is None else f"{first}/{self.rest}"
 
     # JSON
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """JSON form: the name of each codec and what differs from its defaults."""
-        return [{"name": stage.name, "configuration": _changed(stage)} for stage in self.stages]
+    def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
+        """JSON form: the name of each codec and what differs from its defaults; of several layers, a list of these."""
+        layers = [
+            [{"name": stage.name, "configuration": _changed(stage)} for stage in layer.stages] for layer in self.layers
+        ]
+        return layers[0] if self.rest is None else {"layers": layers}
 
     @classmethod
     def from_json(cls, data: object) -> Pipeline:
         """Read the JSON form; defaults may be given too. Raises `UsageError` for what is not of that form."""
-        if not isinstance(data, list):
-            raise UsageError("a pipeline in JSON is a list of codecs", 'such as [{"name": "int", "configuration": {}}]')
-        return cls(tuple(_read_stage(item) for item in data))
+        layers = data.get("layers") if isinstance(data, dict) and data.keys() == {"layers"} else [data]
+        if not isinstance(layers, list) or not layers or not all(isinstance(layer, list) for layer in layers):
+            raise UsageError(
+                "a pipeline in JSON is a list of codecs", 'or {"layers": [...]} of such as [{"name": "int4"}]'
+            )
+        made: Pipeline | None = None
+        for layer in reversed(layers):
+            made = cls(tuple(_read_stage(item) for item in layer), made)
+        assert made is not None
+        return made
 
     # What it is
 
     @property
     def lossless(self) -> bool:
         """Whether every bit comes back."""
-        return all(stage.lossless for stage in self.stages)
+        return all(stage.lossless for stage in self.stages) if self.rest is None else self.rest.lossless
 
     @property
     def forced(self) -> bool:
         """Whether the user insists, even where nothing is gained."""
-        return any(getattr(stage, "force", False) for stage in self.stages)
+        return any(getattr(stage, "force", False) for stage in self.codecs)
+
+    @property
+    def layers(self) -> tuple[Pipeline, ...]:
+        """Each layer as a pipeline of its own, the first one first."""
+        return (self.first, *(() if self.rest is None else self.rest.layers))
+
+    @cached_property
+    def first(self) -> Pipeline:
+        """The first layer alone."""
+        return self if self.rest is None or self.on_base else Pipeline(self.stages)
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """The stages of all layers."""
+        return self.stages if self.rest is None else (*self.stages, *self.rest.codecs)
+
+    @property
+    def on_base(self) -> bool:
+        """Whether the first layer is the tensor of a base."""
+        return self.stages[0].name == registry.BASE
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether this is the layer that codes all that is left over."""
+        return isinstance(self.stages[0], Given)
 
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
@@ -103,7 +166,7 @@ class Pipeline:
         A compressor without a serializer gets its bytes from ``bitpack``.
         """
         chain = tuple(stage for stage in self.stages if not isinstance(stage, Transform))
-        if not chain or str(self) == "lossless":
+        if not chain or str(self.first) == "lossless":
             return None
         return (registry.get("bitpack")(), *chain) if isinstance(chain[0], Compressor) else chain
 
@@ -115,24 +178,30 @@ class Pipeline:
         Refused
             With the reason.
         """
-        if not self.lossless and not spec.is_float:
+        if not all(stage.lossless for stage in self.codecs) and not spec.is_float:
             raise Refused(f"{spec.dtype} is not floating point")
         _validate(self.transforms, spec)
         for stage in self.stages:
             if not isinstance(stage, Transform):
                 stage.validate(spec)
+        if self.rest is not None:
+            self.rest.validate(spec)
 
     def leaves(self, spec: TensorSpec) -> tuple[PartBound, ...]:
         """Upper bounds of the parts that are stored in the end.
 
-        Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``.
+        Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``. Those of the second layer have
+        ``rest.`` before their names.
         """
-        return _leaves(self.transforms, PartBound("", spec, primary=True))
+        leaves = _leaves(self.transforms, PartBound("", spec, primary=True))
+        if self.rest is None:
+            return leaves
+        return (*leaves, *(replace(leaf, name=_join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)))
 
     # What it does
 
     def encode(self, values: Values) -> dict[str, Values]:
-        """Take a whole tensor through all transforms; the mirror image is `decode`.
+        """Take a whole tensor through all transforms of the first layer; the mirror image is `decode`.
 
         Raises
         ------
@@ -216,7 +285,7 @@ def _join(name: str, part: str) -> str:
 
 
 def _rank(stage: Codec) -> int:
-    return [isinstance(stage, kind) for kind in (Transform, Serializer, Compressor)].index(True)
+    return [isinstance(stage, kind) for kind in (Transform, Serializer | Given, Compressor)].index(True)
 
 
 def _parse_stage(text: str, whole: str) -> Codec:

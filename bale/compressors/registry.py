@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from bale.compressors.base import Codec, Compressor, Quantizer, Serializer, Transform
+from bale.compressors.base import Codec, Compressor, Given, Quantizer, Serializer, Transform
 from bale.compressors.settings import near, settings
 from bale.errors import UsageError
 
@@ -23,8 +23,13 @@ def unique(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
     return table
 
 
+BASE, EXACT = "base", "exact"
+"""The codecs that stand before and behind a ``/``."""
+
 _CODECS = [
+    (BASE, "bale.compressors.base_tensor:Base"),
     ("bitpack", "bale.compressors.bitpack:Bitpack"),
+    (EXACT, "bale.compressors.exact:Exact"),
     ("huffman", "bale.compressors.packed_huffman:Huffman"),
     ("int", "bale.compressors.linear:Int"),
     ("lossless", "bale.compressors.lossless:Lossless"),
@@ -41,7 +46,7 @@ CODECS = dict(_CODECS)
 ALIASES = dict(_ALIASES)
 """Short names for one configuration of a codec."""
 
-_KINDS = (Quantizer, Transform, Serializer, Compressor)
+_KINDS = (Quantizer, Transform, Serializer, Given, Compressor)
 
 
 def names() -> tuple[str, ...]:

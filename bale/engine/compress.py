@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import xxhash
 
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
+from bale.engine.base import Base, BaseTensor
 from bale.engine.duplicates import find_duplicates
 from bale.engine.encode import Coded, Decode, Encoder
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
@@ -28,9 +28,9 @@ from bale.io.archive import ArchiveWriter, file_sha256, header_room, read_archiv
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.commit import Target
 from bale.io.files import reading
-from bale.io.manifest import Chunk, Manifest, Part, StoredUnit
+from bale.io.manifest import Chunk, First, Manifest, Part, StoredUnit
 from bale.metrics import ErrorSums
-from bale.plan import LOSSLESS, Decision, FilePlan
+from bale.plan import Decision, FilePlan, on_base
 from bale.spec import TensorSpec, Unit
 
 
@@ -55,9 +55,18 @@ class Compressed:
 
 
 def compress_file(
-    checkpoint: Checkpoint, plan: FilePlan, out: Path, run: Run, *, verify: bool = True, force: bool = False
+    checkpoint: Checkpoint,
+    plan: FilePlan,
+    out: Path,
+    run: Run,
+    *,
+    base: Base | None = None,
+    verify: bool = True,
+    force: bool = False,
 ) -> Compressed:
     """Write the archive of one checkpoint; it appears under `out` whole or not at all.
+
+    Given a base, tensors that it has too are stored as differences to it.
 
     Raises
     ------
@@ -66,6 +75,9 @@ def compress_file(
     OutputError
         When the archive cannot be written, or what was read back is not what was written.
     """
+    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
+    if base is not None:
+        plan = on_base(plan, [partner is not None for partner in partners])
     with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
         with Target(out, source.stat, force, (checkpoint.path,)) as target:
@@ -73,9 +85,10 @@ def compress_file(
             try:
                 room = header_room(header_entries(plan), checkpoint.size)
                 writer = ArchiveWriter(target.descriptor, out, room)
-                packer = _Packer(source, plan, writer, run, verify)
+                packer = _Packer(source, plan, partners, writer, run, verify)
                 units = packer.pack()
-                manifest = writer.finish(_manifest(checkpoint, units, digest.result()), source.skeleton())
+                name = base.name if base is not None and any(stored.base for stored in units) else None
+                manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), source.skeleton())
                 source.check_unchanged()
             finally:
                 digest.cancel()
@@ -96,6 +109,9 @@ def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str
     raise OutputError(*NOT_AS_WRITTEN)
 
 
+Result = Callable[[], Coded]  # raises what the job has raised
+_SMALL = 1 << 16  # bytes that a job holds: the units of such jobs are coded together
+_BATCH = 1 << 20
 NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"
 
 
@@ -125,6 +141,8 @@ class _Stored:
     def __init__(self) -> None:
         self.parts: dict[str, _Growing] = {}
         self.digest = xxhash.xxh3_128()
+        self.first_digest = xxhash.xxh3_128()
+        self.first_errors: list[ErrorSums] = []
         self.errors: list[ErrorSums | None] = []
         self.exact_size = 0
         self.seconds = 0.0
@@ -133,21 +151,38 @@ class _Stored:
     def size(self) -> int:
         return sum(chunk.size for part in self.parts.values() for chunk in part.chunks)
 
+    @property
+    def first(self) -> First | None:
+        """Of the first layer, if there is a second one."""
+        if not self.first_errors:
+            return None
+        return First(self.first_digest.hexdigest(), astuple(ErrorSums.total(self.first_errors)))
+
 
 class _Packer:
     """Codes the units of a plan in order and appends what comes out."""
 
-    def __init__(self, source: SourceFile, plan: FilePlan, writer: ArchiveWriter, run: Run, verify: bool) -> None:
-        self._plan, self._writer, self._run, self._verify = plan, writer, run, verify
+    def __init__(
+        self,
+        source: SourceFile,
+        plan: FilePlan,
+        partners: Sequence[BaseTensor | None],
+        writer: ArchiveWriter,
+        run: Run,
+        verify: bool,
+    ) -> None:
+        self._plan, self._partners, self._writer, self._run, self._verify = plan, partners, writer, run, verify
         self._encoder = Encoder(source, run, measure=not plan.lossless)
         self._twins = find_duplicates(source, plan)
         run.allow(WHOLE_COST * _largest_whole(plan))
         self.seconds: list[float] = []
+        self._unchecked: list[Callable[[], None]] = []
+        self._unchecked_cost = 0
 
     def pack(self) -> list[StoredUnit]:
         """Store every unit; returns them as they stand in the manifest."""
         units: list[StoredUnit] = []
-        for index, group in groupby(self._run.ordered(self._jobs()), key=itemgetter(0)):
+        for index, group in groupby(self._results(), key=itemgetter(0)):
             unit, decision = self._plan.units[index], self._plan.decisions[index]
             if index in self._twins:
                 twin = self._twins[index]
@@ -155,11 +190,40 @@ class _Packer:
                 stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
                 self.seconds.append(0.0)
             else:
-                stored = self._store(unit, decision, (future for _, future in group))
+                stored = self._store(index, unit, decision, (result for _, result in group))
             units.append(stored)
             self._run.progress(unit.label, unit.spec.nbytes)
-        self._run.settle()
+        self._settle()
         return units
+
+    def _results(self) -> Iterator[tuple[int, Result]]:
+        """What each job of each unit made, in order; those of a batch of small units one by one."""
+        for indices, future in self._run.ordered(self._batches()):
+            if len(indices) == 1:
+                yield indices[0], future.result
+            else:
+                yield from (
+                    (index, partial(_same, coded)) for index, coded in zip(indices, future.result(), strict=True)
+                )
+
+    def _batches(self) -> Iterator[tuple[tuple[int, ...], Job[Any]]]:
+        """The jobs of all units, those of small ones put together: handing over a job costs more than such a unit."""
+        batch: list[tuple[int, Job[Any]]] = []
+        held = 0
+        for index, job in self._jobs():
+            small = (
+                index not in self._twins and job.cost <= _SMALL and not self._plan.decisions[index].pipeline.transforms
+            )
+            if batch and (not small or held >= _BATCH):
+                yield _together(batch)
+                batch, held = [], 0
+            if small:
+                batch.append((index, job))
+                held += job.cost
+            else:
+                yield (index,), job
+        if batch:
+            yield _together(batch)
 
     def _jobs(self) -> Iterator[tuple[int, Job[Any]]]:
         """The jobs of all units in order, keyed by unit; one that does nothing for a unit that repeats another."""
@@ -168,35 +232,36 @@ class _Packer:
                 yield index, Job(lambda: None, 0)
                 continue
             try:
-                yield from ((index, job) for job in self._encoder.jobs(unit, decision))
+                yield from ((index, job) for job in self._encoder.jobs(unit, decision, self._partners[index]))
             except Refused as refusal:
                 yield index, Job(partial(_refuse, refusal), 0)
 
-    def _store(self, unit: Unit, decision: Decision, futures: Iterator[Future[Coded]]) -> StoredUnit:
+    def _store(self, index: int, unit: Unit, decision: Decision, results: Iterator[Result]) -> StoredUnit:
         position = self._writer.position
         pipeline, notes = decision.pipeline, decision.notes
         try:
-            stored = self._append_all(futures)
-            if not (pipeline.lossless or pipeline.forced) and stored.size >= stored.exact_size:
+            stored = self._append_all(results)
+            if _can_grow(pipeline) and stored.size >= stored.exact_size:
                 raise Refused(
                     f"{pipeline} would take {stored.size} bytes, exact coding takes at most {stored.exact_size}"
                 )
         except Refused as refusal:
-            for _ in futures:
+            for _ in results:
                 pass  # what is still under way for this unit
-            self._run.settle()
+            self._settle()
             self._writer.rewind(position)
-            pipeline, notes = LOSSLESS, (*notes, refusal.message)
-            jobs = self._encoder.jobs(unit, Decision(LOSSLESS, decision.rule))
+            pipeline, notes = decision.otherwise, (*notes, refusal.message)
+            jobs = self._encoder.jobs(unit, Decision(pipeline, decision.rule))
             again = self._run.ordered((0, job) for job in jobs)
-            stored = self._append_all(future for _, future in again)
+            stored = self._append_all(future.result for _, future in again)
         self.seconds.append(stored.seconds)
-        return self._finished(unit, pipeline, decision.rule, notes, stored)
+        base = self._partners[index] if pipeline.on_base else None
+        return self._finished(unit, replace(decision, pipeline=pipeline, notes=notes), stored, base)
 
-    def _append_all(self, futures: Iterator[Future[Coded]]) -> _Stored:
+    def _append_all(self, results: Iterator[Result]) -> _Stored:
         stored = _Stored()
-        for future in futures:
-            self._append(stored, future.result())
+        for result in results:
+            self._append(stored, result())
         return stored
 
     def _append(self, stored: _Stored, coded: Coded) -> None:
@@ -209,14 +274,34 @@ class _Packer:
                 places.append((self._writer.append(data), len(data), digest))
                 growing.add(chain, len(data), f"{digest:016x}")
         stored.digest.update(coded.decoded.data)
+        if coded.first is not None and coded.first_errors is not None:
+            stored.first_digest.update(coded.first.data)
+            stored.first_errors.append(coded.first_errors)
         stored.exact_size += coded.exact_size
         stored.seconds += coded.seconds
-        stored.errors.append(coded.errors)
+        only_first = coded.first is not None and not coded.decoded.size
+        if not only_first:
+            stored.errors.append(coded.errors)
         if self._verify and places:
-            expected = xxhash.xxh3_64_intdigest(coded.decoded.data)
-            self._run.check(Job(partial(self._check, places, coded.decode, expected), coded.cost))
+            values = coded.first if only_first and coded.first is not None else coded.decoded
+            expected = xxhash.xxh3_64_intdigest(values.data)
+            self._unchecked.append(partial(self._check, places, coded.decode, expected))
+            self._unchecked_cost += coded.cost
+            if self._unchecked_cost > _BATCH:
+                self._check_all()
         if coded.leased:
             self._run.buffers.release(coded.decoded)
+
+    def _check_all(self) -> None:
+        """Have checked what has been appended since the last time."""
+        if self._unchecked:
+            self._run.check(Job(partial(_call_all, self._unchecked), self._unchecked_cost))
+            self._unchecked, self._unchecked_cost = [], 0
+
+    def _settle(self) -> None:
+        """Wait until everything that has been appended is checked."""
+        self._check_all()
+        self._run.settle()
 
     def _check(self, places: Sequence[tuple[int, int, int]], decode: Decode, expected: int) -> None:
         """Read back what was stored and decode it; raise `OutputError` when it is not what was coded."""
@@ -231,21 +316,44 @@ class _Packer:
             pass
         raise OutputError(*NOT_AS_WRITTEN)
 
-    def _finished(
-        self, unit: Unit, pipeline: Pipeline, rule: str, notes: tuple[str, ...], stored: _Stored
-    ) -> StoredUnit:
+    def _finished(self, unit: Unit, decision: Decision, stored: _Stored, base: BaseTensor | None) -> StoredUnit:
+        pipeline = decision.pipeline
         measured = [errors for errors in stored.errors if errors is not None]
         sums = ErrorSums.total(measured) if measured and len(measured) == len(stored.errors) else None
         return StoredUnit(
             unit=unit,
             pipeline=str(pipeline),
-            rule=rule,
+            rule=decision.rule,
             digest=stored.digest.hexdigest(),
             parts=tuple(part.finished(name) for name, part in stored.parts.items()),
             errors=astuple(sums) if sums is not None and not pipeline.lossless else None,
             norm2=sums.norm2 if sums is not None and pipeline.lossless and math.isfinite(sums.norm2) else None,
-            notes=notes,
+            notes=decision.notes,
+            base=None if base is None else base.digest,
+            first=stored.first,
         )
+
+
+def _together(batch: Sequence[tuple[int, Job[Any]]]) -> tuple[tuple[int, ...], Job[Any]]:
+    """One job for several."""
+    if len(batch) == 1:
+        return (batch[0][0],), batch[0][1]
+    runs = [job.run for _, job in batch]
+    return tuple(index for index, _ in batch), Job(lambda: [run() for run in runs], sum(job.cost for _, job in batch))
+
+
+def _same(coded: Coded) -> Coded:
+    return coded
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def _can_grow(pipeline: Pipeline) -> bool:
+    """Whether what a pipeline stores has to be less than exact coding takes."""
+    return bool(pipeline.transforms or (pipeline.rest and pipeline.rest.transforms)) and not pipeline.forced
 
 
 def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:
@@ -257,7 +365,10 @@ def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:
 def _largest_whole(plan: FilePlan) -> int:
     """Bytes of the largest tensor that is coded as a whole."""
     pairs = zip(plan.units, plan.decisions, strict=True)
-    return max((unit.spec.nbytes for unit, decision in pairs if decision.pipeline.transforms), default=0)
+    return max(
+        (unit.spec.nbytes for unit, decision in pairs if any(layer.transforms for layer in decision.pipeline.layers)),
+        default=0,
+    )
 
 
 def _refuse(refusal: Refused) -> None:
@@ -281,12 +392,12 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
     return entries
 
 
-def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str) -> Manifest:
+def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
     """All but what the writer knows of the skeleton."""
     names: set[str] = set()
     for stored in units:
         names |= codecs_of([stored.pipeline, *(chain for part in stored.parts for chain in part.storage)])
-    changed = [stored.unit.start for stored in units if stored.errors is not None]
+    changed = [stored.unit.start for stored in units if stored.errors is not None or stored.first is not None]
     return Manifest(
         tool=version("bale"),
         codecs={name: registry.get(name).version for name in sorted(names)},
@@ -299,4 +410,5 @@ def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str) -> M
         units=tuple(units),
         notes=checkpoint.notes,
         checksums=tuple(checksum for checksum in checkpoint.checksums if _covers(checksum, changed)),
+        base=base,
     )

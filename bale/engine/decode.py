@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import xxhash
 
 from bale.compressors import registry
-from bale.compressors.base import Quantizer, Values
-from bale.compressors.floats import from_float32
+from bale.compressors.base import Known, Quantizer, Values
 from bale.compressors.pipeline import Pipeline
+from bale.engine.layers import known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
-from bale.engine.storage import QUANTIZED_COST, chunk_length, flat_bytes, flat_spec, join_chunks, load, runs
-from bale.errors import ArchiveError, UsageError
+from bale.engine.storage import EXACT, QUANTIZED_COST, chunk_length, flat_bytes, flat_spec, join_chunks, load, runs
+from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import ArchiveFile
 from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
 from bale.spec import Array, TensorSpec
 
 T = TypeVar("T")
+Load = Callable[[], Known]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive elements of a unit that are decoded together, and the bytes in memory while they are."""
+
+    start: int
+    count: int
+    cost: int
+    load: Load
 
 
 @dataclass(frozen=True)
@@ -50,12 +61,32 @@ def check_codecs(archive: ArchiveFile) -> None:
             _check_parts(archive, stored, _pipeline(archive, stored))
 
 
+class Near(Protocol):
+    """The tensor of a base that a unit was coded given."""
+
+    def known(self, start: int, count: int) -> Known:
+        """What it tells of some elements."""
+
+    def add(self, array: Array, start: int) -> Array:
+        """Elements whose difference to it is given."""
+
+
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes units of one open archive."""
+    """Decodes units of one open archive.
+
+    Parameters
+    ----------
+    near : callable or None
+        Finds the tensor of the base that a unit needs.
+    first : bool
+        Whether only the first layer of each unit is decoded.
+    """
 
     archive: ArchiveFile
     run: Run
+    near: Callable[[StoredUnit], Near] | None = None
+    first: bool = False
 
     def blocks(self, indices: Iterable[int]) -> Iterator[Block]:
         """Decode units one after the other; each block is read, checked and decoded by a worker.
@@ -97,70 +128,111 @@ class Decoder:
         if index < 0:
             return
         stored = self.archive.manifest.units[index]
-        if digest.hexdigest() != stored.digest:
+        expected = stored.first.digest if self.first and stored.first is not None else stored.digest
+        if self.first and stored.base is not None:
+            expected = digest.hexdigest()  # the base's tensor itself, which was checked when it was found
+        if digest.hexdigest() != expected:
             raise _damaged(self.archive, stored, "does not match its digest once decoded")
 
     def _jobs(self, index: int) -> Iterator[Job[Array]]:
+        for piece in self.pieces(index):
+            yield Job(partial(_bytes_of, piece.load), piece.cost)
+
+    def pieces(self, index: int) -> list[Piece]:
+        """How a unit is decoded, in the order of its elements; `load` raises `ArchiveError` for bad parts."""
         stored = self.archive.manifest.units[index]
         if stored.same_as is not None:
-            yield from self._jobs(stored.same_as)
-            return
-        spec = stored.unit.spec
-        pipeline = _pipeline(self.archive, stored)
-        first = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
+            return self.pieces(stored.same_as)
+        found = self._pieces(index, stored)
+        return [replace(piece, load=partial(self._sound, stored, piece.load)) for piece in found]
+
+    def _pieces(self, index: int, stored: StoredUnit) -> list[Piece]:
+        spec, pipeline, near = stored.unit.spec, _pipeline(self.archive, stored), None
+        if pipeline.on_base and pipeline.rest is not None:
+            pipeline, near = pipeline.rest, self._near(stored)
+            if self.first:
+                return [Piece(at, n, 4 * n, partial(near.known, at, n)) for at, n in runs(spec.elements)]
+        quantizer = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
+        if not spec.elements:
+            return [Piece(0, 0, 0, lambda: Known(np.empty(0, spec.storage)))]
         if not pipeline.transforms:
-            if not spec.elements:
-                yield Job(lambda: np.empty(0, np.uint8), 0)
-            part = stored.parts[0]
-            for chunk in range(len(part.chunks)):
-                piece = flat_spec(spec, part.elements_of(chunk))
-                yield Job(partial(self._sound, stored, self._exact, index, chunk, piece), 2 * piece.nbytes)
-        elif isinstance(first, Quantizer) and spec.elements > CHUNK_LIMIT:
-            yield from self._quantized(index, first)
-        else:
-            yield Job(partial(self._sound, stored, self._whole, index, pipeline), WHOLE_COST * spec.nbytes)
+            return [
+                Piece(start, count, 4 * flat_spec(spec, count).nbytes, partial(self._exact, index, chunk, start, near))
+                for chunk, (start, count) in enumerate(runs(spec.elements, chunk=stored.parts[0].chunk))
+            ]
+        if isinstance(quantizer, Quantizer) and spec.elements > CHUNK_LIMIT:
+            return self._quantized(index, quantizer, near)
+        load = partial(self._whole, index, pipeline, near)
+        return [Piece(0, spec.elements, WHOLE_COST * spec.nbytes, load)]
 
-    def _exact(self, index: int, chunk: int, spec: TensorSpec) -> Array:
-        return flat_bytes(self._chunk(index, 0, chunk, spec))
+    def _near(self, stored: StoredUnit) -> Near:
+        if self.near is None:
+            raise SourceError(f"{self.archive.path}: {stored.unit.label} is stored as a difference to a base", NO_BASE)
+        return self.near(stored)
 
-    def _quantized(self, index: int, quantizer: Quantizer) -> Iterator[Job[Array]]:
+    def _exact(self, index: int, chunk: int, start: int, near: Near | None) -> Known:
+        part = self.archive.manifest.units[index].parts[0]
+        count = part.elements_of(chunk)
+        differs = near is not None and part.storage[part.chunks[chunk].chain] == EXACT
+        known = near.known(start, count) if near is not None and differs else None
+        return Known(self._chunk(index, 0, chunk, flat_spec(part.spec, count), known))
+
+    def _quantized(self, index: int, quantizer: Quantizer, near: Near | None) -> list[Piece]:
         stored = self.archive.manifest.units[index]
         spec = stored.unit.spec
-        code = next(number for number, part in enumerate(stored.parts) if part.name == quantizer.code)
-        side = {
-            part.name: self._sound(stored, self._part, index, number)
-            for number, part in enumerate(stored.parts)
-            if number != code
-        }
-        part = stored.parts[code]
+        numbers = {part.name.removeprefix(_REST): at for at, part in enumerate(stored.parts) if part.name != _REST_DATA}
+        rest = next((at for at, part in enumerate(stored.parts) if near is None and part.name == _REST_DATA), None)
+        code, length = numbers.pop(quantizer.code), chunk_length(quantizer.block_multiple(spec))
+        side = {name: self._sound(stored, self._part, index, at) for name, at in numbers.items()}
+        if any(stored.parts[at].chunk != length for at in (code, rest) if at is not None):
+            raise _damaged(self.archive, stored, f"has chunks of {stored.parts[code].chunk} elements")
 
-        def decode(chunk: int, start: int, count: int) -> Array:
+        def load(chunk: int, start: int, count: int) -> Known:
             codes = self._chunk(index, code, chunk, TensorSpec("U8", (count,)))
-            values = quantizer.decode_block(codes, start, spec, side)
-            return flat_bytes(from_float32(values, flat_spec(spec, count)))
+            known = known_block(quantizer, codes, start, spec, side)
+            if near is not None:
+                return Known(near.add(known.array, start))
+            if rest is None or self.first:
+                return known
+            return Known(self._chunk(index, rest, chunk, flat_spec(spec, count), known))
 
-        if part.chunk != chunk_length(quantizer.block_multiple(spec)):
-            raise _damaged(self.archive, stored, f"has chunks of {part.chunk} elements")
-        for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec))):
-            yield Job(partial(self._sound, stored, decode, chunk, start, count), QUANTIZED_COST * count)
+        return [
+            Piece(start, count, 2 * QUANTIZED_COST * count, partial(load, chunk, start, count))
+            for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec)))
+        ]
 
-    def _whole(self, index: int, pipeline: Pipeline) -> Array:
+    def _whole(self, index: int, pipeline: Pipeline, near: Near | None) -> Known:
         stored = self.archive.manifest.units[index]
-        parts = {part.name: self._part(index, number) for number, part in enumerate(stored.parts)}
-        return flat_bytes(pipeline.decode(parts, stored.unit.spec))
+        spec = stored.unit.spec
+        prefix = "" if near is None else _REST
+        first = [at for at, part in enumerate(stored.parts) if near is not None or part.name != _REST_DATA]
+        parts = {stored.parts[at].name.removeprefix(prefix): self._part(index, at) for at in first}
+        decoded = pipeline.decode(parts, spec).reshape(-1)
+        if near is not None:
+            return Known(near.add(decoded, 0))
+        if pipeline.rest is None or self.first:
+            return known_of(pipeline, parts, spec, decoded)
+        at = next(at for at, part in enumerate(stored.parts) if part.name == _REST_DATA)
+        if stored.parts[at].chunk != CHUNK_LIMIT:
+            raise ValueError(f"chunks of {stored.parts[at].chunk} elements")
+        exact = load_rest(self._chunks(index, at), spec, parts, pipeline, decoded)
+        return Known(exact.view(spec.storage))
 
     def _part(self, index: int, number: int) -> Values:
         part = self.archive.manifest.units[index].parts[number]
-        chunks = [
+        return join_chunks(part.spec, part.bits, part.chunk, self._chunks(index, number))
+
+    def _chunks(self, index: int, number: int) -> list[tuple[str, bytes]]:
+        part = self.archive.manifest.units[index].parts[number]
+        return [
             (part.storage[chunk.chain], self.archive.read_chunk(index, number, at))
             for at, chunk in enumerate(part.chunks)
         ]
-        return join_chunks(part.spec, part.bits, part.chunk, chunks)
 
-    def _chunk(self, index: int, number: int, chunk: int, spec: TensorSpec) -> Array:
+    def _chunk(self, index: int, number: int, chunk: int, spec: TensorSpec, known: Known | None = None) -> Array:
         part = self.archive.manifest.units[index].parts[number]
         data = self.archive.read_chunk(index, number, chunk)
-        return load(data, part.storage[part.chunks[chunk].chain], spec, part.bits)
+        return load(data, part.storage[part.chunks[chunk].chain], spec, part.bits, known=known)
 
     def _sound(self, stored: StoredUnit, decode: Callable[..., T], *arguments: object) -> T:
         """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
@@ -180,10 +252,18 @@ def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
         ) from None
 
 
+def _bytes_of(load: Load) -> Array:
+    return flat_bytes(np.ascontiguousarray(load().array))
+
+
 def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -> None:
     """The parts are those that the pipeline can put out for this spec."""
-    if not pipeline.transforms and stored.parts[0].spec != stored.unit.spec:
-        raise _damaged(archive, stored, f"is stored as {stored.parts[0].spec}")
+    exact = [_REST_DATA] if pipeline.rest is not None and pipeline.rest.is_exact else []
+    for part in stored.parts:
+        if part.name in ("data", *exact) and part.spec != stored.unit.spec:
+            raise _damaged(archive, stored, f"is stored as {part.spec}")
+    if (stored.base is not None) != pipeline.on_base:
+        raise _damaged(archive, stored, f"is {stored.pipeline}, which does not fit its base")
     bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
     for part in stored.parts:
         bound = bounds.pop(part.name, None)
@@ -198,6 +278,8 @@ def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveErro
 
 
 _parse = lru_cache(maxsize=1024)(Pipeline.parse)
+_REST, _REST_DATA = "rest.", "rest.data"
+NO_BASE = "name the base with --base"
 
 
 def _dtypes(bound: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Coding units: three ways, each of which leaves behind how to check what it stored."""
+"""Coding units: in several ways, each of which leaves behind how to check what it stored."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from functools import partial
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Quantizer, Values
+from bale.compressors.base import Known, Place, Quantizer, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
+from bale.engine.base import BaseTensor
+from bale.engine.layers import known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.storage import (
+    EXACT,
     QUANTIZED_COST,
     chunk_length,
     flat_bytes,
@@ -69,6 +72,10 @@ class Coded:
         Bytes in memory while the stored bytes are decoded again.
     exact_size : int
         Bytes that exact coding would take where that may be fewer; else the plain bytes.
+    first : uint8 array or None
+        Of a pipeline with two layers: the bytes of the values that the first layer alone gives back.
+    first_errors : ErrorSums or None
+        Those of the first layer.
     """
 
     parts: tuple[CodedPart, ...]
@@ -79,6 +86,8 @@ class Coded:
     seconds: float
     cost: int
     leased: bool = False
+    first: Array | None = None
+    first_errors: ErrorSums | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class Encoder:
     run: Run
     measure: bool
 
-    def jobs(self, unit: Unit, decision: Decision) -> Iterator[Job[Coded]]:
+    def jobs(self, unit: Unit, decision: Decision, base: BaseTensor | None = None) -> Iterator[Job[Coded]]:
         """The jobs that code a unit, in the order of its elements; a long quantized tensor is measured first.
 
         Raises
@@ -100,32 +109,51 @@ class Encoder:
         Refused
             When the data does not suit the pipeline; raised here or by a job.
         """
-        pipeline = decision.pipeline
+        whole = decision.pipeline
+        pipeline = whole.rest if whole.on_base and whole.rest is not None else whole
+        subject = _Subject(unit, whole, base if whole.on_base else None)
+        if whole.on_base and base is None:
+            raise Refused("there is no tensor of this name and shape in a base")
+        if base is not None and not base.is_near(partial(self._sample, unit)):
+            raise Refused("the base's tensor has nothing in common with it")
         quantizer = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
         if not pipeline.transforms:
-            yield from self._exact_jobs(unit, forced_chain(pipeline))
+            yield from self._exact_jobs(subject, forced_chain(decision.otherwise if pipeline.is_exact else pipeline))
         elif isinstance(quantizer, Quantizer) and unit.spec.elements > CHUNK_LIMIT:
-            yield from self._quantizer_jobs(unit, quantizer, forced_chain(pipeline))
+            yield from self._quantizer_jobs(subject, quantizer, forced_chain(pipeline))
         else:
-            yield Job(partial(self._whole, unit, pipeline), WHOLE_COST * unit.spec.nbytes)
+            yield Job(partial(self._whole, subject, pipeline), WHOLE_COST * unit.spec.nbytes)
 
-    def _exact_jobs(self, unit: Unit, forced: str | None) -> Iterator[Job[Coded]]:
-        for start, count in runs(unit.spec.elements) if unit.spec.elements else [(0, 0)]:
-            size = flat_spec(unit.spec, count).nbytes
-            yield Job(partial(self._exact, unit, start, count, forced), 2 * size)
+    def _sample(self, unit: Unit, start: int, count: int) -> Array:
+        return self.source.read(unit, start, count, np.empty(flat_spec(unit.spec, count).nbytes, np.uint8))
 
-    def _exact(self, unit: Unit, start: int, count: int, forced: str | None) -> Coded:
+    def _exact_jobs(self, subject: _Subject, forced: str | None) -> Iterator[Job[Coded]]:
+        spec = subject.unit.spec
+        for start, count in runs(spec.elements) if spec.elements else [(0, 0)]:
+            cost = (2 if subject.base is None else 4) * flat_spec(spec, count).nbytes
+            yield Job(partial(self._exact, subject, start, count, forced), cost)
+
+    def _exact(self, subject: _Subject, start: int, count: int, forced: str | None) -> Coded:
         began = time.perf_counter()
+        unit, base = subject.unit, subject.base
         spec = flat_spec(unit.spec, count)
         buffer = self.run.buffers.lease(spec.nbytes)
         array = self.source.read(unit, start, count, buffer)
-        chunks = (store(Values(spec, array), forced),) if count else ()
+        known = None if base is None or not count else base.known(start, count)
+        chunks = (store(Values(spec, array, place=Place(unit.spec.shape, start)), forced, known),) if count else ()
         values = numbers(array, spec) if self.measure else None
         errors = ErrorSums.exact(values) if values is not None and all_finite(values) else None
+
+        def decode(stored: Sequence[bytes]) -> Array:
+            if not chunks:
+                return np.empty(0, np.uint8)
+            known = None if base is None or chunks[0][0] != EXACT else base.known(start, count)
+            return flat_bytes(load(stored[0], chunks[0][0], spec, None, known=known))
+
         return Coded(
-            parts=(CodedPart("data", unit.spec, None, CHUNK_LIMIT, chunks),),
+            parts=(CodedPart(subject.part("data"), unit.spec, None, CHUNK_LIMIT, chunks),),
             decoded=buffer,
-            decode=lambda stored: self._load(stored, chunks, spec),
+            decode=decode,
             errors=errors,
             exact_size=spec.nbytes,
             seconds=time.perf_counter() - began,
@@ -133,123 +161,205 @@ class Encoder:
             leased=True,
         )
 
-    def _load(self, stored: Sequence[bytes], chunks: Sequence[tuple[str, object]], spec: TensorSpec) -> Array:
-        if not chunks:
-            return np.empty(0, np.uint8)
-        return flat_bytes(load(stored[0], chunks[0][0], spec, None))
-
-    def _whole(self, unit: Unit, pipeline: Pipeline) -> Coded:
+    def _whole(self, subject: _Subject, pipeline: Pipeline) -> Coded:
         """Code a tensor that is held in memory as a whole."""
         began = time.perf_counter()
-        spec = unit.spec
+        unit, spec = subject.unit, subject.unit.spec
         buffer = self.run.buffers.lease(spec.nbytes)
-        array = self.source.read(unit, 0, spec.elements, buffer).reshape(spec.shape)
+        source = self.source.read(unit, 0, spec.elements, buffer)
+        array = subject.less_base(source, 0)
         _check_finite(to_float32(array, spec))
-        leaves = pipeline.encode(Values(spec, array))
+        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape)))
         forced = forced_chain(pipeline)
-        parts = tuple(_coded_part(name, values, forced) for name, values in leaves.items())
-        size = sum(part.size for part in parts)
-        exact_size = spec.nbytes
-        if 2 * size > spec.nbytes:
-            flat = array.reshape(-1)
-            exact = (
-                store(Values(flat_spec(spec, count), flat[start : start + count])) for start, count in runs(flat.size)
-            )
-            exact_size = sum(len(data) for _, data in exact)
-        decoded = pipeline.decode(leaves, spec)
-        errors = ErrorSums.between(_numbers(array, spec), _numbers(decoded, spec))
-        self.run.buffers.release(buffer)
+        parts = tuple(_coded_part(subject.part(name), values, forced) for name, values in leaves.items())
+        lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
+        errors = ErrorSums.between(_numbers(source, spec), _numbers(lossy, spec))
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
 
-        def decode(stored: Sequence[bytes]) -> Array:
-            rest = iter(stored)
-            return flat_bytes(
-                pipeline.decode(
-                    {
-                        name: join_chunks(part, bits, chunk, [(chain, next(rest)) for chain in chains])
-                        for name, part, bits, chunk, chains in shapes
-                    },
-                    spec,
-                )
+        def decode_first(stored: Iterator[bytes]) -> tuple[Array, dict[str, Values]]:
+            loaded = {
+                name.removeprefix(subject.prefix): join_chunks(part, bits, chunk, [(c, next(stored)) for c in chains])
+                for name, part, bits, chunk, chains in shapes
+            }
+            return subject.with_base(pipeline.decode(loaded, spec).reshape(-1), 0), loaded
+
+        if pipeline.rest is not None:
+            known = known_of(pipeline, leaves, spec, lossy)
+            rest = _coded_rest(Values(spec, source), known)
+
+            def decode(stored: Sequence[bytes]) -> Array:
+                chunks = iter(stored)
+                again, loaded = decode_first(chunks)
+                return load_rest([(chain, next(chunks)) for chain, _ in rest.chunks], spec, loaded, pipeline, again)
+
+            seconds, cost = time.perf_counter() - began, WHOLE_COST * spec.nbytes
+            first, first_errors = flat_bytes(lossy), errors
+            exact = _exact_sums(source, spec) if self.measure else None
+            return Coded((*parts, rest), buffer, decode, exact, spec.nbytes, seconds, cost, True, first, first_errors)
+        exact_size = spec.nbytes
+        if 2 * sum(part.size for part in parts) > spec.nbytes:
+            exact_size = sum(
+                len(store(Values(flat_spec(spec, count), source[start : start + count]))[1])
+                for start, count in runs(spec.elements)
             )
-
+        self.run.buffers.release(buffer)
         seconds, cost = time.perf_counter() - began, WHOLE_COST * spec.nbytes
-        return Coded(parts, flat_bytes(decoded), decode, errors, exact_size, seconds, cost)
+        return Coded(
+            parts,
+            flat_bytes(lossy),
+            lambda stored: flat_bytes(decode_first(iter(stored))[0]),
+            errors,
+            exact_size,
+            seconds,
+            cost,
+        )
 
-    def _quantizer_jobs(self, unit: Unit, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
-        """Measure a long tensor block by block, then code it block by block; the side parts come last."""
-        bits = next(part.bits for part in quantizer.parts(unit.spec) if part.name == quantizer.code)
-        block = _Block(unit, quantizer, bits, self._side(unit, quantizer), forced)
-        for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec)):
+    def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
+        """Measure a long tensor block by block, then code it block by block; the side parts come last.
+
+        The second layer is coded in a second pass, as the chunks of a part stand one behind the other.
+        """
+        spec = subject.unit.spec
+        bits = next(part.bits for part in quantizer.parts(spec) if part.name == quantizer.code)
+        block = _Block(subject, quantizer, bits, self._side(subject, quantizer), forced)
+        blocks = list(runs(spec.elements, quantizer.block_multiple(spec)))
+        for start, count in blocks:
             yield Job(partial(self._quantized, block, start, count), QUANTIZED_COST * count)
         yield Job(partial(_side_parts, block), sum(values.array.nbytes for values in block.side.values()))
+        if subject.has_rest:
+            for start, count in blocks:
+                yield Job(partial(self._rest, block, start, count), 2 * QUANTIZED_COST * count)
 
-    def _side(self, unit: Unit, quantizer: Quantizer) -> Mapping[str, Values]:
+    def _side(self, subject: _Subject, quantizer: Quantizer) -> Mapping[str, Values]:
         """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
-        for _ in range(quantizer.rounds(unit.spec)):
+        spec = subject.unit.spec
+        for _ in range(quantizer.rounds(spec)):
             jobs = (
-                (start, Job(partial(self._measure, unit, quantizer, start, count, known), QUANTIZED_COST * count))
-                for start, count in runs(unit.spec.elements, quantizer.block_multiple(unit.spec))
+                (start, Job(partial(self._measure, subject, quantizer, start, count, known), QUANTIZED_COST * count))
+                for start, count in runs(spec.elements, quantizer.block_multiple(spec))
             )
             measured = self.run.ordered(jobs)
-            known = quantizer.settle([future.result() for _, future in measured], unit.spec, known)
-        return quantizer.side(known, unit.spec)
+            known = quantizer.settle([future.result() for _, future in measured], spec, known)
+        return quantizer.side(known, spec)
 
-    def _values(self, unit: Unit, start: int, count: int) -> tuple[Array, Array]:
-        """A leased block of a unit, and its values as float32."""
-        spec = flat_spec(unit.spec, count)
+    def _read(self, subject: _Subject, start: int, count: int) -> tuple[Array, Array, Array]:
+        """A leased buffer, the source's elements in it, and the float32 values that the quantizer is to code."""
+        spec = flat_spec(subject.unit.spec, count)
         buffer = self.run.buffers.lease(spec.nbytes)
-        return buffer, to_float32(self.source.read(unit, start, count, buffer), spec)
+        source = self.source.read(subject.unit, start, count, buffer)
+        return buffer, source, to_float32(subject.less_base(source, start), spec)
 
     def _measure(
-        self, unit: Unit, quantizer: Quantizer, start: int, count: int, known: Mapping[str, Array]
+        self, subject: _Subject, quantizer: Quantizer, start: int, count: int, known: Mapping[str, Array]
     ) -> dict[str, Array]:
-        buffer, values = self._values(unit, start, count)
+        buffer, _, values = self._read(subject, start, count)
         _check_finite(values)
-        measured = quantizer.measure(values, start, unit.spec, known)
+        measured = quantizer.measure(values, start, subject.unit.spec, known)
         self.run.buffers.release(buffer)
         return measured
 
     def _quantized(self, block: _Block, start: int, count: int) -> Coded:
         began = time.perf_counter()
-        unit, quantizer, side = block.unit, block.quantizer, block.side
-        spec = flat_spec(unit.spec, count)
-        buffer, values = self._values(unit, start, count)
-        codes = quantizer.encode_block(values, start, unit.spec, side)
+        subject, quantizer = block.subject, block.quantizer
+        unit, spec = subject.unit, flat_spec(subject.unit.spec, count)
+        buffer, source, values = self._read(subject, start, count)
+        codes = quantizer.encode_block(values, start, unit.spec, block.side)
         chunk = store(Values(TensorSpec("U8", (count,)), codes, block.bits), block.forced)
         exact_size = spec.nbytes
-        source = buffer.view(unit.spec.storage)
-        if 2 * len(chunk[1]) > spec.nbytes:
+        if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
-        decoded = from_float32(quantizer.decode_block(codes, start, unit.spec, side), spec)
+        decoded = block.decoded(codes, start)
         errors = ErrorSums.between(_numbers(source, spec), _numbers(decoded, spec))
         self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
         def decode(stored: Sequence[bytes]) -> Array:
             again = load(stored[0], chunk[0], TensorSpec("U8", (count,)), block.bits)
-            return flat_bytes(from_float32(quantizer.decode_block(again, start, unit.spec, side), spec))
+            return flat_bytes(block.decoded(again, start))
 
-        part = CodedPart(quantizer.code, TensorSpec("U8", unit.spec.shape), block.bits, length, (chunk,))
+        name = subject.part(quantizer.code)
+        part = CodedPart(name, TensorSpec("U8", unit.spec.shape), block.bits, length, (chunk,))
         seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
+        if subject.has_rest:
+            first, nothing = flat_bytes(decoded), np.empty(0, np.uint8)
+            return Coded((part,), nothing, decode, None, 0, seconds, cost, first=first, first_errors=errors)
         return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, seconds, cost)
+
+    def _rest(self, block: _Block, start: int, count: int) -> Coded:
+        """What the first layer of a block leaves over; its codes are made again, which is quicker than keeping them."""
+        began = time.perf_counter()
+        unit, spec = block.subject.unit, flat_spec(block.subject.unit.spec, count)
+        buffer, source, values = self._read(block.subject, start, count)
+        codes = block.quantizer.encode_block(values, start, unit.spec, block.side)
+        known = block.known(codes, start)
+        chunk = store(Values(spec, source, place=Place(unit.spec.shape, start)), None, known)
+
+        def decode(stored: Sequence[bytes]) -> Array:
+            return flat_bytes(load(stored[0], chunk[0], spec, None, known=block.known(codes, start)))
+
+        length = chunk_length(block.quantizer.block_multiple(unit.spec))
+        part = CodedPart(block.subject.part("rest.data"), unit.spec, None, length, (chunk,))
+        errors = _exact_sums(source, spec) if self.measure else None
+        seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
+        return Coded((part,), buffer, decode, errors, spec.nbytes, seconds, cost, leased=True)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A unit, how it is coded, and the tensor of the base if that is the first layer."""
+
+    unit: Unit
+    pipeline: Pipeline
+    base: BaseTensor | None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of its parts."""
+        return "" if self.base is None else "rest."
+
+    def part(self, name: str) -> str:
+        """Name of a part."""
+        return self.prefix + name
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a lossy layer is followed by the exact rest."""
+        return self.pipeline.rest is not None and not self.pipeline.on_base
+
+    def less_base(self, array: Array, start: int) -> Array:
+        """What a lossy layer is to code of some elements."""
+        return array if self.base is None else self.base.subtract(array, start)
+
+    def with_base(self, array: Array, start: int) -> Array:
+        """Elements again, from what was decoded; the mirror image of `less_base`."""
+        return array if self.base is None else self.base.add(array, start)
 
 
 @dataclass(frozen=True)
 class _Block:
     """What the jobs of a long quantized tensor share."""
 
-    unit: Unit
+    subject: _Subject
     quantizer: Quantizer
     bits: int | None
     side: Mapping[str, Values]
     forced: str | None
 
+    def decoded(self, codes: Array, start: int) -> Array:
+        """Storage bits of the elements that codes stand for."""
+        spec = self.subject.unit.spec
+        values = self.quantizer.decode_block(codes, start, spec, self.side)
+        return self.subject.with_base(from_float32(values, flat_spec(spec, codes.size)), start)
+
+    def known(self, codes: Array, start: int) -> Known:
+        """What codes tell of the elements."""
+        return known_block(self.quantizer, codes, start, self.subject.unit.spec, self.side)
+
 
 def _side_parts(block: _Block) -> Coded:
     """Code the side parts; they have no values of their own, and are checked as they are."""
-    parts = tuple(_coded_part(name, values, block.forced) for name, values in block.side.items())
+    parts = tuple(_coded_part(block.subject.part(name), values, block.forced) for name, values in block.side.items())
     kept = np.frombuffer(_digest_of(block.side.values()), np.uint8)
 
     def decode(stored: Sequence[bytes]) -> Array:
@@ -262,7 +372,23 @@ def _side_parts(block: _Block) -> Coded:
             raise ValueError("side parts differ")
         return np.empty(0, np.uint8)
 
-    return Coded(parts, np.empty(0, np.uint8), decode, ErrorSums(), 0, 0.0, sum(part.spec.nbytes for part in parts))
+    nothing, cost = np.empty(0, np.uint8), sum(part.spec.nbytes for part in parts)
+    if block.subject.has_rest:
+        return Coded(parts, nothing, decode, None, 0, 0.0, cost, first=nothing, first_errors=ErrorSums())
+    return Coded(parts, nothing, decode, ErrorSums(), 0, 0.0, cost)
+
+
+def _coded_rest(values: Values, known: Known) -> CodedPart:
+    """The exact rest of a whole tensor."""
+    spec, chunks = values.spec, []
+    for start, count in runs(spec.elements):
+        piece = Values(flat_spec(spec, count), values.array[start : start + count], place=Place(spec.shape, start))
+        chunks.append(store(piece, None, known.cut(start, start + count)))
+    return CodedPart("rest.data", spec, None, CHUNK_LIMIT, tuple(chunks))
+
+
+def _exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:
+    return ErrorSums.exact(_numbers(array, spec))
 
 
 def _digest_of(items: Iterable[Values]) -> bytes:

@@ -6,81 +6,25 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from bale.engine.base import Base
 from bale.engine.compress import compress_file
+from bale.engine.listing import SourceFolder, complete_record, is_stored_folder
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
-from bale.io.checkpoint import Checkpoint
 from bale.io.commit import PREFIX, Target, check_target, write_file
 from bale.io.files import pieces, reading, reason, write_at
-from bale.io.folder import COPY, RECORD, Entry, Record, check_indexes, list_files, read_record
+from bale.io.folder import COPY, RECORD, Entry, Record, list_files, read_record
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan
 from bale.report import FileRow
-
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
-
-
-@dataclass(frozen=True)
-class SourceFolder:
-    """A folder of weights: its checkpoints by name, and the names of all other files."""
-
-    path: Path
-    checkpoints: dict[str, Checkpoint]
-    side: tuple[str, ...]
-
-
-def open_folder(path: Path) -> SourceFolder:
-    """List a folder, read the structure of its weight files, and check its indexes.
-
-    Raises `SourceError` when it holds no weights, when a weights file is broken, or a shard is missing.
-    """
-    if is_stored_folder(path):
-        raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
-    names = list_files(path)
-    named = check_indexes(path, names)
-    found = {
-        name: open_checkpoint(path / name)  # which refuses an empty one
-        for name in names
-        if name in named or name.lower().endswith(_SUFFIXES) or os.path.getsize(path / name)
-    }
-    weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
-    if not weights:
-        raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
-    for name in weights:
-        if f"{name}.bale" in found:
-            raise SourceError(f"{path} has both {name} and {name}.bale, its archive's name", "move one of them away")
-    return SourceFolder(path, weights, tuple(name for name in names if name not in weights))
-
-
-def weights_of(path: Path) -> list[str]:
-    """Names of the weight files of a folder."""
-    return list(open_folder(path).checkpoints)
-
-
-def is_stored_folder(path: Path) -> bool:
-    """Whether a folder is a compressed one."""
-    return os.path.isfile(path / RECORD)
-
-
-def archives_of(path: Path) -> list[Path]:
-    """The archives of a compressed folder."""
-    found = [path / entry.stored for entry in _complete_record(path).entries.values() if entry.kind != COPY]
-    if not found:
-        raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
-    return found
-
-
-def side_bytes(path: Path) -> int:
-    """Bytes of the files of a compressed folder that were copied as they are."""
-    return sum(entry.stored_bytes for entry in _complete_record(path).entries.values() if entry.kind == COPY)
 
 
 def compress_folder(
@@ -89,6 +33,7 @@ def compress_folder(
     out: Path,
     run: Run,
     *,
+    base: Base | None = None,
     verify: bool = True,
     force: bool = False,
 ) -> tuple[tuple[FileRow, ...], int]:
@@ -102,7 +47,7 @@ def compress_folder(
     for name in (*source.side, *source.checkpoints):
         earlier = finished.get(name)
         if name in source.checkpoints:
-            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, verify)
+            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, base, verify)
             rows.append(row)
         else:
             entries[name] = _copy(source.path / name, out / name, name, earlier)
@@ -112,9 +57,11 @@ def compress_folder(
     return tuple(rows), sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
 
 
-def restore_folder(path: Path, out: Path, run: Run, *, force: bool = False) -> list[Path]:
+def restore_folder(
+    path: Path, out: Path, run: Run, *, base: Path | None = None, first: bool = False, force: bool = False
+) -> list[Path]:
     """Give a folder back, with every file checked; returns the files written."""
-    record = _complete_record(path)
+    record = complete_record(path)
     if _is_inside(out, path):
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     if os.path.exists(out) and not os.path.isdir(out):
@@ -131,18 +78,18 @@ def restore_folder(path: Path, out: Path, run: Run, *, force: bool = False) -> l
             if entry.kind == COPY:
                 _copy_file(path / entry.stored, target, entry.stored_sha256, force)
             else:
-                restore_file(path / entry.stored, target, run, force=force)
+                restore_file(path / entry.stored, target, run, base=base, first=first, force=force)
             if fresh:
                 made.append(target)
     return [out / name for name in record.entries]
 
 
-def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[str]:
+def verify_folder(path: Path, run: Run, against: Path | None = None, base: Path | None = None) -> list[str]:
     """Check every file of a compressed folder; returns their names. Files that its record does not list are ignored.
 
     `against` may not hold weights that the folder does not.
     """
-    entries = _complete_record(path).entries
+    entries = complete_record(path).entries
     for name in [] if against is None else list_files(against):
         extra = Path(against or "", name)
         if name not in entries and os.path.getsize(extra) and open_checkpoint(extra).kind != "opaque":
@@ -152,7 +99,7 @@ def verify_folder(path: Path, run: Run, against: Path | None = None) -> list[str
         if against is not None and not os.path.isfile(against / name):
             raise CheckFailed(f"{against} has no {name}")
         if entry.kind != COPY:
-            verify_file(path / entry.stored, run, None if against is None else against / name)
+            verify_file(path / entry.stored, run, None if against is None else against / name, base)
         elif against is not None and _sha256(against / name) != entry.source_sha256:
             raise CheckFailed(f"{against / name} is not the file that was stored")
     return list(entries)
@@ -190,17 +137,24 @@ def _remove_strays(out: Path, earlier: dict[str, Entry], entries: dict[str, Entr
 
 
 def _store_weights(
-    source: SourceFolder, name: str, plan: FilePlan, out: Path, run: Run, earlier: Entry | None, verify: bool
+    source: SourceFolder,
+    name: str,
+    plan: FilePlan,
+    out: Path,
+    run: Run,
+    earlier: Entry | None,
+    base: Base | None,
+    verify: bool,
 ) -> tuple[Entry, FileRow]:
     checkpoint = source.checkpoints[name]
     stored = f"{name}.bale"
-    choices = _choices(plan, verify)
+    choices = _choices(plan, base, verify)
     if earlier is not None and earlier.choices == choices and _is_current(source.path / name, out, earlier):
         with open_archive(out / stored) as archive:
             row = file_row(archive.manifest, name, stored, archive.size, earlier.stored_sha256)
         return earlier, row
     _make_folder((out / stored).parent, out)
-    done = compress_file(checkpoint, plan, out / stored, run, verify=verify, force=True)
+    done = compress_file(checkpoint, plan, out / stored, run, base=base, verify=verify, force=True)
     entry = Entry(
         checkpoint.kind,
         stored,
@@ -213,9 +167,15 @@ def _store_weights(
     return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds)
 
 
-def _choices(plan: FilePlan, verify: bool) -> str:
+def _choices(plan: FilePlan, base: Base | None, verify: bool) -> str:
     """Digest of all that decides what an archive is, the source apart."""
-    lines = [version("bale"), f"verify {verify}", *(f"{each.pipeline} {each.rule}" for each in plan.decisions)]
+    against = [] if base is None else [f"base {base.path.resolve()} {base.stamp}"]
+    lines = [
+        version("bale"),
+        f"verify {verify}",
+        *against,
+        *(f"{each.pipeline} {each.rule}" for each in plan.decisions),
+    ]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -253,13 +213,6 @@ def _copy_file(path: Path, target: Path, expected: str | None, force: bool) -> t
                 raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
             copy.commit()
     return stat.st_size, digest.hexdigest()
-
-
-def _complete_record(path: Path) -> Record:
-    record = read_record(path)
-    if not record.complete:
-        raise ArchiveError(f"{path} is incomplete: it was interrupted", "run `bale compress` on its source again")
-    return record
 
 
 def _check_stored(folder: Path, entry: Entry) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.base import Values
+from bale.compressors.base import Place, Values
 from bale.compressors.floats import to_float32
+from bale.engine.base import Base, BaseTensor
 from bale.engine.compress import header_entries
 from bale.engine.duplicates import find_duplicates
+from bale.engine.layers import known_of
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.storage import flat_spec, forced_chain, store
@@ -19,7 +21,7 @@ from bale.errors import Refused, SourceError
 from bale.io.archive import header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
-from bale.plan import LOSSLESS, Decision, FilePlan
+from bale.plan import Decision, FilePlan, on_base
 from bale.report import ratio
 from bale.spec import Array, TensorSpec, Unit
 
@@ -73,14 +75,17 @@ class Prediction:
         return self.overhead_bytes + sum(row.predicted_bytes for row in self.tensors)
 
 
-def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run) -> Prediction:
+def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, base: Base | None = None) -> Prediction:
     """Predict the size of every tensor and of the archive, reading at most `SAMPLE` elements of each."""
+    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
+    if base is not None:
+        plan = on_base(plan, [partner is not None for partner in partners])
     with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
         twins = find_duplicates(source, plan)
         jobs = (
-            (index, Job(partial(_predict, source, unit, decision), 4 * SAMPLE))
-            for index, (unit, decision) in enumerate(zip(plan.units, plan.decisions, strict=True))
+            (index, Job(partial(_predict, source, unit, decision, partner), 4 * SAMPLE))
+            for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         )
         rows: list[Predicted] = []
         payload = 0
@@ -102,69 +107,97 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run) ->
     return Prediction(name, checkpoint.kind, checkpoint.size, overhead, tuple(rows), checkpoint.notes)
 
 
-def _predict(source: SourceFile, unit: Unit, decision: Decision) -> tuple[int, Decision]:
-    """Stored bytes of a unit, and its decision: another one where the sample shows that loss will not be taken."""
+def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTensor | None) -> tuple[int, Decision]:
+    """Stored bytes of a unit, and its decision: another one where the sample shows that its pipeline will not do."""
     pipeline = decision.pipeline
     if not unit.spec.elements:
         return 0, decision
-    exact = _predict_exact(source, unit, None)
+    plain = _predict_exact(source, unit, forced_chain(decision.otherwise))
+
+    def instead(note: str) -> tuple[int, Decision]:
+        return plain, Decision(decision.otherwise, decision.rule, (*decision.notes, note), decision.otherwise)
+
+    if pipeline.on_base and pipeline.rest is not None:
+        if base is None or not base.is_near(partial(_read, source, unit)):
+            return instead("the base's tensor has nothing in common with it")
+        pipeline = pipeline.rest
+        if pipeline.is_exact:
+            return _predict_rest(source, unit, base), decision
     if not pipeline.transforms:
-        forced = forced_chain(pipeline)
-        return (exact if forced is None else _predict_exact(source, unit, forced)), decision
-    sample, array = _rows(source, unit)
+        return plain, decision
+    sample, array, starts = _rows(source, unit)
+    if base is not None and decision.pipeline.on_base:
+        runs = np.split(array.reshape(-1), len(starts))
+        array = np.concatenate([base.subtract(run, at) for run, at in zip(runs, starts, strict=True)])
+        array = array.reshape(sample.shape)
     if not all_finite(to_float32(array, sample)):
-        note = "holds NaN or infinity, or values beyond float32: kept lossless"
-        return exact, Decision(LOSSLESS, decision.rule, (*decision.notes, note))
-    full = {bound.name: bound.spec.elements for bound in pipeline.leaves(unit.spec)}
-    part = {bound.name: bound.spec.elements for bound in pipeline.leaves(sample)}
+        return instead("holds NaN or infinity, or values beyond float32: kept lossless")
+    full = {bound.name: bound.spec.elements for bound in pipeline.first.leaves(unit.spec)}
+    part = {bound.name: bound.spec.elements for bound in pipeline.first.leaves(sample)}
     size = 0.0
     try:
         leaves = pipeline.encode(Values(sample, array))
     except Refused as refusal:
-        return exact, Decision(LOSSLESS, decision.rule, (*decision.notes, refusal.message))
+        return instead(refusal.message)
     for name, values in leaves.items():
         flat = Values(flat_spec(values.spec, values.spec.elements), values.array.reshape(-1), values.bits)
         stored = len(store(flat, forced_chain(pipeline))[1])
         size += stored * full[name] / part[name] if part[name] else 0
-    if size >= exact and not pipeline.forced:
-        note = f"{pipeline} would take about {round(size)} bytes, exact coding about {exact}"
-        return exact, Decision(LOSSLESS, decision.rule, (*decision.notes, note))
+    if pipeline.rest is not None:
+        known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))
+        piece = Values(flat_spec(sample, sample.elements), array.reshape(-1), place=Place(sample.shape))
+        size += len(store(piece, None, known)[1]) * unit.spec.elements / sample.elements
+        plain = unit.spec.nbytes
+    if size >= plain and not pipeline.forced:
+        return instead(f"{decision.pipeline} would take about {round(size)} bytes, exact coding about {plain}")
     return round(size), decision
 
 
 def _predict_exact(source: SourceFile, unit: Unit, forced: str | None) -> int:
     """Scale up what slices spread over the unit take."""
     spec = unit.spec
-    sample = _gather(source, unit, spec.elements, _SLICE)
+    sample, _ = _gather(source, unit, spec.elements, _SLICE)
     piece = flat_spec(spec, min(spec.elements, sample.nbytes * 8 // spec.info.bits))
-    stored = len(store(Values(piece, sample), forced)[1])
+    place = Place(spec.shape) if piece.elements == spec.elements else None
+    stored = len(store(Values(piece, sample, place=place), forced)[1])
     return min(spec.nbytes, round(stored * spec.nbytes / piece.nbytes))
 
 
-def _rows(source: SourceFile, unit: Unit) -> tuple[TensorSpec, Array]:
-    """Whole rows spread over a tensor: a smaller tensor of the same kind."""
+def _predict_rest(source: SourceFile, unit: Unit, base: BaseTensor) -> int:
+    """Scale up what the middle of the unit takes given its base."""
+    spec = unit.spec
+    count = min(spec.elements, SAMPLE)
+    start = (spec.elements - count) // 2
+    piece = Values(flat_spec(spec, count), _read(source, unit, start, count), place=Place(spec.shape, start))
+    return round(len(store(piece, None, base.known(start, count))[1]) * spec.elements / count)
+
+
+def _rows(source: SourceFile, unit: Unit) -> tuple[TensorSpec, Array, list[int]]:
+    """Whole rows spread over a tensor: a smaller tensor of the same kind, and where its runs begin."""
     spec = unit.spec
     if spec.elements <= SAMPLE or len(spec.shape) < 2:
         count = min(spec.elements, SAMPLE)
         shape = spec.shape if count == spec.elements else (count,)
-        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, count).reshape(shape)
+        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, count).reshape(shape), [0]
     row = spec.elements // spec.shape[0]
     if row > SAMPLE:
         shape = (1, SAMPLE)
-        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, SAMPLE).reshape(shape)
+        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, SAMPLE).reshape(shape), [0]
     rows = max(1, SAMPLE // row)
-    array = _gather(source, unit, spec.elements, row, rows)
+    array, starts = _gather(source, unit, spec.elements, row, rows)
     shape = (array.size // row, *spec.shape[1:])
-    return TensorSpec(spec.dtype, shape), array.reshape(shape)
+    return TensorSpec(spec.dtype, shape), array.reshape(shape), starts
 
 
-def _gather(source: SourceFile, unit: Unit, elements: int, length: int, count: int = SAMPLE // _SLICE) -> Array:
-    """At most `count` runs of `length` elements, evenly spread."""
+def _gather(
+    source: SourceFile, unit: Unit, elements: int, length: int, count: int = SAMPLE // _SLICE
+) -> tuple[Array, list[int]]:
+    """At most `count` runs of `length` elements, evenly spread, and where they begin."""
     if elements <= count * length:
-        return _read(source, unit, 0, elements)
+        return _read(source, unit, 0, elements), [0]
     last = elements // length - 1
-    starts = sorted({round(index * last / max(1, count - 1)) for index in range(count)})
-    return np.concatenate([_read(source, unit, start * length, length) for start in starts])
+    starts = sorted({length * round(index * last / max(1, count - 1)) for index in range(count)})
+    return np.concatenate([_read(source, unit, start, length) for start in starts]), starts
 
 
 def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Array:

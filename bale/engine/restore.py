@@ -6,12 +6,14 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from bale.engine.base import nearest
 from bale.engine.decode import Decoder, check_codecs
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
@@ -33,19 +35,23 @@ class Restored:
     exact: bool
 
 
-def restore_file(path: Path, out: Path, run: Run, *, force: bool = False) -> Restored:
-    """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all."""
-    with open_archive(path) as archive, one_blas_thread():
-        check_codecs(archive)
+def restore_file(
+    path: Path, out: Path, run: Run, *, base: Path | None = None, first: bool = False, force: bool = False
+) -> Restored:
+    """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all.
+
+    `base` is where the base of its differences lies, if not beside it. With `first` only the first layer is decoded.
+    """
+    with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
         with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
             target.reserve(size)
             digest = hashlib.sha256()
-            for offset, data in restored(archive, run):
+            for offset, data in restored(decoder):
                 write_at(target.descriptor, data, offset, str(out))
                 digest.update(data.data)
             os.ftruncate(target.descriptor, size)
-            exact = archive.manifest.exact
+            exact = archive.manifest.exact and not first
             if exact:
                 _check_source(archive, digest.hexdigest())
             elif archive.manifest.checksums:
@@ -56,17 +62,25 @@ def restore_file(path: Path, out: Path, run: Run, *, force: bool = False) -> Res
     return Restored(out, size, digest.hexdigest(), exact)
 
 
-def stream_file(path: Path, out: BinaryIO, run: Run) -> Restored:
-    """Write the checkpoint of an archive to a stream; digests are checked as it goes, the last one at the end."""
+@contextmanager
+def opened(path: Path, run: Run, base: Path | None, first: bool = False) -> Iterator[tuple[ArchiveFile, Decoder]]:
+    """Open an archive and its base, if it has one, for decoding."""
     with open_archive(path) as archive, one_blas_thread():
         check_codecs(archive)
-        if archive.manifest.checksums:
+        with nearest(archive, base, run) as near:
+            yield archive, Decoder(archive, run, near, first)
+
+
+def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None, first: bool = False) -> Restored:
+    """Write the checkpoint of an archive to a stream; digests are checked as it goes, the last one at the end."""
+    with opened(path, run, base, first) as (archive, decoder):
+        if archive.manifest.checksums and (first or not archive.manifest.exact):
             raise OutputError(
                 f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"
             )
         digest = hashlib.sha256()
         try:
-            for _, data in restored(archive, run):
+            for _, data in restored(decoder):
                 digest.update(data.data)
                 out.write(data.data)
             out.flush()
@@ -74,21 +88,21 @@ def stream_file(path: Path, out: BinaryIO, run: Run) -> Restored:
             raise
         except OSError as problem:
             raise OutputError(f"cannot write the checkpoint: {reason(problem)}") from None
-        exact = archive.manifest.exact
+        exact = archive.manifest.exact and not first
         if exact:
             _check_source(archive, digest.hexdigest())
         return Restored(Path("-"), archive.manifest.source_bytes, digest.hexdigest(), exact)
 
 
-def restored(archive: ArchiveFile, run: Run) -> Iterator[tuple[int, Array]]:
+def restored(decoder: Decoder) -> Iterator[tuple[int, Array]]:
     """The bytes of the source from first to last, with their offsets; each run is valid until the next is asked for.
 
     CRC-32 fields of a file whose values have changed are still the old ones.
     """
-    units = archive.manifest.units
-    skeleton = np.frombuffer(archive.skeleton(), np.uint8)
+    units = decoder.archive.manifest.units
+    skeleton = np.frombuffer(decoder.archive.skeleton(), np.uint8)
     at = taken = 0
-    for block in Decoder(archive, run).blocks(range(len(units))):
+    for block in decoder.blocks(range(len(units))):
         unit = units[block.index].unit
         if block.start == 0 and unit.start > at:
             gap = unit.start - at

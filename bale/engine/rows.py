@@ -29,6 +29,7 @@ def tensor_rows(manifest: Manifest, file: str, seconds: Sequence[float] | None =
                     sums=_sums(stored),
                     seconds=None if seconds is None else (0.0 if position else seconds[index]),
                     notes=stored.notes,
+                    first=None if stored.first is None else ErrorSums(*stored.first.errors),
                 )
             )
     return tuple(rows)

@@ -161,6 +161,6 @@ def one_blas_thread(pipelines: Iterable[Pipeline] = ()) -> Any:
     """
     from threadpoolctl import threadpool_limits
 
-    for codec in {stage for pipeline in pipelines for stage in pipeline.stages}:
+    for codec in {stage for pipeline in pipelines for stage in pipeline.codecs}:
         codec.load()
     return threadpool_limits(limits=1, user_api="blas")

@@ -7,12 +7,14 @@ from functools import cache
 
 import numpy as np
 
-from bale.compressors.base import Compressor, Serializer, Values
+from bale.compressors.base import Compressor, Given, Known, Serializer, Values
 from bale.compressors.pipeline import Pipeline
 from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 
 PLAIN = ""
+EXACT = "exact"
+_WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
 
@@ -26,9 +28,9 @@ def flat_spec(spec: TensorSpec, elements: int) -> TensorSpec:
     return TensorSpec(spec.dtype, (elements,))
 
 
-def runs(elements: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """Start and length of the chunks of a tensor: at most `CHUNK_LIMIT` elements, starts on multiples."""
-    length = chunk_length(multiple)
+def runs(elements: int, multiple: int = 1, chunk: int | None = None) -> Iterator[tuple[int, int]]:
+    """Start and length of the chunks of a tensor: of `chunk` elements, or as many as the limit and `multiple` allow."""
+    length = chunk or chunk_length(multiple)
     for start in range(0, elements, length):
         yield start, min(length, elements - start)
 
@@ -38,16 +40,23 @@ def chunk_length(multiple: int = 1) -> int:
     return CHUNK_LIMIT // multiple * multiple
 
 
-def store(values: Values, forced: str | None = None) -> tuple[str, bytes | bytearray | memoryview]:
+def store(
+    values: Values, forced: str | None = None, known: Known | None = None
+) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
-    What is not codes and would grow stays plain. Returns the chain and the stored bytes.
+    Given known values, the chunk is coded as its difference to them where that is smaller. What is not codes and would
+    grow stays plain. Returns the chain and the stored bytes.
     """
     plain = flat_bytes(values.array).data
     if values.bits is None:
-        chain = "lossless" if forced is None else forced
-        coded = _encode(values, chain)
-        return (chain, coded) if len(coded) < plain.nbytes else (PLAIN, plain)
+        found: list[tuple[str, bytes | bytearray | memoryview]] = [(PLAIN, plain)]
+        if known is not None:
+            found.append((EXACT, given(EXACT).encode(values, known)))
+        if known is None or len(found[-1][1]) > _WORSE * plain.nbytes:
+            chain = "lossless" if forced is None else forced
+            found.append((chain, _encode(values, chain)))
+        return min(found, key=lambda each: len(each[1]))
     if forced is not None:
         return forced, _encode(values, forced)
     coded = _encode(values, "huffman")
@@ -55,13 +64,17 @@ def store(values: Values, forced: str | None = None) -> tuple[str, bytes | bytea
     return ("huffman", coded) if len(coded) < dense else ("bitpack", _encode(values, "bitpack"))
 
 
-def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
+def load(
+    data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None, known: Known | None = None
+) -> Array:
     """The flat array of one chunk, in its storage bits; the mirror image of `store`.
 
     Parameters
     ----------
     out : uint8 array or None
         Where the array's bytes go, if given.
+    known : Known or None
+        What the chunk was coded given.
 
     Raises
     ------
@@ -77,6 +90,10 @@ def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array
             return array
         np.copyto(target, array)
         return target
+    if chain == EXACT:
+        if known is None:
+            raise ValueError("a difference to nothing")
+        return given(chain).decode(memoryview(data), spec, known, target).reshape(-1)
     serializer, compressor = _stages(chain)
     view = memoryview(data)
     if compressor is not None:
@@ -85,8 +102,8 @@ def load(data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array
 
 
 def forced_chain(pipeline: Pipeline) -> str | None:
-    """The chain that a pipeline's last stages name, or None when the smallest is to be chosen."""
-    if pipeline.storers is None:
+    """The chain that the last stages of its first layer name, or None when the smallest is to be chosen."""
+    if pipeline.storers is None or pipeline.is_exact:
         return None
     return "+".join(str(Pipeline((stage,))) for stage in pipeline.storers)
 
@@ -104,13 +121,21 @@ def join_chunks(spec: TensorSpec, bits: int | None, chunk: int, chunks: Sequence
 
 def codecs_of(chains: Sequence[str]) -> set[str]:
     """Names of the codecs in storage chains."""
-    return {stage.name for chain in chains if chain for stage in Pipeline.parse(chain).stages}
+    return {stage.name for chain in chains if chain for stage in Pipeline.parse(chain, chain=True).codecs}
 
 
 def _encode(values: Values, chain: str) -> bytes | bytearray | memoryview:
     serializer, compressor = _stages(chain)
     data = serializer.encode(values)
     return data if compressor is None else compressor.encode(data)
+
+
+@cache
+def given(chain: str) -> Given:
+    """The codec of a chain that codes given known values."""
+    (codec,) = Pipeline.parse(chain, chain=True).stages
+    assert isinstance(codec, Given)
+    return codec
 
 
 @cache

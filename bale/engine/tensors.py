@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from bale.engine.decode import Decoder, check_codecs
-from bale.engine.folder import archives_of, is_stored_folder, side_bytes, weights_of
+from bale.engine.base import nearest
+from bale.engine.decode import Decoder, Near, check_codecs
+from bale.engine.listing import archives_of, is_stored_folder, side_bytes, weights_of
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.engine.source import SourceFile
 from bale.errors import SourceError
 from bale.io.archive import ArchiveFile, is_archive, open_archive
 from bale.io.files import reading
+from bale.io.manifest import StoredUnit
 from bale.io.sources import open_checkpoint
 from bale.report import Report
 from bale.spec import Array, TensorSpec, Unit, View
@@ -80,6 +84,9 @@ class Tensors(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # the inherited one would decode the tensor
 
     def spec(self, name: str) -> TensorSpec:
         """Dtype and shape of a tensor."""
@@ -141,9 +148,20 @@ class Archives(Tensors):
         Workers for long tensors; None for one a core.
     folder : Path or None
         The folder that they are the weights of, if it was compressed as one.
+    base : Path or None
+        Where the base of their differences lies, if not beside them.
+    first : bool
+        Whether only the first layer of each tensor is wanted.
     """
 
-    def __init__(self, paths: Sequence[Path], threads: int | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        threads: int | None = None,
+        folder: Path | None = None,
+        base: Path | None = None,
+        first: bool = False,
+    ) -> None:
         super().__init__()
         self._folder = folder
         self._run = self._resources.enter_context(Run(threads))
@@ -154,7 +172,8 @@ class Archives(Tensors):
                 archive = self._resources.enter_context(open_archive(path))
                 check_codecs(archive)
                 self._archives.append(archive)
-                self._index += [(Decoder(archive, self._run), index) for index in range(len(archive.manifest.units))]
+                decoder = Decoder(archive, self._run, _WhenNeeded(archive, base, self._run, self._resources), first)
+                self._index += [(decoder, index) for index in range(len(archive.manifest.units))]
         except BaseException:
             self.close()
             raise
@@ -173,14 +192,15 @@ class Archives(Tensors):
     @property
     def exact(self) -> bool:
         """Whether every tensor is the source's, bit for bit."""
-        return all(archive.manifest.exact for archive in self._archives)
+        return all(map(self.is_exact, self))
 
     def is_exact(self, name: str) -> bool:
         """Whether a tensor is the source's, bit for bit."""
         decoder, place = self._index[self._places[name][0]]
         units = decoder.archive.manifest.units
         twin = units[place].same_as
-        return units[place if twin is None else twin].errors is None
+        stored = units[place if twin is None else twin]
+        return stored.errors is None and not (decoder.first and (stored.first or stored.base))
 
     def _unit(self, index: int) -> Array:
         decoder, place = self._index[index]
@@ -190,6 +210,23 @@ class Archives(Tensors):
     def report(self) -> Report:
         """What the archives say of themselves; digests of the archives and times are not in them."""
         return report_of(self._archives, self._folder)
+
+
+class _WhenNeeded:
+    """Opens the base of an archive when the first tensor asks for it: names and specs are to be had without."""
+
+    def __init__(self, archive: ArchiveFile, base: Path | None, run: Run, resources: ExitStack) -> None:
+        self._open = partial(nearest, archive, base, run)
+        self._resources = resources
+        self._lock = threading.Lock()
+        self._near: Callable[[StoredUnit], Near] | None = None
+
+    def __call__(self, stored: StoredUnit) -> Near:
+        with self._lock:
+            if self._near is None:
+                self._near = self._resources.enter_context(self._open())
+        assert self._near is not None  # a manifest with differences names its base
+        return self._near(stored)
 
 
 def open_tensors(path: Path, threads: int | None = None) -> Tensors:

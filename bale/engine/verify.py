@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.engine.decode import Decoder, check_codecs
-from bale.engine.restore import restored
-from bale.engine.run import Run, one_blas_thread
+from bale.engine.decode import Decoder
+from bale.engine.restore import opened, restored
+from bale.engine.run import Run
 from bale.engine.source import SourceFile, numbers
 from bale.engine.storage import flat_spec
 from bale.errors import ArchiveError, CheckFailed, SourceError
-from bale.io.archive import ArchiveFile, open_archive
 from bale.io.files import reading
 from bale.io.manifest import DAMAGED
 from bale.io.sources import open_checkpoint
@@ -34,13 +33,15 @@ class Verified:
     against: Path | None
 
 
-def verify_file(path: Path, run: Run, against: Path | None = None) -> Verified:
+def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | None = None) -> Verified:
     """Read and decode all of an archive.
 
     Parameters
     ----------
     against : Path or None
         A source whose values are compared too: equal where nothing was lost, with the errors of the manifest elsewhere.
+    base : Path or None
+        Where the base of its differences lies, if not beside it.
 
     Raises
     ------
@@ -49,14 +50,13 @@ def verify_file(path: Path, run: Run, against: Path | None = None) -> Verified:
     CheckFailed
         When the archive is sound but is not one of `against`.
     """
-    with open_archive(path) as archive, one_blas_thread():
+    with opened(path, run, base) as (archive, decoder):
         manifest = archive.manifest
-        check_codecs(archive)
         if against is not None:
-            _verify_against(archive, run, against)
+            _verify_against(decoder, against)
         else:
             digest = hashlib.sha256()
-            for _, data in restored(archive, run):
+            for _, data in restored(decoder):
                 digest.update(data.data)
             if manifest.exact and digest.hexdigest() != manifest.source_sha256:
                 raise ArchiveError(f"{path}: what was decoded is not the source that went in", DAMAGED)
@@ -64,8 +64,8 @@ def verify_file(path: Path, run: Run, against: Path | None = None) -> Verified:
         return Verified(path, archive.size, tensors, manifest.exact, against)
 
 
-def _verify_against(archive: ArchiveFile, run: Run, against: Path) -> None:
-    manifest = archive.manifest
+def _verify_against(decoder: Decoder, against: Path) -> None:
+    archive, manifest = decoder.archive, decoder.archive.manifest
     checkpoint = open_checkpoint(against)
     if checkpoint.size != manifest.source_bytes:
         raise CheckFailed(
@@ -78,7 +78,7 @@ def _verify_against(archive: ArchiveFile, run: Run, against: Path) -> None:
         if source.skeleton() != archive.skeleton():
             raise CheckFailed(f"{against} differs from the source of {archive.path} between its tensors")
         sums: dict[int, ErrorSums] = {}
-        for block in Decoder(archive, run).blocks(range(len(manifest.units))):
+        for block in decoder.blocks(range(len(manifest.units))):
             stored = manifest.units[block.index]
             spec = stored.unit.spec
             bits = spec.info.bits

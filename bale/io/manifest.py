@@ -24,7 +24,7 @@ DIGEST128 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-_KEYS = {"format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
+_KEYS = {"base", "format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,24 @@ class Part:
 
 
 @dataclass(frozen=True)
+class First:
+    """What the first layer of a unit gives back alone: digest of its bytes, and its error sums."""
+
+    digest: str
+    errors: tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True)
 class StoredUnit:
-    """A unit and how it is stored."""
+    """A unit and how it is stored.
+
+    Attributes
+    ----------
+    base : str or None
+        Digest of the tensor of the base that is its first layer.
+    first : First or None
+        Of its first layer, where that is lossy and a second one makes it exact.
+    """
 
     unit: Unit
     pipeline: str
@@ -87,6 +103,8 @@ class StoredUnit:
     errors: tuple[float, float, float, float, float] | None = None
     norm2: float | None = None
     notes: tuple[str, ...] = ()
+    base: str | None = None
+    first: First | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,7 @@ class Manifest:
     units: tuple[StoredUnit, ...]
     notes: tuple[str, ...] = ()
     checksums: tuple[Checksum, ...] = ()
+    base: str | None = None
     format: tuple[int, int] = field(default=FORMAT)
 
     def part_names(self) -> Iterator[tuple[str, Part]]:
@@ -139,6 +158,8 @@ class Manifest:
             "checksums": [[c.start, c.length, list(c.fields)] for c in self.checksums],
             "units": [_unit_json(stored) for stored in self.units],
         }
+        if self.base is not None:
+            data["base"] = self.base
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
         return text.encode("utf-8", "surrogatepass")
 
@@ -185,6 +206,8 @@ def _unit_json(stored: StoredUnit) -> dict[str, Any]:
         "errors": None if stored.errors is None else list(stored.errors),
         "norm2": stored.norm2,
         "same_as": stored.same_as,
+        "base": stored.base,
+        "first": None if stored.first is None else [stored.first.digest, list(stored.first.errors)],
     }
     data.update({key: value for key, value in optional.items() if value is not None})
     return data
@@ -214,7 +237,7 @@ def _part_json(part: Part, unit: TensorSpec) -> dict[str, Any]:
 def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
     if version <= FORMAT and not data.keys() <= _KEYS:  # a newer minor version may say more
         raise ValueError("keys that this version does not have")
-    source, skeleton = data["source"], data["skeleton"]
+    source, skeleton, base = data["source"], data["skeleton"], data.get("base")
     if source["kind"] not in KINDS:
         raise ValueError(f"kind {source['kind']!r}")
     return Manifest(
@@ -232,6 +255,7 @@ def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
             Checksum(_integer(start), _integer(length), tuple(_integer(at) for at in fields))
             for start, length, fields in data["checksums"]
         ),
+        base=None if base is None else _text(base),
         format=version,
     )
 
@@ -253,7 +277,13 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
     norm2 = data.get("norm2")
     if norm2 is not None and not 0 <= float(norm2) < math.inf:
         raise ValueError(f"a norm of {norm2}")
-    same_as = data.get("same_as")
+    same_as, base = data.get("same_as"), data.get("base")
+    first = None
+    if data.get("first") is not None:
+        digest, sums = data["first"]
+        sums = tuple(float(number) for number in sums)
+        _check_errors(*sums)
+        first = First(_match(DIGEST128, digest), sums)
     return StoredUnit(
         unit=unit,
         pipeline=_text(data["pipeline"]),
@@ -264,6 +294,8 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
         errors=errors,
         norm2=None if norm2 is None else float(norm2),
         notes=tuple(_text(note) for note in data.get("notes", ())),
+        base=None if base is None else _match(DIGEST128, base),
+        first=first,
     )
 
 
@@ -336,6 +368,8 @@ def _check_layout(manifest: Manifest) -> None:
                 raise ArchiveError(f"the manifest makes no sense (unit {index} repeats no unit)", DAMAGED)
         elif len({part.name for part in stored.parts}) != len(stored.parts) or not stored.parts:
             raise ArchiveError(f"the manifest makes no sense (the parts of unit {index})", DAMAGED)
+        if stored.base is not None and manifest.base is None:
+            raise ArchiveError(f"the manifest makes no sense (unit {index} has a base, the archive none)", DAMAGED)
         at = unit.end
         covered += unit.spec.nbytes
     if manifest.source_bytes - covered != manifest.skeleton_bytes:

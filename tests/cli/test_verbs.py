@@ -151,6 +151,21 @@ def test_inspect(bale: Bale, model: Path, lossy: Path) -> None:
     assert "int4" in bale("inspect", lossy).out
 
 
+def test_inspect_tells_the_floor_when_asked(bale: Bale, model: Path, lossy: Path) -> None:
+    for path in (model, lossy):
+        assert "floor" not in bale("inspect", path).out
+        assert "floor" not in bale("inspect", path, "--json").out
+        text = bale("inspect", path, "--floor").out.splitlines()
+        assert "floor  floor b/w" in text[0]
+        document = bale("inspect", path, "--floor", "--json").json
+        totals = document["totals"]
+        assert totals["floor_bytes"] == pytest.approx(sum(row["floor_bytes"] for row in document["tensors"]), abs=4)
+        assert text[-1].startswith("floor: ")
+        assert text[-1].endswith(f"{totals['floor_bits_per_weight']:.2f} bits a weight")
+    both = bale("inspect", model, lossy, "--floor", "--json").json["results"]
+    assert both[0]["totals"]["floor_bytes"] > both[1]["totals"]["floor_bytes"]  # of loss less comes back
+
+
 def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
     assert "sound" in bale("verify", lossy).out
     assert bale("verify", lossy, "--against", model).code == 0

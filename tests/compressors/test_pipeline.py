@@ -69,13 +69,20 @@ def test_json_by_hand():
         ("int8+", "empty stage", "codec"),
         ("+int8", "empty stage", "codec"),
         ("int:", "empty stage", "codec"),
-        ("int8/exact", "character '/' is not allowed", "codec"),
+        ("int8/int4", "int4 cannot code what int8 leaves over", "write exact"),
+        ("lossless/exact", "exact cannot code what lossless leaves over", "write exact"),
+        ("exact", "'exact' stands behind a /", "int4/exact"),
+        ("int4+exact", "'exact' stands alone", "int4/exact"),
+        ("int4/", "empty stage", "codec"),
+        ("base", "'base' is the first of two layers", "base/exact"),
+        ("base/base/exact", "'base' is the first of two layers", "base/exact"),
         ("int 8", "character ' ' is not allowed", ""),
         ("int8\n", "not allowed", ""),
         ("Int8", "no codec 'Int8'", "did you mean int8"),
         ("svg:rank=3", "no codec 'svg'", "did you mean svd"),
         ("int:bit=3", "no parameter 'bit'", "did you mean bits? it has bits, group, symmetric, clip"),
-        ("lossless:level=3", "no parameter 'level'", "it has none"),
+        ("lossless:level=3", "no parameter 'level'", "it has effort"),
+        ("bitpack:level=3", "no parameter 'level'", "it has none"),
         ("int:bits", "not key=value", ""),
         ("int:bits=", "not key=value", ""),
         ("int:bits=3,", "not key=value", ""),
@@ -278,3 +285,31 @@ def test_validate(text, spec, reason):
 def test_empty_pipeline_is_refused():
     with pytest.raises(UsageError, match="without codecs"):
         Pipeline(())
+
+
+@pytest.mark.parametrize(
+    "text", ["int4/exact", "svd:rank=4+int8/exact", "base/exact", "base/int4", "base/svd:rank=2+int8"]
+)
+def test_layers_as_text_and_json(text):
+    pipeline = Pipeline.parse(text)
+    assert str(pipeline) == text
+    data = json.loads(json.dumps(pipeline.to_json()))
+    assert [len(layer) for layer in data["layers"]] == [len(part.split("+")) for part in text.split("/")]
+    assert Pipeline.from_json(data) == pipeline
+    assert pipeline.lossless == text.endswith("exact")
+
+
+def test_parts_of_the_second_layer_have_its_name():
+    spec = TensorSpec("BF16", (64, 128))
+    assert [bound.name for bound in Pipeline.parse("int4/exact").leaves(spec)] == [
+        "qdata",
+        "scale",
+        "zero",
+        "rest.data",
+    ]
+    assert [bound.name for bound in Pipeline.parse("base/exact").leaves(spec)] == ["rest.data"]
+    assert [bound.name for bound in Pipeline.parse("base/int8").leaves(spec)] == [
+        "rest.qdata",
+        "rest.scale",
+        "rest.zero",
+    ]

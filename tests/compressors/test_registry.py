@@ -42,7 +42,8 @@ def test_a_name_clash_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("nf4", "bitpack, huffman")]
+    ("name", "hint"),
+    [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("nf4", "bitpack, exact, huffman")],
 )
 def test_unknown_name(name, hint):
     with pytest.raises(UsageError, match="there is no codec") as caught:
@@ -55,7 +56,7 @@ def test_everything_is_described(name):
     told = registry.describe(name)
     assert told.summary.endswith(".")
     assert len(told.summary) < 120
-    assert told.kind in ("quantizer", "transform", "serializer", "compressor")
+    assert told.kind in ("quantizer", "transform", "serializer", "given", "compressor")
     assert "Use it" in told.details or told.lossless
     assert [each.name for each in told.parameters] == list(settings(registry.get(name)))
     assert all(each.help and each.allowed and each.type for each in told.parameters)

@@ -1,0 +1,328 @@
+"""The base: another checkpoint or archive that tensors are stored as differences to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from bale.compressors.base import Known
+from bale.compressors.floats import from_float32, require_float, to_float32
+from bale.engine.decode import NO_BASE, Decoder, Piece, check_codecs
+from bale.engine.listing import archives_of, is_stored_folder, weights_of
+from bale.engine.run import Run
+from bale.engine.source import SourceFile
+from bale.engine.storage import flat_bytes, flat_spec, runs
+from bale.errors import ArchiveError, Refused, SourceError
+from bale.io.archive import ArchiveFile, is_archive, open_archive
+from bale.io.files import reading
+from bale.io.manifest import StoredUnit
+from bale.io.sources import open_checkpoint
+from bale.spec import Array, TensorSpec, Unit
+
+_SAMPLE = 1 << 16
+_KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
+
+
+@dataclass(frozen=True, eq=False)
+class BaseTensor:
+    """A tensor of a base, read or decoded in runs of elements, as the dtype of the one that is coded given it."""
+
+    unit: Unit
+    spec: TensorSpec
+    pieces: Sequence[Piece]
+    cache: _Cache
+    stored_digest: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """XXH3-128 of its bytes as they are in the base."""
+        if self.stored_digest is not None:
+            return self.stored_digest
+        digest = xxhash.xxh3_128()
+        for piece in self.pieces:
+            digest.update(flat_bytes(piece.load().array).data)
+        return digest.hexdigest()
+
+    def known(self, start: int, count: int) -> Known:
+        """What it tells of some elements."""
+        found = list(self._runs(start, count))
+        array = np.concatenate([known.array for known in found]) if len(found) != 1 else found[0].array
+        if len(found) == 1 or any(known.cells is None for known in found):
+            return Known(array, found[0].cells if len(found) == 1 else None)
+        return Known(array, partial(_joined, found))
+
+    def subtract(self, array: Array, start: int) -> Array:
+        """Elements less those of the base from `start` on: a float32 difference, rounded to the dtype."""
+        spec = flat_spec(self.spec, array.size)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return from_float32(to_float32(array, spec) - self._values(start, array.size), spec)
+
+    def add(self, array: Array, start: int) -> Array:
+        """The mirror image of `subtract`, up to rounding."""
+        spec = flat_spec(self.spec, array.size)
+        return from_float32(to_float32(array, spec) + self._values(start, array.size), spec)
+
+    def is_near(self, source: Callable[[int, int], Array]) -> bool:
+        """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
+        from bale.compressors import delta
+
+        count = min(_SAMPLE, self.spec.elements)
+        start = (self.spec.elements - count) // 2
+        word = f"<u{self.spec.storage.itemsize}"
+        known = self.known(start, count).array
+        return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
+
+    def of(self, spec: TensorSpec) -> BaseTensor:
+        """The same tensor for one of another dtype."""
+        return BaseTensor(self.unit, spec, self.pieces, self.cache, self.stored_digest)
+
+    def _values(self, start: int, count: int) -> Array:
+        return to_float32(self.known(start, count).array, flat_spec(self.spec, count))
+
+    def _runs(self, start: int, count: int) -> Iterator[Known]:
+        for piece in self.pieces:
+            first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
+            if first < last:
+                known = self.cache.load(piece)
+                cut = known.cut(first - piece.start, last - piece.start)
+                yield Known(self._cast(cut.array), cut.cells)
+
+    def _cast(self, array: Array) -> Array:
+        """Elements as the wanted dtype."""
+        source = flat_spec(self.unit.spec, array.size)
+        if source.dtype == self.spec.dtype:
+            return array
+        with np.errstate(over="ignore"):
+            return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
+
+
+def _joined(found: Sequence[Known]) -> tuple[Array, Array] | None:
+    """The ends of runs that follow each other."""
+    ends = [known.ends for known in found]
+    if any(each is None for each in ends):
+        return None
+    low, high = (np.concatenate([each[side] for each in ends if each is not None]) for side in (0, 1))
+    return low, high
+
+
+class _Cache:
+    """The pieces decoded last, for all threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Piece, Known] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, piece: Piece) -> Known:
+        """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
+        with self._lock:
+            if piece in self._kept:
+                self._kept.move_to_end(piece)
+                return self._kept[piece]
+        known = piece.load()
+        with self._lock:
+            self._kept[piece] = known
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return known
+
+
+@dataclass(frozen=True)
+class Base:
+    """An open base.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file or folder, by which it is looked for beside an archive.
+    """
+
+    path: Path
+    tensors: tuple[BaseTensor, ...]
+    _by_digest: dict[str, BaseTensor] = field(default_factory=dict)
+
+    @property
+    def stamp(self) -> str:
+        """Size and time of its file: what tells that it is another one than before."""
+        stat = os.stat(self.path)
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.resolve().name
+
+    def partner(self, unit: Unit) -> BaseTensor | None:
+        """The tensor of the same name and shape as a unit, or the only one whose name ends alike."""
+        named = {view.name for view in unit.views}
+        alike = [tensor for tensor in self.tensors if _fits(tensor.unit, unit)]
+        found = [tensor for tensor in alike if any(view.name in named for view in tensor.unit.views)]
+        if not found:
+            found = [tensor for tensor in alike if _ends_alike(tensor.unit, unit)]
+        return found[0].of(unit.spec) if len(found) == 1 else None
+
+    def tensor(self, stored: StoredUnit, archive: Path) -> BaseTensor:
+        """The tensor that a unit was stored as a difference to.
+
+        Raises
+        ------
+        SourceError
+            When the base has no such tensor; both digests are named.
+        """
+        wanted, named = stored.base or "", {view.name for view in stored.unit.views}
+        likely = [tensor for tensor in self.tensors if any(view.name in named for view in tensor.unit.views)]
+        if wanted not in self._by_digest:
+            for tensor in (*likely, *(tensor for tensor in self.tensors if tensor.stored_digest == wanted)):
+                self._by_digest.setdefault(tensor.digest, tensor)
+        if wanted not in self._by_digest:
+            for tensor in self.tensors:
+                if _fits(tensor.unit, stored.unit):
+                    self._by_digest.setdefault(tensor.digest, tensor)
+        if wanted not in self._by_digest:
+            found = f"has {likely[0].digest} there" if likely else "has none of that name"
+            raise SourceError(
+                f"{archive}: {stored.unit.label} is a difference to a tensor with digest {wanted}; {self.path} {found}",
+                "give the base that it was compressed with",
+            )
+        return self._by_digest[wanted].of(stored.unit.spec)
+
+
+@contextmanager
+def open_base(path: Path, run: Run) -> Iterator[Base]:
+    """Open a checkpoint, an archive or a folder of either as a base; `SourceError` when that cannot be."""
+    with ExitStack() as stack:
+        cache = _Cache()
+        tensors: list[BaseTensor] = []
+        try:
+            if os.path.isdir(path):
+                stored = is_stored_folder(path)
+                paths = archives_of(path) if stored else [path / name for name in weights_of(path)]
+            else:
+                paths = [path]
+            for each in paths:
+                if is_archive(each):
+                    archive = stack.enter_context(open_archive(each))
+                    check_codecs(archive)
+                    near = stack.enter_context(nearest(archive, None, run))
+                    tensors += _stored_tensors(archive, Decoder(archive, run, near), cache)
+                else:
+                    checkpoint = open_checkpoint(each)
+                    descriptor = stack.enter_context(reading(each, SourceError))
+                    tensors += _plain_tensors(SourceFile.of(checkpoint, descriptor), cache)
+        except ArchiveError as problem:
+            raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
+        yield Base(path, tuple(tensors))
+
+
+@contextmanager
+def nearest(archive: ArchiveFile, path: Path | None, run: Run) -> Iterator[_Finder | None]:
+    """The function that finds the tensors of an archive's base: the one at `path`, or beside the archive by its name.
+
+    Every tensor that is needed is found, and its digest taken, before anything is decoded.
+
+    Raises
+    ------
+    SourceError
+        When the base is missing or not the one.
+    """
+    manifest = archive.manifest
+    if manifest.base is None:
+        yield None
+        return
+    with open_base(path or _beside(archive.path, manifest.base), run) as base:
+        needed = {stored.base: stored for stored in manifest.units if stored.base is not None}
+        found = {digest: base.tensor(stored, archive.path) for digest, stored in needed.items() if digest}
+        yield _Finder(found)
+
+
+@dataclass(frozen=True)
+class _Finder:
+    found: dict[str, BaseTensor]
+
+    def __call__(self, stored: StoredUnit) -> BaseTensor:
+        return self.found[stored.base or ""].of(stored.unit.spec)
+
+
+def _beside(archive: Path, name: str) -> Path:
+    """Where the base of an archive lies if it lies beside it; `SourceError` when it does not."""
+    plain = name.removesuffix(".bale")
+    if name == os.path.basename(name) and plain not in ("", ".", ".."):
+        for folder in (archive.parent, archive.parent.parent):
+            for candidate in (folder / plain, folder / f"{plain}.bale"):
+                if candidate.exists() and candidate.resolve() != archive.resolve():
+                    return candidate
+    raise SourceError(f"{archive} holds differences to the base {name!r}, which is not beside it", NO_BASE)
+
+
+def _plain_tensors(source: SourceFile, cache: _Cache) -> list[BaseTensor]:
+    return [
+        BaseTensor(
+            unit,
+            unit.spec,
+            [
+                Piece(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
+                for start, count in runs(unit.spec.elements)
+            ],
+            cache,
+        )
+        for unit in source.checkpoint.units
+        if unit.views and unit.spec.elements and not unit.spec.info.packed
+    ]
+
+
+def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Known:
+    size = flat_spec(unit.spec, count).nbytes
+    return Known(source.read(unit, start, count, np.empty(size, np.uint8)))
+
+
+def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: _Cache) -> list[BaseTensor]:
+    return [
+        BaseTensor(stored.unit, stored.unit.spec, _Pieces(decoder, index), cache, stored.digest)
+        for index, stored in enumerate(archive.manifest.units)
+        if stored.unit.views and stored.unit.spec.elements and not stored.unit.spec.info.packed
+    ]
+
+
+class _Pieces(Sequence[Piece]):
+    """The pieces of a stored tensor, asked for when they are needed: their side parts are decoded for that."""
+
+    def __init__(self, decoder: Decoder, index: int) -> None:
+        self._decoder, self._index = decoder, index
+
+    @cached_property
+    def _pieces(self) -> list[Piece]:
+        return self._decoder.pieces(self._index)
+
+    def __getitem__(self, at: int) -> Piece:  # type: ignore[override]
+        return self._pieces[at]
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+
+def _fits(tensor: Unit, unit: Unit) -> bool:
+    """Whether elements of one can be known from the other."""
+    if tensor.spec.shape != unit.spec.shape:
+        return False
+    if tensor.spec.dtype == unit.spec.dtype:
+        return True
+    try:
+        require_float(tensor.spec)
+        require_float(unit.spec)
+    except Refused:
+        return False
+    return True
+
+
+def _ends_alike(tensor: Unit, unit: Unit) -> bool:
+    """Whether a name of one is one of the other with a prefix, as wrappers put it before all names."""
+    pairs = ((one.name, other.name) for one in tensor.views for other in unit.views)
+    return any(one.endswith("." + other) or other.endswith("." + one) for one, other in pairs)

@@ -1,0 +1,47 @@
+"""What the first layer of a tensor tells the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bale.compressors.base import Known, Quantizer, Values
+from bale.compressors.floats import from_float32
+from bale.compressors.pipeline import Pipeline
+from bale.engine.storage import flat_bytes, flat_spec, load, runs
+from bale.spec import Array, TensorSpec
+
+
+def known_block(quantizer: Quantizer, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Known:
+    """What the codes of a block tell: its values, and the ends of their cells if the quantizer has any."""
+    values = quantizer.decode_block(codes, start, spec, side)
+    array = from_float32(values, flat_spec(spec, codes.size))
+    return Known(array, lambda: quantizer.cells_block(codes, start, spec, side))
+
+
+def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, decoded: Array) -> Known:
+    """What the parts of a whole tensor tell, whose decoded values are at hand (flat, storage bits)."""
+    first = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
+    if not isinstance(first, Quantizer):
+        return Known(decoded)
+    side = {name: values for name, values in parts.items() if name != first.code}
+    codes = parts[first.code].array.reshape(-1)
+    return Known(decoded, lambda: first.cells_block(codes, 0, spec, side))
+
+
+def load_rest(
+    chunks: Sequence[tuple[str, bytes]],
+    spec: TensorSpec,
+    parts: Mapping[str, Values],
+    pipeline: Pipeline,
+    decoded: Array,
+) -> Array:
+    """The bytes of a whole tensor from the chunks of its second layer, and what its first one tells."""
+    known = known_of(pipeline, parts, spec, decoded)
+    exact = np.empty(spec.nbytes, np.uint8)
+    for (start, count), (chain, data) in zip(runs(spec.elements), chunks, strict=True):
+        piece = flat_spec(spec, count)
+        at = start * spec.info.bits // 8
+        load(data, chain, piece, None, exact[at : at + piece.nbytes], known.cut(start, start + count))
+    return flat_bytes(exact)

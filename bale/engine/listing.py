@@ -1,0 +1,77 @@
+"""What is in a folder, before anything is done with it: one of weights, or one that was compressed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bale.errors import ArchiveError, SourceError
+from bale.io.checkpoint import Checkpoint
+from bale.io.folder import COPY, RECORD, Record, check_indexes, list_files, read_record
+from bale.io.sources import open_checkpoint
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A folder of weights: its checkpoints by name, and the names of all other files."""
+
+    path: Path
+    checkpoints: dict[str, Checkpoint]
+    side: tuple[str, ...]
+
+
+def open_folder(path: Path) -> SourceFolder:
+    """List a folder, read the structure of its weight files, and check its indexes.
+
+    Raises `SourceError` when it holds no weights, when a weights file is broken, or a shard is missing.
+    """
+    if is_stored_folder(path):
+        raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
+    names = list_files(path)
+    named = check_indexes(path, names)
+    found = {
+        name: open_checkpoint(path / name)  # which refuses an empty one
+        for name in names
+        if name in named or name.lower().endswith(_SUFFIXES) or os.path.getsize(path / name)
+    }
+    weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
+    if not weights:
+        raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
+    for name in weights:
+        if f"{name}.bale" in found:
+            raise SourceError(f"{path} has both {name} and {name}.bale, its archive's name", "move one of them away")
+    return SourceFolder(path, weights, tuple(name for name in names if name not in weights))
+
+
+def weights_of(path: Path) -> list[str]:
+    """Names of the weight files of a folder."""
+    return list(open_folder(path).checkpoints)
+
+
+def is_stored_folder(path: Path) -> bool:
+    """Whether a folder is a compressed one."""
+    return os.path.isfile(path / RECORD)
+
+
+def archives_of(path: Path) -> list[Path]:
+    """The archives of a compressed folder."""
+    found = [path / entry.stored for entry in complete_record(path).entries.values() if entry.kind != COPY]
+    if not found:
+        raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
+    return found
+
+
+def side_bytes(path: Path) -> int:
+    """Bytes of the files of a compressed folder that were copied as they are."""
+    return sum(entry.stored_bytes for entry in complete_record(path).entries.values() if entry.kind == COPY)
+
+
+def complete_record(path: Path) -> Record:
+    """The record of a compressed folder; raise `ArchiveError` when it was interrupted."""
+    record = read_record(path)
+    if not record.complete:
+        raise ArchiveError(f"{path} is incomplete: it was interrupted", "run `bale compress` on its source again")
+    return record
