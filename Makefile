@@ -4,7 +4,7 @@ VENV ?= .venv
 MODELS ?= .models
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint fmt check docs bench demo soak fetch clean
+.PHONY: setup test lint fmt check docs bench bench-lossless demo soak fetch clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,9 @@ demo:  ## installs bale and runs its main job on a real checkpoint
 
 bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md
 	$(BIN)/python scripts/bench/all.py --models $(MODELS)
+
+bench-lossless: fetch  ## the lossless sections of it only, with ZipNN, OpenZL, zstd and blosc2 beside bale
+	$(BIN)/python scripts/bench/all.py --models $(MODELS) --only sizes --only codec --only peers
 
 soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak

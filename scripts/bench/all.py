@@ -1,7 +1,7 @@
 """Run the benches and write docs/benchmarks.md: `python scripts/bench/all.py [--only NAME]`.
 
 Needs the checkpoints of scripts/fetch_models.py. The peers that bale is measured against live in a venv of their own,
-which is made when it is missing. With --only the other sections of the page stay as they are.
+which is made when it is missing or lacks one. With --only the other sections of the page stay as they are.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import lossless_peers
 import process
 import quantization
+import scale
 import sizes
 import startup
 from common import PYTHON, ROOT, Limit, checkpoint, page, parser, table
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-PEERS = ("zipnn", "numpy", "safetensors", "zstandard", "xxhash", "torch==2.13.0")
+PEERS = ("zipnn", "openzl", "zstandard", "blosc2", "numpy", "numba", "safetensors", "torch==2.13.0")
 TITLES = {
     "sizes": "Lossless sizes",
     "codec": "The lossless codec against ZipNN",
+    "peers": "Lossless codecs side by side",
     "quantization": "Quantization",
     "process": "Whole processes against zstd",
+    "scale": "Scale",
     "startup": "Start-up",
 }
 SPEEDS = {
@@ -45,19 +49,22 @@ def main() -> None:
     made = parser(__doc__, models=True)
     made.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv of the peers (%(default)s)")
     made.add_argument("--only", action="append", choices=TITLES, help="run this bench only; can be repeated")
+    made.add_argument("--large", action="store_true", help="files of several GB too, in the section on scale")
     options = made.parse_args()
     benches: dict[str, Callable[[], str]] = {
         "sizes": partial(sizes.section, options.models),
         "codec": partial(codec, options.models, options.peers),
+        "peers": lambda: lossless_peers.section(options.models, make_peers(options.peers)),
         "quantization": partial(quantization.section, options.models),
         "process": process.section,
+        "scale": partial(scale.section, options.large),
         "startup": startup.section,
     }
     sections = stored_sections()
     for name, bench in benches.items():
         if not options.only or name in options.only:
             start = time.monotonic()
-            sections[name] = f"{bench()}\n\nReproduce: `{how(name)}`\\\n{where()}"
+            sections[name] = f"{bench()}\n\nReproduce: `{how(name, options.large)}`\\\n{where()}"
             print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     PAGE.write_text("\n".join(document(sections)), encoding="utf-8")
     print(PAGE.relative_to(ROOT), "written", file=sys.stderr)
@@ -87,8 +94,8 @@ def stored_sections() -> dict[str, str]:
     return dict(re.findall(r"<!-- begin (\w+) -->\n(.*?)\n<!-- end \1 -->", text, re.DOTALL))
 
 
-def how(name: str) -> str:
-    return f".venv/bin/python scripts/bench/all.py --only {name}"
+def how(name: str, large: bool) -> str:
+    return f".venv/bin/python scripts/bench/all.py --only {name}" + (" --large" if large and name == "scale" else "")
 
 
 def where() -> str:
@@ -139,19 +146,18 @@ def _codec_rows(peers: Path, arguments: list[Path]) -> list[list[str]]:
 
 
 def make_peers(folder: Path) -> Path:
-    """The python of the peers' venv, made when it is missing; the stamp is written last."""
-    python, stamp = folder / "bin" / "python", folder / "ready"
-    if not stamp.exists() and not has_peers(python):
+    """The python of the peers' venv, which is made when one of them is missing."""
+    python = folder / "bin" / "python"
+    if not has_peers(python):
         print(f"making {folder}", file=sys.stderr, flush=True)
         subprocess.run([PYTHON, "-m", "venv", "--clear", folder], check=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *PEERS], check=True)
-        stamp.touch()
     return python
 
 
 def has_peers(python: Path) -> bool:
-    code = "import zipnn, numpy, safetensors, zstandard, xxhash, torch"
+    code = f"import {', '.join(name.partition('=')[0] for name in PEERS)}"
     return python.exists() and subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +22,26 @@ BALE = PYTHON.with_name("bale")
 MEMORY = Path("/dev/shm")
 
 
+# The peak that the system tells of a process begins with its parent's, so a small process starts what is measured.
+LAUNCHER = """
+import os, sys, time
+begun = time.perf_counter()
+silence = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=silence)
+_, status, usage = os.wait4(child, 0)
+wall = time.perf_counter() - begun
+print(os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which the peak is told
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a process took, in seconds."""
+    """What one run of a process took: seconds, and bytes of memory at its peak."""
 
     wall: float
     cpu: float
+    peak: float = 0
 
 
 @dataclass(frozen=True)
@@ -44,18 +57,18 @@ class Limit:
 
 
 def run_process(command: Sequence[str | Path]) -> Cost:
-    """Run a command to its end; its output is thrown away, its failure ends the bench."""
-    start = time.perf_counter()
-    child = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        text = said.decode(errors="replace").strip()
-        sys.exit(f"{' '.join(map(str, command))} ended with {child.returncode}: {text}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime)
+    """Run a command to its end; its output is thrown away, its failure ends the bench.
+
+    Python caches its bytecode in it, as it does unless the environment forbids it.
+    """
+    words = list(map(str, command))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    launcher = [str(PYTHON), "-I", "-S", "-c", LAUNCHER]
+    done = subprocess.run([*launcher, *words], env=environment, capture_output=True, text=True, errors="replace")
+    code, wall, cpu, peak = done.stdout.split() if not done.returncode else (done.returncode, 0, 0, 0)
+    if int(code):
+        sys.exit(f"{' '.join(words)} ended with {code}: {done.stderr.strip()}")
+    return Cost(float(wall), float(cpu), UNIT * float(peak))
 
 
 def take_turns(contestants: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:
@@ -70,7 +83,7 @@ def take_turns(contestants: Mapping[str, Callable[[], Cost]], rounds: int) -> di
 
 
 def median_cost(costs: Sequence[Cost]) -> Cost:
-    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
+    return Cost(*(median(getattr(cost, key) for cost in costs) for key in ("wall", "cpu", "peak")))
 
 
 def median_ratio(ours: Sequence[Cost], theirs: Sequence[Cost]) -> Cost:

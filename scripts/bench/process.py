@@ -7,6 +7,7 @@ import shutil
 import struct
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from common import (
     BALE,
@@ -79,30 +80,42 @@ def section(gigabytes: float = 1.0, rounds: int = 5) -> str:
     return page(text, table(head, rows))
 
 
-def write_synthetic(path: Path, gigabytes: float) -> None:
-    """Write a bf16 safetensors file shaped like the weights of a language model."""
+def write_synthetic(path: Path, gigabytes: float, first: int = SIDE) -> None:
+    """Write a bf16 safetensors file shaped like the weights of a language model.
+
+    Its matrices have `SIDE` rows, but the first one `first`, and the last one what is left.
+    """
     import ml_dtypes
     import numpy as np
 
-    count = max(1, round(gigabytes * 1e9 / (2 * SIDE * SIDE)))
-    size = 2 * SIDE * SIDE
-    header = {
-        f"model.layers.{number}.weight": {
+    total = max(1, round(gigabytes * 1e9 / (2 * SIDE)))
+    first = min(first, total)
+    heights = [first, *(min(SIDE, total - start) for start in range(first, total, SIDE))]
+    header, at = {}, 0
+    for number, height in enumerate(heights):
+        end = at + 2 * SIDE * height
+        header[f"model.layers.{number}.weight"] = {
             "dtype": "BF16",
-            "shape": [SIDE, SIDE],
-            "data_offsets": [number * size, (number + 1) * size],
+            "shape": [height, SIDE],
+            "data_offsets": [at, end],
         }
-        for number in range(count)
-    }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+        at = end
     generator = np.random.default_rng(1)
     with path.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for _ in range(count):
-            scales = np.exp(generator.normal(-3.5, 0.35, (SIDE, 1)).astype(np.float32))
-            matrix = generator.standard_normal((SIDE, SIDE), np.float32) * scales
-            out.write(matrix.astype(ml_dtypes.bfloat16).tobytes())
+        write_header(out, header)
+        for height in heights:
+            for start in range(0, height, SIDE):
+                part = min(SIDE, height - start)
+                scales = np.exp(generator.normal(-3.5, 0.35, (part, 1)).astype(np.float32))
+                matrix = generator.standard_normal((part, SIDE), np.float32) * scales
+                out.write(matrix.astype(ml_dtypes.bfloat16).tobytes())
+
+
+def write_header(out: BinaryIO, header: dict[str, object]) -> None:
+    """Begin a safetensors file."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    out.write(struct.pack("<Q", len(text)) + text)
 
 
 if __name__ == "__main__":

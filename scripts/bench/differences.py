@@ -1,0 +1,301 @@
+"""Differences of real fine-tunes to their bases: `python scripts/bench/differences.py [--finetuned FOLDER]`.
+
+Needs the checkpoints of scripts/fetch_models.py and the fine-tunes of scripts/finetune.py. ZipNN and zstd's library run
+in the peers' venv, by this same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import (
+    BALE,
+    ROOT,
+    Cost,
+    Limit,
+    checkpoint,
+    median_cost,
+    page,
+    parser,
+    run_process,
+    sha256,
+    table,
+    take_turns,
+    workspace,
+)
+
+import bale
+
+BASES = {"fp32": "minilm/model.safetensors", "bf16": "minilm-bf16/model-cast-bf16.safetensors"}
+ZIPNN_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+EXPECTED = {"fp32": 26.2, "bf16": 10.55}
+"""Bits a weight are expected to be this and the binary logarithm of the relative change."""
+
+OFF = Limit(3)  # %, from what is expected
+BF16 = Limit(0.70)  # of ZipNN's bytes
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fine-tune; its differences are to be a share of ZipNN's bytes, and so near to those expected."""
+
+    title: str
+    name: str
+    share: Limit | None
+    off: Limit | None = None
+
+    @property
+    def dtype(self) -> str:
+        return self.name[:4]
+
+
+PAIRS = (
+    Pair("bf16, rate 2e-5, 17 steps", "bf16-lr2e-5-17", BF16, OFF),
+    Pair("bf16, rate 2e-5, 300 steps", "bf16-lr2e-5-300", BF16, OFF),
+    Pair("bf16, rate 2e-4, 300 steps", "bf16-lr2e-4-300", BF16, OFF),
+    Pair("bf16, merged adapter", "bf16-lora", BF16),
+    Pair("fp32, rate 2e-5, 300 steps", "fp32-lr2e-5-300", Limit(0.82)),
+    Pair("fp32, rate 2e-4, 300 steps", "fp32-lr2e-4-300", Limit(0.86)),
+    Pair("fp32, merged adapter", "fp32-lora", None),
+)
+
+TEXT = (
+    "MiniLM, really fine-tuned on English text by `scripts/finetune.py`: all its weights, with AdamW at two rates, or "
+    "an adapter of rank 8 on queries and values, merged afterwards. The bf16 files are the fp32 weights rounded, and "
+    "their base is MiniLM's cast to bf16. The *change* is the norm of all differences over that of all weights, and "
+    "*b/w* the bits of the whole file for each of its weights. ZipNN's ({zipnn}) delta mode is the exclusive or of "
+    "both; it gets whole files, or one tensor after the other where that is less. Expected are {bf16} bits and the binary logarithm of the change for bf16, {fp32} for fp32, "
+    "where every weight has moved; *by tensor* is the same of each tensor's own change, weighted by size, and *off* is "
+    "how far bale is from either. Byte-identical means that the file that came back has the same SHA-256."
+)
+MORE = (
+    "The same pairs by plainer means, and bale's speed. *xor* is the exclusive or with the base, then zstd at level 3; "
+    "*patch* is `zstd -3 --patch-from`. MB/s are bytes of the fine-tune for each second of CPU time of the whole "
+    "process, one thread, medians of {rounds} rounds; `bale compress` runs with `--no-verify`."
+)
+
+
+def section(models: Path, finetuned: Path, peers: Path, rounds: int = 3) -> str:
+    """`peers` is the python of the peers' venv."""
+    measured = [Measured.of(pair, models, finetuned, peers, rounds) for pair in PAIRS]
+    head = ("fine-tune", "change", "bale, %", "ZipNN, %", "ZipNN delta, b/w", "bale --base, b/w", "of ZipNN's")
+    tail = ("expected, b/w", "off, %", "by tensor, b/w", "off, %", "byte-identical", "limits")
+    text = TEXT.format(zipnn=zipnn_version(peers), **EXPECTED)
+    first = page(text, table((*head, *tail), [each.sizes() for each in measured]))
+    more = ("fine-tune", "bytes", "bale --base", "ZipNN delta", "xor, b/w", "patch, b/w")
+    speeds = ("compress, MB/s", "decompress, MB/s")
+    second = page(MORE.format(rounds=rounds), table((*more, *speeds), [each.others() for each in measured]))
+    return f"{first}\n\n{second}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a file's weights are from the base's, relative to what they are.
+
+    Attributes
+    ----------
+    weights : int
+        Elements of the file.
+    change : float
+        The norm of all differences over that of all weights.
+    tensors : list
+        Elements and change of each tensor that has moved.
+    """
+
+    weights: int
+    change: float
+    tensors: list[tuple[int, float]]
+
+    def expected(self, constant: float) -> float:
+        return constant + math.log2(self.change)
+
+    def expected_by_tensor(self, constant: float) -> float:
+        """As `expected` of each tensor's own change; those that have not moved take nothing."""
+        return sum(size * max(0.0, constant + math.log2(change)) for size, change in self.tensors) / self.weights
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one pair, sizes in bytes."""
+
+    pair: Pair
+    size: int
+    moved: Moved
+    plain: int
+    differences: int
+    identical: bool
+    peers: dict[str, int]
+    patch: int | None
+    costs: dict[str, Cost]
+
+    @classmethod
+    def of(cls, pair: Pair, models: Path, finetuned: Path, peers: Path, rounds: int) -> Measured:
+        base, source = checkpoint(models, BASES[pair.dtype]), finetune(finetuned, pair.name)
+        with workspace() as work:
+            plain, archive, back = (work / name for name in ("plain.bale", "differences.bale", source.name))
+            bale.compress(source, plain)
+            bale.compress(source, archive, base=base)
+            bale.decompress(archive, back, base=base)
+            identical = sha256(source) == sha256(back)
+            quiet = ("-T", "1", "-q", "-f")
+            compress = (BALE, "compress", source, "--base", base, "-o", archive, "--no-verify", *quiet)
+            decompress = (BALE, "decompress", archive, "--base", base, "-o", back, *quiet)
+            commands = {"compress": compress, "decompress": decompress}
+            runs = {name: partial(run_process, command) for name, command in commands.items()}
+            found = take_turns(runs, rounds)
+            return cls(
+                pair,
+                source.stat().st_size,
+                moved(base, source),
+                plain.stat().st_size,
+                archive.stat().st_size,
+                identical,
+                peer_sizes(peers, pair.dtype, base, source),
+                patch_size(base, source, work / "patch"),
+                {name: median_cost(costs) for name, costs in found.items()},
+            )
+
+    def sizes(self) -> list[str]:
+        share = self.differences / self.peers["delta"]
+        constant, found = EXPECTED[self.pair.dtype], self.bits(self.differences)
+        expected, by_tensor = self.moved.expected(constant), self.moved.expected_by_tensor(constant)
+        off, off_by_tensor = (100 * (found / each - 1) for each in (expected, by_tensor))
+        limits = [f"share {self.pair.share.cell(share)}"] if self.pair.share else []
+        limits += [f"off {self.pair.off.cell(abs(off))}"] if self.pair.off else []
+        return [
+            self.pair.title,
+            f"{self.moved.change:.2e}",
+            f"{100 * self.plain / self.size:.2f}",
+            f"{100 * self.peers['plain'] / self.size:.2f}",
+            f"{self.bits(self.peers['delta']):.3f}",
+            f"{found:.3f}",
+            f"{share:.3f}",
+            f"{expected:.3f}",
+            f"{off:+.1f}",
+            f"{by_tensor:.3f}",
+            f"{off_by_tensor:+.1f}",
+            "yes" if self.identical else "**no**",
+            "; ".join(limits) or "-",
+        ]
+
+    def others(self) -> list[str]:
+        return [
+            self.pair.title,
+            f"{self.size:,}",
+            f"{self.differences:,}",
+            f"{self.peers['delta']:,}",
+            f"{self.bits(self.peers['xor']):.3f}",
+            f"{self.bits(self.patch):.3f}" if self.patch else "-",
+            *(f"{self.size / 1e6 / self.costs[name].cpu:.0f}" for name in ("compress", "decompress")),
+        ]
+
+    def bits(self, size: int) -> float:
+        return 8 * size / self.moved.weights
+
+
+def finetune(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        sys.exit(f"{path} is missing; make it with: make finetune")
+    return path
+
+
+def moved(base: Path, source: Path) -> Moved:
+    import numpy as np
+
+    count, change, norm, by_tensor = 0, 0.0, 0.0, []
+    for before, after in zip(tensors(base), tensors(source), strict=True):
+        count += after.size
+        if after.dtype.kind not in "iub":
+            wide = after.astype(np.float64)
+            apart, own = (float(np.sum(values**2)) for values in (wide - before.astype(np.float64), wide))
+            change, norm = change + apart, norm + own
+            if apart:
+                by_tensor.append((after.size, math.sqrt(apart / own)))
+    return Moved(count, math.sqrt(change / norm), by_tensor)
+
+
+def tensors(path: Path) -> Iterator[Any]:
+    import ml_dtypes  # noqa: F401  # numpy knows bfloat16 by it
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as file:
+        for name in sorted(file.keys()):
+            yield file.get_tensor(name)
+
+
+def patch_size(base: Path, source: Path, out: Path) -> int | None:
+    """Bytes that the program zstd leaves of a file when it knows the base; None without the program."""
+    zstd = shutil.which("zstd")
+    if zstd is None:
+        print("zstd is not installed, so its patches are left out: apt-get install zstd", file=sys.stderr)
+        return None
+    run_process((zstd, "-3", "-T1", "-q", "-f", f"--patch-from={base}", source, "-o", out))
+    return out.stat().st_size
+
+
+def zipnn_version(python: Path) -> str:
+    code = "from importlib.metadata import version; print(version('zipnn'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def peer_sizes(python: Path, dtype: str, base: Path, source: Path) -> dict[str, int]:
+    """What `print_peer_sizes` prints in the peers' venv."""
+    command = [python, __file__, "--sizes-of", dtype, base, source]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"ZipNN failed on {source} with {done.returncode}")
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def print_peer_sizes(dtype: str, base: Path, source: Path) -> None:
+    """Bytes of ZipNN alone, of its delta mode, and of the exclusive or through zstd; each is decoded and compared."""
+    import numpy as np
+    import zipnn
+    import zstandard
+
+    before, after = base.read_bytes(), source.read_bytes()
+    settings = {"input_format": "byte", "bytearray_dtype": ZIPNN_DTYPES[dtype], "threads": 1}
+
+    def packed_bytes(start: int, end: int, mode: Any, known: bytes | None) -> int:
+        codec, piece = zipnn.ZipNN(**settings, delta_compressed_type=mode), after[start:end]
+        packed = codec.compress(bytearray(piece), delta_second_data=known)
+        if bytes(codec.decompress(packed, delta_second_data=known)) != piece:
+            sys.exit(f"ZipNN did not give {source} back")
+        return len(packed)
+
+    whole = packed_bytes(0, len(after), "byte", before)
+    begin = 8 + int.from_bytes(after[:8], "little")
+    offsets = [entry.get("data_offsets", (0, 0)) for entry in json.loads(after[8:begin]).values()]
+    pieces = [(begin + start, begin + end) for start, end in offsets if end > start]
+    by_tensor = begin + sum(packed_bytes(start, end, "byte", before[start:end]) for start, end in pieces)
+    sizes = {"plain": packed_bytes(0, len(after), 0, None), "delta": min(whole, by_tensor)}
+    mixed = np.frombuffer(before, np.uint8) ^ np.frombuffer(after, np.uint8)
+    sizes["xor"] = len(zstandard.ZstdCompressor(level=3).compress(mixed.tobytes()))
+    print(json.dumps(sizes))
+
+
+if __name__ == "__main__":
+    made = parser(__doc__, models=True, rounds=3)
+    made.add_argument("--finetuned", type=Path, default=ROOT / ".finetuned", help="folder of scripts/finetune.py")
+    made.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv of the peers (%(default)s)")
+    made.add_argument("--sizes-of", nargs=3, metavar=("DTYPE", "BASE", "FILE"), help=argparse.SUPPRESS)
+    options = made.parse_args()
+    if options.sizes_of:
+        dtype, base, source = options.sizes_of
+        print_peer_sizes(dtype, Path(base), Path(source))
+    else:
+        print(section(options.models, options.finetuned, options.peers / "bin" / "python", options.rounds))
