@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 MODELS ?= .models
+FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint fmt check docs bench bench-lossless demo soak fetch clean
+.PHONY: finetune setup test lint fmt check docs bench bench-lossless demo soak fetch clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +41,15 @@ fetch: $(VENV)/ready  ## brings the public checkpoints of the benchmarks
 demo:  ## installs bale and runs its main job on a real checkpoint
 	PYTHON=$(PYTHON) MODELS=$(MODELS) sh scripts/demo.sh
 
+.venv-finetune/ready:
+	$(PYTHON) -m venv .venv-finetune
+	.venv-finetune/bin/python -m pip install --quiet torch==2.13.0
+	.venv-finetune/bin/python -m pip install --quiet transformers==5.23.0 safetensors numpy ml_dtypes
+	touch $@
+
+finetune: fetch .venv-finetune/ready  ## really fine-tunes MiniLM, for the bench of differences; 20 minutes
+	.venv-finetune/bin/python scripts/finetune.py $(FINETUNED) --models $(MODELS)
+
 bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md
 	$(BIN)/python scripts/bench/all.py --models $(MODELS)
 
@@ -50,4 +60,4 @@ soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) .venv-demo .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-peers .venv-finetune .pytest_cache .mypy_cache .ruff_cache .hypothesis

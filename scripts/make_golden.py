@@ -20,22 +20,27 @@ from bale.io.manifest import FORMAT  # noqa: E402
 from tests.making import Raw, bf16, random_raw, write  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
+VERSION = ".".join(map(str, FORMAT))
 CHOICES = {
     "lossless": {},
     "int": {"pipeline": "int8", "rules": ["small=int4", "half=int:bits=3,group=64,symmetric=true,clip=mse"]},
     "svd": {"rules": ["low=svd:rank=2", "half=svd:rank=8+int8"]},
-    "forced": {"rules": ["ids=zstd", "small=huffman", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]},
+    "max": {"pipeline": "lossless:effort=max"},
+    "layers": {"pipeline": "int4/exact", "rules": ["low=svd:rank=2/exact"]},
+    "base": {"base": GOLDEN / f"{VERSION}-tensors-int.bale"},
+    "forced": {
+        "rules": ["ids=zstd", "small=huffman", "low=int4+rans", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]
+    },
 }
 
 
 def main() -> int:
     """Write sources, archives, and the digests of what must come back."""
     GOLDEN.mkdir(exist_ok=True)
-    version = ".".join(map(str, FORMAT))
     digests = {}
-    for name, source in (("tensors", tensors(GOLDEN / f"{version}-tensors.safetensors")), ("opaque", opaque())):
+    for name, source in (("tensors", tensors(GOLDEN / f"{VERSION}-tensors.safetensors")), ("opaque", opaque())):
         for choice, choices in CHOICES.items() if name == "tensors" else [("lossless", {})]:
-            archive = GOLDEN / f"{version}-{name}-{choice}.bale"
+            archive = GOLDEN / f"{VERSION}-{name}-{choice}.bale"
             if archive.exists():
                 print(f"{archive.name} exists, and stays", file=sys.stderr)
                 continue
@@ -62,6 +67,7 @@ def tensors(path: Path) -> Path:
             "same": bf16(matrix),
             "small": bf16(matrix[:10]),
             "half": Raw.of(matrix[::-1].astype("<f2")),
+            "scaled": bf16(matrix * 2.0 ** (np.arange(64) % 12)),
             "low": low,
             "ids": np.arange(300),
             "mask": rng.random(100) < 0.1,

@@ -33,6 +33,7 @@ _ENTRY = 9 << 15  # what a token adds to a table, in 2^-16 bits
 _NEAR = 0.5  # relative change from which on a difference takes no less than the tensor
 _LEAST_SHARE = 1 / 256  # of an update that shrinking must explain
 _LONGEST_SHIFT = 30
+_QUARTERS = np.array([0.5946035575013605, 0.7071067811865476, 0.8408964152537145])
 _START = np.zeros(1, np.int64)
 _NO_AXIS = (np.zeros(1, np.int16), 1 << 40, 0)
 
@@ -55,11 +56,11 @@ class _Numbers:
         """Bits of the mantissa that are left; whole numbers are all mantissa."""
         return max(self.mantissa - self.cut, 0) if self.mantissa else self.bits
 
-    def powers(self) -> Array:
-        """For each exponent the square of the spacing of floats, up to a factor for all."""
+    def spacings(self) -> Array:
+        """For each exponent the spacing of floats, up to a factor for all."""
         exponents = np.maximum(np.arange((self.sign - 1 >> self.fraction) + 1), 1)
-        powers: Array = np.ldexp(1.0, 2 * np.clip(exponents - exponents.size // 2, -240, 240))
-        return powers
+        spacings: Array = np.ldexp(1.0, np.clip(exponents - exponents.size // 2, -480, 480))
+        return spacings
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> byt
     sizes, negative = np.empty(words.size, np.uint32), np.empty(words.size, np.uint8)
     shrink = _shrink(words, known, numbers)
     _differences(words, known, numbers, shrink, sizes, negative)
-    updates = _measure(sizes, known, numbers, axes)
+    updates = _measure(sizes, negative, known, numbers, axes)
     contexts = updates.of(known, numbers)
     tokens, counts = np.empty(words.size, np.uint8), np.zeros((updates.contexts, rans.TOKENS), np.uint32)
     kernels.size_tokens(sizes, negative, _table(), contexts, tokens, counts)
@@ -253,50 +254,59 @@ def _shrink(words: Array, known: Array, numbers: _Numbers) -> int:
     return min((down << 32) // values, (1 << 30) - 1)
 
 
-def _measure(sizes: Array, known: Array, numbers: _Numbers, axes: Sequence[Axis]) -> _Updates:
-    """Numbers for rows and columns, and the range of contexts that a sample has."""
-    powers, low = numbers.powers(), numbers.sign - 1
+def _measure(sizes: Array, negative: Array, known: Array, numbers: _Numbers, axes: Sequence[Axis]) -> _Updates:
+    """Numbers for the rows and columns that tell something, by a sample, and the range of contexts that it has."""
+    low, stride = numbers.sign - 1, max(1, sizes.size // _SAMPLE)
+    places = np.arange(0, sizes.size, stride)
+    some, signs = np.ascontiguousarray(sizes[::stride]), np.ascontiguousarray(negative[::stride])
+    exponents = np.maximum((known[::stride].astype(np.int64) & low) >> numbers.fraction, 1)
     found: list[tuple[Axis, Array]] = []
     for axis in sorted(axes, key=lambda axis: axis.size)[-2:]:
-        if axis.size > sizes.size // 64:
-            continue
         sums = np.zeros(axis.size)
-        kernels.add_energy(sizes, known, low, numbers.fraction, powers, axis.inner, axis.at, sums)
-        found.append((axis, _quarters(sums, np.maximum(lengths_along(axis, sizes.size), 1), first=not found)))
-    wide = _Updates(tuple(found), 0, 0, 0)
-    stride = max(1, sizes.size // _SAMPLE)
-    places = np.arange(0, sizes.size, stride)
-    added = np.zeros(places.size, np.int64)
-    for axis, values in wide.axes:
-        added += values[(axis.at + places) // axis.inner % axis.size]
-    exponents = np.maximum((known[::stride].astype(np.int64) & low) >> numbers.fraction, 1)
-    told = np.clip(added + 128, 0, 255) - 4 * exponents
+        kernels.add_sizes(sizes, known, low, numbers.fraction, numbers.spacings(), axis.inner, axis.at, sums)
+        found.append((axis, _quarters(sums / np.maximum(lengths_along(axis, sizes.size), 1))))
+    best, least = _Updates((), 0, 0, 0), -1
+    for chosen in ((), *((each,) for each in found), tuple(found)):
+        added = np.zeros(places.size, np.int64)
+        for axis, values in chosen:
+            added += values[(axis.at + places) // axis.inner % axis.size]
+        updates, told = _range(chosen, np.clip(added + 128, 0, 255) - 4 * exponents)
+        tokens, counts = np.empty(places.size, np.uint8), np.zeros((updates.contexts, rans.TOKENS), np.uint32)
+        kernels.size_tokens(some, signs, _table(), told, tokens, counts)
+        cost = _cost(counts, 0) * sizes.size // places.size + sum(axis.size for axis, _ in chosen) * (3 << 16)
+        if least < 0 or cost < least:
+            best, least = updates, cost
+    return best
+
+
+def _range(axes: tuple[tuple[Axis, Array], ...], told: Array) -> tuple[_Updates, Array]:
+    """Contexts without what 0.2 % of a sample have on each side, and those of the sample."""
     edge = told.size // 500
     least, most = np.partition(told, (edge, told.size - 1 - edge))[[edge, told.size - 1 - edge]].tolist()
-    shift = 0
-    while min(most - least, 255) >> shift >= _CONTEXTS:
+    last, shift = min(most - least, 255), 0
+    while last >> shift >= _CONTEXTS:
         shift += 1
-    return _Updates(wide.axes, least, min(most - least, 255), shift)
+    return _Updates(axes, least, last, shift), (np.clip(told - least, 0, last) >> shift).astype(np.uint8)
 
 
-def _quarters(sums: Array, lengths: Array, first: bool) -> Array:
-    """Quarters of octaves of the root mean square, below the largest (of the first axis) or about the mean."""
-    mantissas, exponents = np.frexp(sums / lengths)
-    quarters = 2 * exponents + (mantissas >= 0.7071067811865476)
-    present = sums > 0
+def _quarters(means: Array) -> Array:
+    """Means in quarters of octaves about the largest of the lower half; the least number for 0."""
+    mantissas, exponents = np.frexp(means)
+    quarters = 4 * exponents.astype(np.int64) + np.searchsorted(_QUARTERS, mantissas)
+    present = means > 0
     if not present.any():
-        return np.zeros(sums.size, np.int16)
-    top = int(quarters[present].max()) if first else int(np.sort(quarters[present])[present.sum() // 2])
-    return np.where(present, np.clip(quarters - top, -127, 127), -127).astype(np.int16)
+        return np.zeros(means.size, np.int16)
+    middle = int(np.sort(quarters[present])[int(present.sum() - 1) // 2])
+    return np.where(present, np.clip(quarters - middle, -127, 127), -127).astype(np.int16)
 
 
 def _merged(updates: _Updates, contexts: Array, counts: Array) -> tuple[_Updates, Array, Array]:
     """Every two contexts put together, as long as tables cost more than they save."""
-    cost = _cost(counts)
+    cost = _cost(counts, _ENTRY)
     while counts.shape[0] > 1:
         wide = np.concatenate((counts, np.zeros_like(counts[:1]))) if counts.shape[0] % 2 else counts
         fewer = wide[0::2] + wide[1::2]
-        less = _cost(fewer)
+        less = _cost(fewer, _ENTRY)
         if less >= cost:
             break
         counts, cost, contexts = fewer, less, contexts >> 1
@@ -306,9 +316,10 @@ def _merged(updates: _Updates, contexts: Array, counts: Array) -> tuple[_Updates
     return updates, contexts, counts
 
 
-def _cost(counts: Array) -> int:
+def _cost(counts: Array, entry: int) -> int:
+    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
     costs = np.zeros((counts.shape[1], 1), np.int64)
-    kernels.split_costs(np.ascontiguousarray(counts)[:, None, :, None], 0, _ENTRY, costs)
+    kernels.split_costs(np.ascontiguousarray(counts)[:, None, :, None], 0, entry, costs)
     totals = counts.sum(axis=1, dtype=np.int64).tolist()
     shared: int = sum(total * kernels.log2(total) for total in totals if total)
     return int(costs.sum()) + shared

@@ -75,6 +75,10 @@ class Axis:
     size: int
 
 
+BYTE = Layout(8, 0, signed=False)
+"""Bytes that are no floats."""
+
+
 def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
     """The axes of a tensor for `count` of its elements from `start` on, those that can tell something."""
     axes, inner = [], 1

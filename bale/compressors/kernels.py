@@ -482,17 +482,19 @@ def apply_differences(
 
 
 @compiled
-def add_energy(
-    sizes: Array, known: Array, low: int, mantissa: int, powers: Array, inner: int, at: int, sums: Array
+def add_sizes(
+    sizes: Array, known: Array, low: int, mantissa: int, spacings: Array, inner: int, at: int, sums: Array
 ) -> None:
-    """Add the squares of differences as values for each index along an axis; see `axis_sums`.
+    """Add the sizes of differences as values for each index along an axis; see `axis_sums`.
+
+    Sizes, not squares: rounding leaves their mean as it is, however coarse floats are.
 
     Parameters
     ----------
     low : int
         Bits of a known word without its sign.
-    powers : Array
-        float64: for each exponent the square of the spacing of floats there.
+    spacings : Array
+        float64: for each exponent the spacing of floats there.
     sums : Array
         float64, added to in the order of the words, so that they are the same on every machine.
     """
@@ -503,14 +505,12 @@ def add_energy(
         if inner == 1:
             added = sums[index : index + run]
             for j in range(run):
-                size = np.float64(np.int64(part[j]))
-                added[j] += size * size * powers[(np.int64(near[j]) & low) >> mantissa]
+                added[j] += np.float64(np.int64(part[j])) * spacings[(np.int64(near[j]) & low) >> mantissa]
             i, index = i + run, 0
             continue
         total = 0.0
         for j in range(run):
-            size = np.float64(np.int64(part[j]))
-            total += size * size * powers[(np.int64(near[j]) & low) >> mantissa]
+            total += np.float64(np.int64(part[j])) * spacings[(np.int64(near[j]) & low) >> mantissa]
         sums[index] += total
         i, left = i + run, inner
         index = index + 1 if index + 1 < sums.size else 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from bale.compressors import fields
 from bale.compressors.base import Place
-from bale.compressors.fields import Layout
+from bale.compressors.fields import BYTE, Layout
 from bale.spec import DTYPES, Array
 
 FIELDS = 6
@@ -28,13 +28,12 @@ _LAYOUTS = {
     "F8_E5M2": Layout(8, 2),
     "F8_E5M2FNUZ": Layout(8, 2),
 }
-_BYTE = Layout(8, 0, signed=False)
 _LENGTH = struct.Struct("<I")
 
 
 def layout_of(dtype: str) -> Layout | None:
     """Layout of the upper bits of a word, or None for whole numbers of more than a byte."""
-    return _LAYOUTS.get(dtype) or (_BYTE if DTYPES[dtype].bits <= 8 else None)
+    return _LAYOUTS.get(dtype) or (BYTE if DTYPES[dtype].bits <= 8 else None)
 
 
 def encode(

@@ -33,6 +33,7 @@ _CODECS = [
     ("huffman", "bale.compressors.packed_huffman:Huffman"),
     ("int", "bale.compressors.linear:Int"),
     ("lossless", "bale.compressors.lossless:Lossless"),
+    ("rans", "bale.compressors.packed_rans:Rans"),
     ("svd", "bale.compressors.svd:Svd"),
     ("zstd", "bale.compressors.zstd:Zstd"),
 ]

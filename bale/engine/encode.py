@@ -171,7 +171,8 @@ class Encoder:
         _check_finite(to_float32(array, spec))
         leaves = pipeline.encode(Values(spec, array.reshape(spec.shape)))
         forced = forced_chain(pipeline)
-        parts = tuple(_coded_part(subject.part(name), values, forced) for name, values in leaves.items())
+        compiled = pipeline.rest is not None
+        parts = tuple(_coded_part(subject.part(name), values, forced, compiled) for name, values in leaves.items())
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
         errors = ErrorSums.between(_numbers(source, spec), _numbers(lossy, spec))
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
@@ -265,7 +266,10 @@ class Encoder:
         unit, spec = subject.unit, flat_spec(subject.unit.spec, count)
         buffer, source, values = self._read(subject, start, count)
         codes = quantizer.encode_block(values, start, unit.spec, block.side)
-        chunk = store(Values(TensorSpec("U8", (count,)), codes, block.bits), block.forced)
+        place = Place(unit.spec.shape, start)
+        chunk = store(
+            Values(TensorSpec("U8", (count,)), codes, block.bits, place), block.forced, compiled=subject.has_rest
+        )
         exact_size = spec.nbytes
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
@@ -398,13 +402,14 @@ def _digest_of(items: Iterable[Values]) -> bytes:
     return digest.digest()
 
 
-def _coded_part(name: str, values: Values, forced: str | None) -> CodedPart:
+def _coded_part(name: str, values: Values, forced: str | None, compiled: bool = False) -> CodedPart:
     flat = np.ascontiguousarray(values.array).reshape(-1)
-    chunks = tuple(
-        store(Values(flat_spec(values.spec, count), flat[start : start + count], values.bits), forced)
-        for start, count in runs(values.spec.elements)
-    )
-    return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, chunks)
+    chunks = []
+    for start, count in runs(values.spec.elements):
+        place = Place(values.spec.shape, start)
+        piece = Values(flat_spec(values.spec, count), flat[start : start + count], values.bits, place)
+        chunks.append(store(piece, forced, compiled=compiled))
+    return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, tuple(chunks))
 
 
 def _numbers(array: Array, spec: TensorSpec) -> Array:

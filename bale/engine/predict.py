@@ -140,8 +140,9 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
     except Refused as refusal:
         return instead(refusal.message)
     for name, values in leaves.items():
-        flat = Values(flat_spec(values.spec, values.spec.elements), values.array.reshape(-1), values.bits)
-        stored = len(store(flat, forced_chain(pipeline))[1])
+        run = flat_spec(values.spec, values.spec.elements)
+        flat = Values(run, values.array.reshape(-1), values.bits, Place(values.spec.shape))
+        stored = len(store(flat, forced_chain(pipeline), compiled=pipeline.rest is not None)[1])
         size += stored * full[name] / part[name] if part[name] else 0
     if pipeline.rest is not None:
         known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))

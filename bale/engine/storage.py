@@ -41,12 +41,12 @@ def chunk_length(multiple: int = 1) -> int:
 
 
 def store(
-    values: Values, forced: str | None = None, known: Known | None = None
+    values: Values, forced: str | None = None, known: Known | None = None, *, compiled: bool = False
 ) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
     Given known values, the chunk is coded as its difference to them where that is smaller. What is not codes and would
-    grow stays plain. Returns the chain and the stored bytes.
+    grow stays plain. Codes are coded by compiled code only if that is used anyway. Returns the chain and the bytes.
     """
     plain = flat_bytes(values.array).data
     if values.bits is None:
@@ -59,9 +59,10 @@ def store(
         return min(found, key=lambda each: len(each[1]))
     if forced is not None:
         return forced, _encode(values, forced)
-    coded = _encode(values, "huffman")
+    coded = {chain: _encode(values, chain) for chain in ("huffman", *(["rans"] if compiled else []))}
+    best = min(coded, key=lambda chain: len(coded[chain]))
     dense = (values.spec.elements * values.bits + 7) // 8
-    return ("huffman", coded) if len(coded) < dense else ("bitpack", _encode(values, "bitpack"))
+    return (best, coded[best]) if len(coded[best]) < dense else ("bitpack", _encode(values, "bitpack"))
 
 
 def load(

@@ -17,8 +17,10 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import differences
 import lossless_peers
 import process
+import progressive
 import quantization
 import scale
 import sizes
@@ -31,6 +33,8 @@ TITLES = {
     "sizes": "Lossless sizes",
     "codec": "The lossless codec against ZipNN",
     "peers": "Lossless codecs side by side",
+    "differences": "Differences of fine-tunes",
+    "progressive": "Two steps",
     "quantization": "Quantization",
     "process": "Whole processes against zstd",
     "scale": "Scale",
@@ -48,6 +52,7 @@ MORE_THAN_ZIPNN = 0.06  # points
 def main() -> None:
     made = parser(__doc__, models=True)
     made.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv of the peers (%(default)s)")
+    made.add_argument("--finetuned", type=Path, default=ROOT / ".finetuned", help="fine-tunes (%(default)s)")
     made.add_argument("--only", action="append", choices=TITLES, help="run this bench only; can be repeated")
     made.add_argument("--large", action="store_true", help="files of several GB too, in the section on scale")
     options = made.parse_args()
@@ -55,6 +60,8 @@ def main() -> None:
         "sizes": partial(sizes.section, options.models),
         "codec": partial(codec, options.models, options.peers),
         "peers": lambda: lossless_peers.section(options.models, make_peers(options.peers)),
+        "differences": lambda: differences.section(options.models, options.finetuned, make_peers(options.peers)),
+        "progressive": partial(progressive.section, options.models),
         "quantization": partial(quantization.section, options.models),
         "process": process.section,
         "scale": partial(scale.section, options.large),

@@ -75,9 +75,10 @@ TEXT = (
     "an adapter of rank 8 on queries and values, merged afterwards. The bf16 files are the fp32 weights rounded, and "
     "their base is MiniLM's cast to bf16. The *change* is the norm of all differences over that of all weights, and "
     "*b/w* the bits of the whole file for each of its weights. ZipNN's ({zipnn}) delta mode is the exclusive or of "
-    "both; it gets whole files, or one tensor after the other where that is less. Expected are {bf16} bits and the binary logarithm of the change for bf16, {fp32} for fp32, "
-    "where every weight has moved; *by tensor* is the same of each tensor's own change, weighted by size, and *off* is "
-    "how far bale is from either. Byte-identical means that the file that came back has the same SHA-256."
+    "both; it gets whole files, or one tensor after the other where that is less. Expected are {bf16} bits and the "
+    "binary logarithm of the change for bf16, {fp32} for fp32, where every weight has moved; *by tensor* is the same "
+    "of each tensor's own change, weighted by size, and *off* is how far bale is from either. Byte-identical means "
+    "that the file that came back has the same SHA-256."
 )
 MORE = (
     "The same pairs by plainer means, and bale's speed. *xor* is the exclusive or with the base, then zstd at level 3; "
@@ -172,7 +173,7 @@ class Measured:
         expected, by_tensor = self.moved.expected(constant), self.moved.expected_by_tensor(constant)
         off, off_by_tensor = (100 * (found / each - 1) for each in (expected, by_tensor))
         limits = [f"share {self.pair.share.cell(share)}"] if self.pair.share else []
-        limits += [f"off {self.pair.off.cell(abs(off))}"] if self.pair.off else []
+        limits += [f"off {self.pair.off.cell(off)}"] if self.pair.off else []
         return [
             self.pair.title,
             f"{self.moved.change:.2e}",

@@ -21,6 +21,7 @@ TEXTS = {
     "huffman": ["huffman"],
     "int": ["int8", "int4", "int:bits=2,group=tensor,symmetric=true", "int:bits=3,group=7,clip=mse"],
     "lossless": ["lossless", "lossless:effort=max"],
+    "rans": ["rans"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
     "zstd": ["zstd", "zstd:level=1"],
 }

