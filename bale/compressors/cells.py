@@ -1,9 +1,10 @@
 """The bits of a tensor given the cells that a quantizer put its values in.
 
-Within a cell all values are about equally likely. It is cut into *buckets* as wide as the spacing of floats at its
-outer end, which are coded as equally likely, each from slots of its own. In a lower binade a bucket holds several
-floats, and what of the mantissa it leaves open is written as it is; so is a value that is nearer to zero than any
-bucket's end. Values outside of their cell are listed.
+Small values are more likely than large ones within a cell too: it is cut into 16 equal *parts*, which are coded by
+tables that depend on how far from zero the cell lies. Within a part all values are about equally likely. It is cut into
+*buckets* as wide as the spacing of floats at its outer end, each coded from slots of its own. In a lower binade a
+bucket holds several floats, and what of the mantissa it leaves open is written as it is; so is a value that is nearer
+to zero than any bucket's end. Values outside of their cell are listed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bale.compressors import kernels
+from bale.compressors import kernels, rans
 from bale.compressors.fields import cut
-from bale.spec import Array
+from bale.compressors.floats import to_float32
+from bale.spec import Array, TensorSpec
 
-_HEAD = struct.Struct("<BIIII")
+_HEAD = struct.Struct("<BIIIII")
+_PARTS = 16
+_CLASSES = 8
+"""Tables for cells 0, 1, 2 ... widths from zero; the last is for all others."""
+
+_SAMPLE = 1 << 14
 _FINE = 12
 """Bits of a place that are coded; of more the lower ones are written as they are."""
 
@@ -76,10 +83,22 @@ def encode(words: Array, low: Array, high: Array, dtype: str) -> bytes:
     low, high : Array
         Float32 of the same length. Values outside of them cost about ten bytes each.
     """
+    stride = words.size // _SAMPLE | 1  # odd, else all could lie in the same columns
+    plain, parted = (
+        len(_encode(words[::stride], low[::stride], high[::stride], dtype, parts)) for parts in (False, True)
+    )
+    return _encode(words, low, high, dtype, parted < plain)
+
+
+def _encode(words: Array, low: Array, high: Array, dtype: str, parted: bool) -> bytes:
+    """Code words, by the parts of cells that they lie in first if so."""
     used = int(np.bitwise_or.reduce(words))
     layout = _LAYOUTS[dtype]
     layout = layout.short_of(min((used & -used).bit_length() - 1, layout.mantissa - 1) if used else 0)
     short = words >> layout.cut if layout.cut else words
+    tokens = b""
+    if parted:
+        tokens, low, high = _encode_parts(_values(words, dtype), low, high)
     cells = _Cells.of(low, high, layout)
     places, below = np.empty((2, words.size), np.uint32)
     widths, outside = np.empty((2, words.size), np.uint8)
@@ -101,18 +120,25 @@ def encode(words: Array, low: Array, high: Array, dtype: str) -> bytes:
     at = kernels.uniform_encode(places >> cells.spare, cells.coded, coded, states)
     spare = _put(places & ((np.uint32(1) << cells.spare) - np.uint32(1)), cells.spare)
     rest = _put(below, widths)
-    head = _HEAD.pack(layout.cut, where.size, coded.size - at, spare.size, rest.size)
+    head = _HEAD.pack(layout.cut, len(tokens), where.size, coded.size - at, spare.size, rest.size)
     arrays = (where.astype("<u4"), short[where], states.astype("<u4"), coded[at:], spare, rest)
-    return head + b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
+    return head + tokens + b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
 
 
 def decode(data: memoryview, low: Array, high: Array, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
-    zeros, many, end, spare_words, rest_words = _HEAD.unpack(cut(data, _HEAD.size))
+    zeros, told, many, end, spare_words, rest_words = _HEAD.unpack(cut(data, _HEAD.size))
     if zeros >= _LAYOUTS[dtype].mantissa:
         raise ValueError(f"{zeros} low bits cut off")
     layout = _LAYOUTS[dtype].short_of(zeros)
     data = data[_HEAD.size :]
+    if told:
+        steps, classes, mirrored = _parts_of(low, high)
+        parts = np.empty(words.size, np.uint8)
+        if len(rans.decode(cut(data, told), classes, _CLASSES, _PARTS, parts)):
+            raise ValueError("bytes behind parts")
+        low, high = _ends_of(np.where(mirrored, _PARTS - 1 - parts, parts), low, steps)
+    data = data[told:]
     found = []
     for kind, count in (
         ("<u4", many),
@@ -146,6 +172,43 @@ def decode(data: memoryview, low: Array, high: Array, dtype: str, words: Array) 
     words[where] = exceptions
     if layout.cut:
         np.left_shift(words, layout.cut, out=words)
+
+
+def _encode_parts(values: Array, low: Array, high: Array) -> tuple[bytes, Array, Array]:
+    """The parts that values lie in, coded, and the ends of these."""
+    steps, classes, mirrored = _parts_of(low, high)
+    with np.errstate(all="ignore"):
+        parts = np.nan_to_num(np.floor((values - low) / steps), nan=0, posinf=0, neginf=0).clip(0, _PARTS - 1)
+        begin, end = _ends_of(parts, low, steps)  # rounding may have led to the next one
+        parts += values >= end
+        parts -= values < begin
+    parts = parts.clip(0, _PARTS - 1).astype(np.uint8)
+    tokens = np.where(mirrored, _PARTS - 1 - parts, parts).astype(np.uint8)
+    counts = np.bincount(classes.astype(np.int64) * _PARTS + tokens, minlength=_CLASSES * _PARTS)
+    return (rans.encode(tokens, classes, counts.reshape(_CLASSES, _PARTS)), *_ends_of(parts, low, steps))
+
+
+def _parts_of(low: Array, high: Array) -> tuple[Array, Array, Array]:
+    """Width of the parts of each cell, the class of the cell, and whether its parts are numbered from the upper end."""
+    with np.errstate(all="ignore"):
+        steps = (high - low) * np.float32(1 / _PARTS)
+        middles = low + steps * np.float32(_PARTS / 2)
+        away = np.abs(middles) / (steps * np.float32(_PARTS))
+        classes = np.nan_to_num(np.rint(away), nan=0, posinf=0).clip(0, _CLASSES - 1).astype(np.uint8)
+    return steps, classes, middles < 0
+
+
+def _ends_of(parts: Array, low: Array, steps: Array) -> tuple[Array, Array]:
+    """Ends of some parts: each one multiplication and one addition in float32."""
+    with np.errstate(all="ignore"):
+        begin = parts.astype(np.float32)
+        return low + begin * steps, low + (begin + np.float32(1)) * steps
+
+
+def _values(words: Array, dtype: str) -> Array:
+    spec = TensorSpec(dtype, words.shape)
+    with np.errstate(invalid="ignore"):
+        return to_float32(words.view(spec.storage), spec)
 
 
 def _put(values: Array, widths: Array) -> Array:

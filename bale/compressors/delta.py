@@ -237,7 +237,7 @@ def _shrink(words: Array, known: Array, numbers: _Numbers) -> int:
     """The share, times 2^32, by which known values are best made smaller first; 0 if that tells next to nothing."""
     if not numbers.mantissa:
         return 0
-    stride = max(1, words.size // _SAMPLE)
+    stride = words.size // _SAMPLE | 1
     words, known = (np.ascontiguousarray(each[::stride]) for each in (words, known))
     sizes, negative = np.empty(words.size, np.uint32), np.empty(words.size, np.uint8)
     _differences(words, known, numbers, 0, sizes, negative)
@@ -256,7 +256,8 @@ def _shrink(words: Array, known: Array, numbers: _Numbers) -> int:
 
 def _measure(sizes: Array, negative: Array, known: Array, numbers: _Numbers, axes: Sequence[Axis]) -> _Updates:
     """Numbers for the rows and columns that tell something, by a sample, and the range of contexts that it has."""
-    low, stride = numbers.sign - 1, max(1, sizes.size // _SAMPLE)
+    low = numbers.sign - 1
+    stride = sizes.size // _SAMPLE | 1  # odd, else all could lie in the same columns
     places = np.arange(0, sizes.size, stride)
     some, signs = np.ascontiguousarray(sizes[::stride]), np.ascontiguousarray(negative[::stride])
     exponents = np.maximum((known[::stride].astype(np.int64) & low) >> numbers.fraction, 1)
