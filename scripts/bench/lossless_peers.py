@@ -70,7 +70,7 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Data:
-    """Tensors of one dtype, each of them flat and in its storage bits."""
+    """Tensors of one dtype, each of them in its storage bits."""
 
     title: str
     dtype: str
@@ -86,7 +86,7 @@ class Data:
         bits = 0.0
         for array in self.arrays:
             histograms = Histograms(TensorSpec(self.dtype, array.shape))
-            histograms.add(array)
+            histograms.add(array.reshape(-1))
             bits += histograms.bits
         return bits / 8
 
@@ -94,10 +94,11 @@ class Data:
         """Lay the tensors down for peer_coders.py."""
         with (folder / "set.bin").open("wb") as file:
             for array in self.arrays:
-                file.write(array.data)
+                file.write(np.ascontiguousarray(array).data)
         about = {
             "dtype": self.dtype,
             "storage": self.arrays[0].dtype.str,
+            "shapes": [array.shape for array in self.arrays],
             "counts": [array.size for array in self.arrays],
         }
         (folder / "set.json").write_text(json.dumps(about), encoding="utf-8")
@@ -156,7 +157,7 @@ def all_data(models: Path, megabytes: int, only: str) -> Iterator[Data]:
         if only in title:
             yield from from_checkpoint(title, checkpoint(models, name), cast)
     for dtype, title, arrays in synthetic(megabytes) if only in "synthetic" else ():
-        yield Data(title, dtype, [np.ascontiguousarray(array).reshape(-1) for array in arrays])
+        yield Data(title, dtype, [np.ascontiguousarray(array) for array in arrays])
 
 
 def from_checkpoint(title: str, path: Path, cast: str | None) -> Iterator[Data]:
@@ -168,7 +169,7 @@ def from_checkpoint(title: str, path: Path, cast: str | None) -> Iterator[Data]:
             unit = tensors.same_unit(name)
             if spec.dtype in ZIPNN_NAMES and spec.elements and unit not in units:
                 units.add(unit)
-                array = np.ascontiguousarray(tensors.bits(name)).reshape(-1)
+                array = np.ascontiguousarray(tensors.bits(name))
                 by_dtype.setdefault(spec.dtype, []).append(array)
     for dtype, arrays in by_dtype.items():
         if cast:

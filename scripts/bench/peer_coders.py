@@ -45,26 +45,35 @@ class Coder:
         Whether threads work on different pieces; else the codec has threads of its own.
     own : callable
         A copy of a piece that the codec may change.
+    placed : bool
+        Whether `encode` is also told the shape of the tensor and where in it the piece begins.
     """
 
-    encode: Callable[[Any], Any]
+    encode: Callable[..., Any]
     decode: Callable[[Any, Array], Any]
     piece: int | None = None
     pooled: bool = False
     own: Callable[[Any], Any] = lambda piece: piece
+    placed: bool = False
+
+    def encoded(self, piece: Any, shape: tuple[int, ...], start: int) -> Any:
+        return self.encode(piece, shape, start) if self.placed else self.encode(piece)
 
 
 def bale_coder(dtype: str, **settings: str) -> Coder:
-    from bale.compressors.base import Values
+    from bale.compressors.base import Place, Values
     from bale.compressors.lossless import Lossless
     from bale.spec import TensorSpec
 
     codec = Lossless(**settings)
     return Coder(
-        lambda piece: codec.encode(Values(TensorSpec(dtype, piece.shape), piece)),
+        lambda piece, shape=(), start=0: codec.encode(
+            Values(TensorSpec(dtype, piece.shape), piece, place=Place(shape, start))
+        ),
         lambda data, out: codec.decode(memoryview(data), TensorSpec(dtype, out.shape), None, out),
         CHUNK,
         pooled=True,
+        placed=True,
     )
 
 
@@ -147,8 +156,8 @@ def read_set(folder: Path) -> tuple[str, Iterator[Array]]:
     starts = np.cumsum([0, *about["counts"]]) * words.itemsize
     file = folder / "set.bin"
     return about["dtype"], (
-        np.fromfile(file, words, count, offset=int(start))
-        for start, count in zip(starts, about["counts"], strict=False)
+        np.fromfile(file, words, count, offset=int(start)).reshape(shape)
+        for start, count, shape in zip(starts, about["counts"], about["shapes"], strict=False)
         if count
     )
 
@@ -168,6 +177,7 @@ def same(decoded: Any, piece: Array) -> bool:
 
 def turn(coder: Coder, array: Array, pool: ThreadPoolExecutor | None, clock: Callable[[], float]) -> dict[str, float]:
     """Code and decode one tensor: stored bytes, seconds of both, and how many pieces came back different."""
+    shape, array = array.shape, array.reshape(-1)
     parts = pieces(coder, array)
     out = np.empty_like(array)
     out.view(np.uint8).fill(1)
@@ -175,7 +185,8 @@ def turn(coder: Coder, array: Array, pool: ThreadPoolExecutor | None, clock: Cal
     pool = pool if coder.pooled else None
     inputs = [coder.own(part) for part in parts]
     began = clock()
-    coded = mapped(pool, coder.encode, inputs)
+    starts = range(0, array.size, coder.piece or array.size)
+    coded = mapped(pool, lambda part, start: coder.encoded(part, shape, start), inputs, starts)
     encoding = clock() - began
     stored = [bytes(bytearray(data)) for data in coded]
     began = clock()
@@ -210,7 +221,7 @@ def measure(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
 def memory(folder: Path, name: str) -> dict[str, float | None]:
     """Bytes that a coder needs beyond the first tensor and its own copy of it, coded bytes and result included."""
     dtype, arrays = read_set(folder)
-    array = next(arrays)
+    array = next(arrays).reshape(-1)
     coder = coders(dtype)[name]
     turn(coder, array[: 1 << 16], None, time.process_time)  # imports, tables and compiled code are not counted
     inputs = [coder.own(part) for part in pieces(coder, array)]
