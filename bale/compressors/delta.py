@@ -198,8 +198,9 @@ def _decode(data: memoryview, known: Array, dtype: str, words: Array) -> memoryv
     tokens = np.empty(count, np.uint8)
     if len(rans.decode(cut(data, length), contexts, updates.contexts, last_token + 1, tokens)):
         raise ValueError("bytes behind tokens")
+    stored = np.frombuffer(cut(data[length:], 4 * size), "<u4")
     fields = np.zeros(size + kernels.BLOCK + 2, np.uint32)
-    fields[:size] = np.frombuffer(cut(data[length:], 4 * size), "<u4")
+    fields[:size] = stored
     sizes = np.empty(count, np.uint32)
     if not kernels.get_fields(fields, size, tokens, *_runs(), sizes):
         raise ValueError("differences are damaged")

@@ -29,6 +29,7 @@ from bale.io.sources import open_checkpoint
 from bale.spec import Array, TensorSpec, Unit
 
 _SAMPLE = 1 << 16
+_DEPTH = 8
 _KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
 
 
@@ -196,8 +197,15 @@ class Base:
 
 
 @contextmanager
-def open_base(path: Path, run: Run) -> Iterator[Base]:
-    """Open a checkpoint, an archive or a folder of either as a base; `SourceError` when that cannot be."""
+def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
+    """Open a checkpoint, an archive or a folder of either as a base; `SourceError` when that cannot be.
+
+    `depth` counts the bases that stand on this one.
+    """
+    if depth > _DEPTH:
+        raise SourceError(
+            f"{path}: more than {_DEPTH} bases stand on each other, or in a circle", "start from a checkpoint"
+        )
     with ExitStack() as stack:
         cache = _Cache()
         tensors: list[BaseTensor] = []
@@ -211,7 +219,7 @@ def open_base(path: Path, run: Run) -> Iterator[Base]:
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
-                    near = stack.enter_context(nearest(archive, None, run))
+                    near = stack.enter_context(nearest(archive, None, run, depth + 1))
                     tensors += _stored_tensors(archive, Decoder(archive, run, near), cache)
                 else:
                     checkpoint = open_checkpoint(each)
@@ -223,7 +231,7 @@ def open_base(path: Path, run: Run) -> Iterator[Base]:
 
 
 @contextmanager
-def nearest(archive: ArchiveFile, path: Path | None, run: Run) -> Iterator[_Finder | None]:
+def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -> Iterator[_Finder | None]:
     """The function that finds the tensors of an archive's base: the one at `path`, or beside the archive by its name.
 
     Every tensor that is needed is found, and its digest taken, before anything is decoded.
@@ -237,7 +245,7 @@ def nearest(archive: ArchiveFile, path: Path | None, run: Run) -> Iterator[_Find
     if manifest.base is None:
         yield None
         return
-    with open_base(path or _beside(archive.path, manifest.base), run) as base:
+    with open_base(path or _beside(archive.path, manifest.base), run, depth) as base:
         needed = {stored.base: stored for stored in manifest.units if stored.base is not None}
         found = {digest: base.tensor(stored, archive.path) for digest, stored in needed.items() if digest}
         yield _Finder(found)

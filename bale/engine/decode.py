@@ -262,8 +262,9 @@ def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -
     for part in stored.parts:
         if part.name in ("data", *exact) and part.spec != stored.unit.spec:
             raise _damaged(archive, stored, f"is stored as {part.spec}")
-    if (stored.base is not None) != pipeline.on_base:
-        raise _damaged(archive, stored, f"is {stored.pipeline}, which does not fit its base")
+    has_first = pipeline.rest is not None and not pipeline.on_base
+    if (stored.base is not None) != pipeline.on_base or (stored.first is not None) != has_first:
+        raise _damaged(archive, stored, f"is {stored.pipeline}, and lacks what belongs to its layers")
     bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
     for part in stored.parts:
         bound = bounds.pop(part.name, None)
