@@ -255,7 +255,7 @@ def _status(key: str) -> int:
 def damage(folder: Path) -> dict[str, dict[str, int]]:
     """What becomes of one flipped bit, at many places in the coded bytes of 2^20 elements."""
     dtype, arrays = read_set(folder)
-    array = max(arrays, key=len)[:CHUNK]
+    array = max(arrays, key=np.size).reshape(-1)[:CHUNK]
     contestants = coders(dtype) | {"zstd -3 --check": zstd_coder(1, checksum=True)}
     found = {}
     for name, coder in contestants.items():
