@@ -58,12 +58,14 @@ class Plan:
 def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
-    Those of two layers already, and units without a partner, stay as they are.
+    Those of two layers already, and units without a partner, stay as they are; so do floats of a byte that are coded
+    with loss, as their differences cannot be told by such floats.
     """
     decisions = []
-    for decision, found in zip(plan.decisions, has_partner, strict=True):
+    for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
         pipeline = decision.pipeline
-        if pipeline.rest is not None or not found:
+        coarse = bool(pipeline.transforms) and unit.spec.info.bits <= 8
+        if pipeline.rest is not None or not found or coarse:
             decisions.append(decision)
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))

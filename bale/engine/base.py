@@ -318,7 +318,7 @@ class _Pieces(Sequence[Piece]):
 
 def _fits(tensor: Unit, unit: Unit) -> bool:
     """Whether elements of one can be known from the other."""
-    if tensor.spec.shape != unit.spec.shape:
+    if tensor.spec.shape != unit.spec.shape or unit.spec.info.kind == "complex":
         return False
     if tensor.spec.dtype == unit.spec.dtype:
         return True
