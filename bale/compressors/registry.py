@@ -27,15 +27,15 @@ BASE, EXACT = "base", "exact"
 """The codecs that stand before and behind a ``/``."""
 
 _CODECS = [
-    (BASE, "bale.compressors.base_tensor:Base"),
-    ("bitpack", "bale.compressors.bitpack:Bitpack"),
-    (EXACT, "bale.compressors.exact:Exact"),
-    ("huffman", "bale.compressors.packed_huffman:Huffman"),
-    ("int", "bale.compressors.linear:Int"),
-    ("lossless", "bale.compressors.lossless:Lossless"),
-    ("rans", "bale.compressors.packed_rans:Rans"),
-    ("svd", "bale.compressors.svd:Svd"),
-    ("zstd", "bale.compressors.zstd:Zstd"),
+    (BASE, "bale.compressors.given.base_tensor:Base"),
+    ("bitpack", "bale.compressors.entropy.bitpack:Bitpack"),
+    (EXACT, "bale.compressors.given.exact:Exact"),
+    ("huffman", "bale.compressors.entropy.packed_huffman:Huffman"),
+    ("int", "bale.compressors.quantizers.linear:Int"),
+    ("lossless", "bale.compressors.lossless.codec:Lossless"),
+    ("rans", "bale.compressors.entropy.packed_rans:Rans"),
+    ("svd", "bale.compressors.lowrank.svd:Svd"),
+    ("zstd", "bale.compressors.entropy.zstd:Zstd"),
 ]
 _ALIASES = [
     ("int4", "int:bits=4,group=64"),

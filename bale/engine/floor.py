@@ -1,9 +1,9 @@
 """The order-0 floor of tensors: what coding each field of their elements by itself could not go below.
 
-The fields are the byte planes that the lossless codec makes (`bale.compressors.planes`): of BF16 the exponent, and the
-sign with the mantissa; of F32 and C64 the same of the upper half, and the two lower bytes of the mantissa; of every
-other dtype its bytes. The exact fields of F16 (sign, exponent, mantissa) have a higher floor than its two bytes, since
-the upper byte tells which mantissas go with which exponents.
+The fields are the byte planes that the lossless codec makes (`bale.compressors.lossless.planes`): of BF16 the
+exponent, and the sign with the mantissa; of F32 and C64 the same of the upper half, and the two lower bytes of the
+mantissa; of every other dtype its bytes. The exact fields of F16 (sign, exponent, mantissa) have a higher floor than
+its two bytes, since the upper byte tells which mantissas go with which exponents.
 
 One histogram a field and tensor, and no tables counted: coders that adapt within a tensor, know neighbours or look for
 repetitions can get below.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.planes import BLOCK, Word, split, word_of
+from bale.compressors.lossless.planes import BLOCK, Word, split, word_of
 from bale.engine.decode import Decoder, check_codecs
 from bale.engine.duplicates import find_duplicates
 from bale.engine.run import Run

@@ -13,9 +13,9 @@ from common import checkpoint, parser, table
 from quantization import PATTERN
 from safetensors import safe_open
 
-from bale.compressors import huffman
 from bale.compressors.base import Values
-from bale.compressors.linear import Int
+from bale.compressors.entropy import huffman
+from bale.compressors.quantizers.linear import Int
 from bale.spec import Array, TensorSpec
 
 

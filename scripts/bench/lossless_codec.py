@@ -141,7 +141,7 @@ def measure(dtype: str, title: str, arrays: Arrays, rounds: int, piece: int | No
 def bale_once(dtype: str, array: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     """Stored bytes, and CPU seconds to compress and to decompress."""
     from bale.compressors.base import Values
-    from bale.compressors.lossless import Lossless
+    from bale.compressors.lossless.codec import Lossless
     from bale.spec import TensorSpec
 
     codec = Lossless()
@@ -221,7 +221,7 @@ def in_turn(work: Work) -> None:
 def bale_work(dtype: str, arrays: Arrays) -> list[tuple[Work, Work]]:
     """Compressing and decompressing, for one thread and for two."""
     from bale.compressors.base import Values
-    from bale.compressors.lossless import Lossless
+    from bale.compressors.lossless.codec import Lossless
     from bale.spec import TensorSpec
 
     codec = Lossless()

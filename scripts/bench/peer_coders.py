@@ -62,7 +62,7 @@ class Coder:
 
 def bale_coder(dtype: str, **settings: str) -> Coder:
     from bale.compressors.base import Place, Values
-    from bale.compressors.lossless import Lossless
+    from bale.compressors.lossless.codec import Lossless
     from bale.spec import TensorSpec
 
     codec = Lossless(**settings)
@@ -134,7 +134,7 @@ def blosc2_coder(threads: int) -> Coder:
 
 def coders(dtype: str, threads: int = 1) -> dict[str, Coder]:
     """All contestants by name."""
-    from bale.compressors.lossless import Lossless
+    from bale.compressors.lossless.codec import Lossless
     from bale.compressors.settings import settings
 
     ours = {"bale": bale_coder(dtype)}

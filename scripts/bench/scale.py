@@ -123,7 +123,7 @@ def measured(work: Path, rounds: int) -> dict[str, Cost]:
 
 def largest(scale: float) -> list[list[str]]:
     """Rows of a file with one tensor that is a third of it."""
-    from bale.compressors.lossless import Lossless
+    from bale.compressors.lossless.codec import Lossless
     from bale.compressors.settings import settings
 
     pipelines = ["lossless", *(["lossless:effort=max"] if "effort" in settings(Lossless) else []), "int8"]

@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from cases import ALL_DTYPES, LOSSY_DTYPES, ROUNDING, SHAPES, random_bits, random_values
 
 from bale.compressors import registry
 from bale.compressors.base import Compressor, Known, Place, Serializer, Transform, Values
-from bale.compressors.exact import Exact
 from bale.compressors.floats import to_float32
+from bale.compressors.given.exact import Exact
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused
 from bale.spec import TensorSpec
+from tests.compressors.cases import ALL_DTYPES, LOSSY_DTYPES, ROUNDING, SHAPES, random_bits, random_values
 
 TEXTS = {
     "base": ["base/exact", "base/int4"],

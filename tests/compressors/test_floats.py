@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from cases import LOSSY_DTYPES
 
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.errors import Refused
 from bale.spec import DTYPES, TensorSpec
+from tests.compressors.cases import LOSSY_DTYPES
 
 
 def spec(dtype, *shape):

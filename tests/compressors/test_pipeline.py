@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.compressors.base import PartBound, Values
-from bale.compressors.bitpack import Bitpack
-from bale.compressors.linear import Int
+from bale.compressors.entropy.bitpack import Bitpack
+from bale.compressors.entropy.zstd import Zstd
+from bale.compressors.lowrank.svd import Svd
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.svd import Svd
-from bale.compressors.zstd import Zstd
+from bale.compressors.quantizers.linear import Int
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 

@@ -17,7 +17,7 @@ from bale.errors import UsageError
 def codec_classes():
     """Every concrete codec in any module of the package."""
     found = set()
-    for info in pkgutil.iter_modules(bale.compressors.__path__, "bale.compressors."):
+    for info in pkgutil.walk_packages(bale.compressors.__path__, "bale.compressors."):
         for value in vars(importlib.import_module(info.name)).values():
             if inspect.isclass(value) and issubclass(value, Codec) and not inspect.isabstract(value):
                 found.add(value)

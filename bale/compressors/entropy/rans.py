@@ -1,0 +1,132 @@
+"""Tokens given contexts as bytes: rANS with a table for each context."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+import numpy as np
+
+from bale.compressors.entropy.huffman import compress_general, decompress
+from bale.compressors.kernels.rans import BLOCK, LANES, rans_decode, rans_encode
+from bale.spec import Array
+
+TOKENS = 256
+_HEAD = struct.Struct("<BBII")
+_LONG = 1 << 18
+"""Tokens from which on finer and therefore larger tables pay."""
+
+
+def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
+    """Code tokens given contexts. The mirror image is `decode`.
+
+    Parameters
+    ----------
+    tokens : Array
+        uint8, shape ``(n,)``.
+    contexts : Array
+        uint8, shape ``(n,)``, or ``(1,)`` holding 0.
+    counts : Array
+        How often each token comes in each context, shape ``(contexts, tokens)``; at most 256 each.
+    """
+    bits = 12 if counts.shape[1] <= 64 else 13
+    steps = 8 if tokens.size >= _LONG else 5
+    levels = _levels(counts, steps)
+    table = _pack(levels)
+    entries = _entries(levels, steps, bits)
+    words, states = np.empty(tokens.size + 1, np.uint16), np.empty(LANES, np.uint64)
+    at = rans_encode(tokens, contexts, entries, bits, words, states)
+    head = _HEAD.pack(bits, steps, len(table), words.size - at)
+    return head + table + states.astype("<u4").tobytes() + words[at:].astype("<u2", copy=False).tobytes()
+
+
+def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Array) -> memoryview:
+    """Decode tokens, below `width`, given contexts, below `count`; the mirror image of `encode`.
+
+    Writes into `tokens`, an array of uint8, and returns the bytes behind. Raises `ValueError` on bad bytes.
+    """
+    bits, steps, size, end = _HEAD.unpack(_cut(data, 0, _HEAD.size))
+    if not (12 <= bits <= 14 and 1 <= steps <= 12):
+        raise ValueError("tables of tokens make no sense")
+    at = _HEAD.size
+    levels = _unpack(_cut(data, at, size), count, width)
+    at += size
+    states = np.frombuffer(_cut(data, at, 4 * LANES), "<u4").astype(np.uint64)
+    at += 4 * LANES
+    stored = np.frombuffer(_cut(data, at, 2 * end), "<u2")
+    words = np.empty(end + BLOCK + LANES, np.uint16)
+    words[:end] = stored
+    words[end:] = 0
+    entries = _entries(levels, steps, bits)
+    slots = np.repeat(
+        np.broadcast_to(np.arange(width, dtype=np.uint8), entries.shape).reshape(-1),
+        (entries >> np.uint64(16)).astype(np.int64).reshape(-1),
+    ).reshape(count, 1 << bits)
+    if not rans_decode(words, end, states, contexts, slots, entries, bits, tokens):
+        raise ValueError("tokens are damaged")
+    return data[at + 2 * end :]
+
+
+def _levels(counts: Array, steps: int) -> Array:
+    """Counts on a logarithmic scale: 0 for none, else ``1 + steps log2(count)``, rounded."""
+    levels = np.zeros(counts.shape, np.uint8)
+    present = counts > 0
+    levels[present] = np.rint(1 + steps * np.log2(counts[present]))
+    levels[~present.any(axis=1), 0] = 1  # a context that never comes
+    return levels
+
+
+@cache
+def _weights(steps: int) -> Array:
+    """Weights that levels stand for: ``2^((level - 1) / steps)`` times 2^8, rounded down."""
+    weights = np.zeros(TOKENS, np.int64)
+    for level in range(1, TOKENS):
+        whole, part = divmod(level - 1, steps)
+        if whole > 40:
+            break
+        weights[level] = _root(1 << (part + 24 * steps), steps) << whole >> 16
+    return weights
+
+
+def _root(value: int, degree: int) -> int:
+    """The largest whole number whose power is not above a value: exact, the same on every machine."""
+    low, high = 0, 1 << (value.bit_length() // degree + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle**degree <= value else (low, middle)
+    return low
+
+
+def _entries(levels: Array, steps: int, bits: int) -> Array:
+    """Table entries: frequencies in proportion to the weights, at least 1 where there is a level, by whole numbers."""
+    weights = _weights(steps)[levels]
+    totals = weights.sum(axis=1, keepdims=True)
+    if not totals.all() or int(totals.max()) >= 1 << 48:
+        raise ValueError("tables of tokens make no sense")
+    frequencies = np.maximum((weights << bits) // totals, weights > 0)
+    missing = (1 << bits) - frequencies.sum(axis=1)
+    for row, lacking in zip(frequencies, missing.tolist(), strict=True):
+        while lacking:
+            most = row.argmax()
+            given = max(lacking, 1 - int(row[most]) // 2) if lacking < 0 else lacking
+            row[most] += given
+            lacking -= given
+    entries: Array = ((frequencies << 16) | (frequencies.cumsum(axis=1) - frequencies)).astype(np.uint64)
+    return entries
+
+
+def _pack(levels: Array) -> bytes:
+    """Levels as one zstd frame of their differences along each table. The mirror image is `_unpack`."""
+    return bytes(compress_general(np.diff(levels, axis=1, prepend=np.uint8(0)).reshape(-1)))
+
+
+def _unpack(data: memoryview, count: int, width: int) -> Array:
+    differences = np.empty(count * width, np.uint8)
+    decompress(data, differences)
+    return differences.reshape(count, width).cumsum(axis=1, dtype=np.uint8)
+
+
+def _cut(data: memoryview, at: int, size: int) -> memoryview:
+    if len(data) - at < size:
+        raise ValueError("tokens are truncated")
+    return data[at : at + size]

@@ -1,0 +1,1 @@
+"""Every bit of any array, without knowing more of it."""

@@ -1,0 +1,1 @@
+"""Fewer numbers than elements: matrices and tensors as products of factors."""

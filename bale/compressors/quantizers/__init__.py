@@ -1,0 +1,1 @@
+"""Fewer levels than floats have: with loss, element by element or along a path."""
