@@ -11,6 +11,7 @@ from bale.recipe import Recipe, Rule
 from bale.spec import TensorSpec, Unit
 
 LOSSLESS = Pipeline.parse("lossless")
+MAX = Pipeline.parse("lossless:effort=max")
 BASE = Pipeline.parse("base/exact")
 MIN_NDIM = 2
 MIN_ELEMENTS = 4096
@@ -59,11 +60,15 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
     Those of two layers already, and units without a partner, stay as they are; so do floats of a byte that are coded
-    with loss, as their differences cannot be told by such floats.
+    with loss, as their differences cannot be told by such floats. What is coded alone is so with `effort=max`, for
+    differences need compiled code anyway.
     """
     decisions = []
+    alone = {LOSSLESS: MAX} if any(has_partner) else {}
     for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
-        pipeline = decision.pipeline
+        pipeline, otherwise = (alone.get(each, each) for each in (decision.pipeline, decision.otherwise))
+        if unit.views:
+            decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
         coarse = bool(pipeline.transforms) and unit.spec.info.bits <= 8
         if pipeline.rest is not None or not found or coarse:
             decisions.append(decision)

@@ -363,7 +363,10 @@ class _Block:
 
 def _side_parts(block: _Block) -> Coded:
     """Code the side parts; they have no values of their own, and are checked as they are."""
-    parts = tuple(_coded_part(block.subject.part(name), values, block.forced) for name, values in block.side.items())
+    parts = tuple(
+        _coded_part(block.subject.part(name), values, block.forced, block.subject.has_rest)
+        for name, values in block.side.items()
+    )
     kept = np.frombuffer(_digest_of(block.side.values()), np.uint8)
 
     def decode(stored: Sequence[bytes]) -> Array:
@@ -406,7 +409,7 @@ def _coded_part(name: str, values: Values, forced: str | None, compiled: bool = 
     flat = np.ascontiguousarray(values.array).reshape(-1)
     chunks = []
     for start, count in runs(values.spec.elements):
-        place = Place(values.spec.shape, start)
+        place = Place(values.place.shape if values.place else values.spec.shape, start)
         piece = Values(flat_spec(values.spec, count), flat[start : start + count], values.bits, place)
         chunks.append(store(piece, forced, compiled=compiled))
     return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, tuple(chunks))

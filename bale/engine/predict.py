@@ -141,7 +141,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         return instead(refusal.message)
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
-        flat = Values(run, values.array.reshape(-1), values.bits, Place(values.spec.shape))
+        flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
         stored = len(store(flat, forced_chain(pipeline), compiled=pipeline.rest is not None)[1])
         size += stored * full[name] / part[name] if part[name] else 0
     if pipeline.rest is not None:

@@ -14,6 +14,7 @@ from bale.spec import Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
+_RANS, _MAX = "rans", "lossless:effort=max"
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
@@ -46,20 +47,24 @@ def store(
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
     Given known values, the chunk is coded as its difference to them where that is smaller. What is not codes and would
-    grow stays plain. Codes are coded by compiled code only if that is used anyway. Returns the chain and the bytes.
+    grow stays plain. Compiled code is used only if it is anyway; `rans` asks for it, and leaves the choice.
+    Returns the chain and the bytes.
     """
     plain = flat_bytes(values.array).data
+    compiled |= known is not None
+    if forced == _RANS:
+        forced, compiled = None, True
     if values.bits is None:
         found: list[tuple[str, bytes | bytearray | memoryview]] = [(PLAIN, plain)]
         if known is not None:
             found.append((EXACT, given(EXACT).encode(values, known)))
         if known is None or len(found[-1][1]) > _WORSE * plain.nbytes:
-            chain = "lossless" if forced is None else forced
+            chain = forced or (_MAX if compiled else "lossless")
             found.append((chain, _encode(values, chain)))
         return min(found, key=lambda each: len(each[1]))
     if forced is not None:
         return forced, _encode(values, forced)
-    coded = {chain: _encode(values, chain) for chain in ("huffman", *(["rans"] if compiled else []))}
+    coded = {chain: _encode(values, chain) for chain in ("huffman", *([_RANS] if compiled else []))}
     best = min(coded, key=lambda chain: len(coded[chain]))
     dense = (values.spec.elements * values.bits + 7) // 8
     return (best, coded[best]) if len(coded[best]) < dense else ("bitpack", _encode(values, "bitpack"))

@@ -143,7 +143,7 @@ def test_an_unrelated_base_costs_next_to_nothing(files: tuple[Path, Path], tmp_p
     report = bale.compress(tuned, tmp_path / "t.bale", base=other)
     assert size(report) <= 1.001 * plain + 200
     row = next(row for row in report.rows if row.name == "a.weight")
-    assert row.pipeline == "lossless"
+    assert row.pipeline == "lossless:effort=max"
     assert "nothing in common" in row.notes[-1]
     assert back(tmp_path / "t.bale", base=other) == sha256(tuned)
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from bale.compressors.base import Serializer, Values
 from bale.spec import Array, TensorSpec
 
+if TYPE_CHECKING:
+    from bale.compressors.lossless.fields import Axis
+
+
+_SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
+
 
 @dataclass(frozen=True)
 class Rans(Serializer):
     """Entropy coding of codes, or of bytes, by tables for rows and columns of like size.
 
-    Codes are taken as signed numbers and reordered by their size (0, -1, 1, -2 ...); then they are coded as the
-    exponents of `lossless:effort=max` are. That is within 0.1 % of the order-0 entropy where all rows are alike
-    (zstd's Huffman coding loses 0.5 to 1 %), and below it where they are not: 7 % for int8 codes of convolutions.
+    Codes are taken as signed numbers and reordered by their size (0, 1, -1, 2, -2 ...), with the sign turned in rows
+    or columns that are mostly negative; then they are coded as the exponents of `lossless:effort=max` are. That is
+    within 0.1 % of the order-0 entropy where all rows are alike (zstd's Huffman coding loses 0.5 to 1 %), and below it
+    where they are not: 7 % for int8 codes of convolutions.
 
-    It is chosen without asking for the first of two layers (`int4/exact`), and by ``+rans`` elsewhere: it needs
-    compiled code, which takes some seconds on a first run.
+    It is tried without asking for the first of two layers (`int4/exact`), and by ``+rans`` elsewhere: it needs
+    compiled code, which takes some seconds on a first run. Side parts are then coded by `lossless:effort=max`, and
+    codes by `huffman` where that is smaller.
 
     rANS is Duda 2013 (arXiv:1311.2540); the use of rows and columns is bale's own.
     """
@@ -39,7 +48,15 @@ class Rans(Serializer):
             return b""
         place = values.place
         axes = fields.axes_of(place.shape, place.start, codes.size) if place and values.bits else []
-        return fields.encode(codes if values.bits is None else _by_size(codes, values.bits), fields.BYTE, axes)
+        if values.bits is None:
+            return fields.encode(codes, fields.BYTE, axes)
+        ordered = _by_size(codes, values.bits)
+        mirror = fields.mirror_of(np.where(ordered > 1, 1 + 2 * (ordered & 1), 0).astype(np.uint8), axes)
+        head = bytes([mirror is not None])
+        if mirror is not None:
+            head += fields.write_mirror(mirror)
+            _turn(ordered, *mirror)
+        return head + fields.encode(ordered, fields.BYTE, axes, _SIZES[ordered])
 
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
         """Codes of one chunk. Raises `ValueError` on bad bytes."""
@@ -51,19 +68,41 @@ class Rans(Serializer):
             if len(data):
                 raise ValueError("bytes for no codes")
             return out
+        mirror = None
+        if bits is not None:
+            flag, data = fields.cut(data, 1)[0], data[1:]
+            if flag > 1:
+                raise ValueError("codes begin with a byte that makes no sense")
+            if flag:
+                mirror, data = fields.read_mirror(data)
         fields.decode(data, fields.BYTE, codes)
         if bits is not None:
             if int(codes.max()) >= 1 << bits:
                 raise ValueError(f"a code of more than {bits} bits")
+            if mirror is not None:
+                _turn(codes, *mirror)
             codes[:] = _from_size(codes, bits)
         return out
 
 
+def _turn(ordered: Array, axis: Axis, flags: Array) -> None:
+    """Change the sign of numbers where flags say so; twice is not at all."""
+    from bale.compressors.kernels.axes import flip
+
+    mask = np.zeros(ordered.size, np.uint8)
+    flip(mask, axis.inner, axis.at, flags.astype(np.uint8))
+    mask[ordered <= 1] = 0
+    ordered ^= mask
+
+
 def _by_size(codes: Array, bits: int) -> Array:
-    """Signed numbers modulo 2^bits as 0 for 0, 1 for -1, 2 for 1, 3 for -2 ... The mirror image is `_from_size`."""
+    """Signed numbers k modulo 2^bits as 2 |k|, and 1 more if negative. The mirror image is `_from_size`.
+
+    The least number, which has no counterpart, gets what is left over: 1.
+    """
     ordered = codes << 1
     negative = (codes >> (bits - 1)).astype(np.bool_)
-    ordered[negative] = ~ordered[negative]
+    ordered[negative] = 1 - ordered[negative]
     ordered &= (1 << bits) - 1
     return ordered
 
@@ -71,6 +110,7 @@ def _by_size(codes: Array, bits: int) -> Array:
 def _from_size(ordered: Array, bits: int) -> Array:
     codes = ordered >> 1
     negative = (ordered & 1).astype(np.bool_)
-    codes[negative] = ~codes[negative]
+    codes[negative] = -codes[negative]
+    codes[ordered == 1] = 1 << (bits - 1)
     codes &= (1 << bits) - 1
     return codes

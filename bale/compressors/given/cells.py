@@ -1,34 +1,46 @@
 """The bits of a tensor given the cells that a quantizer put its values in.
 
-Small values are more likely than large ones within a cell too: it is cut into 16 equal *parts*, which are coded by
-tables that depend on how far from zero the cell lies. Within a part all values are about equally likely. It is cut into
-*buckets* as wide as the spacing of floats at its outer end, each coded from slots of its own. In a lower binade a
-bucket holds several floats, and what of the mantissa it leaves open is written as it is; so is a value that is nearer
-to zero than any bucket's end. Values outside of their cell are listed.
+Within a cell all values are about equally likely. It is cut into *buckets* as wide as the spacing of floats at its
+outer end, each coded from slots of its own. In a lower binade a bucket holds several floats, and what of the mantissa
+it leaves open is written as it is; so is a value that is nearer to zero than any bucket's end. Values outside of their
+cell are listed.
+
+Small values are more likely than large ones in the cell around zero, by how small those of its row and column are
+against the cell. Where that pays the cell is cut into *parts* first, four in each octave, coded by tables for that; so
+are the next cells, into 16 parts.
+
+Of F32 the upper 19 bits are coded in this way, as many as F16 has and three for the exponent; the lower ones as a
+plane, as `lossless` does.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
-from bale.compressors.kernels.cells import cell_places, cell_ranges, cell_widths, cell_words
-from bale.compressors.kernels.rans import BLOCK, LANES, get_fields, put_fields, uniform_decode, uniform_encode
-from bale.compressors.lossless.fields import cut
+from bale.compressors.kernels import cells as kernel
+from bale.compressors.kernels.axes import translate
+from bale.compressors.kernels.rans import BLOCK, LANES
+from bale.compressors.lossless import fields
+from bale.compressors.lossless.fields import Axis, Scales, cut
 from bale.spec import Array, TensorSpec
 
-_HEAD = struct.Struct("<BIIIII")
-_PARTS = 16
-_CLASSES = 8
-"""Tables for cells 0, 1, 2 ... widths from zero; the last is for all others."""
-
+_HEAD = struct.Struct("<BBBIIIII")
+_TABLES = struct.Struct("<hBB")
+_TOKENS = 2 * kernel.LOG_PARTS
+_CONTEXTS = 64
+_ENTRY = 9 << 15  # what a token adds to a table, in 2^-16 bits
 _SAMPLE = 1 << 14
-_FINE = 12
-"""Bits of a place that are coded; of more the lower ones are written as they are."""
+_LEAST_GAIN = 6  # in 2^-n of what a class takes, except around zero, where rows and columns tell more than a sample
+_LOWER, _FINE = 13, 3
+"""Bits of F32 below, and those by which places are finer than what is above."""
+
+_START = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
@@ -39,43 +51,39 @@ class _Layout:
     exponents: int
     offset: int
     cut: int = 0
+    fine: int = 0
 
-    def short_of(self, zeros: int) -> _Layout:
-        """The layout of words without their lowest bits."""
-        return _Layout(self.mantissa - zeros, self.exponents, self.offset, zeros)
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        """What the compiled loops ask for."""
+        return self.mantissa - self.cut, self.exponents, self.offset, self.fine
 
 
-_LAYOUTS = {"BF16": _Layout(7, 8, 0), "F16": _Layout(10, 5, 112), "F32": _Layout(23, 8, 0)}
-_WIDTHS = np.arange(256, dtype=np.uint64)
-_ZEROS = np.zeros(256, np.uint64)
+_LAYOUTS = {"BF16": _Layout(7, 8, 0), "F16": _Layout(10, 5, 112), "F32": _Layout(10, 8, 0)}
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The buckets of each cell, and how many lower bits of a place are not coded."""
+class _Parts:
+    """Which classes of cells have parts, and the context of those around zero: where their end lies."""
 
-    tops: Array
-    firsts: Array
-    counts: Array
-    spare: Array
-
-    @classmethod
-    def of(cls, low: Array, high: Array, layout: _Layout) -> _Cells:
-        """From the ends of cells, float32."""
-        tops, firsts = np.empty(low.size, np.uint8), np.empty(low.size, np.int32)
-        counts = np.empty(low.size, np.uint32)
-        begin, end = (np.ascontiguousarray(each).view(np.int32) for each in (low, high))
-        cell_ranges(begin, end, layout.mantissa, layout.offset + 1, tops, firsts, counts)
-        _, lengths = np.frexp((counts - 1).astype(np.float64))
-        return cls(tops, firsts, counts, np.maximum(lengths - _FINE, 0).astype(np.uint8))
+    classes: int
+    scales: Scales
+    least: int
+    last: int
+    shift: int
 
     @property
-    def coded(self) -> Array:
-        """How many values the coded bits of a place can have."""
-        return ((self.counts - 1) >> self.spare) + 1
+    def contexts(self) -> int:
+        """One for each class but the first behind those of the cells around zero."""
+        return (self.last >> self.shift) + kernel.CLASSES
+
+    def of(self, told: Array, classes: Array) -> Array:
+        """Contexts of some elements; `told` is what `_told` returns."""
+        central: Array = np.clip(told - self.least, 0, self.last) >> self.shift
+        return np.where(classes == 0, central, classes + (self.contexts - kernel.CLASSES)).astype(np.uint8)
 
 
-def encode(words: Array, low: Array, high: Array, dtype: str) -> bytes:
+def encode(words: Array, low: Array, high: Array, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
     """Code words given the ends of their cells. The mirror image is `decode`.
 
     Parameters
@@ -84,125 +92,190 @@ def encode(words: Array, low: Array, high: Array, dtype: str) -> bytes:
         Unsigned storage bits of BF16, F16 or F32, flat.
     low, high : Array
         Float32 of the same length. Values outside of them cost about ten bytes each.
+    axes : sequence of Axis
+        The axes of the tensor, those that are worth a look.
     """
-    stride = words.size // _SAMPLE | 1  # odd, else all could lie in the same columns
-    plain, parted = (
-        len(_encode(words[::stride], low[::stride], high[::stride], dtype, parts)) for parts in (False, True)
-    )
-    return _encode(words, low, high, dtype, parted < plain)
+    from bale.compressors.lossless.codec import encode_plane
 
-
-def _encode(words: Array, low: Array, high: Array, dtype: str, parted: bool) -> bytes:
-    """Code words, by the parts of cells that they lie in first if so."""
-    used = int(np.bitwise_or.reduce(words))
-    layout = _LAYOUTS[dtype]
-    layout = layout.short_of(min((used & -used).bit_length() - 1, layout.mantissa - 1) if used else 0)
-    short = words >> layout.cut if layout.cut else words
-    tokens = b""
-    if parted:
-        tokens, low, high = _encode_parts(_values(words, dtype), low, high)
-    cells = _Cells.of(low, high, layout)
-    places, below = np.empty((2, words.size), np.uint32)
-    widths, outside = np.empty((2, words.size), np.uint8)
-    cell_places(
-        short,
-        layout.mantissa,
-        layout.exponents,
-        layout.offset,
-        cells.tops,
-        cells.firsts,
-        cells.counts,
-        places,
-        below,
-        widths,
-        outside,
-    )
-    where = np.flatnonzero(outside)
+    upper, lower = _halves(words)
+    layout, plane = _LAYOUTS[dtype], b""
+    if lower is not None and lower.any():
+        layout, plane = replace(layout, fine=_FINE), bytes(encode_plane(lower))
+    elif used := int(np.bitwise_or.reduce(upper)):
+        layout = replace(layout, cut=min((used & -used).bit_length() - 1, layout.mantissa - 1))
+    short = upper >> layout.cut
+    classes = np.empty(words.size, np.uint8)
+    kernel.cell_classes(low, high, classes)
+    values = _values(words, dtype)
+    chosen = _choose(short, values, low, high, classes, layout)
+    tables = b""
+    if chosen:
+        tables, low, high = _encode_parts(words, values, low, high, classes, chosen, dtype, axes)
+    entries, outside = np.empty(words.size, np.uint64), np.empty(words.size, np.uint8)
+    data = np.empty(words.size + 2, np.uint32)
+    size = kernel.encode_cells(short, low.view(np.int32), high.view(np.int32), *layout.numbers, entries, outside, data)
     coded, states = np.empty(words.size + 1, np.uint16), np.empty(LANES, np.uint64)
-    at = uniform_encode(places >> cells.spare, cells.coded, coded, states)
-    spare = _put(places & ((np.uint32(1) << cells.spare) - np.uint32(1)), cells.spare)
-    rest = _put(below, widths)
-    head = _HEAD.pack(layout.cut, len(tokens), where.size, coded.size - at, spare.size, rest.size)
-    arrays = (where.astype("<u4"), short[where], states.astype("<u4"), coded[at:], spare, rest)
-    return head + tokens + b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
+    at = kernel.encode_entries(entries, coded, states)
+    where = np.flatnonzero(outside)
+    head = _HEAD.pack(layout.cut, layout.fine, chosen, len(tables), len(plane), where.size, coded.size - at, size)
+    arrays = (where.astype("<u4"), short[where], states.astype("<u4"), coded[at:].astype("<u2", copy=False))
+    return b"".join((head, tables, plane, *(each.tobytes() for each in arrays), data[:size].astype("<u4").tobytes()))
 
 
 def decode(data: memoryview, low: Array, high: Array, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
-    zeros, told, many, end, spare_words, rest_words = _HEAD.unpack(cut(data, _HEAD.size))
-    if zeros >= _LAYOUTS[dtype].mantissa:
-        raise ValueError(f"{zeros} low bits cut off")
-    layout = _LAYOUTS[dtype].short_of(zeros)
+    from bale.compressors.lossless.codec import decode_plane
+
+    zeros, fine, chosen, told, below, many, end, size = _HEAD.unpack(cut(data, _HEAD.size))
+    layout = _LAYOUTS[dtype]
+    sound = zeros < layout.mantissa and fine in ((0, _FINE) if dtype == "F32" else (0,)) and not (zeros and fine)
+    if not sound or chosen >> kernel.CLASSES or bool(fine) != bool(below) or bool(chosen) != bool(told):
+        raise ValueError("the head of cells makes no sense")
+    layout = replace(layout, cut=zeros, fine=fine)
     data = data[_HEAD.size :]
-    if told:
-        steps, classes, mirrored = _parts_of(low, high)
-        parts = np.empty(words.size, np.uint8)
-        if len(rans.decode(cut(data, told), classes, _CLASSES, _PARTS, parts)):
-            raise ValueError("bytes behind parts")
-        low, high = _ends_of(np.where(mirrored, _PARTS - 1 - parts, parts), low, steps)
-    data = data[told:]
+    tables, plane, data = cut(data, told), cut(data[told:], below), data[told + below :]
     found = []
-    for kind, count in (
-        ("<u4", many),
-        (words.dtype.str, many),
-        ("<u4", LANES),
-        ("<u2", end),
-        ("<u4", spare_words),
-        ("<u4", rest_words),
-    ):
-        size = count * np.dtype(kind).itemsize
-        found.append(np.frombuffer(cut(data, size), kind))
-        data = data[size:]
-    where, exceptions, states, coded, spare, rest = found
+    for kind, count in (("<u4", many), (words.dtype.str, many), ("<u4", LANES), ("<u2", end), ("<u4", size)):
+        length = count * np.dtype(kind).itemsize
+        found.append(np.frombuffer(cut(data, length), kind))
+        data = data[length:]
+    where, exceptions, states, coded, rest = found
     if len(data) or np.any(where[1:] <= where[:-1]) or np.any(where[-1:] >= words.size):
         raise ValueError("bytes behind a chunk, or exceptions that do not ascend")
-    cells = _Cells.of(low, high, layout)
-    places = np.empty(words.size, np.uint32)
-    padded = np.zeros(end + BLOCK + LANES, np.uint16)
-    padded[:end] = coded
-    if not uniform_decode(padded, end, states.astype(np.uint64), cells.coded, places):
+    if chosen:
+        low, high = _decode_parts(tables, low, high, chosen)
+    ends = low.view(np.int32), high.view(np.int32)
+    if not kernel.decode_cells(
+        _padded(coded), end, states.astype(np.uint64), _padded(rest), size, *ends, *layout.numbers, words
+    ):
         raise ValueError("places are damaged")
-    places <<= cells.spare
-    places |= _get(spare, cells.spare)
-    widths = np.empty(words.size, np.uint8)
-    cell_widths(places, layout.mantissa, layout.exponents, layout.offset + 1, cells.tops, cells.firsts, widths)
-    widths[where] = 0
-    below = _get(rest, widths)
-    cell_words(places, below, layout.mantissa, layout.exponents, layout.offset, cells.tops, cells.firsts, widths, words)
     words[where] = exceptions
-    if layout.cut:
-        np.left_shift(words, layout.cut, out=words)
+    np.left_shift(words, zeros + (_LOWER if dtype == "F32" else 0), out=words)
+    if fine:
+        lower = np.empty(words.size, np.uint16)
+        decode_plane(plane, lower)
+        if int(lower.max(initial=0)) >> _LOWER:
+            raise ValueError("a plane has more bits than were left open")
+        words |= lower
 
 
-def _encode_parts(values: Array, low: Array, high: Array) -> tuple[bytes, Array, Array]:
+def _choose(words: Array, values: Array, low: Array, high: Array, classes: Array, layout: _Layout) -> int:
+    """The classes whose cells are cheaper in parts, as bits; by a sample."""
+    at = slice(None, None, words.size // _SAMPLE | 1)  # odd, else all could lie in the same columns
+    some = np.flatnonzero(classes[at] < kernel.CLASSES) * (words.size // _SAMPLE | 1)
+    words, classes, low, high = words[some], classes[some], low[some], high[some]
+    plain, parted = np.empty((2, some.size), np.int64)
+    kernel.cell_costs(words, low.view(np.int32), high.view(np.int32), *layout.numbers, plain)
+    parts = np.empty(some.size, np.uint8)
+    kernel.find_parts(values[some], low, high, classes, parts)
+    kernel.narrow(parts, classes, low, high)
+    kernel.cell_costs(words, low.view(np.int32), high.view(np.int32), *layout.numbers, parted)
+    chosen = 0
+    for number in range(kernel.CLASSES):
+        mine = classes == number
+        counts = np.bincount(parts[mine], minlength=_TOKENS)[None]
+        cost = kernel.sum_logs(plain[mine])
+        if number:
+            cost -= cost >> _LEAST_GAIN
+        if rans.cost(counts, _ENTRY) + kernel.sum_logs(parted[mine]) < cost:
+            chosen |= 1 << number
+    return chosen
+
+
+def _encode_parts(
+    words: Array,
+    values: Array,
+    low: Array,
+    high: Array,
+    classes: Array,
+    chosen: int,
+    dtype: str,
+    axes: Sequence[Axis],
+) -> tuple[bytes, Array, Array]:
     """The parts that values lie in, coded, and the ends of these."""
-    steps, classes, mirrored = _parts_of(low, high)
+    scales = Scales()
+    if chosen & 1:
+        upper = words if words.itemsize == 2 else (words >> 16).astype(np.uint16)
+        scales = fields.scales_of(upper, fields.Layout(16, 10 if dtype == "F16" else 7), axes)
+    low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
+    classes, begin, end = classes[some], low[some], high[some]
+    told, parts = _told(scales, words.size, some, begin, end), np.empty(some.size, np.uint8)
+    kernel.find_parts(values[some], begin, end, classes, parts)
+    kernel.narrow(parts, classes, begin, end)
+    low[some], high[some] = begin, end
+    found, contexts, counts = _fewest(_range(chosen, scales, told[classes == 0]), told, classes, parts)
+    head = fields.write_scales(found.scales) + _TABLES.pack(found.least, found.last, found.shift)
+    return head + rans.encode(parts, contexts, counts), low, high
+
+
+def _decode_parts(data: memoryview, low: Array, high: Array, chosen: int) -> tuple[Array, Array]:
+    """The ends of parts. The mirror image of `_encode_parts`."""
+    scales, data = fields.read_scales(data)
+    found = _Parts(chosen, scales, *_TABLES.unpack(cut(data, _TABLES.size)))
+    if found.shift > 7:
+        raise ValueError("contexts of parts make no sense")
+    classes = np.empty(low.size, np.uint8)
+    kernel.cell_classes(low, high, classes)
+    low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
+    classes, begin, end = classes[some], low[some], high[some]
+    contexts = found.of(_told(scales, low.size, some, begin, end), classes)
+    parts = np.empty(some.size, np.uint8)
+    if len(rans.decode(data[_TABLES.size :], contexts, found.contexts, _TOKENS, parts)):
+        raise ValueError("bytes behind parts")
+    kernel.narrow(parts, classes, begin, end)
+    low[some], high[some] = begin, end
+    return low, high
+
+
+def _having_parts(classes: Array, chosen: int) -> Array:
+    """The elements whose cells are cut into parts."""
+    flags = np.array([chosen >> number & 1 for number in range(kernel.CLASSES + 1)], np.bool_)
+    return np.flatnonzero(flags[classes])
+
+
+def _told(scales: Scales, count: int, some: Array, low: Array, high: Array) -> Array:
+    """What rows and columns tell of some elements, less the size of their cell, in quarters of an octave."""
     with np.errstate(all="ignore"):
-        parts = np.nan_to_num(np.floor((values - low) / steps), nan=0, posinf=0, neginf=0).clip(0, _PARTS - 1)
-        begin, end = _ends_of(parts, low, steps)  # rounding may have led to the next one
-        parts += values >= end
-        parts -= values < begin
-    parts = parts.clip(0, _PARTS - 1).astype(np.uint8)
-    tokens = np.where(mirrored, _PARTS - 1 - parts, parts).astype(np.uint8)
-    counts = np.bincount(classes.astype(np.int64) * _PARTS + tokens, minlength=_CLASSES * _PARTS)
-    return (rans.encode(tokens, classes, counts.reshape(_CLASSES, _PARTS)), *_ends_of(parts, low, steps))
+        width = (high - low).view(np.int32) >> 21
+    contexts = scales.of(_START, count)
+    return (contexts[some] if contexts.size > 1 else 0) - (width & 0x3FF)
 
 
-def _parts_of(low: Array, high: Array) -> tuple[Array, Array, Array]:
-    """Width of the parts of each cell, the class of the cell, and whether its parts are numbered from the upper end."""
-    with np.errstate(all="ignore"):
-        steps = (high - low) * np.float32(1 / _PARTS)
-        middles = low + steps * np.float32(_PARTS / 2)
-        away = np.abs(middles) / (steps * np.float32(_PARTS))
-        classes = np.nan_to_num(np.rint(away), nan=0, posinf=0).clip(0, _CLASSES - 1).astype(np.uint8)
-    return steps, classes, middles < 0
+def _range(chosen: int, scales: Scales, told: Array) -> _Parts:
+    """Contexts without what 0.2 % on each side have."""
+    if not told.size:
+        return _Parts(chosen, scales, 0, 0, 0)
+    edge = told.size // 500
+    least, most = np.partition(told, (edge, told.size - 1 - edge))[[edge, told.size - 1 - edge]].tolist()
+    last, shift = min(most - least, 255), 0
+    while last >> shift >= _CONTEXTS:
+        shift += 1
+    return _Parts(chosen, scales, least, last, shift)
 
 
-def _ends_of(parts: Array, low: Array, steps: Array) -> tuple[Array, Array]:
-    """Ends of some parts: each one multiplication and one addition in float32."""
-    with np.errstate(all="ignore"):
-        begin = parts.astype(np.float32)
-        return low + begin * steps, low + (begin + np.float32(1)) * steps
+def _fewest(found: _Parts, told: Array, classes: Array, parts: Array) -> tuple[_Parts, Array, Array]:
+    """As few contexts as pay, that of each element, and how often parts come in each."""
+    contexts = found.of(told, classes)
+    counts = np.zeros((found.contexts, rans.TOKENS), np.uint32)
+    translate(parts, np.arange(rans.TOKENS, dtype=np.uint8), contexts, np.empty_like(parts), counts)
+    central, others = np.split(counts[:, :_TOKENS], [found.contexts - kernel.CLASSES + 1])
+    shift, cost = found.shift, rans.cost(central, _ENTRY)
+    while central.shape[0] > 1:
+        wide = np.concatenate((central, np.zeros_like(central[:1]))) if central.shape[0] % 2 else central
+        fewer = wide[0::2] + wide[1::2]
+        if rans.cost(fewer, _ENTRY) >= cost:
+            break
+        central, shift, cost = fewer, shift + 1, rans.cost(fewer, _ENTRY)
+    several = central.shape[0] > 1  # else axes would tell nothing
+    found = replace(found, shift=shift) if several else _Parts(found.classes, Scales(), 0, 0, 0)
+    return found, found.of(told, classes), np.concatenate((central, others))
+
+
+def _halves(words: Array) -> tuple[Array, Array | None]:
+    """The bits that lie in cells, and what is below, of F32."""
+    if words.itemsize == 2:
+        return words, None
+    return words >> _LOWER, (words & ((1 << _LOWER) - 1)).astype(np.uint16)
 
 
 def _values(words: Array, dtype: str) -> Array:
@@ -211,16 +284,7 @@ def _values(words: Array, dtype: str) -> Array:
         return to_float32(words.view(spec.storage), spec)
 
 
-def _put(values: Array, widths: Array) -> Array:
-    """Values in their widths, as 4-byte words. The mirror image is `_get`."""
-    data = np.empty(values.size + 2, np.uint32)
-    return data[: put_fields(values, widths, _ZEROS, _WIDTHS, data)]
-
-
-def _get(data: Array, widths: Array) -> Array:
-    padded = np.zeros(data.size + BLOCK + 2, np.uint32)
-    padded[: data.size] = data
-    values = np.empty(widths.size, np.uint32)
-    if not get_fields(padded, data.size, widths, _ZEROS, _WIDTHS, values):
-        raise ValueError("fields are damaged")
-    return values
+def _padded(stored: Array) -> Array:
+    padded = np.zeros(stored.size + BLOCK + LANES, stored.dtype)
+    padded[: stored.size] = stored
+    return padded

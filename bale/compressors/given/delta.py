@@ -19,7 +19,7 @@ import numpy as np
 
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
-from bale.compressors.kernels.axes import add_contexts, log2, split_costs
+from bale.compressors.kernels.axes import add_contexts
 from bale.compressors.kernels.differences import add_sizes, apply_differences, differences, less_exponents, size_tokens
 from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
 from bale.compressors.lossless.fields import Axis, cut, lengths_along, pack_bytes, read_axis, unpack_bytes, write_axis
@@ -278,7 +278,7 @@ def _measure(sizes: Array, negative: Array, known: Array, numbers: _Numbers, axe
         updates, told = _range(chosen, np.clip(added + 128, 0, 255) - 4 * exponents)
         tokens, counts = np.empty(places.size, np.uint8), np.zeros((updates.contexts, rans.TOKENS), np.uint32)
         size_tokens(some, signs, _table(), told, tokens, counts)
-        cost = _cost(counts, 0) * sizes.size // places.size + sum(axis.size for axis, _ in chosen) * (3 << 16)
+        cost = rans.cost(counts, 0) * sizes.size // places.size + sum(axis.size for axis, _ in chosen) * (3 << 16)
         if least < 0 or cost < least:
             best, least = updates, cost
     return best
@@ -307,11 +307,11 @@ def _quarters(means: Array) -> Array:
 
 def _merged(updates: _Updates, contexts: Array, counts: Array) -> tuple[_Updates, Array, Array]:
     """Every two contexts put together, as long as tables cost more than they save."""
-    cost = _cost(counts, _ENTRY)
+    cost = rans.cost(counts, _ENTRY)
     while counts.shape[0] > 1:
         wide = np.concatenate((counts, np.zeros_like(counts[:1]))) if counts.shape[0] % 2 else counts
         fewer = wide[0::2] + wide[1::2]
-        less = _cost(fewer, _ENTRY)
+        less = rans.cost(fewer, _ENTRY)
         if less >= cost:
             break
         counts, cost, contexts = fewer, less, contexts >> 1
@@ -319,15 +319,6 @@ def _merged(updates: _Updates, contexts: Array, counts: Array) -> tuple[_Updates
     if counts.shape[0] == 1:
         return _Updates((), 0, 0, 0), np.zeros(1, np.uint8), counts
     return updates, contexts, counts
-
-
-def _cost(counts: Array, entry: int) -> int:
-    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
-    costs = np.zeros((counts.shape[1], 1), np.int64)
-    split_costs(np.ascontiguousarray(counts)[:, None, :, None], 0, entry, costs)
-    totals = counts.sum(axis=1, dtype=np.int64).tolist()
-    shared: int = sum(total * log2(total) for total in totals if total)
-    return int(costs.sum()) + shared
 
 
 @cache

@@ -7,7 +7,75 @@ from typing import Any
 import numpy as np
 
 from bale.compressors.kernels import compiled
+from bale.compressors.kernels.axes import log2
+from bale.compressors.kernels.rans import BLOCK, LANES, LOW, first_slot, pull, push
 from bale.spec import Array
+
+CLASSES = 4
+"""Cells that can have parts: those 0, 1, 2 and 3 widths from zero."""
+
+LOG_PARTS, PARTS = 24, 16
+"""Parts of either half of the cell around zero, four in each octave; of the other cells."""
+
+_U1, _U5, _U16, _U32, _U31 = np.uint64(1), np.uint64(5), np.uint64(16), np.uint64(32), np.uint64(31)
+_GRID = np.array([m / 8 * 0.5**octave for octave in range(5, -1, -1) for m in (5, 6, 7, 8)], np.float32)
+_LIMITS = (np.float32(1), np.float32(3), np.float32(5), np.float32(7))
+_SIXTEENTH = np.float32(1 / PARTS)
+
+
+@compiled
+def cell_classes(low: Array, high: Array, classes: Array) -> None:
+    """How many widths from zero each cell lies, at most `CLASSES`; float32 ends, uint8 classes."""
+    for i in range(low.size):
+        width, away = high[i] - low[i], abs(high[i] + low[i])  # away: twice the distance of the middle
+        number = 0
+        for limit in _LIMITS:
+            number += not away < limit * width
+        classes[i] = number
+
+
+@compiled
+def _linear(low: Any, step: Any, part: int) -> Any:
+    return low + np.float32(part) * step
+
+
+@compiled
+def find_parts(values: Array, low: Array, high: Array, classes: Array, parts: Array) -> None:
+    """The part of its cell (of one of `CLASSES`) that each value lies in: float32, and uint8, written."""
+    for i in range(values.size):
+        value = values[i]
+        if classes[i] == 0:
+            negative = value < 0 or (value == 0 and np.signbit(value))
+            size, reach = (-value, -low[i]) if negative else (value, high[i])
+            part = 0
+            for jump in (16, 8, 4, 2, 1):
+                higher = min(part + jump, LOG_PARTS - 1)
+                part = part if size < reach * _GRID[higher - 1] else higher
+            parts[i] = part + LOG_PARTS if negative else part
+            continue
+        step, part = (high[i] - low[i]) * _SIXTEENTH, 0
+        for jump in (8, 4, 2, 1):
+            if value >= _linear(low[i], step, part + jump):
+                part += jump
+        parts[i] = PARTS - 1 - part if high[i] + low[i] < 0 else part
+
+
+@compiled
+def narrow(parts: Array, classes: Array, low: Array, high: Array) -> None:
+    """Put the ends of parts in place of those of their cells."""
+    for i in range(parts.size):
+        part = np.int64(parts[i])
+        if classes[i] == 0:
+            negative = part >= LOG_PARTS
+            part = min(part - LOG_PARTS if negative else part, LOG_PARTS - 1)
+            reach = -low[i] if negative else high[i]
+            begin = reach * _GRID[part - 1] if part else np.float32(0)
+            end = reach * _GRID[part]
+            low[i], high[i] = (-end, -begin) if negative else (begin, end)
+            continue
+        step, start = (high[i] - low[i]) * _SIXTEENTH, low[i]
+        part = PARTS - 1 - part if high[i] + low[i] < 0 else part
+        low[i], high[i] = _linear(start, step, part), _linear(start, step, part + 1)
 
 
 @compiled
@@ -28,116 +96,209 @@ def _bucket(bits: Any, mantissa: int, top: int, up: bool) -> Any:
 
 
 @compiled
-def cell_ranges(low: Array, high: Array, mantissa: int, least: int, tops: Array, firsts: Array, counts: Array) -> None:
-    """The buckets of each cell: the binade they are counted in, the first one, and how many there are.
+def cell_range(low: Any, high: Any, mantissa: int, least: int, fine: int) -> Any:
+    """The binade that the buckets of a cell are counted in, its first place, and how many places there are.
+
+    Buckets of negative floats are -1, -2 and so on.
 
     Parameters
     ----------
-    low, high : Array
-        int32 views of float32, shape ``(n,)``: the ends of the cells.
+    low, high : int
+        The ends of the cell, float32 as int32.
     mantissa, least : int
         Bits of the type's mantissa, and its least exponent, as float32 counts them.
-    tops : Array
-        uint8, written.
-    firsts : Array
-        int32, written; buckets of negative floats are -1, -2 and so on.
-    counts : Array
-        uint32, written: 1 for what is no cell.
+    fine : int
+        A bucket has ``2**fine`` places; if that is one it is a float, else all floats above and below the ends count.
     """
-    for i in range(low.size):
-        a, b = np.int64(low[i]), np.int64(high[i])
-        small, large = a & 0x7FFFFFFF, b & 0x7FFFFFFF
-        top = max(max(small, large) >> 23, least)
-        tops[i] = top
-        first = -1 - _bucket(small, mantissa, top, False) if a < 0 else _bucket(small, mantissa, top, True)
-        last = -1 - _bucket(large, mantissa, top, True) if b < 0 else _bucket(large, mantissa, top, False)
-        sound = top < 255 and first <= last
-        firsts[i] = first if sound else 0
-        counts[i] = last - first + 1 if sound else 1
+    small, large = low & 0x7FFFFFFF, high & 0x7FFFFFFF
+    top = max(max(small, large) >> 23, least)
+    bits, up = mantissa + fine, fine == 0
+    first = -1 - _bucket(small, bits, top, False) if low < 0 else _bucket(small, bits, top, up)
+    last = -1 - _bucket(large, bits, top, up) if high < 0 else _bucket(large, bits, top, False)
+    if top < 255 and first <= last:
+        return top, first, last - first + 1
+    return top, np.int64(0), np.int64(1)
 
 
 @compiled
-def cell_places(
+def _places(bucket: Any, first: Any, count: Any, fine: int) -> Any:
+    """The first place of a bucket in a cell, and the one behind its last."""
+    begin = bucket << fine
+    return max(begin - first, 0), min(begin + (1 << fine) - first, count)
+
+
+@compiled
+def _open_bits(bucket: Any, mantissa: int, exponents: int, room: int) -> Any:
+    """How many bits of a word its bucket leaves open: all but the sign in the one at zero."""
+    if bucket == 0:
+        return mantissa + exponents
+    drop = 0
+    while drop < room and not (bucket << drop) >> mantissa:
+        drop += 1
+    return drop
+
+
+@compiled
+def _entry(begin: Any, end: Any, count: Any) -> Any:
+    """The slots of consecutive places among so many, as a table entry."""
+    slot = first_slot(np.uint64(begin), np.uint64(count))
+    return ((first_slot(np.uint64(end), np.uint64(count)) - slot) << _U16) | slot
+
+
+@compiled
+def cell_costs(
+    words: Array, low: Array, high: Array, mantissa: int, exponents: int, offset: int, fine: int, counts: Array
+) -> None:
+    """Places that are as likely as each word is, times two to the power of what its bucket leaves open (int64)."""
+    sign = 1 << (mantissa + exponents)
+    for i in range(words.size):
+        top, _, count = cell_range(np.int64(low[i]), np.int64(high[i]), mantissa, offset + 1, fine)
+        raised = (np.int64(words[i]) & (sign - 1)) >> mantissa
+        drop = min(max(top - max(raised + offset, offset + 1), 0), mantissa + exponents)
+        counts[i] = (count << drop) >> fine if count >> fine else 1 << drop
+
+
+@compiled
+def sum_logs(numbers: Array) -> int:
+    """The sum of binary logarithms, times 2^16, of numbers from 1 to 2^52."""
+    total = np.int64(0)
+    for number in numbers:
+        total += log2(number)
+    return total
+
+
+@compiled
+def encode_cells(
     words: Array,
+    low: Array,
+    high: Array,
     mantissa: int,
     exponents: int,
     offset: int,
-    tops: Array,
-    firsts: Array,
-    counts: Array,
-    places: Array,
-    below: Array,
-    widths: Array,
+    fine: int,
+    entries: Array,
     outside: Array,
-) -> None:
-    """Where in its cell each word lies: its bucket, and what of it the bucket leaves open.
+    data: Array,
+) -> int:
+    """The slots of each word in its cell, and what its bucket leaves open, lowest bit first.
 
     Parameters
     ----------
+    words : Array
+        Unsigned, shape ``(n,)``.
+    low, high : Array
+        int32 views of float32, shape ``(n,)``: the ends of the cells.
     exponents : int
         Bits of the exponent; the sign stands above it.
     offset : int
         What is added to an exponent to count it as float32 does.
-    places, below : Array
-        uint32, written.
-    widths : Array
-        uint8, written: bits of `below`.
+    entries : Array
+        uint64, written: 0 where a cell has one place.
     outside : Array
         uint8, written: 1 for words that lie in no bucket of their cell.
+    data : Array
+        uint32, written, with room for all words and one more.
+
+    Returns
+    -------
+    int
+        Words of `data` that were written.
     """
     sign, least = 1 << (mantissa + exponents), offset + 1
+    held, bits, at = np.uint64(0), np.uint64(0), 0
     for i in range(words.size):
+        top, first, count = cell_range(np.int64(low[i]), np.int64(high[i]), mantissa, least, fine)
         word = np.int64(words[i])
         size = word & (sign - 1)
         raised = size >> mantissa
         whole = (size & ((1 << mantissa) - 1)) | ((1 << mantissa) if raised else 0)
-        drop = np.int64(tops[i]) - max(raised + offset, least)
+        drop = top - max(raised + offset, least)
         bucket = whole >> min(max(drop, 0), 31)
-        place = (-1 - bucket if word & sign else bucket) - np.int64(firsts[i])
-        wrong = drop < 0 or raised == (1 << exponents) - 1 or place < 0 or place >= np.int64(counts[i])
-        outside[i] = wrong
-        places[i] = 0 if wrong else place
-        width = drop if bucket else mantissa + exponents
-        widths[i] = 0 if wrong else width
-        below[i] = 0 if wrong else (whole & ((1 << drop) - 1) if bucket else size)
+        signed = -1 - bucket if word & sign else bucket
+        begin, end = _places(signed, first, count, fine)
+        if drop < 0 or raised == (1 << exponents) - 1 or begin >= end:
+            outside[i] = 1
+            signed, size = first >> fine, np.int64(0)
+            begin, end = _places(signed, first, count, fine)
+            bucket = -1 - signed if signed < 0 else signed
+            width = _open_bits(bucket, mantissa, exponents, top - least)
+        else:
+            outside[i] = 0
+            width = drop if bucket else mantissa + exponents
+            size = whole & ((1 << drop) - 1) if bucket else size
+        entries[i] = _entry(begin, end, count) if end - begin < count else np.uint64(0)
+        held |= np.uint64(size) << bits
+        bits += np.uint64(width)
+        data[at] = held
+        full = bits >> _U5
+        at += np.int64(full)
+        held >>= full << _U5
+        bits &= _U31
+    if bits:
+        data[at] = held
+        at += 1
+    return at
 
 
 @compiled
-def cell_widths(
-    places: Array, mantissa: int, exponents: int, least: int, tops: Array, firsts: Array, widths: Array
-) -> None:
-    """How many bits each bucket leaves open; see `cell_places`."""
-    for i in range(places.size):
-        bucket = np.int64(firsts[i]) + np.int64(places[i])
-        bucket = -1 - bucket if bucket < 0 else bucket
-        length = 0
-        while bucket >> length:
-            length += 1
-        drop = min(mantissa + 1 - length, np.int64(tops[i]) - least)
-        widths[i] = min(max(drop, 0), 31) if bucket else mantissa + exponents
+def encode_entries(entries: Array, words: Array, states: Array) -> int:
+    """Code slots, last ones first; 0 is not coded. See `rans_encode`."""
+    at = np.int64(words.size - 1)
+    states[:] = LOW
+    for i in range(entries.size - 1, -1, -1):
+        if entries[i]:
+            lane = i % LANES
+            states[lane], at = push(states[lane], at, words, entries[i], _U16)
+    return at + 1
 
 
 @compiled
-def cell_words(
-    places: Array,
-    below: Array,
+def decode_cells(
+    coded: Array,
+    end: int,
+    states: Array,
+    data: Array,
+    size: int,
+    low: Array,
+    high: Array,
     mantissa: int,
     exponents: int,
     offset: int,
-    tops: Array,
-    firsts: Array,
-    widths: Array,
+    fine: int,
     words: Array,
-) -> None:
-    """Words from their places; the mirror image of `cell_places`."""
-    sign = 1 << (mantissa + exponents)
+) -> bool:
+    """Words from their cells; the mirror image of `encode_cells` and `encode_entries`.
+
+    Behind the `end` words that are coded, and the `size` words of what buckets leave open, stand at least `BLOCK` + 8.
+    """
+    sign, least = 1 << (mantissa + exponents), offset + 1
+    at, there, held, bits = np.uint64(0), np.uint64(1), np.uint64(data[0]), _U32
     for i in range(words.size):
-        bucket = np.int64(firsts[i]) + np.int64(places[i])
-        negative = bucket < 0
-        bucket = -1 - bucket if negative else bucket
-        size = np.int64(below[i])
+        if i % BLOCK == 0 and (at > np.uint64(end) or there > np.uint64(size) + _U1):
+            return False
+        top, first, count = cell_range(np.int64(low[i]), np.int64(high[i]), mantissa, least, fine)
+        signed = first >> fine
+        begin, behind = _places(signed, first, count, fine)
+        if behind - begin < count:
+            lane = i % LANES
+            slot = states[lane] & np.uint64(0xFFFF)
+            signed = (first + np.int64((slot * np.uint64(count)) >> _U16)) >> fine
+            begin, behind = _places(signed, first, count, fine)
+            states[lane], at = pull(states[lane], at, coded, _entry(begin, behind, count), slot, _U16)
+        bucket = -1 - signed if signed < 0 else signed
+        width = _open_bits(bucket, mantissa, exponents, top - least)
+        found = np.int64(held & ((_U1 << np.uint64(width)) - _U1))
+        held >>= np.uint64(width)
+        bits -= np.uint64(width)
+        empty = np.uint64(bits < _U32)
+        held |= (np.uint64(data[there]) * empty) << bits
+        bits += empty << _U5
+        there += empty
         if bucket:
-            whole = (bucket << np.int64(widths[i])) | size
-            exponent = np.int64(tops[i]) - np.int64(widths[i]) - offset
-            size = (exponent << mantissa) + whole - (1 << mantissa)
-        words[i] = (size & (sign - 1)) | (sign if negative else 0)
+            found += ((top - width - offset) << mantissa) + (bucket << width) - (1 << mantissa)
+        words[i] = (found & (sign - 1)) | (sign if signed < 0 else 0)
+    used = (there << _U5) - bits
+    fits = at == np.uint64(end) and (used + _U31) >> _U5 == np.uint64(size)
+    for lane in range(LANES):
+        fits &= states[lane] == LOW
+    return fits

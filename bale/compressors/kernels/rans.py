@@ -24,7 +24,7 @@ _ZERO, _LOW, _WORD = np.uint64(0), np.uint64(LOW), np.uint64(0xFFFF)
 
 
 @compiled
-def _push(x: Any, at: int, words: Array, entry: Any, bits: Any) -> Any:
+def push(x: Any, at: int, words: Array, entry: Any, bits: Any) -> Any:
     """Take a token with this table entry (frequency << 16 | sum of those before) into a state."""
     frequency = entry >> _U16
     words[at] = x & _WORD
@@ -62,7 +62,7 @@ def rans_encode(tokens: Array, contexts: Array, entries: Array, bits: int, words
     whole = count - count % LANES
     for i in range(count - 1, whole - 1, -1):
         context = contexts[i] if many else contexts[0]
-        states[i - whole], at = _push(states[i - whole], at, words, entries[context, tokens[i]], width)
+        states[i - whole], at = push(states[i - whole], at, words, entries[context, tokens[i]], width)
     x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
     x4, x5, x6, x7 = states[4], states[5], states[6], states[7]
     c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = contexts[0]
@@ -70,22 +70,22 @@ def rans_encode(tokens: Array, contexts: Array, entries: Array, bits: int, words
         if many:
             c0, c1, c2, c3 = contexts[i], contexts[i + 1], contexts[i + 2], contexts[i + 3]
             c4, c5, c6, c7 = contexts[i + 4], contexts[i + 5], contexts[i + 6], contexts[i + 7]
-        x7, at = _push(x7, at, words, entries[c7, tokens[i + 7]], width)
-        x6, at = _push(x6, at, words, entries[c6, tokens[i + 6]], width)
-        x5, at = _push(x5, at, words, entries[c5, tokens[i + 5]], width)
-        x4, at = _push(x4, at, words, entries[c4, tokens[i + 4]], width)
-        x3, at = _push(x3, at, words, entries[c3, tokens[i + 3]], width)
-        x2, at = _push(x2, at, words, entries[c2, tokens[i + 2]], width)
-        x1, at = _push(x1, at, words, entries[c1, tokens[i + 1]], width)
-        x0, at = _push(x0, at, words, entries[c0, tokens[i]], width)
+        x7, at = push(x7, at, words, entries[c7, tokens[i + 7]], width)
+        x6, at = push(x6, at, words, entries[c6, tokens[i + 6]], width)
+        x5, at = push(x5, at, words, entries[c5, tokens[i + 5]], width)
+        x4, at = push(x4, at, words, entries[c4, tokens[i + 4]], width)
+        x3, at = push(x3, at, words, entries[c3, tokens[i + 3]], width)
+        x2, at = push(x2, at, words, entries[c2, tokens[i + 2]], width)
+        x1, at = push(x1, at, words, entries[c1, tokens[i + 1]], width)
+        x0, at = push(x0, at, words, entries[c0, tokens[i]], width)
     states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     states[4], states[5], states[6], states[7] = x4, x5, x6, x7
     return at + 1
 
 
 @compiled
-def _pull(x: Any, at: Any, words: Array, entry: Any, slot: Any, bits: Any) -> Any:
-    """Take the token with this table entry, which owns the slot, out of a state; the mirror image of `_push`."""
+def pull(x: Any, at: Any, words: Array, entry: Any, slot: Any, bits: Any) -> Any:
+    """Take the token with this table entry, which owns the slot, out of a state; the mirror image of `push`."""
     x = (entry >> _U16) * (x >> bits) + slot - (entry & _WORD)
     empty = np.uint64(x < _LOW)
     return (x << (_U16 * empty)) | (np.uint64(words[at]) * empty), at + empty
@@ -131,21 +131,21 @@ def rans_decode(
             t4, t5, t6, t7 = slots[c4, x4 & mask], slots[c5, x5 & mask], slots[c6, x6 & mask], slots[c7, x7 & mask]
             tokens[i], tokens[i + 1], tokens[i + 2], tokens[i + 3] = t0, t1, t2, t3
             tokens[i + 4], tokens[i + 5], tokens[i + 6], tokens[i + 7] = t4, t5, t6, t7
-            x0, at = _pull(x0, at, words, entries[c0, t0], x0 & mask, width)
-            x1, at = _pull(x1, at, words, entries[c1, t1], x1 & mask, width)
-            x2, at = _pull(x2, at, words, entries[c2, t2], x2 & mask, width)
-            x3, at = _pull(x3, at, words, entries[c3, t3], x3 & mask, width)
-            x4, at = _pull(x4, at, words, entries[c4, t4], x4 & mask, width)
-            x5, at = _pull(x5, at, words, entries[c5, t5], x5 & mask, width)
-            x6, at = _pull(x6, at, words, entries[c6, t6], x6 & mask, width)
-            x7, at = _pull(x7, at, words, entries[c7, t7], x7 & mask, width)
+            x0, at = pull(x0, at, words, entries[c0, t0], x0 & mask, width)
+            x1, at = pull(x1, at, words, entries[c1, t1], x1 & mask, width)
+            x2, at = pull(x2, at, words, entries[c2, t2], x2 & mask, width)
+            x3, at = pull(x3, at, words, entries[c3, t3], x3 & mask, width)
+            x4, at = pull(x4, at, words, entries[c4, t4], x4 & mask, width)
+            x5, at = pull(x5, at, words, entries[c5, t5], x5 & mask, width)
+            x6, at = pull(x6, at, words, entries[c6, t6], x6 & mask, width)
+            x7, at = pull(x7, at, words, entries[c7, t7], x7 & mask, width)
     states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     states[4], states[5], states[6], states[7] = x4, x5, x6, x7
     for i in range(whole, count):
         context = contexts[i] if many else contexts[0]
         x = states[i - whole]
         tokens[i] = slots[context, x & mask]
-        states[i - whole], at = _pull(x, at, words, entries[context, tokens[i]], x & mask, width)
+        states[i - whole], at = pull(x, at, words, entries[context, tokens[i]], x & mask, width)
     fits = at == np.uint64(end)
     for lane in range(LANES):
         fits &= states[lane] == _LOW
@@ -208,46 +208,6 @@ def get_fields(data: Array, end: int, tokens: Array, bases: Array, widths: Array
 
 
 @compiled
-def _first_slot(place: Any, count: Any) -> Any:
+def first_slot(place: Any, count: Any) -> Any:
     """The first of 2^16 slots that a place among so many owns: their quotient, rounded up, in 32 bits."""
     return np.uint64(np.uint32((place << _U16) + count - _U1) // np.uint32(count))
-
-
-@compiled
-def uniform_encode(places: Array, counts: Array, words: Array, states: Array) -> int:
-    """Code numbers that are equally likely below their counts (1 to 2^12), last one first; see `rans_encode`."""
-    at = np.int64(words.size - 1)
-    states[:] = _LOW
-    for i in range(places.size - 1, -1, -1):
-        count, place = np.uint64(counts[i]), np.uint64(places[i])
-        begin = _first_slot(place, count)
-        entry = ((_first_slot(place + _U1, count) - begin) << _U16) | begin
-        lane = i % LANES
-        if count > _U1:
-            states[lane], at = _push(states[lane], at, words, entry, _U16)
-    return at + 1
-
-
-@compiled
-def uniform_decode(words: Array, end: int, states: Array, counts: Array, places: Array) -> bool:
-    """Decode such numbers; the mirror image of `uniform_encode`, with the words and the result of `rans_decode`."""
-    at = np.uint64(0)
-    for i in range(places.size):
-        if i % BLOCK == 0 and at > np.uint64(end):
-            return False
-        count = np.uint64(counts[i])
-        if count == _U1:
-            places[i] = 0
-            continue
-        lane = i % LANES
-        x = states[lane]
-        slot = x & _WORD
-        place = (slot * count) >> _U16
-        places[i] = place
-        begin = _first_slot(place, count)
-        entry = ((_first_slot(place + _U1, count) - begin) << _U16) | begin
-        states[lane], at = _pull(x, at, words, entry, slot, _U16)
-    fits = at == np.uint64(end)
-    for lane in range(LANES):
-        fits &= states[lane] == _LOW
-    return fits

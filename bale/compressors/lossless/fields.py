@@ -39,6 +39,7 @@ _OUTSIDE = 0
 _HEAD = struct.Struct("<BHBhBBBI")
 _AXIS = struct.Struct("<III")
 _SIZE = struct.Struct("<I")
+_RANGE = struct.Struct("<hBB")
 _ON, _ZERO, _MIRRORED = 1, 2, 4
 _NO_AXIS = (np.zeros(1, np.int16), 1 << 40, 0)
 _START = np.zeros(1, np.int64)
@@ -98,7 +99,7 @@ def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
 
 
 @dataclass(frozen=True)
-class _Scales:
+class Scales:
     """What axes say of each element; contexts are ``min(max(sum - low, 0), last) >> shift``."""
 
     axes: tuple[Axis, ...] = ()
@@ -180,7 +181,7 @@ class _Tokens:
         return table
 
 
-def encode(words: Array, layout: Layout, axes: Sequence[Axis] = ()) -> bytes:
+def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array | None = None) -> bytes:
     """Code a plane of words. The mirror image is `decode`.
 
     Parameters
@@ -189,10 +190,15 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = ()) -> bytes:
         uint8 or uint16, shape ``(n,)``, n > 0.
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
+    sizes : Array or None
+        Words of the same kind whose exponents may be averaged along axes in place of these: a logarithm of sizes.
     """
-    sample = _Sample.of(words)
+    sample = _Sample.of(words if sizes is None else sizes)
     met = [_Met.along(axis, words, layout) for axis in axes]
-    scales = _choose_scales(words.size, layout, met, sample)
+    cost, scales = _choose_scales(words.size, layout, met, sample)
+    if sizes is not None:
+        other = _choose_scales(words.size, layout, [_Met.along(axis, sizes, layout) for axis in axes], sample)
+        scales = other[1] if other[0] < cost else scales
     mirror = _choose_mirror(words.size, met) if layout.signed else None
     if mirror is not None:
         words = words.copy()
@@ -211,6 +217,34 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = ()) -> bytes:
             data[:size].astype("<u4", copy=False).tobytes(),
         )
     )
+
+
+def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
+    """How large words are for each row and column, in quarters of an octave: what `encode` would use."""
+    met = [_Met.along(axis, words, layout) for axis in axes]
+    return replace(_choose_scales(words.size, layout, met, _Sample.of(words))[1], shift=0)
+
+
+def write_scales(scales: Scales) -> bytes:
+    """Axes and the numbers of their indices. The mirror image is `read_scales`."""
+    pieces = [_RANGE.pack(scales.low, scales.last, len(scales.axes))]
+    for axis, values in zip(scales.axes, scales.values, strict=True):
+        pieces.append(write_axis(axis) + pack_bytes(values.astype(np.int8)))
+    return b"".join(pieces)
+
+
+def read_scales(data: memoryview) -> tuple[Scales, memoryview]:
+    """Scales, and the bytes behind them. Raises `ValueError` on bad bytes."""
+    low, last, many = _RANGE.unpack(cut(data, _RANGE.size))
+    if many > 2:
+        raise ValueError(f"scales along {many} axes")
+    axes, values, data = [], [], data[_RANGE.size :]
+    for _ in range(many):
+        axis, data = read_axis(data)
+        found, data = unpack_bytes(data, axis.size)
+        axes.append(axis)
+        values.append(found.view(np.int8).astype(np.int16))
+    return Scales(tuple(axes), tuple(values), low, last), data
 
 
 def decode(data: memoryview, layout: Layout, words: Array) -> None:
@@ -234,10 +268,10 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
 # How large rows and columns are.
 
 
-def _choose_scales(size: int, layout: Layout, met: Sequence[_Met], sample: _Sample) -> _Scales:
+def _choose_scales(size: int, layout: Layout, met: Sequence[_Met], sample: _Sample) -> tuple[int, Scales]:
     """The one or two axes whose mean exponents tell most of the exponents of a sample, if any tell enough."""
     found = sorted(((each.axis, each.quarters()) for each in met), key=_spread)
-    best = _Scales()
+    best = Scales()
     least = _cost(size, layout, best, sample)
     for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
         if all(values.any() for _, values in pair):
@@ -245,7 +279,7 @@ def _choose_scales(size: int, layout: Layout, met: Sequence[_Met], sample: _Samp
             cost = _cost(size, layout, scales, sample)
             if cost < least:
                 best, least = scales, cost
-    return best
+    return least, best
 
 
 def _spread(item: tuple[Axis, Array]) -> int:
@@ -291,16 +325,16 @@ def lengths_along(axis: Axis, count: int) -> Array:
     return lengths
 
 
-def _scales(found: Sequence[tuple[Axis, Array]], sample: _Sample) -> _Scales:
+def _scales(found: Sequence[tuple[Axis, Array]], sample: _Sample) -> Scales:
     """Contexts from these axes: where 0.1 % of a sample lie outside on each side the range ends."""
     axes, values = zip(*found, strict=True)
-    below = np.bincount(_Scales(axes, values, -128, 255).of(sample.starts, sample.length), minlength=256).cumsum()
+    below = np.bincount(Scales(axes, values, -128, 255).of(sample.starts, sample.length), minlength=256).cumsum()
     limit = int(below[-1]) // 1000
     low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
     shift = 0
     while (high - low) >> shift >= _CONTEXTS:
         shift += 1
-    return _Scales(axes, values, low - 128, high - low, shift)
+    return Scales(axes, values, low - 128, high - low, shift)
 
 
 @dataclass(frozen=True)
@@ -321,7 +355,7 @@ class _Sample:
         return cls(runs.reshape(-1), np.arange(_RUNS, dtype=np.int64) * stride, _RUN)
 
 
-def _cost(size: int, layout: Layout, scales: _Scales, sample: _Sample) -> int:
+def _cost(size: int, layout: Layout, scales: Scales, sample: _Sample) -> int:
     """What the exponents of a whole chunk take with these contexts, in 2^-16 bits, by a sample."""
     counts = np.zeros((scales.contexts, 2, layout.exponents + 1), np.uint32)
     contexts = scales.of(sample.starts, sample.length)
@@ -355,6 +389,30 @@ def _choose_mirror(size: int, met: Sequence[_Met]) -> tuple[Axis, Array] | None:
     return best
 
 
+def mirror_of(signs: Array, axes: Sequence[Axis]) -> tuple[Axis, Array] | None:
+    """The same for numbers of which `signs` tells, uint8: 0 for those without one, 1 for positive, 3 for negative."""
+    met = []
+    for axis in axes:
+        sums = np.zeros(axis.size, np.int64)
+        axis_sums(signs, 0, 1, 1, axis.inner, axis.at, sums)
+        met.append(_Met(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
+    size = int(np.count_nonzero(signs))
+    return _choose_mirror(size, met) if size else None
+
+
+def write_mirror(mirror: tuple[Axis, Array]) -> bytes:
+    """An axis and a flag for each index. The mirror image is `read_mirror`."""
+    axis, flags = mirror
+    return write_axis(axis) + pack_bytes(np.packbits(flags))
+
+
+def read_mirror(data: memoryview) -> tuple[tuple[Axis, Array], memoryview]:
+    """Axis and flags, and the bytes behind them."""
+    axis, data = read_axis(data)
+    found, data = unpack_bytes(data, -(-axis.size // 8))
+    return (axis, np.unpackbits(found, count=axis.size)), data
+
+
 def _flip(words: Array, layout: Layout, axis: Axis, flags: Array) -> None:
     flip(words, axis.inner, axis.at, flags.astype(words.dtype) << (layout.bits - 1))
 
@@ -379,7 +437,7 @@ def _rotate_back(words: Array, layout: Layout) -> None:
 # Tokens.
 
 
-def _choose_tokens(words: Array, layout: Layout, scales: _Scales, sample: _Sample) -> tuple[_Tokens, _Scales, Array]:
+def _choose_tokens(words: Array, layout: Layout, scales: Scales, sample: _Sample) -> tuple[_Tokens, Scales, Array]:
     """Tokens, scales with as many contexts as pay, and the contexts."""
     contexts = scales.of(_START, words.size)
     fine, lowest, exponents = layout.fine, *_exponents(layout, sample)
@@ -399,7 +457,7 @@ def _choose_tokens(words: Array, layout: Layout, scales: _Scales, sample: _Sampl
         contexts = contexts >> 1
     _, splits, sign = best
     if scales.contexts == 1:
-        scales, contexts = _Scales(), np.zeros(1, np.uint8)
+        scales, contexts = Scales(), np.zeros(1, np.uint8)
     return _Tokens(layout, lowest, splits, sign, zero), scales, contexts
 
 
@@ -436,7 +494,7 @@ def _split(counts: Array, fine: int, layout: Layout) -> tuple[int, Array, bool]:
 # The head of a plane.
 
 
-def _write_head(tokens: _Tokens, scales: _Scales, mirror: tuple[Axis, Array] | None, size: int) -> bytes:
+def _write_head(tokens: _Tokens, scales: Scales, mirror: tuple[Axis, Array] | None, size: int) -> bytes:
     """All that is not tokens or fields. The mirror image is `_read_head`."""
     flags = _ON * tokens.sign | _ZERO * tokens.zero | _MIRRORED * (mirror is not None)
     sizes = (tokens.lowest, tokens.splits.size - 1, scales.low, scales.last, scales.shift, len(scales.axes), size)
@@ -444,12 +502,11 @@ def _write_head(tokens: _Tokens, scales: _Scales, mirror: tuple[Axis, Array] | N
     for axis, values in zip(scales.axes, scales.values, strict=True):
         pieces.append(write_axis(axis) + pack_bytes(values.astype(np.int8)))
     if mirror is not None:
-        axis, negative = mirror
-        pieces.append(write_axis(axis) + pack_bytes(np.packbits(negative)))
+        pieces.append(write_mirror(mirror))
     return b"".join(pieces)
 
 
-def _read_head(data: memoryview, layout: Layout) -> tuple[_Tokens, _Scales, tuple[Axis, Array] | None, int, memoryview]:
+def _read_head(data: memoryview, layout: Layout) -> tuple[_Tokens, Scales, tuple[Axis, Array] | None, int, memoryview]:
     flags, lowest, last_exponent, low, last, shift, many, size = _HEAD.unpack(cut(data, _HEAD.size))
     exponents = last_exponent + 1
     splits, data = unpack_bytes(data[_HEAD.size :], exponents)
@@ -466,10 +523,8 @@ def _read_head(data: memoryview, layout: Layout) -> tuple[_Tokens, _Scales, tupl
         values.append(found.view(np.int8).astype(np.int16))
     mirror = None
     if flags & _MIRRORED:
-        axis, data = read_axis(data)
-        found, data = unpack_bytes(data, -(-axis.size // 8))
-        mirror = (axis, np.unpackbits(found, count=axis.size))
-    return tokens, _Scales(tuple(axes), tuple(values), low, last, shift), mirror, size, data
+        mirror, data = read_mirror(data)
+    return tokens, Scales(tuple(axes), tuple(values), low, last, shift), mirror, size, data
 
 
 def write_axis(axis: Axis) -> bytes:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Quantizer, Values
+from bale.compressors.base import PartBound, Place, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.settings import setting
 from bale.errors import Refused
@@ -131,10 +131,11 @@ class Int(Quantizer):
 
     def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """Scales and, unless symmetric, zero points."""
-        scale, zero = known["scale"], known["zero"]
-        stored = {"scale": Values(TensorSpec("F16" if scale.itemsize == 2 else "F32", scale.shape), scale)}
+        scale, zero, place = known["scale"], known["zero"], Place(self._table(spec))
+        kind = "F16" if scale.itemsize == 2 else "F32"
+        stored = {"scale": Values(TensorSpec(kind, scale.shape), scale, place=place)}
         if not self.symmetric:
-            stored["zero"] = Values(TensorSpec("U8", zero.shape), zero, self.bits)
+            stored["zero"] = Values(TensorSpec("U8", zero.shape), zero, self.bits, place)
         return stored
 
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
@@ -184,6 +185,12 @@ class Int(Quantizer):
             return self.group
         by_row = self.group == "row" and len(spec.shape) > 1
         return max(1, math.prod(spec.shape[1:]) if by_row else spec.elements)
+
+    def _table(self, spec: TensorSpec) -> tuple[int, ...]:
+        """The runs as rows and columns, where each row of the tensor has a whole number of them."""
+        rows, runs = spec.shape[0] if spec.shape else 1, self._runs(spec)
+        row = spec.elements // max(rows, 1)
+        return (rows, runs // rows) if rows and row % self._run_length(spec) == 0 else (runs,)
 
     def _runs(self, spec: TensorSpec) -> int:
         return -(-spec.elements // self._run_length(spec))

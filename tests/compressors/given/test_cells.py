@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from bale.compressors.base import Values
 from bale.compressors.given import cells
-from bale.compressors.kernels.cells import cell_ranges
-from bale.compressors.kernels.rans import BLOCK, uniform_decode, uniform_encode
+from bale.compressors.kernels import cells as kernel
+from bale.compressors.lossless.fields import axes_of
 from bale.compressors.quantizers.linear import Int
 from bale.spec import TensorSpec
 
 
-def round_trip(words, low, high, dtype):
-    data = cells.encode(words, low, high, dtype)
+def round_trip(words, low, high, dtype, axes=()):
+    data = cells.encode(words, low, high, dtype, axes)
     out = np.empty_like(words)
     cells.decode(memoryview(data), low, high, dtype, out)
     assert (out == words).all()
@@ -25,11 +25,9 @@ def bf16(values):
     return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
-def ranges(low, high):
-    ends = (np.array([each], np.float32).view(np.int32) for each in (low, high))
-    top, first, count = np.empty(1, np.uint8), np.empty(1, np.int32), np.empty(1, np.uint32)
-    cell_ranges(*ends, 7, 1, top, first, count)
-    return int(top[0]), int(first[0]), int(count[0])
+def ranges(low, high, fine=0):
+    begin, end = (int(np.array(each, np.float32).view(np.int32)) for each in (low, high))
+    return tuple(int(each) for each in kernel.cell_range(begin, end, 7, 1, fine))
 
 
 def test_buckets_by_hand():
@@ -43,17 +41,50 @@ def test_buckets_by_hand():
     assert ranges(2.0, 1.0)[2] == 1
 
 
-def test_uniform_numbers_take_their_logarithm():
+def test_places_by_hand():
+    # Of float32 all that begins like 1.0 counts, in eighths of a bucket.
+    assert ranges(1.0, 1.0625, 3) == (127, 1024, 65)
+    assert ranges(1.001, 1.0625, 3) == (127, 1025, 64)
+    assert ranges(-1.0625, -1.0, 3) == (127, -1089, 65)
+
+
+def test_parts_by_hand():
+    ends = np.array([[-1, -1, -1, -1, -1, 1, 1, -3, 0], [1, 1, 1, 1, 1, 3, 3, -1, np.inf]], np.float32)
+    values = np.array([0.9, 0.8, -0.9, 0.01, -0.0, 1.1, 2.95, -1.1, 1], np.float32)
+    classes, parts = np.empty(9, np.uint8), np.empty(9, np.uint8)
+    kernel.cell_classes(*ends, classes)
+    assert classes.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 4]
+    low, high, classes = ends[0, :8].copy(), ends[1, :8].copy(), classes[:8]
+    kernel.find_parts(values[:8], low, high, classes, parts[:8])
+    assert parts[:8].tolist() == [23, 22, 47, 0, 24, 0, 15, 0]
+    kernel.narrow(parts[:8], classes, low, high)
+    assert low.tolist() == [0.875, 0.75, -1, 0, -0.01953125, 1, 2.875, -1.125]
+    assert high.tolist() == [1, 0.875, -0.875, 0.01953125, 0, 1.125, 3, -1]
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_floats_of_a_cell_take_its_logarithm(dtype):
     rng = np.random.default_rng(0)
-    counts = rng.integers(1, 4097, 50_000).astype(np.uint32)
-    places = (rng.random(counts.size) * counts).astype(np.uint32)
-    words, states = np.empty(counts.size + 1, np.uint16), np.empty(8, np.uint64)
-    at = uniform_encode(places, counts, words, states)
-    assert 16 * (words.size - at) < 1.001 * np.log2(counts).sum() + 300
-    padded = np.concatenate((words[at:], np.zeros(BLOCK + 8, np.uint16)))
-    found = np.empty_like(places)
-    assert uniform_decode(padded, words.size - at, states, counts, found)
-    assert (found == places).all()
+    first = 128 * rng.integers(120, 130, 50_000) + rng.integers(0, 64, 50_000)  # of BF16, in the lower half of a binade
+    counts = rng.integers(8, 64, first.size)
+    ends = [(each << 16).astype(np.uint32).view(np.float32) for each in (first, first + counts - (dtype == "BF16"))]
+    if dtype == "BF16":
+        size = len(round_trip(rng.integers(first, first + counts).astype(np.uint16), *ends, dtype))
+        assert 8 * size / first.size < np.log2(counts).mean() + 0.02
+    else:
+        size = len(round_trip(rng.integers(first << 16, first + counts << 16).astype(np.uint32), *ends, dtype))
+        assert 8 * size / first.size < np.log2(counts).mean() + 16 + 0.02
+
+
+def test_rows_and_columns_tell_of_small_values():
+    rng = np.random.default_rng(5)
+    scale = np.exp(2 * rng.standard_normal((300, 1))) * np.exp(rng.standard_normal((1, 200)))
+    words = bf16((0.02 * rng.standard_normal((300, 200)) * scale).clip(-0.49, 0.49)).reshape(-1)
+    reach = np.full(words.size, 0.5, np.float32)
+    alone = round_trip(words, -reach, reach, "BF16")
+    told = round_trip(words, -reach, reach, "BF16", axes_of((300, 200), 0, words.size))
+    assert alone[2] == told[2] == 1  # the cell around zero is cut into parts
+    assert len(told) < 0.97 * len(alone)
 
 
 @pytest.mark.parametrize(("codec", "bits"), [(Int(bits=4, group=64), 6.9), (Int(), 3.4)])
@@ -68,7 +99,7 @@ def test_the_rest_of_weights(codec, bits):
     assert (low <= values).all()
     assert (values <= high).all()
     data = round_trip(words.reshape(-1), low, high, "BF16")
-    assert int.from_bytes(data[1:5], "little") == 0  # nothing lies outside
+    assert int.from_bytes(data[11:15], "little") == 0  # nothing lies outside
     assert 8 * len(data) / words.size < bits
 
 
@@ -113,13 +144,27 @@ def test_zero_bits_cost_nothing():
     assert wide < len(round_trip(bf16(values), low, high, "BF16")) + 100
 
 
+def test_lower_bits_of_float32_are_a_plane():
+    rng = np.random.default_rng(6)
+    values = rng.standard_normal(40_000).astype(np.float32)
+    mixed = np.where(np.arange(values.size) < 20_000, values.astype(np.float16).astype(np.float32), values)
+    low, high = values - np.float32(0.1), values + np.float32(0.1)
+    less = len(round_trip(values.view(np.uint32), low, high, "F32")) - len(
+        round_trip(mixed.view(np.uint32), low, high, "F32")
+    )
+    assert less > 20_000  # half of the values lack 13 bits
+
+
 def test_damage_is_an_error_or_other_words():
     rng = np.random.default_rng(4)
     words = bf16(rng.standard_normal(1500))
     values = (words.astype(np.uint32) << 16).view(np.float32)
     low, high = values - np.float32(0.1), values + np.float32(0.2)
     low[::100] = high[::100] + 1
+    low[:400], high[:400] = -4, 4
+    words[:400] = bf16(0.01 * rng.standard_normal(400))
     data = cells.encode(words, low, high, "BF16")
+    assert data[2]  # with parts
     for end in range(len(data)):
         with pytest.raises(ValueError):  # noqa: PT011
             cells.decode(memoryview(data[:end]), low, high, "BF16", np.empty_like(words))
