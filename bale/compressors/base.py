@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
 from bale.spec import Array, TensorSpec
@@ -36,6 +38,57 @@ class Values:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """How far the largest and the least value of each run of elements are apart, where zero counts as a value too.
+
+    Attributes
+    ----------
+    length : int
+        Elements of a run.
+    start : int
+        Place of the first element in its run.
+    bounds : Array
+        Float32, shape ``(runs, 2)``: between what the distance lies, for that run and those behind it.
+    """
+
+    length: int
+    start: int
+    bounds: Array
+
+    def cut(self, start: int) -> Spans:
+        """Those of the elements from `start` on."""
+        runs, start = divmod(self.start + start, self.length)
+        return Spans(self.length, start, self.bounds[runs:])
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Between what values are expected: the float32 ends of the cells of a quantizer, and spans if they are known."""
+
+    low: Array
+    high: Array
+    spans: Spans | None = None
+
+    def cut(self, at: slice) -> Cells:
+        """The cells of a run of elements."""
+        return Cells(self.low[at], self.high[at], None if self.spans is None else self.spans.cut(at.start))
+
+    @classmethod
+    def joined(cls, found: Sequence[Cells]) -> Cells:
+        """Those of runs of elements that follow each other; spans only if they end where runs do."""
+        bounds: list[Array] = []
+        for each in found:
+            spans = each.spans
+            if spans is not None and not (bounds and spans.start) and (spans.start + each.low.size) % spans.length == 0:
+                bounds.append(spans.bounds[: (spans.start + each.low.size) // spans.length])
+        first = found[0].spans
+        known = first is not None and len(bounds) == len(found)
+        spans = Spans(first.length, first.start, np.concatenate(bounds)) if first is not None and known else None
+        low, high = (np.concatenate(ends) for ends in zip(*((each.low, each.high) for each in found), strict=True))
+        return cls(low, high, spans)
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known of an array before its bits are: values near to its own.
 
@@ -48,11 +101,11 @@ class Known:
     """
 
     array: Array
-    cells: Callable[[], tuple[Array, Array] | None] | None = None
+    cells: Callable[[], Cells | None] | None = None
 
     @cached_property
-    def ends(self) -> tuple[Array, Array] | None:
-        """Float32 arrays of the same length between which the values are expected: the cells of a quantizer."""
+    def ends(self) -> Cells | None:
+        """The cells of the elements."""
         return None if self.cells is None else self.cells()
 
     def cut(self, start: int, stop: int) -> Known:
@@ -61,8 +114,8 @@ class Known:
         return Known(self.array[at], None if self.cells is None else lambda: _cut(self.ends, at))
 
 
-def _cut(ends: tuple[Array, Array] | None, at: slice) -> tuple[Array, Array] | None:
-    return None if ends is None else (ends[0][at], ends[1][at])
+def _cut(ends: Cells | None, at: slice) -> Cells | None:
+    return None if ends is None else ends.cut(at)
 
 
 @dataclass(frozen=True)
@@ -171,10 +224,8 @@ class Quantizer(Transform):
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Float32 values (flat) of one block of codes; the mirror image of `encode_block`."""
 
-    def cells_block(
-        self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]
-    ) -> tuple[Array, Array] | None:
-        """Ends (float32, flat) of the cells of one block of codes, between which values are expected, if it has any."""
+    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells | None:
+        """The cells of one block of codes, if it has any."""
         return None
 
     def encode(self, values: Values) -> dict[str, Values]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Known
+from bale.compressors.base import Cells, Known
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.engine.decode import NO_BASE, Decoder, Piece, check_codecs
 from bale.engine.listing import archives_of, is_stored_folder, weights_of
@@ -106,13 +106,10 @@ class BaseTensor:
             return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
 
 
-def _joined(found: Sequence[Known]) -> tuple[Array, Array] | None:
-    """The ends of runs that follow each other."""
-    ends = [known.ends for known in found]
-    if any(each is None for each in ends):
-        return None
-    low, high = (np.concatenate([each[side] for each in ends if each is not None]) for side in (0, 1))
-    return low, high
+def _joined(found: Sequence[Known]) -> Cells | None:
+    """The cells of runs that follow each other."""
+    ends = [known.ends for known in found if known.ends is not None]
+    return Cells.joined(ends) if len(ends) == len(found) else None
 
 
 class _Cache:

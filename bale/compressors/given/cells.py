@@ -9,6 +9,9 @@ Small values are more likely than large ones in the cell around zero, by how sma
 against the cell. Where that pays the cell is cut into *parts* first, four in each octave, coded by tables for that; so
 are the next cells, into 16 parts.
 
+The scale of a group tells how far its largest and its smallest value are apart. So one of them, if it has its cell for
+itself, is coded last, within what the others leave it.
+
 Of F32 the upper 19 bits are coded in this way, as many as F16 has and three for the exponent; the lower ones as a
 plane, as `lossless` does.
 """
@@ -21,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bale.compressors.base import Cells
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
 from bale.compressors.kernels import cells as kernel
@@ -30,7 +34,10 @@ from bale.compressors.lossless import fields
 from bale.compressors.lossless.fields import Axis, Scales, cut
 from bale.spec import Array, TensorSpec
 
-_HEAD = struct.Struct("<BBBIIIII")
+_HEAD = struct.Struct("<BBBIII")
+_SIZES = struct.Struct("<II")
+_ENDS = 1 << kernel.CLASSES
+_EXCEPTION = 16  # ends that must lie in their cells for each that does not
 _TABLES = struct.Struct("<hBB")
 _TOKENS = 2 * kernel.LOG_PARTS
 _CONTEXTS = 64
@@ -52,6 +59,11 @@ class _Layout:
     offset: int
     cut: int = 0
     fine: int = 0
+
+    @property
+    def one(self) -> int:
+        """The word of 1: between 1 and 1 it takes nothing."""
+        return (127 - self.offset) << (self.mantissa - self.cut)
 
     @property
     def numbers(self) -> tuple[int, int, int, int]:
@@ -83,15 +95,15 @@ class _Parts:
         return np.where(classes == 0, central, classes + (self.contexts - kernel.CLASSES)).astype(np.uint8)
 
 
-def encode(words: Array, low: Array, high: Array, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
-    """Code words given the ends of their cells. The mirror image is `decode`.
+def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
+    """Code words given their cells. The mirror image is `decode`.
 
     Parameters
     ----------
     words : Array
         Unsigned storage bits of BF16, F16 or F32, flat.
-    low, high : Array
-        Float32 of the same length. Values outside of them cost about ten bytes each.
+    known : Cells
+        Of the same length. Values outside of them cost about ten bytes each.
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
     """
@@ -103,60 +115,119 @@ def encode(words: Array, low: Array, high: Array, dtype: str, axes: Sequence[Axi
         layout, plane = replace(layout, fine=_FINE), bytes(encode_plane(lower))
     elif used := int(np.bitwise_or.reduce(upper)):
         layout = replace(layout, cut=min((used & -used).bit_length() - 1, layout.mantissa - 1))
-    short = upper >> layout.cut
-    classes = np.empty(words.size, np.uint8)
+    short, low, high, values = upper >> layout.cut, known.low, known.high, _values(words, dtype)
+    classes, last = np.empty(words.size, np.uint8), b""
     kernel.cell_classes(low, high, classes)
-    values = _values(words, dtype)
-    chosen = _choose(short, values, low, high, classes, layout)
+    found = _ends(known)
+    begin, end = _narrowed(found, values, known)
+    rest, outside = _encode(short[found], begin, end, layout)
+    plain, missed = short, np.zeros(words.size, np.uint8)
+    if found.size > _EXCEPTION * np.count_nonzero(outside):
+        plain, low, high, last = short.copy(), low.copy(), high.copy(), rest
+        plain[found], low[found], high[found], classes[found] = layout.one, 1, 1, kernel.CLASSES
+        missed[found] = outside
+    chosen = _choose(plain, values, low, high, classes, layout)
     tables = b""
     if chosen:
         tables, low, high = _encode_parts(words, values, low, high, classes, chosen, dtype, axes)
-    entries, outside = np.empty(words.size, np.uint64), np.empty(words.size, np.uint8)
-    data = np.empty(words.size + 2, np.uint32)
-    size = kernel.encode_cells(short, low.view(np.int32), high.view(np.int32), *layout.numbers, entries, outside, data)
-    coded, states = np.empty(words.size + 1, np.uint16), np.empty(LANES, np.uint64)
-    at = kernel.encode_entries(entries, coded, states)
-    where = np.flatnonzero(outside)
-    head = _HEAD.pack(layout.cut, layout.fine, chosen, len(tables), len(plane), where.size, coded.size - at, size)
-    arrays = (where.astype("<u4"), short[where], states.astype("<u4"), coded[at:].astype("<u2", copy=False))
-    return b"".join((head, tables, plane, *(each.tobytes() for each in arrays), data[:size].astype("<u4").tobytes()))
+    coded, outside = _encode(plain, low, high, layout)
+    where = np.flatnonzero(outside | missed)
+    kinds = chosen | (_ENDS if last else 0)
+    head = _HEAD.pack(layout.cut, layout.fine, kinds, len(tables), len(plane), where.size)
+    return b"".join((head, tables, plane, where.astype("<u4").tobytes(), short[where].tobytes(), coded, last))
 
 
-def decode(data: memoryview, low: Array, high: Array, dtype: str, words: Array) -> None:
+def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
     from bale.compressors.lossless.codec import decode_plane
 
-    zeros, fine, chosen, told, below, many, end, size = _HEAD.unpack(cut(data, _HEAD.size))
-    layout = _LAYOUTS[dtype]
+    zeros, fine, kinds, told, below, many = _HEAD.unpack(cut(data, _HEAD.size))
+    layout, chosen = _LAYOUTS[dtype], kinds & (_ENDS - 1)
     sound = zeros < layout.mantissa and fine in ((0, _FINE) if dtype == "F32" else (0,)) and not (zeros and fine)
-    if not sound or chosen >> kernel.CLASSES or bool(fine) != bool(below) or bool(chosen) != bool(told):
+    if not sound or kinds >= 2 * _ENDS or bool(fine) != bool(below) or bool(chosen) != bool(told):
         raise ValueError("the head of cells makes no sense")
     layout = replace(layout, cut=zeros, fine=fine)
     data = data[_HEAD.size :]
     tables, plane, data = cut(data, told), cut(data[told:], below), data[told + below :]
-    found = []
-    for kind, count in (("<u4", many), (words.dtype.str, many), ("<u4", LANES), ("<u2", end), ("<u4", size)):
-        length = count * np.dtype(kind).itemsize
-        found.append(np.frombuffer(cut(data, length), kind))
-        data = data[length:]
-    where, exceptions, states, coded, rest = found
-    if len(data) or np.any(where[1:] <= where[:-1]) or np.any(where[-1:] >= words.size):
-        raise ValueError("bytes behind a chunk, or exceptions that do not ascend")
+    where = np.frombuffer(cut(data, 4 * many), "<u4")
+    exceptions = np.frombuffer(cut(data[4 * many :], words.itemsize * many), words.dtype)
+    data = data[(4 + words.itemsize) * many :]
+    if np.any(where[1:] <= where[:-1]) or np.any(where[-1:] >= words.size):
+        raise ValueError("exceptions do not ascend")
+    low, high = known.low, known.high
+    found = _ends(known) if kinds & _ENDS else np.empty(0, np.int64)
+    if found.size:
+        low, high = low.copy(), high.copy()
+        low[found] = high[found] = 1
     if chosen:
-        low, high = _decode_parts(tables, low, high, chosen)
-    ends = low.view(np.int32), high.view(np.int32)
-    if not kernel.decode_cells(
-        _padded(coded), end, states.astype(np.uint64), _padded(rest), size, *ends, *layout.numbers, words
-    ):
-        raise ValueError("places are damaged")
+        classes = np.empty(words.size, np.uint8)
+        kernel.cell_classes(known.low, known.high, classes)
+        classes[found] = kernel.CLASSES
+        low, high = _decode_parts(tables, low, high, classes, chosen)
+    data = _decode(data, low, high, layout, words)
     words[where] = exceptions
-    np.left_shift(words, zeros + (_LOWER if dtype == "F32" else 0), out=words)
+    shift = zeros + (_LOWER if dtype == "F32" else 0)
+    np.left_shift(words, shift, out=words)
+    lower = np.zeros(1, np.uint16)
     if fine:
         lower = np.empty(words.size, np.uint16)
         decode_plane(plane, lower)
         if int(lower.max(initial=0)) >> _LOWER:
             raise ValueError("a plane has more bits than were left open")
         words |= lower
+    if kinds & _ENDS:
+        kept, ends = words[where], np.empty(found.size, words.dtype)
+        begin, end = _narrowed(found, _values(words, dtype), known)
+        data = _decode(data, begin, end, layout, ends)
+        words[found] = (ends << shift) | (lower[found] if fine else 0)
+        words[where] = kept
+    if len(data):
+        raise ValueError("bytes behind a chunk")
+
+
+def _ends(known: Cells) -> Array:
+    """The elements that the span of their run tells of."""
+    spans = known.spans
+    if spans is None:
+        return np.empty(0, np.int64)
+    found = np.empty(known.low.size // spans.length, np.int64)
+    return found[: kernel.find_ends(known.low, known.high, spans.start, spans.length, found)]
+
+
+def _narrowed(found: Array, values: Array, known: Cells) -> tuple[Array, Array]:
+    """Ends of the cells of these elements, given the values of all others."""
+    ends, spans = np.empty((2, found.size), np.float32), known.spans
+    if spans is not None:
+        kernel.narrow_ends(found, values, spans.bounds, spans.start, spans.length, known.low, known.high, ends)
+    return ends[0], ends[1]
+
+
+def _encode(words: Array, low: Array, high: Array, layout: _Layout) -> tuple[bytes, Array]:
+    """Places of words in their cells, coded, and which lie in none. The mirror image is `_decode`."""
+    entries, outside = np.empty(words.size, np.uint32), np.empty(words.size, np.uint8)
+    data = np.empty(words.size + 2, np.uint32)
+    size = kernel.encode_cells(words, low.view(np.int32), high.view(np.int32), *layout.numbers, entries, outside, data)
+    coded, states = np.empty(words.size + 1, np.uint16), np.empty(LANES, np.uint64)
+    at = kernel.encode_entries(entries, coded, states)
+    arrays = states.astype("<u4"), coded[at:].astype("<u2", copy=False), data[:size].astype("<u4", copy=False)
+    return b"".join((_SIZES.pack(coded.size - at, size), *(each.tobytes() for each in arrays))), outside
+
+
+def _decode(data: memoryview, low: Array, high: Array, layout: _Layout, words: Array) -> memoryview:
+    """Write the words, and return the bytes behind."""
+    end, size = _SIZES.unpack(cut(data, _SIZES.size))
+    data, found = data[_SIZES.size :], []
+    for kind, count in (("<u4", LANES), ("<u2", end), ("<u4", size)):
+        length = count * np.dtype(kind).itemsize
+        found.append(np.frombuffer(cut(data, length), kind))
+        data = data[length:]
+    states, coded, rest = found
+    ends = low.view(np.int32), high.view(np.int32)
+    if not kernel.decode_cells(
+        _padded(coded), end, states.astype(np.uint64), _padded(rest), size, *ends, *layout.numbers, words
+    ):
+        raise ValueError("places are damaged")
+    return data
 
 
 def _choose(words: Array, values: Array, low: Array, high: Array, classes: Array, layout: _Layout) -> int:
@@ -208,14 +279,12 @@ def _encode_parts(
     return head + rans.encode(parts, contexts, counts), low, high
 
 
-def _decode_parts(data: memoryview, low: Array, high: Array, chosen: int) -> tuple[Array, Array]:
+def _decode_parts(data: memoryview, low: Array, high: Array, classes: Array, chosen: int) -> tuple[Array, Array]:
     """The ends of parts. The mirror image of `_encode_parts`."""
     scales, data = fields.read_scales(data)
     found = _Parts(chosen, scales, *_TABLES.unpack(cut(data, _TABLES.size)))
     if found.shift > 7:
         raise ValueError("contexts of parts make no sense")
-    classes = np.empty(low.size, np.uint8)
-    kernel.cell_classes(low, high, classes)
     low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
     classes, begin, end = classes[some], low[some], high[some]
     contexts = found.of(_told(scales, low.size, some, begin, end), classes)

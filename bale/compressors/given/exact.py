@@ -48,7 +48,7 @@ class Exact(Given):
         axes = axes_of(place.shape, place.start, words.size) if place else []
         coded: list[bytes] = []
         if known.ends is not None and values.spec.dtype in _IN_CELLS:
-            coded.append(bytes([_CELLS]) + cells.encode(words, *known.ends, values.spec.dtype, axes))
+            coded.append(bytes([_CELLS]) + cells.encode(words, known.ends, values.spec.dtype, axes))
         if not coded or len(coded[0]) > _MANY * words.nbytes:  # these are not the values that were quantized
             coded.append(bytes([_DELTA]) + delta.encode(words, near, values.spec.dtype, axes))
         return min(coded, key=len)
@@ -64,7 +64,7 @@ class Exact(Given):
         if data[0] == _DELTA:
             delta.decode(data[1:], _words(known.array), spec.dtype, words)
         elif data[0] == _CELLS and known.ends is not None and spec.dtype in _IN_CELLS:
-            cells.decode(data[1:], *known.ends, spec.dtype, words)
+            cells.decode(data[1:], known.ends, spec.dtype, words)
         else:
             raise ValueError(f"a difference of kind {data[0]}")
         return out

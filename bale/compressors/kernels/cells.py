@@ -79,6 +79,72 @@ def narrow(parts: Array, classes: Array, low: Array, high: Array) -> None:
 
 
 @compiled
+def find_ends(low: Array, high: Array, start: int, length: int, found: Array) -> int:
+    """The first element of each whole run that alone is in the uppermost cell, above zero, or the lowest, below zero.
+
+    Parameters
+    ----------
+    low, high : Array
+        Float32: the ends of the cells.
+    start, length : int
+        The place of the first element in its run, and the elements of a run.
+    found : Array
+        int64, shape ``(runs,)``, written: the elements, ascending.
+
+    Returns
+    -------
+    int
+        How many were found.
+    """
+    count = 0
+    for begin in range(-start % length, low.size - length + 1, length):
+        lows, highs = low[begin : begin + length], high[begin : begin + length]
+        top, bottom, tops, bottoms = highs[0], lows[0], 0, 0
+        for i in range(length):
+            top = highs[i] if highs[i] > top else top
+            bottom = lows[i] if lows[i] < bottom else bottom
+        for i in range(length):
+            tops += highs[i] == top
+            bottoms += lows[i] == bottom
+        for i in range(length):
+            if (tops == 1 and highs[i] == top and lows[i] > 0) or (bottoms == 1 and lows[i] == bottom and highs[i] < 0):
+                found[count] = begin + i
+                count += 1
+                break
+    return count
+
+
+@compiled
+def narrow_ends(
+    found: Array, values: Array, bounds: Array, start: int, length: int, low: Array, high: Array, ends: Array
+) -> None:
+    """Where those elements lie by the values of all others of their run, and by how far both ends are apart.
+
+    Parameters
+    ----------
+    found, values : Array
+        What `find_ends` found; float32.
+    bounds : Array
+        Float32, shape ``(runs, 2)``: the least and the largest distance.
+    ends : Array
+        Float32, shape ``(2, found)``, written.
+    """
+    for number in range(found.size):
+        at = found[number]
+        run = (start + at) // length
+        begin = run * length - start
+        upper, least, most = low[at] > 0, np.float32(0), np.float32(0)
+        for i in range(begin, begin + length):
+            value = np.float32(0) if i == at else values[i]
+            least = value if value < least else least
+            most = value if value > most else most
+        other = least if upper else most
+        near, far = bounds[run, 0], bounds[run, 1]
+        ends[0, number] = max(low[at], other + near if upper else other - far)
+        ends[1, number] = min(high[at], other + far if upper else other - near)
+
+
+@compiled
 def _bucket(bits: Any, mantissa: int, top: int, up: bool) -> Any:
     """Number of the bucket of a float32 (its magnitude as an integer), counted in floats of the binade `top`.
 
@@ -193,7 +259,7 @@ def encode_cells(
     offset : int
         What is added to an exponent to count it as float32 does.
     entries : Array
-        uint64, written: 0 where a cell has one place.
+        uint32, written: 0 where a cell has one bucket.
     outside : Array
         uint8, written: 1 for words that lie in no bucket of their cell.
     data : Array
@@ -248,7 +314,7 @@ def encode_entries(entries: Array, words: Array, states: Array) -> int:
     for i in range(entries.size - 1, -1, -1):
         if entries[i]:
             lane = i % LANES
-            states[lane], at = push(states[lane], at, words, entries[i], _U16)
+            states[lane], at = push(states[lane], at, words, np.uint64(entries[i]), _U16)
     return at + 1
 
 

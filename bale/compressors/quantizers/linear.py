@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Place, Quantizer, Values
+from bale.compressors.base import Cells, PartBound, Place, Quantizer, Spans, Values
 from bale.compressors.floats import require_float
 from bale.compressors.settings import setting
 from bale.errors import Refused
@@ -22,6 +22,8 @@ _LONGEST_RUN_IN_A_BLOCK = 1 << 20
 _HALF_LEAST, _HALF_LARGEST = 2.0**-14, 65504.0
 _LARGEST = np.finfo(np.float32).max
 _RUNS_AT_ONCE = 1 << 16  # float64 working space of a few MB, however many runs there are
+_BELOW, _ABOVE = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)  # room for rounding
+_SHORT = 256  # elements of a run up to which its span is worth telling
 _MAY_OVERFLOW = 2.0**119
 """Scales from here on, rounded up, may take the end of the range past float32's."""
 
@@ -161,9 +163,7 @@ class Int(Quantizer):
                 np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block
 
-    def cells_block(
-        self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]
-    ) -> tuple[Array, Array]:
+    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
         """Ends of the cells of one block: ``(k - 1/2) s`` and ``(k + 1/2) s``, each one float32 multiplication."""
         low, high = np.empty((2, codes.size), np.float32)
         for (runs, values), (_, down), (_, up) in zip(*self._cut(spec, start, codes, low, high), strict=True):
@@ -174,7 +174,18 @@ class Int(Quantizer):
             with np.errstate(over="ignore"):
                 np.multiply(level - np.float32(0.5), scale, out=down)
                 np.multiply(level + np.float32(0.5), scale, out=up)
-        return low, high
+        return Cells(low, high, self._spans(start, codes.size, spec, side["scale"].array))
+
+    def _spans(self, start: int, count: int, spec: TensorSpec, scale: Array) -> Spans | None:
+        """``hi - lo``, which lies between the scale and the one below it, times ``2^bits - 1``, for short runs."""
+        length = self._run_length(spec)
+        if self.clip != "absmax" or self.symmetric or start % length or length > _SHORT:
+            return None
+        most = scale[start // length : -(-(start + count) // length)]
+        with np.errstate(all="ignore"):
+            least = np.nextafter(most, most.dtype.type(0)).astype(np.float32) * np.float32(self._mask)
+            bounds = least * _BELOW, most.astype(np.float32) * np.float32(self._mask) * _ABOVE
+        return Spans(length, 0, np.stack(bounds, axis=1))
 
     @property
     def _mask(self) -> int:

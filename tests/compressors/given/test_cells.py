@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bale.compressors.base import Values
+from bale.compressors.base import Cells, Values
 from bale.compressors.given import cells
 from bale.compressors.kernels import cells as kernel
 from bale.compressors.lossless.fields import axes_of
@@ -14,15 +14,19 @@ from bale.spec import TensorSpec
 
 
 def round_trip(words, low, high, dtype, axes=()):
-    data = cells.encode(words, low, high, dtype, axes)
+    data = cells.encode(words, Cells(low, high), dtype, axes)
     out = np.empty_like(words)
-    cells.decode(memoryview(data), low, high, dtype, out)
+    cells.decode(memoryview(data), Cells(low, high), dtype, out)
     assert (out == words).all()
     return data
 
 
 def bf16(values):
     return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def to_float(words):
+    return (words.astype(np.uint32) << 16).view(np.float32)
 
 
 def ranges(low, high, fine=0):
@@ -94,7 +98,8 @@ def test_the_rest_of_weights(codec, bits):
     spec = TensorSpec("BF16", words.shape)
     parts = codec.encode(Values(spec, words))
     codes = parts.pop("qdata").array.reshape(-1)
-    low, high = codec.cells_block(codes, 0, spec, parts)
+    known = codec.cells_block(codes, 0, spec, parts)
+    low, high = known.low, known.high
     values = codec.decode_block(codes, 0, spec, parts)
     assert (low <= values).all()
     assert (values <= high).all()
@@ -144,6 +149,41 @@ def test_zero_bits_cost_nothing():
     assert wide < len(round_trip(bf16(values), low, high, "BF16")) + 100
 
 
+def test_ends_by_hand():
+    # Two runs of 4 with cells of width 1: the first has one element in its lowest cell, the second in its uppermost.
+    middle = np.array([0, 1, 3, -2, 9, 9, 2, 5, -3, -3], np.float32)
+    low, high, found = middle - np.float32(0.5), middle + np.float32(0.5), np.empty(3, np.int64)
+    assert kernel.find_ends(low, high, 2, 4, found) == 2
+    assert found[:2].tolist() == [3, 7]
+
+
+def test_the_span_of_a_run_tells_its_end():
+    rng = np.random.default_rng(7)
+    words = bf16(rng.standard_normal((64, 640)))
+    spec, codec = TensorSpec("BF16", words.shape), Int(bits=4, group=64)
+    parts = codec.encode(Values(spec, words))
+    codes = parts.pop("qdata").array.reshape(-1)
+    known = codec.cells_block(codes, 0, spec, parts)
+    plain = len(cells.encode(words.reshape(-1), Cells(known.low, known.high), "BF16"))
+    for start, stop in ((0, words.size), (100, 40_000), (63, 65)):
+        cut, some = known.cut(slice(start, stop)), words.reshape(-1)[start:stop]
+        data, out = cells.encode(some, cut, "BF16"), np.empty_like(some)
+        cells.decode(memoryview(data), cut, "BF16", out)
+        assert (out == some).all()
+        if start == 0:
+            assert data[2] & 16
+            assert int.from_bytes(data[11:15], "little") == 0
+            assert 8 * (plain - len(data)) > 3 * words.size / 64  # bits for each run
+    joined = Cells.joined([known.cut(slice(0, 640)), known.cut(slice(640, 40_960))])
+    assert (joined.spans.bounds == known.spans.bounds).all()
+    assert Cells.joined([known.cut(slice(0, 100)), known.cut(slice(100, 40_960))]).spans is None
+    other = bf16(to_float(words) * np.float32(1.01)).reshape(-1)  # not what was quantized: spans are wrong
+    data, out = cells.encode(other, known, "BF16"), np.empty_like(other)
+    cells.decode(memoryview(data), known, "BF16", out)
+    assert (out == other).all()
+    assert not data[2] & 16
+
+
 def test_lower_bits_of_float32_are_a_plane():
     rng = np.random.default_rng(6)
     values = rng.standard_normal(40_000).astype(np.float32)
@@ -163,16 +203,16 @@ def test_damage_is_an_error_or_other_words():
     low[::100] = high[::100] + 1
     low[:400], high[:400] = -4, 4
     words[:400] = bf16(0.01 * rng.standard_normal(400))
-    data = cells.encode(words, low, high, "BF16")
+    data = cells.encode(words, Cells(low, high), "BF16")
     assert data[2]  # with parts
     for end in range(len(data)):
         with pytest.raises(ValueError):  # noqa: PT011
-            cells.decode(memoryview(data[:end]), low, high, "BF16", np.empty_like(words))
+            cells.decode(memoryview(data[:end]), Cells(low, high), "BF16", np.empty_like(words))
     for at in range(len(data)):
         for bits in (1, 0x80, 0xFF):
             flipped = bytearray(data)
             flipped[at] ^= bits
             try:
-                cells.decode(memoryview(flipped), low, high, "BF16", np.empty_like(words))
+                cells.decode(memoryview(flipped), Cells(low, high), "BF16", np.empty_like(words))
             except ValueError:
                 continue
