@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.lossless.planes import BLOCK, Word, split, word_of
+from bale.compressors.lossless.planes import Word, split, word_of
 from bale.engine.decode import Decoder, check_codecs
 from bale.engine.duplicates import find_duplicates
 from bale.engine.run import Run
@@ -32,6 +32,8 @@ from bale.io.files import reading
 from bale.plan import FilePlan
 from bale.report import ratio
 from bale.spec import Array, TensorSpec, Unit
+
+_BLOCK = 1 << 20
 
 
 class Histograms:
@@ -50,8 +52,8 @@ class Histograms:
     def add(self, array: Array) -> None:
         """Count some of the elements, contiguous and in their storage bits."""
         words = array.reshape(-1).view(self._word.dtype)
-        for start in range(0, words.size, BLOCK):
-            for counts, plane in zip(self._counts, _planes(self._word, words[start : start + BLOCK]), strict=True):
+        for start in range(0, words.size, _BLOCK):
+            for counts, plane in zip(self._counts, _planes(self._word, words[start : start + _BLOCK]), strict=True):
                 counts += np.bincount(plane, minlength=256)
 
     @property

@@ -106,3 +106,13 @@ def pays(counts: Array) -> bool:
     """Whether a plane is worth coding, given the histogram of a sample."""
     few = np.count_nonzero(counts) < _FEW and counts.sum() > _MANY  # A tenth of the time, and true of most exponents.
     return bool(few) or entropy(counts) < ENTROPY_LIMIT
+
+
+def is_noise(counts: Array) -> bool:
+    """Whether a plane is surely not worth coding, given the histogram of a small sample.
+
+    Looks at how often two bytes are equal, in a tenth of the time of `pays`: the entropy of that (Renyi's of order 2)
+    is never above Shannon's.
+    """
+    total = int(counts.sum())
+    return int(counts @ counts) - total < 2**-ENTROPY_LIMIT * total * (total - 1)

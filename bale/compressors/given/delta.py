@@ -115,7 +115,7 @@ def encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis] = ()) ->
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
     """
-    from bale.compressors.lossless.codec import encode_plane
+    from bale.compressors.lossless.max_effort import encode_plane
 
     if np.array_equal(words, known):
         return bytes([_EQUAL])
@@ -128,7 +128,7 @@ def encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis] = ()) ->
 
 def decode(data: memoryview, known: Array, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
-    from bale.compressors.lossless.codec import decode_plane
+    from bale.compressors.lossless.max_effort import decode_plane
 
     if cut(data, 1)[0] == _EQUAL:
         if len(data) > 1:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 import numpy as np
 
 from bale.compressors.base import Place
 from bale.compressors.lossless import fields
 from bale.compressors.lossless.fields import BYTE, Layout
+from bale.compressors.lossless.modes import choose_modes
+from bale.compressors.lossless.planes import PAIR, QUAD
+from bale.compressors.lossless.tree import FIELDS, decode_planes, encode_planes
 from bale.spec import DTYPES, Array
-
-FIELDS = 6
-"""The first byte of a chunk, among the modes of `lossless`."""
-
 
 _LAYOUTS = {
     "BF16": Layout(16, 7),
@@ -28,6 +26,7 @@ _LAYOUTS = {
     "F8_E5M2": Layout(8, 2),
     "F8_E5M2FNUZ": Layout(8, 2),
 }
+_WORDS = {2: PAIR, 4: QUAD}
 _LENGTH = struct.Struct("<I")
 
 
@@ -36,13 +35,11 @@ def layout_of(dtype: str) -> Layout | None:
     return _LAYOUTS.get(dtype) or (BYTE if DTYPES[dtype].bits <= 8 else None)
 
 
-def encode(
-    words: Array, dtype: str, layout: Layout, place: Place | None, encode_plane: Callable[[Array], memoryview]
-) -> memoryview:
+def encode(words: Array, dtype: str, layout: Layout, place: Place | None) -> memoryview:
     """Chunk of these words, unsigned and flat. The mirror image is `decode`.
 
-    `encode_plane` makes chunks of the planes below the upper 16 bits: for 4-byte words one plane of 2 bytes, for
-    8-byte words one of 2 and one of 4 bytes.
+    The planes below the upper 16 bits become chunks of their own: for 4-byte words one plane of 2 bytes, for 8-byte
+    words one of 2 and one of 4 bytes.
     """
     axes = []
     if place is not None and not DTYPES[dtype].packed:
@@ -57,7 +54,7 @@ def encode(
     return memoryview(b"".join(pieces))
 
 
-def decode(data: memoryview, layout: Layout, words: Array, decode_plane: Callable[[memoryview, Array], None]) -> None:
+def decode(data: memoryview, layout: Layout, words: Array) -> None:
     """Write the words of a chunk. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
     rest = data[1:]
     planes = _planes(words)
@@ -77,6 +74,16 @@ def decode(data: memoryview, layout: Layout, words: Array, decode_plane: Callabl
             plane[:] = target
     if len(rest):
         raise ValueError(f"{len(rest)} bytes behind a chunk")
+
+
+def encode_plane(words: Array) -> memoryview:
+    """Chunk of whole numbers of 2 or 4 bytes."""
+    return encode_planes(choose_modes(_WORDS[words.itemsize], words), words)
+
+
+def decode_plane(data: memoryview, words: Array) -> None:
+    """Write the words of a chunk of whole numbers. The mirror image of `encode_plane`."""
+    decode_planes(data, _WORDS[words.itemsize], words)
 
 
 def _planes(words: Array) -> list[Array]:

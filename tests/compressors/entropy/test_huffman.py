@@ -8,7 +8,15 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bale.compressors.entropy.huffman import ENTROPY_LIMIT, compress, compress_general, decompress, entropy, pays
+from bale.compressors.entropy.huffman import (
+    ENTROPY_LIMIT,
+    compress,
+    compress_general,
+    decompress,
+    entropy,
+    is_noise,
+    pays,
+)
 
 
 def exponents(size: int) -> np.ndarray:
@@ -123,3 +131,17 @@ def test_threads_do_not_share_coders() -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_noise_by_hand() -> None:
+    """Two of 512 bytes, two of each value, are equal with a chance of 1 in 511; of 768 skewed ones more often."""
+    assert is_noise(np.full(256, 2))
+    assert not is_noise(np.tile([1, 5], 128))
+
+
+def test_noise_is_never_worth_coding() -> None:
+    rng = np.random.default_rng(15)
+    for skew in np.linspace(0, 1, 30):
+        counts = np.bincount((256 * rng.random(1000) ** (1 + skew)).astype(np.uint8), minlength=256)
+        assert not (is_noise(counts) and entropy(counts) < ENTROPY_LIMIT - 0.05)
+    assert is_noise(np.bincount(rng.integers(0, 256, 1000), minlength=256))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.compressors.base import Values
-from bale.compressors.lossless.codec import BITS, CONSTANT, PAIRS, RAW, SPLIT, ZSTD, Lossless
-from bale.compressors.lossless.planes import BLOCK
+from bale.compressors.lossless.codec import Lossless
+from bale.compressors.lossless.tree import BITS, CONSTANT, PAIRS, RAW, SPLIT, ZSTD
 from bale.spec import DTYPES, Array, TensorSpec
 
 CODEC = Lossless()
@@ -134,7 +134,7 @@ def test_decode_signs_of_bytes() -> None:
     assert CODEC.decode(memoryview(data), TensorSpec("F8_E4M3", (3,))).tolist() == [0xB8, 0x80, 0xFF]
 
 
-@pytest.mark.parametrize("size", [65_536, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 12_345])
+@pytest.mark.parametrize("size", [65_536, 65_537, 1 << 20, (1 << 21) + 12_345])
 def test_exponents_become_pairs(size: int) -> None:
     words = bfloats(weights(size))
     words[[0, size // 2, size - 1]] = 0x0001, 0xFF80, 0x7FC1  # far outside of the 16 exponents, at the edges too
@@ -230,8 +230,8 @@ def test_special_values_and_nan_payloads(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F32", "F16", "F64", "C64", "C128", "I8", "I64", "F8_E4M3"])
-def test_weights_in_more_than_one_block(dtype: str) -> None:
-    size = 2 * BLOCK + 1
+def test_weights_of_any_number(dtype: str) -> None:
+    size = (1 << 21) + 1
     values = weights(size)
     arrays = {
         "BF16": bfloats,

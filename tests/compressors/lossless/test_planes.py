@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bale.compressors.lossless.planes import (
     BFLOAT,
-    BLOCK,
     BYTE,
     FLOAT,
     OCTET,
@@ -90,30 +89,30 @@ def test_merge_takes_constant_halves() -> None:
 def test_fold_by_hand() -> None:
     plane = np.array([112, 127, 113, 111, 128], np.uint8)
     folded = np.empty(3, np.uint8)
-    where = fold(plane, np.array([112], np.uint8), folded, np.full(8, 0xFFFF, "<u2"))
+    where = fold(plane, 112, folded, np.full(8, 0xFFFF, "<u2"))
     assert where.tolist() == [3, 4]
     assert folded.tolist() == [0xF0, 0xC1, 0x0C]
 
 
 def test_unfold_by_hand() -> None:
     plane = np.zeros(3, np.uint8)
-    unfold(np.array([0xF0, 0x01], np.uint8), np.array([250], np.uint8), plane, np.empty(9, "<u2"))
+    unfold(np.array([0xF0, 0x01], np.uint8), 250, plane, np.empty(9, "<u2"))
     assert plane.tolist() == [250, 9, 251]
 
 
 def test_fold_of_values_that_are_all_outside() -> None:
     plane, folded = np.arange(100, 121, dtype=np.uint8), np.empty(11, np.uint8)
-    assert fold(plane, np.array([0], np.uint8), folded, np.empty(24, "<u2")).tolist() == list(range(21))
+    assert fold(plane, 0, folded, np.empty(24, "<u2")).tolist() == list(range(21))
     assert folded.tolist() == [0xCC] * 10 + [0x0C]
 
 
 @given(st.binary(min_size=1, max_size=70), st.integers(0, 240))
 def test_unfold_undoes_fold_but_for_what_lies_outside(data: bytes, base: int) -> None:
-    plane, first = np.frombuffer(data, np.uint8), np.array([base], np.uint8)
+    plane = np.frombuffer(data, np.uint8)
     folded, spare = np.empty((plane.size + 1) // 2, np.uint8), np.empty(plane.size + 7, "<u2")
-    where = fold(plane, first, folded, spare)
+    where = fold(plane, base, folded, spare)
     got = np.empty_like(plane)
-    unfold(folded, first, got, spare)
+    unfold(folded, base, got, spare)
     got[where] = plane[where]
     assert got.tobytes() == data
     assert where.tolist() == [at for at, byte in enumerate(data) if not base <= byte < base + 16]
@@ -137,10 +136,10 @@ def test_every_dtype_consists_of_words(name: str) -> None:
 
 def test_scratch_is_kept_per_thread() -> None:
     scratch = Scratch()
-    mine = scratch.take("a", BLOCK, np.dtype("<u4"))
+    mine = scratch.take("a", 1000, np.dtype("<u4"))
     again = scratch.take("a", 3, np.dtype(np.uint8))
     other: list[np.ndarray] = []
-    thread = threading.Thread(target=lambda: other.append(scratch.take("a", BLOCK, np.dtype("<u4"))))
+    thread = threading.Thread(target=lambda: other.append(scratch.take("a", 1000, np.dtype("<u4"))))
     thread.start()
     thread.join()
     assert np.shares_memory(mine, again)
