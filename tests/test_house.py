@@ -63,8 +63,10 @@ COMPILED = {
     "compressors/entropy/rans",
     "compressors/given/cells",
     "compressors/given/delta",
+    "compressors/lossless/axes",
     "compressors/lossless/fields",
     "compressors/lossless/max_effort",
+    "compressors/lossless/tokens",
     *(module for module in MODULES if module.startswith("compressors/kernels/")),
 }
 """Modules that need compiled code; all others import them when they use them."""

@@ -12,7 +12,7 @@ from bale.compressors.base import Serializer, Values
 from bale.spec import Array, TensorSpec
 
 if TYPE_CHECKING:
-    from bale.compressors.lossless.fields import Axis
+    from bale.compressors.lossless.axes import Axis
 
 
 _SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
@@ -42,25 +42,29 @@ class Rans(Serializer):
     def encode(self, values: Values) -> bytes:
         """Bytes of one chunk."""
         from bale.compressors.lossless import fields
+        from bale.compressors.lossless.axes import axes_of
+        from bale.compressors.lossless.tokens import BYTE
 
         codes = np.ascontiguousarray(values.array).reshape(-1).view(np.uint8)
         if not codes.size:
             return b""
         place = values.place
-        axes = fields.axes_of(place.shape, place.start, codes.size) if place and values.bits else []
+        axes = axes_of(place.shape, place.start, codes.size) if place and values.bits else []
         if values.bits is None:
-            return fields.encode(codes, fields.BYTE, axes)
+            return fields.encode(codes, BYTE, axes)
         ordered = _by_size(codes, values.bits)
         mirror = fields.mirror_of(np.where(ordered > 1, 1 + 2 * (ordered & 1), 0).astype(np.uint8), axes)
         head = bytes([mirror is not None])
         if mirror is not None:
             head += fields.write_mirror(mirror)
             _turn(ordered, *mirror)
-        return head + fields.encode(ordered, fields.BYTE, axes, _SIZES[ordered])
+        return head + fields.encode(ordered, BYTE, axes, _SIZES[ordered])
 
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
         """Codes of one chunk. Raises `ValueError` on bad bytes."""
         from bale.compressors.lossless import fields
+        from bale.compressors.lossless.axes import cut
+        from bale.compressors.lossless.tokens import BYTE
 
         out = np.empty(spec.storage_shape, spec.storage) if out is None else out
         codes = out.reshape(-1).view(np.uint8)
@@ -70,12 +74,12 @@ class Rans(Serializer):
             return out
         mirror = None
         if bits is not None:
-            flag, data = fields.cut(data, 1)[0], data[1:]
+            flag, data = cut(data, 1)[0], data[1:]
             if flag > 1:
                 raise ValueError("codes begin with a byte that makes no sense")
             if flag:
                 mirror, data = fields.read_mirror(data)
-        fields.decode(data, fields.BYTE, codes)
+        fields.decode(data, BYTE, codes)
         if bits is not None:
             if int(codes.max()) >= 1 << bits:
                 raise ValueError(f"a code of more than {bits} bits")

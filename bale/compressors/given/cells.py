@@ -31,7 +31,8 @@ from bale.compressors.kernels import cells as kernel
 from bale.compressors.kernels.axes import translate
 from bale.compressors.kernels.rans import BLOCK, LANES
 from bale.compressors.lossless import fields
-from bale.compressors.lossless.fields import Axis, Scales, cut
+from bale.compressors.lossless.axes import Axis, Scales, cut
+from bale.compressors.lossless.tokens import Layout
 from bale.spec import Array, TensorSpec
 
 _HEAD = struct.Struct("<BBBIII")
@@ -107,7 +108,7 @@ def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) ->
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
     """
-    from bale.compressors.lossless.codec import encode_plane
+    from bale.compressors.lossless.max_effort import encode_plane
 
     upper, lower = _halves(words)
     layout, plane = _LAYOUTS[dtype], b""
@@ -139,7 +140,7 @@ def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) ->
 
 def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
-    from bale.compressors.lossless.codec import decode_plane
+    from bale.compressors.lossless.max_effort import decode_plane
 
     zeros, fine, kinds, told, below, many = _HEAD.unpack(cut(data, _HEAD.size))
     layout, chosen = _LAYOUTS[dtype], kinds & (_ENDS - 1)
@@ -267,7 +268,7 @@ def _encode_parts(
     scales = Scales()
     if chosen & 1:
         upper = words if words.itemsize == 2 else (words >> 16).astype(np.uint16)
-        scales = fields.scales_of(upper, fields.Layout(16, 10 if dtype == "F16" else 7), axes)
+        scales = fields.scales_of(upper, Layout(16, 10 if dtype == "F16" else 7), axes)
     low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
     classes, begin, end = classes[some], low[some], high[some]
     told, parts = _told(scales, words.size, some, begin, end), np.empty(some.size, np.uint8)

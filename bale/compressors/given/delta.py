@@ -22,7 +22,7 @@ from bale.compressors.floats import to_float32
 from bale.compressors.kernels.axes import add_contexts
 from bale.compressors.kernels.differences import add_sizes, apply_differences, differences, less_exponents, size_tokens
 from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
-from bale.compressors.lossless.fields import Axis, cut, lengths_along, pack_bytes, read_axis, unpack_bytes, write_axis
+from bale.compressors.lossless.axes import Axis, cut, lengths_along, pack_bytes, read_axis, unpack_bytes, write_axis
 from bale.spec import DTYPES, Array, TensorSpec
 
 _MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 20, "F8_E4M3": 3, "F8_E4M3FNUZ": 3, "F8_E5M2": 2, "F8_E5M2FNUZ": 2}

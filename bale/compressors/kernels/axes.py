@@ -21,6 +21,7 @@ def _log2_table() -> Array:
 
 
 _LOG2 = _log2_table()
+_U0, _U1 = np.uint64(0), np.uint64(1)
 
 
 @compiled
@@ -158,16 +159,16 @@ def count_groups(words: Array, contexts: Array, shift: int, lowest: int, sign: i
     counts : Array
         uint32, shape ``(contexts, 2, places)``, added to.
     """
-    many, places = contexts.size > 1, counts.shape[2]
-    context, rest = contexts[0], ~sign
+    many, places = contexts.size > 1, np.uint64(counts.shape[2])
+    right, before, bit = np.uint64(shift), np.uint64(lowest) - _U1, np.uint64(sign)
+    context, rest = np.uint64(contexts[0]), ~np.uint64(sign)
     for i in range(words.size):
         if many:
-            context = contexts[i]
-        word = np.int64(words[i])
-        place = ((word & rest) >> shift) - lowest + 1
-        if place < 0 or place >= places:
-            place = 0
-        counts[context, 1 if word & sign else 0, place] += np.uint32(1)
+            context = np.uint64(contexts[i])
+        word = np.uint64(words[i])
+        place = ((word & rest) >> right) - before  # wraps around where it lies below
+        place = place if place < places else _U0
+        counts[context, np.uint64((word & bit) != _U0), place] += np.uint32(1)
 
 
 @compiled

@@ -309,13 +309,13 @@ def encode_cells(
 @compiled
 def encode_entries(entries: Array, words: Array, states: Array) -> int:
     """Code slots, last ones first; 0 is not coded. See `rans_encode`."""
-    at = np.int64(words.size - 1)
+    at = np.uint64(words.size - 1)
     states[:] = LOW
     for i in range(entries.size - 1, -1, -1):
         if entries[i]:
             lane = i % LANES
             states[lane], at = push(states[lane], at, words, np.uint64(entries[i]), _U16)
-    return at + 1
+    return np.int64(at) + 1
 
 
 @compiled

@@ -24,14 +24,14 @@ _ZERO, _LOW, _WORD = np.uint64(0), np.uint64(LOW), np.uint64(0xFFFF)
 
 
 @compiled
-def push(x: Any, at: int, words: Array, entry: Any, bits: Any) -> Any:
+def push(x: Any, at: Any, words: Array, entry: Any, bits: Any) -> Any:
     """Take a token with this table entry (frequency << 16 | sum of those before) into a state."""
     frequency = entry >> _U16
     words[at] = x & _WORD
     full = x >= frequency << (_U32 - bits)
     x = x >> _U16 if full else x
     quotient = np.uint64(np.uint32(x) // np.uint32(frequency))  # faster than by floats, or by a table of inverses
-    return (quotient << bits) + (x - quotient * frequency) + (entry & _WORD), at - np.int64(full)
+    return (quotient << bits) + (x - quotient * frequency) + (entry & _WORD), at - np.uint64(full)
 
 
 @compiled
@@ -57,7 +57,7 @@ def rans_encode(tokens: Array, contexts: Array, entries: Array, bits: int, words
         Where the words begin.
     """
     width, many = np.uint64(bits), contexts.size > 1
-    at, count = np.int64(words.size - 1), tokens.size
+    at, count = np.uint64(words.size - 1), tokens.size  # signed indices are slower
     states[:] = _LOW
     whole = count - count % LANES
     for i in range(count - 1, whole - 1, -1):
@@ -80,7 +80,7 @@ def rans_encode(tokens: Array, contexts: Array, entries: Array, bits: int, words
         x0, at = push(x0, at, words, entries[c0, tokens[i]], width)
     states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     states[4], states[5], states[6], states[7] = x4, x5, x6, x7
-    return at + 1
+    return np.int64(at) + 1
 
 
 @compiled

@@ -17,8 +17,11 @@ from bale.spec import Array, TensorSpec
 _FEW = 256
 """Words from which on `max` is worth a try: below, its tables take more than they save."""
 
+_MANY = 1 << 17
+"""Words from which on planes are tried beside fields only if by a sample they could be shorter."""
+
 _CONSTANT = 32
-"""Chunks that are this much smaller already hold next to nothing to look at."""
+"""Chunks that planes make this much smaller, by a sample, hold next to nothing to look at."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,9 @@ class Lossless(Serializer):
             raise ValueError(f"{values.array.nbytes} bytes are not {values.spec}")
         word = _root_of(values.spec)
         words = np.ascontiguousarray(values.array).reshape(-1).view(word.dtype)
-        chunk = encode_planes(choose_modes(word, words), words)
-        if values.spec.info.kind in ("int", "bool") and _general_pays(word, words):
-            chunk = min(chunk, encode_general(word, words), key=len)
-        if self.effort == "max" and words.size >= _FEW and len(chunk) > words.nbytes // _CONSTANT:
-            chunk = _encode_max(values, words, chunk)
-        return chunk
+        if self.effort == "max" and words.size >= _FEW:
+            return _encode_max(values, word, words)
+        return _encode_fast(values.spec, word, words)
 
     def decode(
         self, data: bytes | bytearray | memoryview, spec: TensorSpec, bits: int | None = None, out: Array | None = None
@@ -119,15 +119,27 @@ def _root_of(spec: TensorSpec) -> Word:
     return SIGNED if spec.info.kind == "float" and spec.info.bits == 8 else word_of(spec)
 
 
-def _encode_max(values: Values, words: Array, chunk: memoryview) -> memoryview:
-    """Chunk with fields, if there are any and it is shorter than the one at hand."""
+def _encode_fast(spec: TensorSpec, word: Word, words: Array) -> memoryview:
+    """Chunk of planes; of whole numbers also with repetitions, if that is shorter."""
+    chunk = encode_planes(choose_modes(word, words), words)
+    if spec.info.kind in ("int", "bool") and _general_pays(word, words):
+        chunk = min(chunk, encode_general(word, words), key=len)
+    return chunk
+
+
+def _encode_max(values: Values, word: Word, words: Array) -> memoryview:
+    """Chunk with fields, if there are any, or of planes if that is shorter."""
     from bale.compressors.lossless import max_effort
 
-    dtype = values.spec.dtype
-    layout = max_effort.layout_of(dtype)
-    if layout is None:
+    layout = max_effort.layout_of(values.spec.dtype)
+    sample = sample_of(words)
+    expected = len(_encode_fast(values.spec, word, sample)) / max(sample.nbytes, 1) * words.nbytes
+    if layout is None or expected < words.nbytes / _CONSTANT:
+        return _encode_fast(values.spec, word, words)
+    chunk = max_effort.encode(words, values.spec.dtype, layout, values.place)
+    if values.spec.is_float and words.size >= _MANY and len(chunk) < expected:
         return chunk
-    return min(chunk, max_effort.encode(words, dtype, layout, values.place), key=len)
+    return min(chunk, _encode_fast(values.spec, word, words), key=len)
 
 
 def _decode_max(data: memoryview, spec: TensorSpec, words: Array) -> None:

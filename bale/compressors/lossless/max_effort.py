@@ -8,9 +8,10 @@ import numpy as np
 
 from bale.compressors.base import Place
 from bale.compressors.lossless import fields
-from bale.compressors.lossless.fields import BYTE, Layout
+from bale.compressors.lossless.axes import axes_of
 from bale.compressors.lossless.modes import choose_modes
 from bale.compressors.lossless.planes import PAIR, QUAD
+from bale.compressors.lossless.tokens import BYTE, Layout
 from bale.compressors.lossless.tree import FIELDS, decode_planes, encode_planes
 from bale.spec import DTYPES, Array
 
@@ -44,7 +45,7 @@ def encode(words: Array, dtype: str, layout: Layout, place: Place | None) -> mem
     axes = []
     if place is not None and not DTYPES[dtype].packed:
         halves = (2,) if DTYPES[dtype].kind == "complex" else ()
-        axes = fields.axes_of((*place.shape, *halves), place.start * 2 ** len(halves), words.size)
+        axes = axes_of((*place.shape, *halves), place.start * 2 ** len(halves), words.size)
     upper, *lower = _planes(words)
     coded = fields.encode(np.ascontiguousarray(upper), layout, axes)
     pieces: list[bytes | memoryview] = [bytes([FIELDS]), _LENGTH.pack(len(coded)), coded]

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from bale.compressors.base import Place, Values
 from bale.compressors.lossless import fields
+from bale.compressors.lossless.axes import axes_of
 from bale.compressors.lossless.codec import Lossless
-from bale.compressors.lossless.fields import Axis, Layout, axes_of
+from bale.compressors.lossless.tokens import Layout
 from bale.spec import TensorSpec
 
 BF16, F16, E4M3, BYTE = Layout(16, 7), Layout(16, 10), Layout(8, 3), Layout(8, 0, signed=False)
@@ -26,24 +27,6 @@ def round_trip(words, layout, axes=()):
 
 def bf16(values):
     return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-
-
-def test_axes_are_seen_as_a_chunk_meets_them():
-    assert axes_of((100, 64), 0, 6400) == [Axis(1, 0, 64), Axis(64, 0, 100)]
-    assert axes_of((1000, 64), 130, 6400) == [Axis(1, 2, 64), Axis(64, 2, 101)]  # rows are counted from the first met
-    assert axes_of((8, 1, 32, 16), 0, 4096) == [Axis(1, 0, 16), Axis(16, 0, 32), Axis(512, 0, 8)]
-    assert axes_of((7,), 0, 7) == axes_of((), 0, 1) == axes_of((0, 4), 0, 0) == []
-
-
-def test_tokens_by_hand():
-    # Exponents 3 and 4 of an E4M3 byte, the second with two bits of the mantissa: 0, 1 outside; 3; 4 in quarters.
-    tokens = fields._Tokens(E4M3, 3, np.array([0, 2], np.uint8), sign=False, zero=False)
-    bases, widths = tokens.runs()
-    assert tokens.count == 6
-    assert bases[:6].tolist() == [0, 2 * 24, 2 * 32, 2 * 34, 2 * 36, 2 * 38]  # the sign stands at the bottom
-    assert widths[:6].tolist() == [8, 4, 2, 2, 2, 2]
-    table = tokens.table(bases, widths)
-    assert [int(table[2 * word + 1]) for word in (23, 24, 31, 32, 33, 34, 39, 40)] == [0, 1, 1, 2, 2, 3, 5, 0]
 
 
 def test_rows_and_columns_of_different_size_cost_little():
