@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from bale.metrics import ErrorSums
@@ -123,7 +124,7 @@ class Report:
     side_bytes: int = 0
     notes: tuple[str, ...] = field(default=())
 
-    @property
+    @cached_property
     def rows(self) -> tuple[TensorRow, ...]:
         """All tensors of all files."""
         return tuple(row for file in self.files for row in file.rows)
@@ -162,9 +163,9 @@ class Report:
             "tool": {"name": "bale", "version": self.tool, "format_version": self.format_version},
             "source": source,
             "archive": archive,
-            "totals": self._totals(),
+            "totals": self.totals,
             "tensors": [row.to_json() for row in self.rows],
-            "notes": [*self.notes, *(note for file in self.files for note in file.notes)],
+            "notes": self.all_notes,
         }
         if self.folder is not None:
             data["files"] = [file.to_json() for file in self.files]
@@ -180,7 +181,14 @@ class Report:
             text = text.replace('\n "tensors": []', f'\n "tensors": [\n{rows}\n ]', 1)
         return text.encode("utf-8", "backslashreplace").decode()
 
-    def _totals(self) -> dict[str, Any]:
+    @property
+    def all_notes(self) -> list[str]:
+        """Notes on the whole and on its files."""
+        return [*self.notes, *(note for file in self.files for note in file.notes)]
+
+    @cached_property
+    def totals(self) -> dict[str, Any]:
+        """The row of all tensors together."""
         sums, exact = self.sums, self.exact
         elements = sum(row.spec.elements for row in self.rows if row.same_as is None)
         return {

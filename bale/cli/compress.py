@@ -52,7 +52,7 @@ def command(
     if report is not None and len(source) > 1:
         raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
 
-    def work(path: Path) -> tuple[dict[str, Any], list[str]]:
+    def work(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
         target = targets[path] or api.default_archive(path)
         with printer.progress(path.name, file_bytes(path)) as progress:
             done = api.compress(
@@ -69,9 +69,9 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        for note in (*done.to_json()["notes"], *left_out(done)):
+        for note in (*done.all_notes, *left_out(done)):
             printer.note(note)
-        return done.to_json(), lines(done, path, target)
+        return done.to_json() if json else None, lines(done, path, target)
 
     return printer.each(source, work)
 
@@ -108,7 +108,7 @@ def left_out(done: Report) -> list[str]:
 
 def lines(done: Report, source: Path, target: Path) -> list[str]:
     """What a person wants to know of a report."""
-    totals = done.to_json()["totals"]
+    totals = done.totals
     before, after = totals["original_bytes"], totals["stored_bytes"]
     state = "verified" if done.verified else "not verified"
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"

@@ -91,6 +91,10 @@ class Pipeline:
         return made
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         first = "+".join(_format_stage(stage) for stage in self.stages)
         return first if self.rest is None else f"{first}/{self.rest}"
 

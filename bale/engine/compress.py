@@ -295,6 +295,7 @@ class _Packer:
     def _check_all(self) -> None:
         """Have checked what has been appended since the last time."""
         if self._unchecked:
+            self._writer.flush()
             self._run.check(Job(partial(_call_all, self._unchecked), self._unchecked_cost))
             self._unchecked, self._unchecked_cost = [], 0
 
@@ -394,9 +395,10 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
 
 def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
     """All but what the writer knows of the skeleton."""
-    names: set[str] = set()
-    for stored in units:
-        names |= codecs_of([stored.pipeline, *(chain for part in stored.parts for chain in part.storage)])
+    texts = {stored.pipeline for stored in units} | {
+        c for stored in units for part in stored.parts for c in part.storage
+    }
+    names = codecs_of(sorted(texts))
     changed = [stored.unit.start for stored in units if stored.errors is not None or stored.first is not None]
     return Manifest(
         tool=version("bale"),

@@ -14,7 +14,7 @@ import xxhash
 import zstandard
 
 from bale.errors import ArchiveError, OutputError
-from bale.io.files import pieces, read_bytes, read_into, reading, size_of, write_at
+from bale.io.files import flat, pieces, read_bytes, read_into, reading, write_at
 from bale.io.header import PREAMBLE, entry_bound, header_block, header_text, padded
 from bale.io.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
 from bale.io.safetensors_file import ENTRY_LIMIT, HEADER_LIMIT
@@ -27,6 +27,7 @@ _SKELETON_FLOOR = 1 << 27
 _MANIFEST_FLOOR = 1 << 20
 MAGIC = b'{"__metadata__":{"bale":"'
 _VERSION = re.compile(re.escape(MAGIC) + rb'([0-9]{1,6})\.([0-9]{1,6})"')
+_TOGETHER = 1 << 18  # bytes that are written at once where parts are shorter
 _CLAIM = 64  # bytes behind the length in which a damaged bale still says that it is one
 _HEAD = re.compile(_VERSION.pattern + rb',"manifest":"([0-9a-f]{32})"\},')
 _TAIL = re.compile(
@@ -51,27 +52,43 @@ def header_room(entries: list[tuple[str, tuple[TensorSpec, ...]]], payload: int)
 
 
 class ArchiveWriter:
-    """Appends stored bytes to an open file behind the header's room, and closes it with manifest and header."""
+    """Appends stored bytes to an open file behind the header's room, and closes it with manifest and header.
+
+    Short ones are put together before they are written: `flush` writes those that wait.
+    """
 
     def __init__(self, descriptor: int, path: Path, room: int) -> None:
         self.descriptor = descriptor
         self.position = PREAMBLE + room
         self._path = path
         self._room = room
+        self._waiting = bytearray()
 
     def append(self, data: bytes | bytearray | memoryview | Array) -> int:
-        """Write stored bytes at the end; returns their offset."""
-        at = self.position
-        write_at(self.descriptor, data, at, str(self._path))
-        self.position += size_of(data)
+        """Put stored bytes at the end; returns their offset."""
+        at, view = self.position, flat(data)
+        size = view.nbytes
+        if len(self._waiting) + size > _TOGETHER:
+            self.flush()
+        if size > _TOGETHER:
+            write_at(self.descriptor, view, at, str(self._path))
+        else:
+            self._waiting += view
+        self.position += size
         return at
 
+    def flush(self) -> None:
+        """Write what waits, so that it can be read back."""
+        write_at(self.descriptor, self._waiting, self.position - len(self._waiting), str(self._path))
+        self._waiting = bytearray()
+
     def read_back(self, size: int, offset: int) -> bytes:
-        """Stored bytes that were appended before."""
+        """Stored bytes that were appended and flushed before; any thread may ask."""
         return read_bytes(self.descriptor, size, offset, OutputError, str(self._path))
 
     def rewind(self, position: int) -> None:
         """Forget what was appended from `position` on."""
+        self.flush()
         os.ftruncate(self.descriptor, position)
         self.position = position
 
@@ -93,6 +110,7 @@ class ArchiveWriter:
         )
         frame, text = _stored_manifest(manifest)
         self.append(frame)
+        self.flush()
         write_at(self.descriptor, header_block(text, self._room), 0, str(self._path))
         return manifest
 

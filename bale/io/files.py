@@ -31,7 +31,7 @@ def reading(path: Path, error: type[BaleError]) -> Iterator[int]:
 
 def read_into(descriptor: int, buffer: memoryview | Array, offset: int, error: type[BaleError], what: str) -> None:
     """Fill a contiguous buffer from `offset`; a file that ends before is an `error` about `what`."""
-    view = _flat(buffer)
+    view = flat(buffer)
     while view.nbytes:
         try:
             got = os.preadv(descriptor, [view], offset)
@@ -62,7 +62,7 @@ def pieces(descriptor: int, start: int, size: int, error: type[BaleError], what:
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offset: int, what: str) -> None:
     """Write all of `data` at `offset`, or raise `OutputError` about `what`."""
-    view = _flat(data)
+    view = flat(data)
     while view.nbytes:
         try:
             put = os.pwrite(descriptor, view, offset)
@@ -75,10 +75,11 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offs
 
 def size_of(data: bytes | bytearray | memoryview | Array) -> int:
     """Bytes of a buffer."""
-    return _flat(data).nbytes
+    return flat(data).nbytes
 
 
-def _flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
+def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
+    """The bytes of a buffer, or of a contiguous array."""
     view: memoryview = data.reshape(-1).view("u1").data if isinstance(data, np.ndarray) else memoryview(data)
     return view.cast("B") if view.nbytes else memoryview(b"")  # a view with a zero in its shape cannot be cast
 
