@@ -395,10 +395,8 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
 
 def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
     """All but what the writer knows of the skeleton."""
-    texts = {stored.pipeline for stored in units} | {
-        c for stored in units for part in stored.parts for c in part.storage
-    }
-    names = codecs_of(sorted(texts))
+    chains = {chain for stored in units for part in stored.parts for chain in part.storage}
+    names = codecs_of(sorted(chains | {stored.pipeline for stored in units}))
     changed = [stored.unit.start for stored in units if stored.errors is not None or stored.first is not None]
     return Manifest(
         tool=version("bale"),

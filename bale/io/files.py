@@ -73,11 +73,6 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offs
         view, offset = view[put:], offset + put
 
 
-def size_of(data: bytes | bytearray | memoryview | Array) -> int:
-    """Bytes of a buffer."""
-    return flat(data).nbytes
-
-
 def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
     """The bytes of a buffer, or of a contiguous array."""
     view: memoryview = data.reshape(-1).view("u1").data if isinstance(data, np.ndarray) else memoryview(data)

@@ -84,4 +84,4 @@ def test_failed_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"abc", bytearray(3), np.zeros((0, 4)), np.zeros((2, 2), "<f4")])
 def test_sizes(data: bytes | np.ndarray) -> None:
-    assert files.size_of(data) == (data.nbytes if isinstance(data, np.ndarray) else len(data))
+    assert files.flat(data).nbytes == (data.nbytes if isinstance(data, np.ndarray) else len(data))
