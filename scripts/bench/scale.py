@@ -29,8 +29,8 @@ FLAT = 1.2
 SIZES_TEXT = (
     "bf16 matrices as of language models, in files of several sizes; on a file system in memory up to 1 GB, on a disk "
     "above. Two threads. Seconds are per GB of source, medians of 3 rounds, above 1 GB of one run; the first sizes are "
-    "start-up: *whole run* is the wall time of `bale compress`, held to {start} s for the smallest. *MB* is the peak of "
-    "the process. The CPU time per GB of the largest file is held to {flat} times that of 256 MB."
+    "start-up: *whole run* is the wall time of `bale compress`, held to {start} s for the smallest. *MB* is the peak "
+    "of the process. The CPU time per GB of the largest file is held to {flat} times that of 256 MB."
 )
 COUNTS_TEXT = (
     "Files of many tensors, each with 64 to 2,048 elements of bf16. *Bytes a tensor* is what the archive holds beyond "
