@@ -21,7 +21,7 @@ _MANY = 1 << 17
 """Words from which on planes are tried beside fields only if by a sample they could be shorter."""
 
 _CONSTANT = 32
-"""Chunks that planes make this much smaller, by a sample, hold next to nothing to look at."""
+"""Chunks that planes make this much smaller hold next to nothing to look at."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,19 @@ def _encode_max(values: Values, word: Word, words: Array) -> memoryview:
     """Chunk with fields, if there are any, or of planes if that is shorter."""
     from bale.compressors.lossless import max_effort
 
-    layout = max_effort.layout_of(values.spec.dtype)
-    sample = sample_of(words)
-    expected = len(_encode_fast(values.spec, word, sample)) / max(sample.nbytes, 1) * words.nbytes
-    if layout is None or expected < words.nbytes / _CONSTANT:
-        return _encode_fast(values.spec, word, words)
-    chunk = max_effort.encode(words, values.spec.dtype, layout, values.place)
-    if values.spec.is_float and words.size >= _MANY and len(chunk) < expected:
-        return chunk
-    return min(chunk, _encode_fast(values.spec, word, words), key=len)
+    spec, layout = values.spec, max_effort.layout_of(values.spec.dtype)
+    if layout is None:
+        return _encode_fast(spec, word, words)
+    if spec.is_float and words.size >= _MANY:
+        sample = sample_of(words)
+        expected = len(_encode_fast(spec, word, sample)) / sample.nbytes * words.nbytes
+        if expected > words.nbytes / _CONSTANT:
+            chunk = max_effort.encode(words, spec.dtype, layout, values.place)
+            return chunk if len(chunk) < expected else min(chunk, _encode_fast(spec, word, words), key=len)
+    planes = _encode_fast(spec, word, words)
+    if len(planes) <= words.nbytes // _CONSTANT:
+        return planes
+    return min(planes, max_effort.encode(words, spec.dtype, layout, values.place), key=len)
 
 
 def _decode_max(data: memoryview, spec: TensorSpec, words: Array) -> None:

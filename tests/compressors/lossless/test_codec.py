@@ -392,3 +392,16 @@ def test_bombs_are_refused_before_anything_is_allocated() -> None:
     data = bytes([ZSTD]) + struct.pack("<I", len(bomb)) + bomb
     with pytest.raises(ValueError, match="holds 64 bytes"):
         CODEC.decode(memoryview(data), TensorSpec("U8", (64,)))
+
+
+def test_fields_are_never_longer_than_planes() -> None:
+    """Long chunks: one that fields suit, one that they do not, and one whose sample is constant."""
+    usual = weights(1 << 17)
+    sparse = usual * (np.random.default_rng(17).random(usual.size) < 0.05)
+    seldom = np.ones(63 * 3000, np.float32)
+    seldom.reshape(63, -1)[:, 64:] = weights(63 * 2936).reshape(63, -1)
+    for values, gain in ((usual, 0.01), (sparse, 0.0), (seldom, 0.01)):
+        spec, words = TensorSpec("BF16", values.shape), bfloats(values)
+        chunk = Lossless(effort="max").encode(Values(spec, words))
+        assert len(chunk) <= (1 - gain) * len(CODEC.encode(Values(spec, words)))
+        assert CODEC.decode(chunk, spec).tobytes() == words.tobytes()
