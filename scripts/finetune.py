@@ -1,9 +1,11 @@
 """Fine-tune MiniLM on real text, for the benches of differences: `python scripts/finetune.py FOLDER --models MODELS`.
 
-All weights by BERT's own objective (masked words, and whether one sentence follows another), with AdamW in float32, at
-two rates; and by an adapter of low rank on the queries and values, merged afterwards. The text is the English of
-torch's docstrings, so the version of torch that is pinned brings it. Each result has the layout of its base, byte for
-byte: the fp32 ones that of MiniLM, the bf16 ones, which are the fp32 weights rounded, that of its cast to bf16.
+It is trained as what it is, an encoder of sentences: each sentence is to be nearer to the one that follows it than to
+those that follow the others of its batch. AdamW in float32 at two rates moves all weights, but the rows of words that
+no batch holds only by its weight decay; or an adapter of low rank on the queries and values is trained and merged. One
+more run guesses masked words, by which every weight moves. The text is the English of torch's docstrings, so the
+version of torch that is pinned brings it. Each result has the layout of its base, byte for byte: the fp32 ones that of
+MiniLM, the bf16 ones, which are the fp32 weights rounded, that of its cast to bf16.
 
 MODELS is the folder of scripts/fetch_models.py. What is there already is left alone; everything takes about 20 minutes
 of one core. One machine makes the same files every time; others, whose sums round differently, make similar ones.
@@ -22,7 +24,7 @@ import re
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,13 +36,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
-from transformers import BertForPreTraining
+from transformers import BertModel
 from transformers.utils import logging
 
-BATCH = 16
-LENGTH = 48  # tokens of a pair of sentences
+BATCH = 16  # pairs of sentences that follow each other
+LENGTH = 32  # tokens of a sentence
+NEARNESS = 20  # by which cosines are multiplied
 MASKED = 0.15
-HEAD_RATE = 1e-3  # of the heads on top, which begin at random and are thrown away
+HEAD_RATE = 1e-3  # of the head that guesses words, which begins at random and is thrown away
 RANK, ALPHA = 8, 16
 ADAPTED = re.compile(r"attention\.self\.(query|value)$")
 SHOWN = 50  # steps of which the mean loss is printed
@@ -52,35 +55,44 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Sentences as numbers of words, and 1 where one is `present`."""
+
+    words: Tensor
+    present: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Tokens:
+        encoded = tokenizer.encode_batch(list(texts))
+        return cls(
+            *(torch.tensor(rows) for rows in zip(*((each.ids, each.attention_mask) for each in encoded), strict=True))
+        )
+
+
+@dataclass(frozen=True)
 class Training:
-    """One run: its learning rate, which files it leaves after which step, and whether an adapter is trained."""
+    """One run: its learning rate, which files it leaves after which step, and what is trained on what."""
 
     rate: float
     files: dict[int, tuple[str, ...]]
     adapter: bool = False
+    words: bool = False
 
     @property
     def names(self) -> list[str]:
         return [name for names in self.files.values() for name in names]
 
 
+def both(name: str) -> tuple[str, ...]:
+    return tuple(f"{dtype}-{name}" for dtype in BASES)
+
+
 TRAININGS = (
-    Training(2e-5, {17: ("bf16-lr2e-5-17",), 300: ("fp32-lr2e-5-300", "bf16-lr2e-5-300")}),
-    Training(2e-4, {300: ("fp32-lr2e-4-300", "bf16-lr2e-4-300")}),
-    Training(5e-4, {300: ("fp32-lora", "bf16-lora")}, adapter=True),
+    Training(2e-5, {17: both("lr2e-5-17"), 300: both("lr2e-5-300")}),
+    Training(2e-4, {300: both("lr2e-4-300")}),
+    Training(5e-4, {300: both("adapter")}, adapter=True),
+    Training(2e-5, {300: both("words")}, words=True),
 )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs of sentences: the `tokens` it sees, and the `words` that the model guesses where `guessed` is set."""
-
-    tokens: Tensor
-    attention: Tensor
-    types: Tensor
-    guessed: Tensor
-    words: Tensor
-    strangers: Tensor
 
 
 def main() -> None:
@@ -113,27 +125,28 @@ def run(training: Training, targets: dict[str, Path], bases: dict[str, Path], do
     """Train, and write what is missing."""
     random.seed(1)
     torch.manual_seed(1)
-    model = BertForPreTraining.from_pretrained(bases["fp32"].parent, attn_implementation="eager")
-    if with_weights(bases["fp32"], model.bert.state_dict()) != bases["fp32"].read_bytes():
+    model = BertModel.from_pretrained(bases["fp32"].parent, attn_implementation="eager")
+    if with_weights(bases["fp32"], model.state_dict()) != bases["fp32"].read_bytes():
         sys.exit(f"{bases['fp32']} was not loaded as it is: this version of transformers changes it")
-    heads = [weight for name, weight in model.named_parameters() if name.startswith("cls.")]
+    tokenizer = Tokenizer.from_file(str(bases["fp32"].with_name("tokenizer.json")))
+    task: Words | Sentences = Words(model, tokenizer) if training.words else Sentences(model)
     if training.adapter:
-        model.bert.requires_grad_(False)
-        adapt(model.bert)
-    body = [weight for weight in model.bert.parameters() if weight.requires_grad]
-    groups = [{"params": body, "lr": training.rate}, {"params": heads, "lr": HEAD_RATE}]
+        model.requires_grad_(False)
+        adapt(model)
+    body = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [{"params": body, "lr": training.rate}, {"params": list(task.head.parameters()), "lr": HEAD_RATE}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     print(
         f"{training.names[-1]}: {sum(weight.numel() for weight in body):,} weights at a rate of {training.rate:g}, "
         f"{sum(map(len, documents)):,} sentences",
         file=sys.stderr,
     )
-    batches = all_batches(documents, Tokenizer.from_file(str(bases["fp32"].with_name("tokenizer.json"))))
+    batches = all_batches(documents, tokenizer)
     model.train()
     begun, losses = time.monotonic(), []
     missing = {step: [name for name in names if not targets[name].exists()] for step, names in training.files.items()}
     for step in range(1, max(step for step, names in missing.items() if names) + 1):
-        loss = loss_of(model, next(batches))
+        loss = task.loss(*next(batches))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -142,17 +155,41 @@ def run(training: Training, targets: dict[str, Path], bases: dict[str, Path], do
             mean, seconds = sum(losses[-SHOWN:]) / SHOWN, time.monotonic() - begun
             print(f"  step {step}: mean loss {mean:.3f}, after {seconds:.0f} s", file=sys.stderr, flush=True)
         if step in missing and training.adapter:
-            merge(model.bert)
+            merge(model)
         for name in missing.get(step, ()):
             with replacing(targets[name]) as out:
-                out.write(with_weights(bases[name[:4]], model.bert.state_dict()))
+                out.write(with_weights(bases[name[:4]], model.state_dict()))
 
 
-def loss_of(model: BertForPreTraining, batch: Batch) -> Tensor:
-    hidden, pooled = model.bert(batch.tokens, batch.attention, batch.types, return_dict=False)
-    words, strangers = model.cls(hidden[batch.guessed], pooled)
-    guesses = functional.cross_entropy(words, batch.words)
-    return guesses + functional.cross_entropy(strangers, batch.strangers)
+class Sentences:
+    """Of the second sentences of a batch, the one that follows a first one must be the nearest to it."""
+
+    def __init__(self, model: BertModel) -> None:
+        self.model, self.head = model, nn.Identity()
+
+    def loss(self, firsts: Tokens, seconds: Tokens) -> Tensor:
+        cosines = self.vectors(firsts) @ self.vectors(seconds).T
+        return functional.cross_entropy(NEARNESS * cosines, torch.arange(BATCH))
+
+    def vectors(self, sentences: Tokens) -> Tensor:
+        """The means of what stands at the tokens, of length 1."""
+        hidden = self.model(sentences.words, sentences.present, return_dict=False)[0]
+        return functional.normalize((hidden * sentences.present[..., None]).sum(dim=1))
+
+
+class Words:
+    """Some of the tokens are masked and must be guessed, by their likeness to the rows of the vocabulary."""
+
+    def __init__(self, model: BertModel, tokenizer: Tokenizer) -> None:
+        size = model.config.hidden_size
+        self.model, self.mask = model, tokenizer.token_to_id("[MASK]")
+        self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.LayerNorm(size))
+
+    def loss(self, sentences: Tokens, _: Tokens) -> Tensor:
+        guessed = (torch.rand(sentences.words.shape) < MASKED) & sentences.present.bool()
+        hidden = self.model(sentences.words.masked_fill(guessed, self.mask), sentences.present, return_dict=False)[0]
+        likeness = self.head(hidden[guessed]) @ self.model.get_input_embeddings().weight.T
+        return functional.cross_entropy(likeness, sentences.words[guessed])
 
 
 class Adapter(nn.Module):
@@ -224,34 +261,14 @@ def is_english(text: str) -> bool:
     return 8 <= len(words) <= 60 and text[0].isupper() and text[-1] in ".!?" and letters > 0.7 * len(words)
 
 
-def all_batches(documents: list[list[str]], tokenizer: Tokenizer) -> Iterator[Batch]:
-    """Pairs of sentences without end, every second one of strangers, with some of the tokens to be guessed."""
+def all_batches(documents: list[list[str]], tokenizer: Tokenizer) -> Iterator[tuple[Tokens, Tokens]]:
+    """Sentences, and those that follow them, without end."""
     tokenizer.enable_truncation(LENGTH)
     tokenizer.enable_padding(length=LENGTH)
-    guess, words = tokenizer.token_to_id("[MASK]"), tokenizer.get_vocab_size()
     pairs = [pair for sentences in documents for pair in pairwise(sentences)]
     while True:
-        strangers = [number % 2 for number in range(BATCH)]
-        drawn = random.sample(pairs, BATCH)
-        texts = [
-            (first, random.choice(random.choice(documents)) if stranger else second)
-            for stranger, (first, second) in zip(strangers, drawn, strict=True)
-        ]
-        encoded = tokenizer.encode_batch(texts)
-        tokens = torch.tensor([each.ids for each in encoded])
-        special = torch.tensor([each.special_tokens_mask for each in encoded]).bool()
-        guessed = (torch.rand(tokens.shape) < MASKED) & ~special
-        how = torch.rand(tokens.shape)  # 80 % are masked, 10 % another word, 10 % as they are
-        seen = torch.where(guessed & (how < 0.8), guess, tokens)
-        seen = torch.where(guessed & (how >= 0.9), torch.randint(words, tokens.shape), seen)
-        yield Batch(
-            seen,
-            torch.tensor([each.attention_mask for each in encoded]),
-            torch.tensor([each.type_ids for each in encoded]),
-            guessed,
-            tokens[guessed],
-            torch.tensor(strangers),
-        )
+        firsts, seconds = zip(*random.sample(pairs, BATCH), strict=True)
+        yield Tokens.of(firsts, tokenizer), Tokens.of(seconds, tokenizer)
 
 
 if __name__ == "__main__":
