@@ -27,15 +27,8 @@ _U0, _U1 = np.uint64(0), np.uint64(1)
 @compiled
 def log2(number: int) -> int:
     """2^16 times the binary logarithm of a number from 1 to 2^52, rounded down; off by 2^-11 at most."""
-    exponent = 0
-    while number >> (exponent + 12) > 1:
-        exponent += 1
-    scaled = number >> exponent
-    if scaled < 4096:
-        while scaled < 4096:
-            scaled <<= 1
-            exponent -= 1
-    return ((exponent + 12) << 16) + _LOG2[scaled - 4096]
+    bits = np.float64(number).view(np.int64)
+    return (((bits >> 52) - 1023) << 16) + _LOG2[(bits >> 40) & 4095]
 
 
 @compiled

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from bale.compressors.kernels import compiled
+from bale.compressors.kernels.axes import log2
 from bale.spec import Array
 
 
 @compiled
 def differences(
-    words: Array, known: Array, sign: int, mantissa: int, shrink: int, sizes: Array, negative: Array
+    words: Array, known: Array, sign: int, mantissa: int, curve: Array, sizes: Array, negative: Array
 ) -> None:
     """How many floats lie between a word and a known one, away from zero or (`negative`) towards it.
 
@@ -22,23 +23,28 @@ def differences(
         The bit of the sign.
     mantissa : int
         Bits of the mantissa.
-    shrink : int
-        Not negative: 2^32 times the share that known values are first made smaller by.
+    curve : Array
+        int64, shape ``(2**k + 1,)``, k at most `mantissa`: how many floats nearer to zero known values are put first
+        whose mantissa has the upper k bits i and no others; straight between. None for shape ``(1,)``.
     sizes : Array
         uint32, written.
     negative : Array
         uint8, written.
     """
-    low, fraction = sign - 1, (1 << mantissa) - 1
+    low, fraction, decays = sign - 1, (1 << mantissa) - 1, curve.size > 1
+    cell = (1 << mantissa) // max(curve.size - 1, 1)
+    open_bits = 0
+    while cell >> open_bits > 1:
+        open_bits += 1
     for i in range(words.size):
         word, near = np.int64(words[i]), np.int64(known[i])
-        size = near & low
-        at, to = size, word & low
+        at, to = near & low, word & low
         if (word ^ near) & sign:
             to = -1 - to
-        if shrink:
-            whole = (size & fraction) + ((1 << mantissa) if size > fraction else 0)
-            at -= (shrink * whole + (1 << 31)) >> 32
+        if decays and at > fraction:
+            knot, beyond = (at & fraction) >> open_bits, at & (cell - 1)
+            less = curve[knot] * (cell - beyond) + curve[knot + 1] * beyond
+            at -= (less + (cell >> 1)) >> open_bits
         difference = to - at
         negative[i] = difference < 0
         sizes[i] = abs(difference)
@@ -46,17 +52,21 @@ def differences(
 
 @compiled
 def apply_differences(
-    sizes: Array, tokens: Array, known: Array, sign: int, mantissa: int, shrink: int, words: Array
+    sizes: Array, tokens: Array, known: Array, sign: int, mantissa: int, curve: Array, words: Array
 ) -> None:
     """Words from their `differences`, which are negative where tokens are even; the mirror image."""
-    low, fraction = sign - 1, (1 << mantissa) - 1
+    low, fraction, decays = sign - 1, (1 << mantissa) - 1, curve.size > 1
+    cell = (1 << mantissa) // max(curve.size - 1, 1)
+    open_bits = 0
+    while cell >> open_bits > 1:
+        open_bits += 1
     for i in range(words.size):
         near = np.int64(known[i])
-        size = near & low
-        at = size
-        if shrink:
-            whole = (size & fraction) + ((1 << mantissa) if size > fraction else 0)
-            at -= (shrink * whole + (1 << 31)) >> 32
+        at = near & low
+        if decays and at > fraction:
+            knot, beyond = (at & fraction) >> open_bits, at & (cell - 1)
+            less = curve[knot] * (cell - beyond) + curve[knot + 1] * beyond
+            at -= (less + (cell >> 1)) >> open_bits
         to = at - np.int64(sizes[i]) if tokens[i] & 1 == 0 else at + np.int64(sizes[i])
         word = near & sign
         if to < 0:
@@ -67,9 +77,19 @@ def apply_differences(
 
 @compiled
 def add_sizes(
-    sizes: Array, known: Array, low: int, mantissa: int, spacings: Array, inner: int, at: int, sums: Array
+    sizes: Array,
+    known: Array,
+    low: int,
+    mantissa: int,
+    spacings: Array,
+    inner: int,
+    at: int,
+    most: int,
+    skip: int,
+    sums: Array,
+    counts: Array,
 ) -> None:
-    """Add the sizes of differences as values for each index along an axis; see `axis_sums`.
+    """Add the sizes of differences as values for each index along an axis; for `inner` and `at` see `axis_sums`.
 
     Sizes, not squares: rounding leaves their mean as it is, however coarse floats are.
 
@@ -79,25 +99,42 @@ def add_sizes(
         Bits of a known word without its sign.
     spacings : Array
         float64: for each exponent the spacing of floats there.
+    most : int
+        So many elements are looked at in a run of the same index.
+    skip : int
+        So many times the axis is passed over after each time.
     sums : Array
         float64, added to in the order of the words, so that they are the same on every machine.
+    counts : Array
+        int64, how many were added.
     """
     index, left, i = at // inner, inner - at % inner, 0
     while i < sizes.size:
         run = min(sums.size - index if inner == 1 else left, sizes.size - i)
         part, near = sizes[i : i + run], known[i : i + run]
         if inner == 1:
-            added = sums[index : index + run]
+            added, met = sums[index : index + run], counts[index : index + run]
             for j in range(run):
-                added[j] += np.float64(np.int64(part[j])) * spacings[(np.int64(near[j]) & low) >> mantissa]
-            i, index = i + run, 0
-            continue
-        total = 0.0
-        for j in range(run):
-            total += np.float64(np.int64(part[j])) * spacings[(np.int64(near[j]) & low) >> mantissa]
-        sums[index] += total
-        i, left = i + run, inner
-        index = index + 1 if index + 1 < sums.size else 0
+                added[j] += np.float64(part[j]) * spacings[(np.int64(near[j]) & low) >> mantissa]
+                met[j] += 1
+            index += run
+        else:
+            some = min(run, most)
+            a = b = c = d = 0.0  # four sums at a time, as each waits for the one before
+            for j in range(0, some - 3, 4):
+                a += np.float64(part[j]) * spacings[(np.int64(near[j]) & low) >> mantissa]
+                b += np.float64(part[j + 1]) * spacings[(np.int64(near[j + 1]) & low) >> mantissa]
+                c += np.float64(part[j + 2]) * spacings[(np.int64(near[j + 2]) & low) >> mantissa]
+                d += np.float64(part[j + 3]) * spacings[(np.int64(near[j + 3]) & low) >> mantissa]
+            for j in range(some - some % 4, some):
+                a += np.float64(part[j]) * spacings[(np.int64(near[j]) & low) >> mantissa]
+            sums[index] += (a + b) + (c + d)
+            counts[index] += some
+            index, left = index + 1, inner
+        i += run
+        if index == sums.size:
+            index = 0
+            i += skip * sums.size * inner
 
 
 @compiled
@@ -109,18 +146,41 @@ def less_exponents(contexts: Array, known: Array, low: int, mantissa: int, least
 
 
 @compiled
-def size_tokens(sizes: Array, negative: Array, table: Array, contexts: Array, tokens: Array, counts: Array) -> None:
-    """Token of each difference, and how often each comes in each context (uint32, ``(contexts, 256)``).
+def size_tokens(sizes: Array, negative: Array, tokens: Array) -> None:
+    """Token of each difference: 0, and then two for each place, away from zero and towards it.
 
-    `table` has, for each number below 2^18, what its length and its upper bits say.
+    Places are 1, 2, 3, and then four for each length, by the upper three bits: as a float has them.
     """
+    for i in range(sizes.size):
+        size = sizes[i]
+        place = (np.float64(size).view(np.int64) >> 50) - 4 * 1024
+        if size < 4:
+            place = np.int64(size)
+        tokens[i] = 2 * place - 1 + np.int64(negative[i]) if size else 0
+
+
+@compiled
+def count_tokens(tokens: Array, contexts: Array, counts: Array) -> None:
+    """How often each token comes in each context: adds to uint32, shape ``(contexts, 256)``."""
     many = contexts.size > 1
     context = contexts[0]
-    for i in range(sizes.size):
+    for i in range(tokens.size):
         if many:
             context = contexts[i]
-        size = np.int64(sizes[i])
-        place = np.int64(table[size]) if size < 1 << 18 else np.int64(table[size >> 14]) + 4 * 14
-        token = 2 * place - 1 + np.int64(negative[i]) if size else np.int64(0)
-        tokens[i] = token
-        counts[context, token] += np.uint32(1)
+        counts[context, tokens[i]] += np.uint32(1)
+
+
+@compiled
+def token_cost(counts: Array, entry: int) -> int:
+    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
+    cost = 0
+    for context in range(counts.shape[0]):
+        total = 0
+        for token in range(counts.shape[1]):
+            found = np.int64(counts[context, token])
+            if found:
+                cost += entry - found * log2(found)
+                total += found
+        if total:
+            cost += total * log2(total)
+    return cost
