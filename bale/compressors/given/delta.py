@@ -19,7 +19,8 @@ import numpy as np
 
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
-from bale.compressors.given import decay
+from bale.compressors.given import adapter, decay
+from bale.compressors.given.adapter import Product
 from bale.compressors.given.decay import Decay
 from bale.compressors.given.numbers import Numbers
 from bale.compressors.given.updates import Updates, measure, merged
@@ -29,7 +30,7 @@ from bale.compressors.lossless.axes import Axis, cut, pack_bytes, read_axis, unp
 from bale.spec import DTYPES, Array, TensorSpec
 
 _HEAD = struct.Struct("<BIihBBIIB")
-_EQUAL, _CODED = range(2)
+_EQUAL, _CODED, _ADAPTED = range(3)
 _NEAR = 0.5  # relative change from which on a difference takes no less than the tensor
 
 
@@ -57,6 +58,10 @@ def encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis] = ()) ->
 
     if np.array_equal(words, known):
         return bytes([_EQUAL])
+    product = adapter.find(words, known, dtype, axes)
+    if product is not None:
+        adapted = bytes([_ADAPTED]) + product.write() + _encode(words, product.added(known, dtype), dtype, axes)
+        return min(adapted, _encode(words, known, dtype, axes), key=len)
     if words.itemsize == 8:
         upper, lower = (np.ascontiguousarray(half) for half in _halves(words))
         near, below = (np.ascontiguousarray(half) for half in _halves(known))
@@ -73,6 +78,9 @@ def decode(data: memoryview, known: Array, dtype: str, words: Array) -> None:
             raise ValueError("bytes behind a chunk that equals what is known")
         words[:] = known
         return
+    if data[0] == _ADAPTED:
+        product, data = Product.read(data[1:], dtype, words.size)
+        known = product.added(known, dtype)
     if words.itemsize < 8:
         if len(_decode(data, known, dtype, words)):
             raise ValueError("bytes behind a chunk")

@@ -22,13 +22,15 @@ class Exact(Given):
 
     After the cells of a quantizer the position within the cell is coded, which all floats in it are about equally
     likely to have, but for those around zero; else the difference of the bits, as numbers, given how large the change
-    of the row and column is against the spacing of floats there. See `bale.compressors.given.cells` and
-    `bale.compressors.given.delta`.
+    of the row and column is against the spacing of floats there. What weight decay has taken from all values alike is
+    found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that it is.
+    See `bale.compressors.given.cells`, `bale.compressors.given.delta`, `bale.compressors.given.decay` and
+    `bale.compressors.given.adapter`.
 
     `int4/exact` takes at most two per cent more than `lossless:effort=max` alone and can be fetched in two steps, and
-    `int8/exact` at most one. A
-    fine-tune in BF16 takes about ``10.5 + log2(relative change)`` bits a weight given its base. Compiled code (numba):
-    the first run takes some seconds longer. The models are bale's own.
+    `int8/exact` at most one. A fine-tune in BF16 takes about ``10.5 + log2(relative change)`` bits a weight given its
+    base, of the matrices that moved. Compiled code (numba): the first run takes some seconds longer. The models are
+    bale's own.
     """
 
     name: ClassVar[str] = "exact"

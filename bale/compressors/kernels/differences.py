@@ -184,3 +184,55 @@ def token_cost(counts: Array, entry: int) -> int:
         if total:
             cost += total * log2(total)
     return cost
+
+
+@compiled
+def add_product(left: Array, right: Array, out: Array) -> None:
+    """Add a product of two float64 matrices, the terms of each sum in their order: the same on every machine."""
+    for i in range(left.shape[0]):
+        row = out[i]
+        for k in range(left.shape[1]):
+            factor, added = left[i, k], right[k]
+            for j in range(row.size):
+                row[j] += factor * added[j]
+
+
+@compiled
+def eliminate(matrix: Array, least: Array, rows: Array, bits: Array) -> None:
+    """Gaussian elimination of a square float64 matrix, which is changed, up to a rank that `bits` has room for.
+
+    Parameters
+    ----------
+    least : Array
+        float64, for each row: mean squares below tell nothing. Brought into the order of `rows`.
+    rows : Array
+        int64, the numbers of the rows: brought into the order in which they were taken.
+    bits : Array
+        int64, fewer than the rows: for each rank the mean logarithm of the sizes of all rows not taken, in 2^-16 bits.
+    """
+    size = matrix.shape[0]
+    for rank in range(bits.size):
+        row, column, total = rank, rank, 0
+        for i in range(rank, size):
+            squares = 0.0
+            for j in range(rank, size):
+                squares += matrix[i, j] * matrix[i, j]
+                if abs(matrix[i, j]) > abs(matrix[row, column]):
+                    row, column = i, j
+            mean = min(squares / (size - rank) + least[i], 1024.0)
+            total += log2(np.int64(mean * 1099511627776.0) + 1) - (40 << 16)
+        bits[rank] = total // (2 * (size - rank))
+        if matrix[row, column] == 0.0:
+            for later in range(rank + 1, bits.size):
+                bits[later] = bits[rank]
+            return
+        rows[rank], rows[row] = rows[row], rows[rank]
+        least[rank], least[row] = least[row], least[rank]
+        for j in range(rank, size):
+            matrix[rank, j], matrix[row, j] = matrix[row, j], matrix[rank, j]
+        for i in range(rank, size):
+            matrix[i, rank], matrix[i, column] = matrix[i, column], matrix[i, rank]
+        for i in range(rank + 1, size):
+            factor = matrix[i, rank] / matrix[rank, rank]
+            for j in range(rank + 1, size):
+                matrix[i, j] -= factor * matrix[rank, j]
