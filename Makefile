@@ -47,7 +47,7 @@ demo:  ## installs bale and runs its main job on a real checkpoint
 	.venv-finetune/bin/python -m pip install --quiet transformers==5.23.0 safetensors numpy ml_dtypes
 	touch $@
 
-finetune: fetch .venv-finetune/ready  ## really fine-tunes MiniLM, for the bench of differences; 20 minutes
+finetune: fetch .venv-finetune/ready  ## really fine-tunes MiniLM, for the bench of differences; half an hour
 	.venv-finetune/bin/python scripts/finetune.py $(FINETUNED) --models $(MODELS)
 
 bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md

@@ -7,7 +7,7 @@ more run guesses masked words, by which every weight moves. The text is the Engl
 version of torch that is pinned brings it. Each result has the layout of its base, byte for byte: the fp32 ones that of
 MiniLM, the bf16 ones, which are the fp32 weights rounded, that of its cast to bf16.
 
-MODELS is the folder of scripts/fetch_models.py. What is there already is left alone; everything takes about 20 minutes
+MODELS is the folder of scripts/fetch_models.py. What is there already is left alone; everything takes half an hour
 of one core. One machine makes the same files every time; others, whose sums round differently, make similar ones.
 
 Needs torch, transformers, safetensors, numpy and ml_dtypes, which `make finetune` installs into a venv of their own.

@@ -11,8 +11,10 @@ import json
 import math
 import os
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +44,7 @@ ZIPNN_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 EXPECTED = {"fp32": 26.2, "bf16": 10.55}
 """Bits a weight are expected to be this and the binary logarithm of the relative change."""
 
+CHUNK = 1 << 20  # elements
 OFF = Limit(3)  # %, from what is expected
 BF16 = Limit(0.70)  # of ZipNN's bytes
 
@@ -64,26 +67,38 @@ PAIRS = (
     Pair("bf16, rate 2e-5, 17 steps", "bf16-lr2e-5-17", BF16, OFF),
     Pair("bf16, rate 2e-5, 300 steps", "bf16-lr2e-5-300", BF16, OFF),
     Pair("bf16, rate 2e-4, 300 steps", "bf16-lr2e-4-300", BF16, OFF),
-    Pair("bf16, merged adapter", "bf16-lora", BF16),
+    Pair("bf16, merged adapter", "bf16-adapter", BF16),
+    Pair("bf16, every weight moves", "bf16-words", None),
+    Pair("fp32, rate 2e-5, 17 steps", "fp32-lr2e-5-17", Limit(0.82)),
     Pair("fp32, rate 2e-5, 300 steps", "fp32-lr2e-5-300", Limit(0.82)),
     Pair("fp32, rate 2e-4, 300 steps", "fp32-lr2e-4-300", Limit(0.86)),
-    Pair("fp32, merged adapter", "fp32-lora", None),
+    Pair("fp32, merged adapter", "fp32-adapter", None),
+    Pair("fp32, every weight moves", "fp32-words", None),
 )
+UNRELATED = Limit(0.1)  # %, more than without a base
+FAST = Limit(200, False)  # MB/s
 
 TEXT = (
-    "MiniLM, really fine-tuned on English text by `scripts/finetune.py`: all its weights, with AdamW at two rates, or "
-    "an adapter of rank 8 on queries and values, merged afterwards. The bf16 files are the fp32 weights rounded, and "
-    "their base is MiniLM's cast to bf16. The *change* is the norm of all differences over that of all weights, and "
-    "*b/w* the bits of the whole file for each of its weights. ZipNN's ({zipnn}) delta mode is the exclusive or of "
-    "both; it gets whole files, or one tensor after the other where that is less. Expected are {bf16} bits and the "
-    "binary logarithm of the change for bf16, {fp32} for fp32, where every weight has moved; *by tensor* is the same "
-    "of each tensor's own change, weighted by size, and *off* is how far bale is from either. Byte-identical means "
-    "that the file that came back has the same SHA-256."
+    "MiniLM, really fine-tuned on English text by `scripts/finetune.py`: as the encoder of sentences that it is, with "
+    "AdamW at two rates, by which the rows of words that do not occur move by weight decay only; by an adapter of rank "
+    "8 on queries and values, merged afterwards; and on masked words, by which *every weight moves*. The bf16 files "
+    "are the fp32 weights rounded, and their base is MiniLM's cast to bf16. The *change* is the norm of all "
+    "differences over that of all weights, and *b/w* the bits of the whole file for each of its weights. ZipNN's "
+    "({zipnn}) delta mode is the exclusive or of both; it gets whole files, or one tensor after the other where that "
+    "is less. Expected are {bf16} bits and the binary logarithm of the change for bf16, {fp32} for fp32, where every "
+    "weight has moved; *by tensor* is the same of each tensor's own change, weighted by size, and *off* is how far "
+    "bale is from either; it is less where rows have not moved or moved together. Byte-identical means that the file "
+    "that came back has the same SHA-256."
 )
 MORE = (
     "The same pairs by plainer means, and bale's speed. *xor* is the exclusive or with the base, then zstd at level 3; "
-    "*patch* is `zstd -3 --patch-from`. MB/s are bytes of the fine-tune for each second of CPU time of the whole "
-    "process, one thread, medians of {rounds} rounds; `bale compress` runs with `--no-verify`."
+    "*patch* is `zstd -3 --patch-from`. MB/s are bytes of the fine-tune for each second of CPU time, one thread, "
+    "medians of {rounds} rounds: of the *codec*, compiled, on all chunks of all tensors; and of the whole process, in "
+    "which `bale compress` runs with `--no-verify`."
+)
+OTHER = (
+    "With a base of other values, drawn with the mean and the deviation of each tensor, {name} takes {size:,} bytes, "
+    "{more:+.3f} % more than without a base ({limit})."
 )
 
 
@@ -95,9 +110,9 @@ def section(models: Path, finetuned: Path, peers: Path, rounds: int = 3) -> str:
     text = TEXT.format(zipnn=zipnn_version(peers), **EXPECTED)
     first = page(text, table((*head, *tail), [each.sizes() for each in measured]))
     more = ("fine-tune", "bytes", "bale --base", "ZipNN delta", "xor, b/w", "patch, b/w")
-    speeds = ("compress, MB/s", "decompress, MB/s")
+    speeds = ("codec, encode, MB/s", "decode", "process, compress, MB/s", "decompress", "limits")
     second = page(MORE.format(rounds=rounds), table((*more, *speeds), [each.others() for each in measured]))
-    return f"{first}\n\n{second}"
+    return f"{first}\n\n{second}\n\n{page(unrelated(models))}"
 
 
 @dataclass(frozen=True)
@@ -139,6 +154,7 @@ class Measured:
     peers: dict[str, int]
     patch: int | None
     costs: dict[str, Cost]
+    speeds: tuple[float, float]
 
     @classmethod
     def of(cls, pair: Pair, models: Path, finetuned: Path, peers: Path, rounds: int) -> Measured:
@@ -165,6 +181,7 @@ class Measured:
                 peer_sizes(peers, pair.dtype, base, source),
                 patch_size(base, source, work / "patch"),
                 {name: median_cost(costs) for name, costs in found.items()},
+                codec_speeds(base, source, rounds),
             )
 
     def sizes(self) -> list[str]:
@@ -198,7 +215,12 @@ class Measured:
             f"{self.peers['delta']:,}",
             f"{self.bits(self.peers['xor']):.3f}",
             f"{self.bits(self.patch):.3f}" if self.patch else "-",
+            *(f"{speed:.0f}" for speed in self.speeds),
             *(f"{self.size / 1e6 / self.costs[name].cpu:.0f}" for name in ("compress", "decompress")),
+            "; ".join(
+                f"{name} {FAST.cell(round(speed))}"
+                for name, speed in zip(("encode", "decode"), self.speeds, strict=True)
+            ),
         ]
 
     def bits(self, size: int) -> float:
@@ -227,13 +249,67 @@ def moved(base: Path, source: Path) -> Moved:
     return Moved(count, math.sqrt(change / norm), by_tensor)
 
 
+def codec_speeds(base: Path, source: Path, rounds: int) -> tuple[float, float]:
+    """MB of all chunks of a fine-tune for each second of CPU time: encoded, decoded."""
+    import numpy as np
+
+    from bale.compressors.given import delta
+    from bale.compressors.lossless.axes import axes_of
+
+    chunks = []
+    for before, after in zip(tensors(base), tensors(source), strict=True):
+        dtype = {"float32": "F32", "bfloat16": "BF16", "int64": "I64"}[after.dtype.name]
+        words, known = (each.reshape(-1).view(f"<u{each.itemsize}") for each in (after, before))
+        for start in range(0, words.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            chunks.append((words[part], known[part], dtype, axes_of(after.shape, start, words[part].size)))
+    seconds: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        times = [time.thread_time()]
+        coded = [delta.encode(*chunk) for chunk in chunks]
+        times.append(time.thread_time())
+        for data, (words, known, dtype, _) in zip(coded, chunks, strict=True):
+            delta.decode(memoryview(data), known, dtype, np.empty_like(words))
+        times.append(time.thread_time())
+        seconds.append((times[1] - times[0], times[2] - times[1]))
+    size = sum(words.nbytes for words, *_ in chunks) / 1e6
+    encode, decode = (size / statistics.median(each[1:]) for each in zip(*seconds, strict=True))
+    return encode, decode
+
+
+def unrelated(models: Path) -> str:
+    """What a base costs that has nothing in common with a file."""
+    import ml_dtypes  # noqa: F401
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    source = checkpoint(models, BASES["bf16"])
+    with workspace() as work:
+        rng = np.random.default_rng(0)
+        other = {}
+        for name, array in named_tensors(source):
+            wide = array.astype(np.float64)
+            other[name] = rng.normal(wide.mean(), wide.std(), array.shape).astype(array.dtype)
+        save_file(other, work / "other.safetensors")
+        sizes = []
+        for base in (None, work / "other.safetensors"):
+            bale.compress(source, work / "out.bale", base=base, force=True)
+            sizes.append((work / "out.bale").stat().st_size)
+    more = 100 * (sizes[1] / sizes[0] - 1)
+    return OTHER.format(name=BASES["bf16"], size=sizes[1], more=more, limit=UNRELATED.cell(round(more, 3)))
+
+
 def tensors(path: Path) -> Iterator[Any]:
+    return (array for _, array in named_tensors(path))
+
+
+def named_tensors(path: Path) -> Iterator[tuple[str, Any]]:
     import ml_dtypes  # noqa: F401  # numpy knows bfloat16 by it
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
         for name in sorted(file.keys()):
-            yield file.get_tensor(name)
+            yield name, file.get_tensor(name)
 
 
 def patch_size(base: Path, source: Path, out: Path) -> int | None:
