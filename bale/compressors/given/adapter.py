@@ -97,6 +97,8 @@ def find(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> Produc
         return None
     update = now - before
     thin, wide = _factors(update, update[pivots * down])
+    if not (np.isfinite(thin).all() and np.isfinite(wide).all()):  # beyond float64 in between
+        return None
     left = np.zeros((_rows(columns, words.size), pivots.size))
     left[first : first + rows] = thin
     (left, power), (right, power2) = (_rounded(each, _FACTORS[dtype]) for each in (left, wide))

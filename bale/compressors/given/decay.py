@@ -19,7 +19,7 @@ from bale.compressors.lossless.axes import pack_bytes, unpack_bytes
 from bale.spec import Array
 
 _KNOTS = 8  # bits of the mantissa that tell the knot
-_RUN, _RUNS = 64, 1024
+_RUN, _RUNS = 64, 512
 _STEEPEST = (1 << 30) - 1
 _BY_KNOTS = 1 << 31
 _KNOT_COST = 4 * 12  # quarters of a bit

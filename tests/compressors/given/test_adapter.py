@@ -99,6 +99,17 @@ def test_numbers_that_are_not_finite_are_left_alone():
         round_trip(broken, known, "F32", axes)
 
 
+@pytest.mark.parametrize("power", [-140, -60, 60, 120])
+def test_values_of_every_size(power):
+    rng = np.random.default_rng(2)
+    base = rng.standard_normal(SHAPE)
+    tuned = base + 0.1 * rng.standard_normal((SHAPE[0], 2)) @ rng.standard_normal((2, SHAPE[1]))
+    now, known = (words(np.ldexp(each, power), "F32") for each in (tuned, base))
+    axes = axes_of(SHAPE, 0, base.size)
+    assert find(now, known, "F32", axes) is not None
+    round_trip(now, known, "F32", axes)
+
+
 def test_damage_is_an_error_or_other_words():
     now, known, axes = merged("BF16", shape=(80, 64))
     data = round_trip(now, known, "BF16", axes)
