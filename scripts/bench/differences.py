@@ -45,7 +45,7 @@ EXPECTED = {"fp32": 26.2, "bf16": 10.55}
 """Bits a weight are expected to be this and the binary logarithm of the relative change."""
 
 CHUNK = 1 << 20  # elements
-OFF = Limit(3)  # %, from what is expected
+OFF = Limit(3)  # %, above what is expected by tensor
 BF16 = Limit(0.70)  # of ZipNN's bytes
 
 
@@ -190,7 +190,7 @@ class Measured:
         expected, by_tensor = self.moved.expected(constant), self.moved.expected_by_tensor(constant)
         off, off_by_tensor = (100 * (found / each - 1) for each in (expected, by_tensor))
         limits = [f"share {self.pair.share.cell(share)}"] if self.pair.share else []
-        limits += [f"off {self.pair.off.cell(off)}"] if self.pair.off else []
+        limits += [f"off by tensor {self.pair.off.cell(round(off_by_tensor, 1))}"] if self.pair.off else []
         return [
             self.pair.title,
             f"{self.moved.change:.2e}",
