@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import log2, split_costs
+from bale.compressors.kernels.axes import token_cost
 from bale.compressors.kernels.rans import BLOCK, LANES, rans_decode, rans_encode
 from bale.spec import Array
 
@@ -70,11 +70,7 @@ def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Ar
 
 def cost(counts: Array, entry: int) -> int:
     """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
-    costs = np.zeros((counts.shape[1], 1), np.int64)
-    split_costs(np.ascontiguousarray(counts)[:, None, :, None], 0, entry, costs)
-    totals = counts.sum(axis=1, dtype=np.int64).tolist()
-    shared: int = sum(total * log2(total) for total in totals if total)
-    return int(costs.sum()) + shared
+    return int(token_cost(np.ascontiguousarray(counts), entry))
 
 
 def _levels(counts: Array, steps: int) -> Array:

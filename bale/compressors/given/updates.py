@@ -10,7 +10,7 @@ import numpy as np
 from bale.compressors.entropy import rans
 from bale.compressors.given.numbers import Numbers
 from bale.compressors.kernels.axes import add_contexts
-from bale.compressors.kernels.differences import add_sizes, count_tokens, less_exponents, token_cost
+from bale.compressors.kernels.differences import add_sizes, count_tokens, less_exponents
 from bale.compressors.lossless.axes import Axis
 from bale.spec import Array
 
@@ -66,9 +66,7 @@ def measure(sizes: Array, tokens: Array, known: Array, numbers: Numbers, axes: S
         updates, told = _range(chosen, np.clip(added + 128, 0, 255) - 4 * exponents)
         counts = np.zeros((updates.contexts, rans.TOKENS), np.uint32)
         count_tokens(some, told, counts)
-        cost = token_cost(counts, _FITTED) * sizes.size // places.size + sum(axis.size for axis, _ in chosen) * (
-            3 << 16
-        )
+        cost = rans.cost(counts, _FITTED) * sizes.size // places.size + sum(axis.size for axis, _ in chosen) * (3 << 16)
         if least < 0 or cost < least:
             best, least = updates, cost
     return best
@@ -76,11 +74,11 @@ def measure(sizes: Array, tokens: Array, known: Array, numbers: Numbers, axes: S
 
 def merged(updates: Updates, contexts: Array, counts: Array) -> tuple[Updates, Array, Array]:
     """Every two contexts put together, as long as tables cost more than they save."""
-    cost, times = token_cost(counts, _ENTRY), 0
+    cost, times = rans.cost(counts, _ENTRY), 0
     while counts.shape[0] > 1:
         wide = np.concatenate((counts, np.zeros_like(counts[:1]))) if counts.shape[0] % 2 else counts
         fewer = wide[0::2] + wide[1::2]
-        less = token_cost(fewer, _ENTRY)
+        less = rans.cost(fewer, _ENTRY)
         if less >= cost:
             break
         counts, cost, times = fewer, less, times + 1

@@ -193,6 +193,22 @@ def split_costs(counts: Array, fine: int, entry: int, costs: Array) -> None:
 
 
 @compiled
+def token_cost(counts: Array, entry: int) -> int:
+    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
+    cost = 0
+    for context in range(counts.shape[0]):
+        total = 0
+        for token in range(counts.shape[1]):
+            found = np.int64(counts[context, token])
+            if found:
+                cost += entry - found * log2(found)
+                total += found
+        if total:
+            cost += total * log2(total)
+    return cost
+
+
+@compiled
 def translate(values: Array, table: Array, contexts: Array, tokens: Array, counts: Array) -> None:
     """Look up the token of each value, and count the tokens of each context (uint32, ``(contexts, 256)``)."""
     many = contexts.size > 1

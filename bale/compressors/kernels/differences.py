@@ -171,22 +171,6 @@ def count_tokens(tokens: Array, contexts: Array, counts: Array) -> None:
 
 
 @compiled
-def token_cost(counts: Array, entry: int) -> int:
-    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
-    cost = 0
-    for context in range(counts.shape[0]):
-        total = 0
-        for token in range(counts.shape[1]):
-            found = np.int64(counts[context, token])
-            if found:
-                cost += entry - found * log2(found)
-                total += found
-        if total:
-            cost += total * log2(total)
-    return cost
-
-
-@compiled
 def add_product(left: Array, right: Array, out: Array) -> None:
     """Add a product of two float64 matrices, the terms of each sum in their order: the same on every machine."""
     for i in range(left.shape[0]):

@@ -91,3 +91,9 @@ def test_logarithms_of_whole_numbers():
     numbers = [*range(1, 5000), *(2**k + d for k in range(13, 45) for d in (-1, 0, 1))]
     for number in numbers:
         assert abs(log2(number) / 65536 - np.log2(number)) < 2**-11
+
+
+def test_costs_by_hand():
+    counts = np.array([[4, 4, 0], [0, 0, 8], [0, 0, 0]], np.uint32)
+    assert rans.cost(counts, 0) == 8 << 16  # a bit for each of the first eight
+    assert rans.cost(counts, 5) == (8 << 16) + 3 * 5

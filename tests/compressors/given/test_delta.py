@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bale.compressors.given import delta
 from bale.compressors.given.numbers import Numbers
-from bale.compressors.kernels.differences import size_tokens, token_cost
+from bale.compressors.kernels.differences import size_tokens
 from bale.compressors.lossless.axes import axes_of
 
 WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U16": 2, "I32": 4, "I64": 8}
@@ -46,12 +46,6 @@ def test_differences_by_hand():
     sizes, negative = Numbers.of("BF16", 16).differences(words, known)
     assert sizes.tolist() == [1, 1, 1, 1, 4]
     assert negative.tolist() == [0, 1, 0, 1, 1]
-
-
-def test_token_costs_by_hand():
-    counts = np.array([[4, 4, 0], [0, 0, 8], [0, 0, 0]], np.uint32)
-    assert token_cost(counts, 0) == 8 << 16  # a bit for each of the first eight
-    assert token_cost(counts, 5) == (8 << 16) + 3 * 5
 
 
 def test_what_is_equal_takes_one_byte():
