@@ -10,6 +10,7 @@ from bale.compressors.base import Compressor, Known, Place, Serializer, Transfor
 from bale.compressors.floats import to_float32
 from bale.compressors.given.exact import Exact
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.quantizers import scales
 from bale.errors import Refused
 from bale.spec import TensorSpec
 from tests.compressors.cases import ALL_DTYPES, LOSSY_DTYPES, ROUNDING, SHAPES, random_bits, random_values
@@ -19,7 +20,15 @@ TEXTS = {
     "bitpack": ["bitpack"],
     "exact": ["int4/exact"],
     "huffman": ["huffman"],
-    "int": ["int8", "int4", "int:bits=2,group=tensor,symmetric=true", "int:bits=3,group=7,clip=mse"],
+    "int": [
+        "int8",
+        "int4",
+        "int:bits=2,group=tensor,symmetric=true",
+        "int:bits=3,group=7,clip=mse",
+        "int:bits=1,zero=float,group=5",
+        "int:bits=5,group=column,zero=float,scale=fp8",
+        "int:bits=4,group=16,rows=4,scale=log",
+    ],
     "lossless": ["lossless", "lossless:effort=max"],
     "rans": ["rans"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
@@ -136,12 +145,18 @@ def test_compressors_give_every_byte_back(stage):
                 stage.decode(memoryview(bad), len(data))
 
 
+def scales_of(parts, kind):
+    count = parts["scale"].array.size
+    return scales.load(parts, kind, count, slice(0, count)).astype(np.float64)
+
+
 def within_bound(stage, x, y, parts, spec):
     """Whether the error is that which the codec's docstring states."""
     roundoff, least = ROUNDING[spec.dtype]
     rounding = roundoff * 1.01 * np.abs(y) + least
     if stage.name == "int":
-        step = float(parts["scale"].array.astype(np.float64).max())
+        step = float(scales_of(parts, stage.scale).max())
+        rounding += 2.0**-22 * np.abs(x).max(initial=0) * (stage.zero == "float")
         return stage.clip == "mse" or (np.abs(x - y) <= step * (0.5 + 2.0**-15) + rounding).all()
     if stage.name == "svd":
         error = np.linalg.norm(x - y)
