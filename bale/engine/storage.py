@@ -14,7 +14,10 @@ from bale.spec import Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
-_RANS, _MAX = "rans", "lossless:effort=max"
+_HUFFMAN, _RANS, _MAX = "huffman", "rans", "lossless:effort=max"
+_FEW = 1 << 14
+"""Codes below which rANS is not tried: it saves tens of bytes there, and its compiled code loads in half a second."""
+
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
@@ -47,8 +50,8 @@ def store(
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
     Given known values, the chunk is coded as its difference to them where that is smaller. What is not codes and would
-    grow stays plain. Compiled code is used only if it is anyway; `rans` asks for it, and leaves the choice.
-    Returns the chain and the bytes.
+    grow stays plain. What is not codes, and few codes, are coded by compiled code only if that is used anyway; `rans`
+    asks for it, and leaves the choice. Returns the chain and the bytes.
     """
     plain = flat_bytes(values.array).data
     compiled |= known is not None
@@ -64,7 +67,8 @@ def store(
         return min(found, key=lambda each: len(each[1]))
     if forced is not None:
         return forced, _encode(values, forced)
-    coded = {chain: _encode(values, chain) for chain in ("huffman", *([_RANS] if compiled else []))}
+    compiled |= values.spec.elements >= _FEW
+    coded = {chain: _encode(values, chain) for chain in (_HUFFMAN, *([_RANS] if compiled else []))}
     best = min(coded, key=lambda chain: len(coded[chain]))
     dense = (values.spec.elements * values.bits + 7) // 8
     return (best, coded[best]) if len(coded[best]) < dense else ("bitpack", _encode(values, "bitpack"))

@@ -90,7 +90,7 @@ def test_json_by_hand():
         ("int:bits=3=4", "not key=value", ""),
         ("int:bits=3:group=4", "not key=value", ""),
         ("int:bits=3,bits=3", "given twice", ""),
-        ("int:bits=9", "bits=9 is not a whole number from 2 to 8", ""),
+        ("int:bits=9", "bits=9 is not a whole number from 1 to 8", ""),
         ("int:bits=4.0", "bits=4.0 is not a whole number from 2 to 8", ""),
         ("int:bits=true", "bits=true is not", ""),
         ("int:symmetric=1", "symmetric=1 is not true or false", ""),

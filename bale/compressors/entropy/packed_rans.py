@@ -27,9 +27,9 @@ class Rans(Serializer):
     within 0.1 % of the order-0 entropy where all rows are alike (zstd's Huffman coding loses 0.5 to 1 %), and below it
     where they are not: 7 % for int8 codes of convolutions.
 
-    It is tried without asking for the first of two layers (`int4/exact`), and by ``+rans`` elsewhere: it needs
-    compiled code, which takes some seconds on a first run. Side parts are then coded by `lossless:effort=max`, and
-    codes by `huffman` where that is smaller.
+    It is chosen without asking wherever it is smallest; it needs compiled code then, which takes some seconds on a
+    first run and half a second on later ones. ``+rans``, and two layers (`int4/exact`), also have side parts coded by
+    `lossless:effort=max`, and codes by `huffman` where that is smaller. About 100 M codes/s encoding, 200 M decoding.
 
     rANS is Duda 2013 (arXiv:1311.2540); the use of rows and columns is bale's own.
     """
@@ -104,17 +104,13 @@ def _by_size(codes: Array, bits: int) -> Array:
 
     The least number, which has no counterpart, gets what is left over: 1.
     """
-    ordered = codes << 1
-    negative = (codes >> (bits - 1)).astype(np.bool_)
-    ordered[negative] = 1 - ordered[negative]
-    ordered &= (1 << bits) - 1
-    return ordered
+    negative = codes >> (bits - 1)
+    size = (codes ^ -negative) + negative
+    return np.asarray(((size << 1) | negative) & ((1 << bits) - 1))
 
 
 def _from_size(ordered: Array, bits: int) -> Array:
-    codes = ordered >> 1
-    negative = (ordered & 1).astype(np.bool_)
-    codes[negative] = -codes[negative]
-    codes[ordered == 1] = 1 << (bits - 1)
-    codes &= (1 << bits) - 1
-    return codes
+    negative = ordered & 1
+    codes = ((ordered >> 1) ^ -negative) + negative
+    codes |= (ordered == 1).astype(np.uint8) << (bits - 1)
+    return np.asarray(codes & ((1 << bits) - 1))
