@@ -28,6 +28,23 @@ CHOICES = {
     "max": {"pipeline": "lossless:effort=max"},
     "layers": {"pipeline": "int4/exact", "rules": ["low=svd:rank=2/exact"]},
     "base": {"base": GOLDEN / f"{VERSION}-tensors-int.bale"},
+    "formats": {
+        "rules": [
+            "matrix=nvfp4",
+            "small=nf4:group=16",
+            "half=int:bits=4,group=16,rows=8,scale=fp8",
+            "scaled=mxfp6",
+            "low=int:bits=3,group=column,zero=float,scale=log",
+        ]
+    },
+    "levels": {
+        "rules": [
+            "matrix=codebook:bits=3",
+            "small=log:bits=4,mu=10.0,group=tensor",
+            "half=fp8:group=tensor",
+            "scaled=mxfp4",
+        ]
+    },
     "forced": {
         "rules": ["ids=zstd", "small=huffman", "low=int4+rans", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]
     },

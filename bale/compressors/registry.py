@@ -29,10 +29,16 @@ BASE, EXACT = "base", "exact"
 _CODECS = [
     (BASE, "bale.compressors.given.base_tensor:Base"),
     ("bitpack", "bale.compressors.entropy.bitpack:Bitpack"),
+    ("codebook", "bale.compressors.quantizers.codebook:Codebook"),
     (EXACT, "bale.compressors.given.exact:Exact"),
+    ("fp8", "bale.compressors.quantizers.microscaling:Fp8"),
     ("huffman", "bale.compressors.entropy.packed_huffman:Huffman"),
     ("int", "bale.compressors.quantizers.linear:Int"),
+    ("log", "bale.compressors.quantizers.logarithmic:Log"),
     ("lossless", "bale.compressors.lossless.codec:Lossless"),
+    ("mx", "bale.compressors.quantizers.microscaling:Mx"),
+    ("nf4", "bale.compressors.quantizers.nf4:Nf4"),
+    ("nvfp4", "bale.compressors.quantizers.microscaling:Nvfp4"),
     ("rans", "bale.compressors.entropy.packed_rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("zstd", "bale.compressors.entropy.zstd:Zstd"),
@@ -40,6 +46,9 @@ _CODECS = [
 _ALIASES = [
     ("int4", "int:bits=4,group=64"),
     ("int8", "int"),
+    ("mxfp4", "mx"),
+    ("mxfp6", "mx:format=e2m3"),
+    ("mxfp8", "mx:format=e4m3"),
 ]
 _NAMES = unique(_CODECS + _ALIASES)
 CODECS = dict(_CODECS)

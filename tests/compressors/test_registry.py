@@ -43,7 +43,7 @@ def test_a_name_clash_is_an_error():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("nf4", "bitpack, exact, huffman")],
+    [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("gptq", "bitpack, codebook, exact")],
 )
 def test_unknown_name(name, hint):
     with pytest.raises(UsageError, match="there is no codec") as caught:
@@ -66,15 +66,16 @@ def test_description_of_int():
     told = registry.describe("int4")
     assert (told.name, told.kind, told.lossless) == ("int", "quantizer", False)
     assert told.aliases == {"int4": "int:bits=4,group=64", "int8": "int"}
-    bits, group, symmetric, clip = told.parameters
-    assert (bits.type, bits.default, bits.allowed) == ("int", 8, "a whole number from 2 to 8")
+    bits, group, symmetric, clip, rows, zero, scale = told.parameters
+    assert (bits.type, bits.default, bits.allowed) == ("int", 8, "a whole number from 1 to 8")
     assert (group.type, group.default, group.allowed) == (
         "int or word",
         "row",
-        "row or tensor or a whole number from 1",
+        "row or column or tensor or a whole number from 1",
     )
     assert (symmetric.default, symmetric.allowed) == (False, "true or false")
     assert (clip.type, clip.allowed) == ("word", "absmax or mse")
+    assert (rows.default, zero.default, scale.default) == (1, "int", "auto")
 
 
 def test_aliases_are_normal_pipelines():
