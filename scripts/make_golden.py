@@ -43,6 +43,7 @@ CHOICES = {
             "small=log:bits=4,mu=10.0,group=tensor",
             "half=fp8:group=tensor",
             "scaled=mxfp4",
+            "second=positive+int:bits=6",
         ]
     },
     "forced": {
@@ -86,6 +87,7 @@ def tensors(path: Path) -> Path:
             "half": Raw.of(matrix[::-1].astype("<f2")),
             "scaled": bf16(matrix * 2.0 ** (np.arange(64) % 12)),
             "low": low,
+            "second": np.square(matrix[:16]),
             "ids": np.arange(300),
             "mask": rng.random(100) < 0.1,
             "tiny": random_raw("F8_E4M3", (7, 9), 1),

@@ -39,6 +39,7 @@ _CODECS = [
     ("mx", "bale.compressors.quantizers.microscaling:Mx"),
     ("nf4", "bale.compressors.quantizers.nf4:Nf4"),
     ("nvfp4", "bale.compressors.quantizers.microscaling:Nvfp4"),
+    ("positive", "bale.compressors.quantizers.positive:Positive"),
     ("rans", "bale.compressors.entropy.packed_rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("zstd", "bale.compressors.entropy.zstd:Zstd"),

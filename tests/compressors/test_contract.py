@@ -37,6 +37,7 @@ TEXTS = {
     "mx": ["mxfp4", "mxfp6", "mxfp8", "mx:format=e3m2", "mx:format=e5m2"],
     "nf4": ["nf4", "nf4:group=7,double=false"],
     "nvfp4": ["nvfp4"],
+    "positive": ["positive:domain=sqrt", "positive"],
     "rans": ["rans"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
     "zstd": ["zstd", "zstd:level=1"],
@@ -172,6 +173,8 @@ def within_bound(stage, x, y, parts, spec):
         return (np.abs(x - y) <= step * widest * 1.0001 + rounding).all()
     if stage.name == "codebook":
         return np.linalg.norm(x - y) <= np.linalg.norm(x - x.mean()) + np.abs(rounding).sum()
+    if stage.name == "positive":
+        return ((x > 0) == (y > 0)).all() and (np.abs(x - y) <= 2.0**-17 * x + rounding).all()
     if stage.name == "svd":
         error = np.linalg.norm(x - y)
         if stage.error is not None:

@@ -60,7 +60,7 @@ class Int(Quantizer):
 
     Use it where a plain, fast and widely understood format is wanted: 8 bits by row keep about 40 dB, 4 bits in
     groups of 64 about 20 dB. ``zero=float`` is for values far from zero, and for a single bit. Not for optimizer second
-    moments, whose small values all become zero. About 120 M weights/s encoding,
+    moments, whose small values all become zero (`positive` in front of it keeps them). About 120 M weights/s encoding,
     10 M with ``clip=mse``, 450 M decoding, which is elementwise float32, the same on every machine.
 
     Affine quantization as in Jacob et al. 2018 (arXiv:1712.05877), equation 1; storing k, not k + z, is bale's own.
