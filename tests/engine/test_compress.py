@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bale
+from bale.compressors.base import Values
+from bale.compressors.pipeline import Pipeline
 from bale.report import Report
 from bale.spec import DTYPES, TensorSpec
 from tests.making import PORTABLE, Raw, bf16, random_raw, weights, write
@@ -56,7 +58,28 @@ def test_every_dtype_and_shape_comes_back(tmp_path: Path, dtype: str) -> None:
     assert len(shapes) >= 4
 
 
-@pytest.mark.parametrize("choice", ["lossless", "int4", "int8", "svd:rank=2+int8", "huffman", "zstd", "bitpack"])
+STREAMED = [
+    *("nf4", "codebook:bits=3", "log:mu=255.0", "fp8:group=tensor", "mxfp6", "nvfp4", "int:group=column"),
+    *("int:bits=4,group=64,rows=48,scale=log", "int:bits=1,clip=mse,zero=float", "positive:domain=sqrt+int8"),
+]
+
+
+@pytest.mark.parametrize("choice", STREAMED)
+def test_long_tensors_are_coded_as_if_they_were_whole(tmp_path: Path, choice: str) -> None:
+    x = np.square(weights(1100, 1000)) if choice.startswith("positive") else weights(1100, 1000)
+    source = write(tmp_path / "m.safetensors", {"w": x})
+    report, found = lossy(source, pipeline=choice, threads=2)
+    spec, pipeline = TensorSpec("F32", x.shape), Pipeline.parse(choice)
+    again = pipeline.decode(pipeline.encode(Values(spec, x)), spec)
+    assert found["w"].tobytes() == again.tobytes()
+    assert row(report, "w")["relative_error"] == pytest.approx(np.linalg.norm(again - x) / np.linalg.norm(x), rel=1e-5)
+    bale.compress(source, tmp_path / "alone.bale", pipeline=choice, threads=1)
+    assert (tmp_path / "alone.bale").read_bytes() == (tmp_path / "archive.bale").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "choice", ["lossless", "int4", "int8", "nf4", "nvfp4", "svd:rank=2+int8", "huffman", "zstd", "bitpack"]
+)
 @pytest.mark.parametrize("dtype", PORTABLE)
 def test_every_pipeline_takes_a_tensor_or_says_why_not(tmp_path: Path, dtype: str, choice: str) -> None:
     shapes = [shape for shape in SHAPES if TensorSpec(dtype, shape).elements * DTYPES[dtype].bits % 8 == 0]
