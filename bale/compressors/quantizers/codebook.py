@@ -37,7 +37,7 @@ class Codebook(Quantizer):
 
     Error: ``|x - x'|`` is the distance from x to the nearest of the stored levels, plus ``2^-23 |x| + 2^-148`` and
     rounding to the tensor's dtype. There is no other bound for an element, as the outermost levels are means. The
-    squared error of a run is at most that of its values around their mean; a normal distribution keeps 20.2 dB at 4
+    squared error of a run is at most that of its values around their mean; a normal distribution keeps 20.1 dB at 4
     bits and 9.3 at 2.
 
     Use it at 1 to 4 bits, or for tensors with few different values, which come back all but exactly. Not with groups

@@ -44,7 +44,7 @@ class Fp8(Scaled):
     of the format, 2^-9 for E4M3 and 2^-16 for E5M2; plus rounding to the tensor's dtype.
 
     Use it where others expect FP8, or for values of many magnitudes: E4M3 keeps about 31.5 dB of anything. On weights
-    `int8` keeps 9 dB more in less room. About 260 M weights/s encoding, 800 M decoding.
+    `int:bits=7` keeps 4 dB more in less room. About 260 M weights/s encoding, 800 M decoding.
 
     Micikevicius et al. 2022 (arXiv:2209.05433); OCP 8-bit Floating Point Specification 1.0.
     """
@@ -146,7 +146,7 @@ class Nvfp4(Scaled):
     tensor's dtype. A tensor whose M is below 2^-110 is refused.
 
     Use it where the bits of NVFP4 are wanted, with t for the reciprocal that some tools store. On weights it is as good
-    as `int4`, in 0.2 bits more. About 100 M weights/s encoding, 700 M decoding.
+    as `int4`, in 0.4 bits more. About 100 M weights/s encoding, 700 M decoding.
 
     NVIDIA 2025, "Pretraining Large Language Models with NVFP4" (arXiv:2509.25149).
     """

@@ -37,10 +37,9 @@ class Nf4(Scaled):
     Error: ``|x - x'| <= 0.152 s`` with the stored scale, half of the widest gap, plus rounding to the tensor's dtype.
     ``double=true`` makes s larger, by at most a 255th of the largest of 256.
 
-    Use it where others expect NF4, or for weights that are close to normal: about 20.5 dB at 4.13 bits, 3.9 stored.
-    `int4` is as good once codes are entropy-coded, as their histogram is less even; the 16 levels are not the best ones
-    for squared error (`codebook` finds these). About 90 M weights/s encoding, 600 M
-    decoding.
+    Use it where others expect NF4, or for weights that are close to normal: about 20.5 dB at 4.13 bits, 3.95 stored.
+    `int4` is a little smaller once codes are entropy-coded, as their histogram is less even; the 16 levels are not the
+    best ones for squared error (`codebook` finds these). About 90 M weights/s encoding, 600 M decoding.
 
     Dettmers et al. 2023 (arXiv:2305.14314), section 3 and appendix E. There the scales' scales are floats of 8 bits
     around their mean; steps are bale's own.

@@ -37,7 +37,7 @@ class Positive(Transform):
     ``2^-17 x + 2^-143``, and rounding to the tensor's dtype half a unit in the last place.
 
     Use it for the second moments of Adam and other variances, which stand in denominators, where a plain quantizer
-    makes small ones zero and steps explode. ``positive+int:zero=float`` keeps each within 1 %, about, in 7.3 bits;
+    makes small ones zero and steps explode. ``positive+int:zero=float`` keeps half of them within 0.4 %, in 7.3 bits;
     ``positive:domain=sqrt+int8`` has the smaller squared error, 4 dB less than `int8`, but small ones are off by more.
     Behind the logarithm ``zero=float`` is worth 8 dB, as zero is nothing special there. Not for weights. The whole
     tensor is held in memory. About 50 M values/s.
