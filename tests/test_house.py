@@ -67,6 +67,7 @@ COMPILED = {
     "compressors/lossless/fields",
     "compressors/lossless/max_effort",
     "compressors/lossless/tokens",
+    *(f"compressors/trellis/{module}" for module in ("classes", "rate", "scaling", "search", "stream", "tables")),
     *(module for module in MODULES if module.startswith("compressors/kernels/")),
 }
 """Modules that need compiled code; all others import them when they use them."""

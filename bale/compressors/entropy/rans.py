@@ -32,11 +32,11 @@ def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
     """
     bits = 12 if counts.shape[1] <= 64 else 13
     steps = 8 if tokens.size >= _LONG else 5
-    levels = _levels(counts, steps)
-    table = _pack(levels)
-    entries = _entries(levels, steps, bits)
+    levels = levels_of(counts, steps)
+    table = pack(levels)
+    table_entries = entries(levels, steps, bits)
     words, states = np.empty(tokens.size + 1, np.uint16), np.empty(LANES, np.uint64)
-    at = rans_encode(tokens, contexts, entries, bits, words, states)
+    at = rans_encode(tokens, contexts, table_entries, bits, words, states)
     head = _HEAD.pack(bits, steps, len(table), words.size - at)
     return head + table + states.astype("<u4").tobytes() + words[at:].astype("<u2", copy=False).tobytes()
 
@@ -50,7 +50,7 @@ def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Ar
     if not (12 <= bits <= 14 and 1 <= steps <= 12):
         raise ValueError("tables of tokens make no sense")
     at = _HEAD.size
-    levels = _unpack(_cut(data, at, size), count, width)
+    levels = unpack(_cut(data, at, size), count, width)
     at += size
     states = np.frombuffer(_cut(data, at, 4 * LANES), "<u4").astype(np.uint64)
     at += 4 * LANES
@@ -58,12 +58,9 @@ def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Ar
     words = np.empty(end + BLOCK + LANES, np.uint16)
     words[:end] = stored
     words[end:] = 0
-    entries = _entries(levels, steps, bits)
-    slots = np.repeat(
-        np.broadcast_to(np.arange(width, dtype=np.uint8), entries.shape).reshape(-1),
-        (entries >> np.uint64(16)).astype(np.int64).reshape(-1),
-    ).reshape(count, 1 << bits)
-    if not rans_decode(words, end, states, contexts, slots, entries, bits, tokens):
+    table_entries = entries(levels, steps, bits)
+    slots = slots_of(table_entries, bits)
+    if not rans_decode(words, end, states, contexts, slots, table_entries, bits, tokens):
         raise ValueError("tokens are damaged")
     return data[at + 2 * end :]
 
@@ -73,7 +70,7 @@ def cost(counts: Array, entry: int) -> int:
     return int(token_cost(np.ascontiguousarray(counts), entry))
 
 
-def _levels(counts: Array, steps: int) -> Array:
+def levels_of(counts: Array, steps: int) -> Array:
     """Counts on a logarithmic scale: 0 for none, else ``1 + steps log2(count)``, rounded."""
     levels = np.zeros(counts.shape, np.uint8)
     present = counts > 0
@@ -103,9 +100,16 @@ def _root(value: int, degree: int) -> int:
     return low
 
 
-def _entries(levels: Array, steps: int, bits: int) -> Array:
-    """Table entries: frequencies in proportion to the weights, at least 1 where there is a level, by whole numbers."""
-    weights = _weights(steps)[levels]
+def entries(levels: Array, steps: int, bits: int) -> Array:
+    """Table entries of the weights that levels stand for."""
+    return entries_of(_weights(steps)[levels], bits)
+
+
+def entries_of(weights: Array, bits: int) -> Array:
+    """Table entries: frequencies in proportion to the weights, at least 1 where there is one, by whole numbers.
+
+    Raises `ValueError` when a row, of shape ``(tokens,)``, sums to nothing or to too much.
+    """
     totals = weights.sum(axis=1, keepdims=True)
     if not totals.all() or int(totals.max()) >= 1 << 48:
         raise ValueError("tables of tokens make no sense")
@@ -117,16 +121,24 @@ def _entries(levels: Array, steps: int, bits: int) -> Array:
             given = max(lacking, 1 - int(row[most]) // 2) if lacking < 0 else lacking
             row[most] += given
             lacking -= given
-    entries: Array = ((frequencies << 16) | (frequencies.cumsum(axis=1) - frequencies)).astype(np.uint64)
-    return entries
+    found: Array = ((frequencies << 16) | (frequencies.cumsum(axis=1) - frequencies)).astype(np.uint64)
+    return found
 
 
-def _pack(levels: Array) -> bytes:
-    """Levels as one zstd frame of their differences along each table. The mirror image is `_unpack`."""
+def slots_of(table_entries: Array, bits: int) -> Array:
+    """The token that owns each slot, shape ``(contexts, 2**bits)``."""
+    contexts, width = table_entries.shape
+    frequencies = (table_entries >> np.uint64(16)).astype(np.int64).reshape(-1)
+    return np.repeat(np.tile(np.arange(width, dtype=np.uint8), contexts), frequencies).reshape(contexts, 1 << bits)
+
+
+def pack(levels: Array) -> bytes:
+    """Levels as one zstd frame of their differences along each table. The mirror image is `unpack`."""
     return bytes(compress_general(np.diff(levels, axis=1, prepend=np.uint8(0)).reshape(-1)))
 
 
-def _unpack(data: memoryview, count: int, width: int) -> Array:
+def unpack(data: memoryview, count: int, width: int) -> Array:
+    """Levels of `count` tables of `width` tokens. Raises `ValueError` on bad bytes."""
     differences = np.empty(count * width, np.uint8)
     decompress(data, differences)
     return differences.reshape(count, width).cumsum(axis=1, dtype=np.uint8)

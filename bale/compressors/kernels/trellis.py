@@ -1,0 +1,337 @@
+"""Trellis search and decoding.
+
+Levels k stand for k times the step. A *path* is a walk over the states of a convolutional code: the lowest bit of the
+state is the parity of the next level, and z = (k >> 1) & 1 decides where it leads: with parity checks h0 and h1,
+``next = (state >> 1) ^ (parity * (h0 >> 1)) ^ (z * (h1 >> 1))``. Element i of a block lies on path ``i % paths``; all
+paths of a block begin in state 0. The search finds, for each path, the levels with the least squared error: Viterbi's
+algorithm, `WIDTH` paths side by side, in 16-bit whole numbers, so that it finds the same on every machine.
+
+Codes are Ungerboeck's (1982, doi:10.1109/TIT.1982.1056454, table I), subsets as in Marcellin and Fischer (1990,
+doi:10.1109/26.46532).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bale.compressors.kernels import compiled
+from bale.compressors.kernels.rans import BLOCK, LANES, pull
+from bale.spec import Array
+
+WIDTH = 64
+"""Paths that the search goes along side by side."""
+
+STEPS = 1024
+"""Elements of a path in a block."""
+
+UNIT = 128
+"""Positions within a step: values come as whole numbers of step / 128."""
+
+EXACT = 32
+"""Pairs of levels, on each side of zero, that have tokens of their own."""
+
+_FAR = 30_000  # Above log2(states) times the largest cost: whatever begins elsewhere than in state 0 loses.
+_W = WIDTH
+_U1, _U8, _LOW, _U16 = np.uint64(1), np.uint64(8), np.uint64(1 << 16), np.uint16
+
+
+@compiled
+def _costs(positions: Array, shift: int, costs: Array) -> None:
+    """Squared distances of positions to the nearest level of each of the four subsets k mod 4."""
+    for n in range(_W):
+        u = _U16(positions[n])
+        e0 = np.int16(max(_U16((u + 256) & 511), _U16(1)) - 256)
+        e1 = np.int16(max(_U16((u + 128) & 511), _U16(1)) - 256)
+        e2 = np.int16(max(_U16(u & 511), _U16(1)) - 256)
+        e3 = np.int16(max(_U16((u + 384) & 511), _U16(1)) - 256)
+        costs[n] = _U16(e0 * e0) >> shift
+        costs[_W + n] = _U16(e1 * e1) >> shift
+        costs[2 * _W + n] = _U16(e2 * e2) >> shift
+        costs[3 * _W + n] = _U16(e3 * e3) >> shift
+
+
+@compiled
+def _lower(metrics: Array, least: Array) -> None:
+    """Subtract from the metrics of each path the least one."""
+    for n in range(_W):
+        least[n] = metrics[n]
+    for start in range(_W, metrics.size, _W):
+        row = metrics[start : start + _W]
+        for n in range(_W):
+            least[n] = min(least[n], row[n])
+    for start in range(0, metrics.size, _W):
+        row = metrics[start : start + _W]
+        for n in range(_W):
+            row[n] = _U16(row[n] - least[n])
+
+
+def _four(first: int, turn: int) -> Callable[..., None]:
+    """A step into four states, from rows of two blocks of eight: `first` orders the rows, `turn` the second ones."""
+    a0, a1, a2, a3 = (_W * (first ^ 2 * r) for r in range(4))
+    b0, b1, b2, b3 = (_W * (first ^ 2 * r ^ turn) for r in range(4))
+
+    @compiled
+    def four(x: Array, y: Array, costs: Array, metrics: Array, survivors: Array, up: int, keep: int) -> None:
+        for n in range(_W):
+            zero, one = costs[n], costs[2 * _W + n]
+            x0, y0 = _U16(x[a0 + n] + zero), _U16(y[b0 + n] + one)
+            x1, y1 = _U16(x[a1 + n] + zero), _U16(y[b1 + n] + one)
+            x2, y2 = _U16(x[a2 + n] + zero), _U16(y[b2 + n] + one)
+            x3, y3 = _U16(x[a3 + n] + zero), _U16(y[b3 + n] + one)
+            ones = _U16(1 if y0 < x0 else 0) | _U16(2 if y1 < x1 else 0)
+            ones |= _U16(4 if y2 < x2 else 0) | _U16(8 if y3 < x3 else 0)
+            survivors[n] = (survivors[n] & keep) | (ones << up)
+            metrics[n], metrics[_W + n] = min(x0, y0), min(x1, y1)
+            metrics[2 * _W + n], metrics[3 * _W + n] = min(x2, y2), min(x3, y3)
+
+    return four
+
+
+@cache
+def search_of(states: int, h0: int, h1: int, shift: int) -> Callable[..., None]:
+    """The search for one code of 8 to 256 states; costs are squared distances >> `shift`.
+
+    Of the smallest metrics the first state wins, of two ways into a state that with z = 0. It is called with
+
+    - positions : int32, shape ``(steps, WIDTH)``, flat; they become levels
+    - metrics, others : uint16, shape ``(states * WIDTH,)``, scratch, as are the rest
+    - costs : uint16, shape ``(4 * WIDTH,)``
+    - survivors : uint8, shape ``(steps * states / 8 * WIDTH,)``
+    - path : int32, shape ``(WIDTH,)``
+    """
+    mask, top, quads = states - 1, states.bit_length() - 2, states // 4
+    a, b = h0 & mask, h1
+    even, odd = _four(0, b & 6), _four(a & 6, b & 6)
+    cut = _U16(shift)
+
+    @compiled
+    def search(positions: Array, metrics: Array, others: Array, costs: Array, survivors: Array, path: Array) -> None:
+        steps = positions.size // _W
+        metrics[:] = _FAR
+        metrics[:_W] = 0
+        for i in range(steps):
+            _costs(positions[i * _W : i * _W + _W], cut, costs)
+            for g in range(quads):
+                parity = g >> (top - 2)
+                x = ((8 * g) & mask) ^ (a if parity else 0)
+                y = ((x ^ b) & ~7) + parity
+                x = (x & ~7) + parity
+                at = (i * quads + g) // 2 * _W
+                rows, rows2 = metrics[x * _W : x * _W + 8 * _W], metrics[y * _W : y * _W + 8 * _W]
+                into, kept = others[4 * g * _W : 4 * g * _W + 4 * _W], survivors[at : at + _W]
+                up, keep = (_U16(4), _U16(15)) if g & 1 else (_U16(0), _U16(0))
+                if parity:
+                    odd(rows, rows2, costs[_W:], into, kept, up, keep)
+                else:
+                    even(rows, rows2, costs, into, kept, up, keep)
+            metrics, others = others, metrics
+            if i & 15 == 15:
+                _lower(metrics, costs)
+        for n in range(_W):
+            best, path[n] = metrics[n], 0
+            for t in range(1, states):
+                if metrics[t * _W + n] < best:
+                    best, path[n] = metrics[t * _W + n], t
+        for i in range(steps - 1, -1, -1):
+            row, kept = positions[i * _W : i * _W + _W], survivors[i * quads // 2 * _W : (i + 1) * quads // 2 * _W]
+            for n in range(_W):
+                t = path[n]
+                z = np.int32((np.int32(kept[(t >> 3) * _W + n]) >> (t & 7)) & 1)
+                parity = np.int32(t >> top)
+                path[n] = np.int32(((t << 1) & mask) ^ (parity * a) ^ (z * b))
+                subset = np.int32(parity + 2 * z)
+                row[n] = np.int32((np.int32(row[n] - UNIT * subset + 2 * UNIT) >> 9) * 4 + subset)
+
+    return search
+
+
+@compiled
+def _length(number: int) -> int:
+    """Bits of a whole number."""
+    length = 0
+    while number >> length:
+        length += 1
+    return length
+
+
+@compiled
+def survey(levels: Array, positions: Array, lengths: Array, counts: Array, sums: Array) -> None:
+    """Count how large levels are, and add up how far positions lie from small ones, outwards.
+
+    Parameters
+    ----------
+    levels, positions : Array
+        int32, shape ``(n,)``.
+    lengths : Array
+        int64, shape ``(32,)``, added to: how often the pair ``level >> 2``, or -1 - pair below zero, has so many bits.
+    counts, sums : Array
+        int64, added to: for each magnitude of a level how often it comes, and the sum.
+    """
+    for i in range(levels.size):
+        level = np.int64(levels[i])
+        pair = level >> 2
+        size = pair if pair >= 0 else -1 - pair
+        lengths[_length(size) if size >= EXACT else 0] += 1
+        size = abs(level)
+        if size < counts.size:
+            counts[size] += 1
+            sums[size] += (positions[i] if level > 0 else -positions[i]) - UNIT * size
+
+
+@compiled
+def tokens_of(
+    levels: Array, shift: int, classes: Array, tokens: Array, contexts: Array, sizes: Array, counts: Array
+) -> None:
+    """Tokens of levels.
+
+    ``index = level >> 1`` is a pair, ``index >> 1``, and a bit z. The *size* of a pair is the pair, or -1 - pair below
+    zero; ``size >> shift`` is its own bucket below `EXACT`, and beyond there are two buckets for each octave. The token
+    is ``2 (bucket + 64) + z``, or ``2 (63 - bucket) + z`` below zero.
+
+    Parameters
+    ----------
+    levels : Array
+        int32, shape ``(n,)``.
+    classes : Array
+        uint8, shape ``(n,)`` or ``(1,)``.
+    tokens, contexts : Array
+        uint8, shape ``(n,)``, written; the context is twice the class, plus the parity of the level.
+    sizes : Array
+        uint32, shape ``(n,)``, written.
+    counts : Array
+        uint32, shape ``(contexts, 256)``, added to.
+    """
+    largest = 0
+    for i in range(levels.size):
+        index = levels[i] >> 1
+        pair = index >> 1
+        size = pair if pair >= 0 else -1 - pair
+        largest = max(largest, size)
+        sizes[i] = size
+        bucket = size >> shift
+        tokens[i] = 2 * (bucket + 64 if pair >= 0 else 63 - bucket) + (index & 1)
+    if largest >> shift >= EXACT:
+        for i in range(levels.size):
+            cut = np.int64(sizes[i]) >> shift
+            if cut >= EXACT:
+                length = _length(cut)
+                bucket = EXACT + 2 * (length - 6) + ((cut >> (length - 2)) & 1)
+                tokens[i] = 2 * (bucket + 64 if levels[i] >= 0 else 63 - bucket) + ((levels[i] >> 1) & 1)
+    many = classes.size > 1
+    for i in range(levels.size):
+        context = 2 * (classes[i] if many else classes[0]) + (levels[i] & 1)
+        contexts[i] = context
+        counts[context, tokens[i]] += np.uint32(1)
+
+
+@compiled
+def _one(
+    x: Any, at: Any, state: Any, base: Any, slots: Array, entries: Array, words: Array, width: Any, mask: Any
+) -> Any:
+    context = base | (state & _U1)
+    slot = x & mask
+    token = slots[context, slot]
+    x, at = pull(x, at, words, entries[context, token], slot, width)
+    return x, at, token
+
+
+@compiled
+def trellis_decode(
+    words: Array,
+    end: int,
+    states: Array,
+    classes: Array,
+    slots: Array,
+    entries: Array,
+    bits: int,
+    follow: Array,
+    path: Array,
+    values: Array,
+    tokens: Array,
+    out: Array,
+) -> bool:
+    """Decode tokens, whose contexts depend on the states of their paths, and look up their values.
+
+    Parameters
+    ----------
+    words, end, states, slots, entries, bits
+        As for `bale.compressors.kernels.rans.rans_decode`.
+    classes : Array
+        uint8, shape ``(n,)`` or ``(1,)``.
+    follow : Array
+        uint8, shape ``(2 * number of states,)``: the next state for ``2 state + (token & 1)``.
+    path : Array
+        uint64, one for each path, scratch.
+    values : Array
+        float32, shape ``(512,)``: the value for ``256 parity + token``.
+    tokens, out : Array
+        uint8 and float32, shape ``(n,)``, written.
+
+    Returns
+    -------
+    bool
+        Whether all words were used and the states are those that the encoder began with.
+    """
+    width, many, last = np.uint64(bits), classes.size > 1, path.size - 1
+    mask = (_U1 << width) - _U1
+    at, count = np.uint64(0), tokens.size
+    x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
+    x4, x5, x6, x7 = states[4], states[5], states[6], states[7]
+    c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = np.uint64(classes[0]) << _U1
+    whole = count - count % LANES
+    for start in range(0, whole, BLOCK):
+        if at > np.uint64(end):
+            return False
+        if start % (STEPS * path.size) == 0:
+            path[:] = 0
+        for i in range(start, min(start + BLOCK, whole), LANES):
+            p = path[i & last : (i & last) + LANES]
+            s0, s1, s2, s3, s4, s5, s6, s7 = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+            if many:
+                c = classes[i : i + LANES]
+                c0, c1, c2, c3 = c[0] << _U1, c[1] << _U1, c[2] << _U1, c[3] << _U1
+                c4, c5, c6, c7 = c[4] << _U1, c[5] << _U1, c[6] << _U1, c[7] << _U1
+            x0, at, t0 = _one(x0, at, s0, c0, slots, entries, words, width, mask)
+            x1, at, t1 = _one(x1, at, s1, c1, slots, entries, words, width, mask)
+            x2, at, t2 = _one(x2, at, s2, c2, slots, entries, words, width, mask)
+            x3, at, t3 = _one(x3, at, s3, c3, slots, entries, words, width, mask)
+            x4, at, t4 = _one(x4, at, s4, c4, slots, entries, words, width, mask)
+            x5, at, t5 = _one(x5, at, s5, c5, slots, entries, words, width, mask)
+            x6, at, t6 = _one(x6, at, s6, c6, slots, entries, words, width, mask)
+            x7, at, t7 = _one(x7, at, s7, c7, slots, entries, words, width, mask)
+            t, v = tokens[i : i + LANES], out[i : i + LANES]
+            t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7] = t0, t1, t2, t3, t4, t5, t6, t7
+            v[0], v[1] = values[((s0 & _U1) << _U8) | t0], values[((s1 & _U1) << _U8) | t1]
+            v[2], v[3] = values[((s2 & _U1) << _U8) | t2], values[((s3 & _U1) << _U8) | t3]
+            v[4], v[5] = values[((s4 & _U1) << _U8) | t4], values[((s5 & _U1) << _U8) | t5]
+            v[6], v[7] = values[((s6 & _U1) << _U8) | t6], values[((s7 & _U1) << _U8) | t7]
+            p[0], p[1] = follow[(s0 << _U1) | (t0 & _U1)], follow[(s1 << _U1) | (t1 & _U1)]
+            p[2], p[3] = follow[(s2 << _U1) | (t2 & _U1)], follow[(s3 << _U1) | (t3 & _U1)]
+            p[4], p[5] = follow[(s4 << _U1) | (t4 & _U1)], follow[(s5 << _U1) | (t5 & _U1)]
+            p[6], p[7] = follow[(s6 << _U1) | (t6 & _U1)], follow[(s7 << _U1) | (t7 & _U1)]
+    states[0], states[1], states[2], states[3] = x0, x1, x2, x3
+    states[4], states[5], states[6], states[7] = x4, x5, x6, x7
+    if whole % (STEPS * path.size) == 0:
+        path[:] = 0
+    for i in range(whole, count):
+        s = path[i & last]
+        base = np.uint64(classes[i] if many else classes[0]) << _U1
+        x, at, token = _one(states[i - whole], at, s, base, slots, entries, words, width, mask)
+        states[i - whole], tokens[i], out[i] = x, token, values[((s & _U1) << _U8) | token]
+    fits = at == np.uint64(end)
+    for lane in range(LANES):
+        fits &= states[lane] == _LOW
+    return fits
+
+
+@compiled
+def values_of(tokens: Array, sizes: Array, step: Any, values: Array) -> None:
+    """Values of tokens whose pairs have these sizes (uint32); before, they hold the parities of the levels."""
+    for i in range(tokens.size):
+        token, size = np.int64(tokens[i]), np.int64(sizes[i])
+        pair = size if token >= 128 else -1 - size
+        values[i] = np.float32(4 * pair + 2 * (token & 1) + np.int64(values[i])) * step

@@ -1,0 +1,1 @@
+"""Trellis coded quantization with an entropy coder."""

@@ -1,0 +1,106 @@
+"""Levels of values: along a trellis, or each for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bale.compressors.kernels.trellis import STEPS, UNIT, WIDTH, search_of
+from bale.spec import Array
+
+LARGEST_LEVEL = 1 << 22
+"""Values are at most this many steps."""
+
+_CHECKS = {1: (0, 0, 0), 8: (0o13, 0o4, 3), 32: (0o45, 0o10, 4), 256: (0o515, 0o362, 5)}
+_FEW = 1 << 16
+
+
+@dataclass(frozen=True)
+class Code:
+    """A trellis of so many states; that of one state has even levels only, and is plain scalar quantization."""
+
+    states: int
+
+    def __post_init__(self) -> None:
+        if self.states not in _CHECKS:
+            raise ValueError(f"there is no code of {self.states} states")
+
+    @cached_property
+    def follow(self) -> Array:
+        """The state behind each state, for z = 0 and 1, one behind the other."""
+        h0, h1, _ = _CHECKS[self.states]
+        state, z = np.divmod(np.arange(2 * self.states), 2)
+        found: Array = ((state >> 1) ^ ((state & 1) * (h0 >> 1)) ^ (z * (h1 >> 1))).astype(np.uint8)
+        return found
+
+    @cached_property
+    def checks(self) -> tuple[int, int, int]:
+        """Parity checks h0 and h1, and by how many bits costs are cut."""
+        return _CHECKS[self.states]
+
+
+def paths_of(elements: int) -> int:
+    """Paths of a tensor: fewer, and therefore longer ones, in small tensors."""
+    return WIDTH if elements >= _FEW else 8
+
+
+class Search:
+    """Finds levels, block by block.
+
+    Parameters
+    ----------
+    code : Code
+        The trellis.
+    paths : int
+        8 or `WIDTH`.
+    dead : int
+        Without a trellis: by how many 128ths of a step the borders of cells, which are two steps wide, lie further from
+        zero than the middle between levels.
+    """
+
+    def __init__(self, code: Code, paths: int, dead: int = 0) -> None:
+        self._code, self._paths, self._dead = code, paths, dead
+        self.block = paths * STEPS
+        self._scaled = np.empty(self.block, np.float32)
+        if code.states > 1:
+            self._search = search_of(code.states, *code.checks)
+            self._metrics = np.empty((2, code.states * WIDTH), np.uint16)
+            self._costs = np.empty(4 * WIDTH, np.uint16)
+            self._survivors = np.empty(STEPS * code.states // 8 * WIDTH, np.uint8)
+            self._path = np.empty(WIDTH, np.int32)
+
+    def levels(self, values: Array, step: np.float32) -> Array:
+        """Levels (int32) of float32 values, shape ``(n,)``: a whole number of blocks, and what is left over."""
+        found = np.empty(values.size, np.int32)
+        scale = np.float32(UNIT) / step
+        for start in range(0, values.size, self.block):
+            at = slice(start, start + self.block)
+            scaled = np.multiply(values[at], scale, out=self._scaled[: values[at].size])
+            found[at] = np.rint(scaled, out=scaled)
+            if self._code.states == 1:
+                found[at] = self._scalar(found[at])
+            elif self._paths == WIDTH and found[at].size % WIDTH == 0:
+                self._run(found[at])
+            else:
+                found[at] = self._padded(found[at])
+        return found
+
+    def _scalar(self, positions: Array) -> Array:
+        size = (np.abs(positions) + (UNIT - self._dead)) >> 8
+        return np.where(positions < 0, -2 * size, 2 * size)
+
+    def _run(self, positions: Array) -> None:
+        """Make positions levels."""
+        self._search(positions, *self._metrics, self._costs, self._survivors, self._path)
+
+    def _padded(self, positions: Array) -> Array:
+        """Levels where paths are fewer, or do not end together: zeros take the empty places."""
+        rows = -(-positions.size // self._paths)
+        table = np.zeros((rows, WIDTH), np.int32)
+        whole = positions.size // self._paths
+        table[:whole, : self._paths] = positions[: whole * self._paths].reshape(whole, self._paths)
+        table[whole:, : positions.size - whole * self._paths] = positions[whole * self._paths :]
+        self._run(table.reshape(-1))
+        return table[:, : self._paths].reshape(-1)[: positions.size]
