@@ -168,13 +168,14 @@ class Encoder:
         buffer = self.run.buffers.lease(spec.nbytes)
         source = self.source.read(unit, 0, spec.elements, buffer)
         array = subject.less_base(source, 0)
-        _check_finite(to_float32(array, spec))
+        for start, count in runs(spec.elements):
+            _check_finite(to_float32(array[start : start + count], spec))
         leaves = pipeline.encode(Values(spec, array.reshape(spec.shape)))
         forced = forced_chain(pipeline)
         compiled = pipeline.rest is not None
         parts = tuple(_coded_part(subject.part(name), values, forced, compiled) for name, values in leaves.items())
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
-        errors = ErrorSums.between(_numbers(source, spec), _numbers(lossy, spec))
+        errors = _errors_between(source, lossy, spec)
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
 
         def decode_first(stored: Iterator[bytes]) -> tuple[Array, dict[str, Values]]:
@@ -274,7 +275,7 @@ class Encoder:
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
-        errors = ErrorSums.between(_numbers(source, spec), _numbers(decoded, spec))
+        errors = _errors_between(source, decoded, spec)
         self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
@@ -394,8 +395,14 @@ def _coded_rest(values: Values, known: Known) -> CodedPart:
     return CodedPart("rest.data", spec, None, CHUNK_LIMIT, tuple(chunks))
 
 
+def _errors_between(source: Array, decoded: Array, spec: TensorSpec) -> ErrorSums:
+    pieces = [slice(start, start + count) for start, count in runs(spec.elements)]
+    return ErrorSums.total(ErrorSums.between(_numbers(source[at], spec), _numbers(decoded[at], spec)) for at in pieces)
+
+
 def _exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:
-    return ErrorSums.exact(_numbers(array, spec))
+    pieces = [slice(start, start + count) for start, count in runs(spec.elements)]
+    return ErrorSums.total(ErrorSums.exact(_numbers(array[at], spec)) for at in pieces)
 
 
 def _digest_of(items: Iterable[Values]) -> bytes:
