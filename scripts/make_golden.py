@@ -46,6 +46,10 @@ CHOICES = {
             "second=positive+int:bits=6",
         ]
     },
+    "trellis": {
+        "pipeline": "trellis",
+        "rules": ["half=trellis:error=0.05,effort=high,balance=column", "low=svd:rank=4+trellis:bits=9"],
+    },
     "forced": {
         "rules": ["ids=zstd", "small=huffman", "low=int4+rans", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]
     },

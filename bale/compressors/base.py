@@ -161,7 +161,9 @@ class Codec(ABC):
 
 
 class Transform(Codec):
-    """Array -> named arrays. The mirror image of `encode` is `decode`."""
+    """Array -> named arrays. The mirror image of `encode` is `decode`. No other follows one that is `last`."""
+
+    last: ClassVar[bool] = False
 
     @abstractmethod
     def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:
@@ -192,6 +194,7 @@ class Quantizer(Transform):
     """
 
     lossless = False
+    last = True
     code: ClassVar[str] = "qdata"
 
     @abstractmethod

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from bale.compressors import registry
-from bale.compressors.base import Codec, Compressor, Given, PartBound, Quantizer, Serializer, Transform, Values
+from bale.compressors.base import Codec, Compressor, Given, PartBound, Serializer, Transform, Values
 from bale.compressors.settings import format_value, near, settings
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
@@ -53,7 +53,7 @@ class Pipeline:
                     f"{after.name!r} cannot follow {before.name!r}",
                     "transforms come first, the last of them may quantize, then one serializer, then one compressor",
                 )
-            if isinstance(before, Quantizer) and isinstance(after, Transform):
+            if isinstance(before, Transform) and before.last and isinstance(after, Transform):
                 raise UsageError(f"{after.name!r} cannot follow {before.name!r}", "a quantizer is the last transform")
 
     def _check_layers(self) -> None:

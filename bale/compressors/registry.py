@@ -42,6 +42,7 @@ _CODECS = [
     ("positive", "bale.compressors.quantizers.positive:Positive"),
     ("rans", "bale.compressors.entropy.packed_rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
+    ("trellis", "bale.compressors.trellis.codec:Trellis"),
     ("zstd", "bale.compressors.entropy.zstd:Zstd"),
 ]
 _ALIASES = [

@@ -103,7 +103,7 @@ def format_value(value: Scalar) -> str:
     """Write a value as it stands in a pipeline."""
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value).replace("e+", "e") if isinstance(value, float) else str(value)
+    return repr(value).replace("e+", "e").removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 @cache

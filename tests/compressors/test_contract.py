@@ -40,6 +40,7 @@ TEXTS = {
     "positive": ["positive:domain=sqrt", "positive"],
     "rans": ["rans"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
+    "trellis": ["trellis", "trellis:bits=2.7,balance=column", "trellis:error=0.1,effort=high", "trellis:step=0.1"],
     "zstd": ["zstd", "zstd:level=1"],
 }
 PIPELINES = [Pipeline.parse(text) for texts in TEXTS.values() for text in texts]
@@ -182,6 +183,11 @@ def within_bound(stage, x, y, parts, spec):
         s = np.linalg.svd(x.reshape(x.shape[0], -1), compute_uv=False)
         r = parts["u"].spec.shape[1]
         return error <= np.sqrt((s[r:] ** 2).sum()) + (4 * roundoff + 2e-6) * np.linalg.norm(x) + least
+    if stage.name == "trellis":
+        if stage.bits is not None:
+            return 8 * parts["qdata"].array.size <= stage.bits * x.size
+        allowed = np.sqrt(x.size) * stage.step if stage.error is None else stage.error * np.linalg.norm(x)
+        return np.linalg.norm(x - y) <= allowed + (np.linalg.norm(rounding) if stage.error is None else 0)
     raise AssertionError(f"{stage.name} states no bound here")
 
 

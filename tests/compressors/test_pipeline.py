@@ -30,7 +30,7 @@ MATRIX = TensorSpec("F32", (40, 30))
         ("svd:rank=64+int8", "svd:rank=64+int8", (Svd(rank=64), Int())),
         ("svd:error=0.010", "svd:error=0.01", (Svd(error=0.01),)),
         ("svd:error=1e-5", "svd:error=1e-05", (Svd(error=1e-5),)),
-        ("svd:energy=1", "svd:energy=1.0", (Svd(energy=1.0),)),
+        ("svd:energy=1", "svd:energy=1", (Svd(energy=1.0),)),
         ("svd:ratio=.5,force=true", "svd:ratio=0.5,force=true", (Svd(ratio=0.5, force=True),)),
         ("svd:rank=2,force=false", "svd:rank=2", (Svd(rank=2),)),
         ("svd:rank=2+svd:rank=1", "svd:rank=2+svd:rank=1", (Svd(rank=2), Svd(rank=1))),

@@ -148,7 +148,7 @@ def test_an_unrelated_base_costs_next_to_nothing(files: tuple[Path, Path], tmp_p
     assert back(tmp_path / "t.bale", base=other) == sha256(tuned)
 
 
-@pytest.mark.parametrize("pipeline", ["int4", "int8", "svd:rank=8+int8"])
+@pytest.mark.parametrize("pipeline", ["int4", "int8", "svd:rank=8+int8", "trellis:error=0.1"])
 def test_a_lossy_bale_as_the_base_makes_two_steps(files: tuple[Path, Path], tmp_path: Path, pipeline: str) -> None:
     base, _ = files
     first = tmp_path / "first.bale"

@@ -78,7 +78,8 @@ def test_long_tensors_are_coded_as_if_they_were_whole(tmp_path: Path, choice: st
 
 
 @pytest.mark.parametrize(
-    "choice", ["lossless", "int4", "int8", "nf4", "nvfp4", "svd:rank=2+int8", "huffman", "zstd", "bitpack"]
+    "choice",
+    ["lossless", "int4", "int8", "nf4", "nvfp4", "svd:rank=2+int8", "trellis:snr=20", "huffman", "zstd", "bitpack"],
 )
 @pytest.mark.parametrize("dtype", PORTABLE)
 def test_every_pipeline_takes_a_tensor_or_says_why_not(tmp_path: Path, dtype: str, choice: str) -> None:

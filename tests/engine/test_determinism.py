@@ -12,7 +12,7 @@ import pytest
 import bale
 from tests.making import Raw, bf16, sha256, weights, write
 
-CHOICES = ["lossless", "int4", "int8:clip=mse", "svd:rank=8+int8"]
+CHOICES = ["lossless", "int4", "int8:clip=mse", "svd:rank=8+int8", "trellis:bits=3", "svd:rank=8+trellis:error=0.1"]
 SCRIPT = """
 import sys, bale
 source, out, choice, threads = sys.argv[1:]

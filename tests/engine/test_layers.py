@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "first", ["int4", "int8", "int:bits=3,group=32,symmetric=true", "svd:rank=4", "svd:rank=4+int8"]
+    "first", ["int4", "int8", "int:bits=3,group=32,symmetric=true", "svd:rank=4", "svd:rank=4+int8", "trellis:bits=3"]
 )
 def test_both_layers_are_exact_and_the_first_is_what_it_is_alone(source: Path, tmp_path: Path, first: str) -> None:
     alone, both = tmp_path / "alone.bale", tmp_path / "both.bale"

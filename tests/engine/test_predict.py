@@ -45,6 +45,8 @@ def both(source: Path, folder: Path, *rules: str, **choices: Any) -> tuple[dict[
         ("int4+bitpack", 0.003),
         ("svd:rank=20", 0.01),
         ("svd:rank=100+int8", 0.01),
+        ("trellis:bits=3", 0.01),
+        ("trellis:error=0.1", 0.01),
     ],
 )
 def test_sizes(source: Path, tmp_path: Path, choice: str | None, within: float) -> None:

@@ -1,0 +1,139 @@
+"""Entropy-coded trellis quantization: the codec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from bale.compressors.base import PartBound, Transform, Values
+from bale.compressors.floats import require_float
+from bale.compressors.settings import setting
+from bale.errors import Refused, UsageError
+from bale.spec import Array, TensorSpec
+
+STATES = {"fast": 8, "high": 32, "max": 256}
+_LEAST_BYTES = 64
+_ROOM = 64
+
+
+@dataclass(frozen=True)
+class Trellis(Transform):
+    """Trellis coded quantization with an entropy coder: the least error for a size, or the least size for an error.
+
+    Exactly one of `bits`, `error`, `snr` and `step` says how much is kept; ``bits=4`` is the default. A value comes
+    back as ``k step``, where a convolutional code restricts k: its state fixes the parity of the next k, and bit 1 of
+    k leads to the next state. So each value has levels two steps apart, and the search for the best path (Viterbi's)
+    makes the error nearly that of levels one step apart. Levels are entropy-coded with a table for each parity and each
+    class of rows and columns of like size. The smallest levels come back as their centroids. Where most values are
+    zero, and in tiny tensors, levels are chosen without a trellis if that is better.
+
+    Part: ``qdata``, bytes that hold all there is.
+
+    Error: with `error` or `snr`, the relative error, after rounding to the tensor's dtype, is at most what was asked
+    for, and within 1 % of it where there are enough values. With `bits`, the part takes at most so many bits a weight
+    with everything counted, and at least 99.5 % of that unless the tensor has nothing more to tell or is small; the SNR
+    of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2.
+
+    Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
+    linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. Takes 100 M
+    weights/s and more for a given step with ``effort=fast``, half and a tenth of that with `high` and `max`, which gain
+    0.12 and 0.24 dB; finding the step takes as long again, on small tensors some times as long. Decoding, 250 M, is
+    whole numbers and one float32 multiplication a value, the same on every machine. Compiles at the first run.
+
+    Ungerboeck 1982, doi:10.1109/TIT.1982.1056454 (codes); Marcellin and Fischer 1990, doi:10.1109/26.46532; Fischer and
+    Wang 1992, IEEE Trans. Inf. Theory 38, page 415 (entropy coding). Classes and generated tables are bale's own.
+    """
+
+    name: ClassVar[str] = "trellis"
+    lossless: ClassVar[bool] = False
+    last: ClassVar[bool] = True
+
+    bits: float | None = setting(
+        None, low=0.1, high=20, help="bits a weight as stored, all that it takes counted, at most"
+    )
+    error: float | None = setting(None, low=1e-7, high=1, help="relative error in the Frobenius norm, at most")
+    snr: float | None = setting(None, low=0, high=140, help="signal-to-noise ratio in dB, at least")
+    step: float | None = setting(None, low=1e-38, high=1e38, help="distance of neighbouring levels")
+    effort: Literal["fast", "high", "max"] = setting("fast", help="states of the trellis: 8, 32 or 256")
+    balance: Literal["none", "column"] = setting(
+        "none", help="whether columns are divided by the square root of their mean magnitude"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [key for key in ("bits", "error", "snr", "step") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise UsageError(f"trellis: {' and '.join(given)} given", "give one of bits, error, snr, step")
+        if not given:
+            object.__setattr__(self, "bits", 4.0)
+
+    def load(self) -> None:
+        """Import the compiled code."""
+        import bale.compressors.trellis.rate  # noqa: F401
+
+    def validate(self, spec: TensorSpec) -> None:
+        """Refuse what is not floating point, is quantized already, or has too few elements for so few bits."""
+        require_float(spec)
+        if self.bits is not None and self._most(spec) < _LEAST_BYTES:
+            raise Refused(
+                f"{spec.elements} elements of {self.bits:g} bits are {self._most(spec)} bytes, "
+                f"and trellis takes {_LEAST_BYTES} at least"
+            )
+
+    def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:
+        """One part: what a size asks for, or no more than the tensor takes and a little."""
+        return (PartBound("qdata", TensorSpec("U8", (self._most(spec),))),)
+
+    def encode(self, values: Values) -> dict[str, Values]:
+        """Code a tensor.
+
+        Raises
+        ------
+        Refused
+            For NaN or Inf, for an error that rounding to the dtype breaks alone, or where nothing is gained.
+        """
+        from bale.compressors.trellis.rate import Target, encode, encode_step
+        from bale.compressors.trellis.subject import Subject
+
+        subject = Subject(values.array.reshape(-1), values.spec, balanced=self.balance == "column")
+        if self.step is not None:
+            data = encode_step(subject, self.step, STATES[self.effort])
+        else:
+            error = self.error if self.snr is None else 10 ** (-self.snr / 20)
+            target = Target.bits(self.bits or 0, subject) if error is None else Target.error(error, subject)
+            data = encode(subject, target, STATES[self.effort])
+        if len(data) > self._most(values.spec):
+            raise Refused(f"it would take {len(data)} bytes, of {self._most(values.spec)} at most")
+        return {"qdata": Values(TensorSpec("U8", (len(data),)), np.frombuffer(data, np.uint8))}
+
+    def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
+        """Values of a tensor."""
+        from bale.compressors.trellis.stream import Reader, is_plain, read_plain
+
+        data = parts["qdata"].array.data
+        if is_plain(data):
+            return read_plain(data, spec).reshape(spec.shape)
+        out = np.empty(spec.elements, spec.storage)
+        reader = Reader.open(data, spec)
+        for start, values in reader.blocks():
+            out[start : start + values.size] = reader.scaling.up(values, start)
+        return out.reshape(spec.shape)
+
+    def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
+        """The shape stands in the bytes."""
+        from bale.compressors.trellis.stream import read_shape
+
+        shape = read_shape(parts["qdata"].array.data)[0]
+        if len(shape) != len(bound.shape) or any(a > b for a, b in zip(shape, bound.shape, strict=True)):
+            raise ValueError(f"a trellis stream of the shape {shape}, not {bound.shape}")
+        return TensorSpec(bound.dtype, shape)
+
+    def _most(self, spec: TensorSpec) -> int:
+        """Bytes at most."""
+        if self.bits is not None:
+            return math.floor(self.bits * spec.elements / 8)
+        return spec.nbytes + _ROOM

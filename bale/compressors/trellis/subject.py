@@ -1,0 +1,107 @@
+"""A tensor to be coded, and the sample that stands for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from bale.compressors.floats import to_float32
+from bale.compressors.trellis.classes import Axis, Scaled, axes_of, candidates, measure
+from bale.compressors.trellis.scaling import Scaling, exponent_of
+from bale.compressors.trellis.stream import CHUNK
+from bale.errors import Refused
+from bale.spec import Array, TensorSpec
+
+_RUN, _RUNS = 1 << 13, 32
+
+
+class Subject:
+    """A tensor, its scaling, and runs of it that are its sample: all of it, if it is small.
+
+    Parameters
+    ----------
+    array : Array
+        Storage bits, flat.
+    balanced : bool
+        Whether columns are balanced.
+
+    Attributes
+    ----------
+    largest, deviation : float
+        The largest magnitude and the root of the mean square (of the sample) of the scaled values.
+    norm2 : float
+        Sum of squares of the tensor.
+
+    Raises
+    ------
+    Refused
+        For NaN or infinity.
+    """
+
+    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool) -> None:
+        self.array, self.spec, self.size = array, spec, array.size
+        largest, self.norm2 = 0.0, 0.0
+        for at in self.chunks:
+            values = self._numbers(at)
+            most = float(np.abs(values).max())
+            if not math.isfinite(most):
+                raise Refused("it holds NaN or infinity")
+            largest = max(largest, most)
+            self.norm2 += _squares(values)
+        self.scaling = Scaling(spec, exponent_of(largest))
+        self.largest = math.ldexp(largest, -self.scaling.exponent)
+        if balanced and largest and len(spec.shape) > 1:
+            half = (self._magnitudes([Axis(1, 1)])[0] + (1 << 12)) >> 13  # of the logarithm, in sixteenths of an octave
+            self.scaling = replace(self.scaling, balance=Scaled(Axis(1, 1), np.clip(half, -127, 127).astype(np.int16)))
+            self.largest = max(float(np.abs(self.down(at)).max()) for at in self.chunks)
+        self.whole = self.size <= _RUN * _RUNS
+        self.length = self.size if self.whole else _RUN
+        self.starts = np.arange(1 if self.whole else _RUNS, dtype=np.int64) * (self.size // _RUNS)
+        self.sample = np.concatenate([self.down(slice(at, at + self.length)) for at in self.starts.tolist()])
+        self.deviation = max(math.sqrt(_squares(self.sample) / self.sample.size), self.largest * 2.0**-20)
+
+    @property
+    def chunks(self) -> list[slice]:
+        """The tensor in pieces."""
+        return [slice(start, min(start + CHUNK, self.size)) for start in range(0, self.size, CHUNK)]
+
+    @cached_property
+    def axes(self) -> list[tuple[Scaled, ...]]:
+        """The sets of axes that classes may go by."""
+        axes = axes_of(self.spec.shape)
+        return candidates(axes, self._magnitudes(axes)) if axes else []
+
+    def down(self, at: slice) -> Array:
+        """The scaled values of some elements."""
+        return self.scaling.down(self.array[at], at.start)
+
+    def error2(self, values: Array, start: int) -> float:
+        """Sum of squared errors of scaled values, which are changed, once they are rounded to the tensor's dtype."""
+        return self.difference2(self.scaling.up(values, start), start)
+
+    def difference2(self, bits: Array, start: int) -> float:
+        """Sum of squared differences of storage bits to those of the tensor."""
+        again = bits if self.spec.dtype == "F64" else to_float32(bits, self.spec)
+        return _squares(np.subtract(self._numbers(slice(start, start + bits.size)), again, dtype=np.float64))
+
+    def _numbers(self, at: slice) -> Array:
+        """Values of some elements as they are: float32, or float64 for F64."""
+        return self.array[at] if self.spec.dtype == "F64" else to_float32(self.array[at], self.spec)
+
+    def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
+        blocks = ((at.start, self.down(at)) for at in self.chunks)
+        return measure(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
+
+
+def _squares(values: Array) -> float:
+    """Sum of squares, in blocks of float64 that stay in the cache."""
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, values.size, _RUN):
+            block = values[start : start + _RUN].astype(np.float64)
+            total += float(np.einsum("i,i->", block, block))
+    return total
