@@ -25,6 +25,7 @@ import quantization
 import scale
 import sizes
 import startup
+import trellis
 from common import PYTHON, ROOT, Limit, checkpoint, page, parser, table
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -36,6 +37,7 @@ TITLES = {
     "differences": "Differences of fine-tunes",
     "progressive": "Two steps",
     "quantization": "Quantization",
+    "trellis": "Trellis quantization",
     "process": "Whole processes against zstd",
     "scale": "Scale",
     "startup": "Start-up",
@@ -63,6 +65,7 @@ def main() -> None:
         "differences": lambda: differences.section(options.models, options.finetuned, make_peers(options.peers)),
         "progressive": partial(progressive.section, options.models),
         "quantization": partial(quantization.section, options.models),
+        "trellis": partial(trellis.section, options.models),
         "process": process.section,
         "scale": partial(scale.section, options.large),
         "startup": startup.section,
