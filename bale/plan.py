@@ -59,9 +59,9 @@ class Plan:
 def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
-    Those of two layers already, and units without a partner, stay as they are; so do floats of a byte that are coded
-    with loss, as their differences cannot be told by such floats. What is coded alone is so with `effort=max`, for
-    differences need compiled code anyway.
+    Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
+    that are coded with loss, as their differences cannot be told by such floats. What is coded alone is so with
+    `effort=max`, for differences need compiled code anyway.
     """
     decisions = []
     alone = {LOSSLESS: MAX} if any(has_partner) else {}
@@ -70,7 +70,7 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
         if unit.views:
             decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
         coarse = bool(pipeline.transforms) and unit.spec.info.bits <= 8
-        if pipeline.rest is not None or not found or coarse:
+        if (pipeline.rest is not None and not pipeline.has_residual) or not found or coarse:
             decisions.append(decision)
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))

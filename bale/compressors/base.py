@@ -122,13 +122,15 @@ def _cut(ends: Cells | None, at: slice) -> Cells | None:
 class PartBound:
     """What a stage may put out under a name: the largest spec it can have, known before any data is.
 
-    A `primary` part is what the next stage of the pipeline goes on with; the others are stored beside it.
+    A `primary` part is what the next stage of the pipeline goes on with; the others are stored beside it. An `optional`
+    one may be missing.
     """
 
     name: str
     spec: TensorSpec
     primary: bool = False
     bits: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,15 @@ class Transform(Codec):
     """Array -> named arrays. The mirror image of `encode` is `decode`. No other follows one that is `last`."""
 
     last: ClassVar[bool] = False
+
+    @property
+    def finds_rank(self) -> bool:
+        """Whether it puts out factors of a rank that is chosen by a second layer; `ranks` gives them."""
+        return False
+
+    def ranks(self, values: Values) -> Any:
+        """The parts of a tensor at every rank (`residual.Ranked`), where that is chosen by a second layer."""
+        raise NotImplementedError
 
     @abstractmethod
     def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:

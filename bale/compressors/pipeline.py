@@ -11,6 +11,7 @@ from typing import Any
 
 from bale.compressors import registry
 from bale.compressors.base import Codec, Compressor, Given, PartBound, Serializer, Transform, Values
+from bale.compressors.residual import add, best_rank, subtract
 from bale.compressors.settings import format_value, near, settings
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
@@ -31,8 +32,9 @@ class Pipeline:
     At most one transform is a quantizer, the last. ``lossless`` alone is the pipeline that changes nothing. Two
     pipelines are equal when they do the same.
 
-    A pipeline can have a second layer, `rest`, which codes what the first one leaves over: ``int4/exact``. Where the
-    first layer is ``base``, the values of another checkpoint, any pipeline can follow.
+    A pipeline can have a second layer, `rest`, which codes what the first one leaves over: exactly, ``int4/exact``, or,
+    behind a decomposition, by a quantizer, ``svd:rank=16+int8/int:bits=3``. Where the first layer is ``base``, the
+    values of another checkpoint, any pipeline can follow.
 
     Raises
     ------
@@ -58,14 +60,23 @@ class Pipeline:
 
     def _check_layers(self) -> None:
         alone, rest = len(self.stages) == 1, self.rest
-        if self.on_base and (not alone or rest is None or rest.on_base or rest.rest is not None):
+        if self.on_base and (not alone or rest is None or rest.on_base or (rest.rest and rest.rest.is_exact)):
             raise UsageError("'base' is the first of two layers", "write base/exact, or base/ and a lossy pipeline")
         if any(isinstance(stage, Given) for stage in self.stages) and (not alone or rest is not None):
             raise UsageError("'exact' stands alone behind a /", "for example int4/exact")
-        lossless = all(stage.lossless for stage in self.stages)
-        if rest is not None and not self.on_base and (lossless or not rest.is_exact):
+        if rest is None or self.on_base:
+            return
+        if all(stage.lossless for stage in self.stages) or not (rest.is_exact or self._can_follow(rest)):
             first = "+".join(map(_format_stage, self.stages))
-            raise UsageError(f"{rest} cannot code what {first} leaves over", "write exact behind a lossy layer")
+            raise UsageError(
+                f"{rest} cannot code what {first} leaves over",
+                "write exact behind a lossy layer, or a quantizer behind low rank, like svd:rank=16+int8/int:bits=3",
+            )
+
+    def _can_follow(self, rest: Pipeline) -> bool:
+        """Whether a second layer is a quantizer, and the first one is more."""
+        quantizes = len(rest.transforms) == 1 and isinstance(rest.transforms[0], Quantizer)
+        return rest.rest is None and quantizes and not isinstance(self.stages[0], Quantizer)
 
     # Text
 
@@ -84,10 +95,21 @@ class Pipeline:
             raise UsageError(f"the character {found[0]!r} is not allowed in the pipeline {text!r}", _SYNTAX)
         if text == registry.EXACT and not chain:
             raise UsageError("'exact' stands behind a /", "for example int4/exact; lossless alone keeps every bit")
+        return cls._of([tuple(_parse_stage(stage, text) for stage in layer.split("+")) for layer in text.split("/")])
+
+    @classmethod
+    def _of(cls, layers: Sequence[tuple[Codec, ...]]) -> Pipeline:
+        """The pipeline of these layers; a rank that is found by a second layer must have one."""
         made: Pipeline | None = None
-        for layer in reversed(text.split("/")):
-            made = cls(tuple(_parse_stage(stage, text) for stage in layer.split("+")), made)
+        for stages in reversed(layers):
+            made = cls(stages, made)
         assert made is not None
+        for layer in (made, *([made.rest] if made.on_base and made.rest else [])):
+            finders = [stage for stage in layer.stages if isinstance(stage, Transform) and stage.finds_rank]
+            if finders and not (layer.has_residual and finders == [layer.stages[0]]):
+                name = finders[0].name
+                hint = f"write a second layer, like {name}:rank=auto+int8/int:bits=3, or another way to tell the rank"
+                raise UsageError(f"{name}: rank=auto is chosen by what a second layer makes of the rest", hint)
         return made
 
     def __str__(self) -> str:
@@ -115,11 +137,7 @@ class Pipeline:
             raise UsageError(
                 "a pipeline in JSON is a list of codecs", 'or {"layers": [...]} of such as [{"name": "int4"}]'
             )
-        made: Pipeline | None = None
-        for layer in reversed(layers):
-            made = cls(tuple(_read_stage(item) for item in layer), made)
-        assert made is not None
-        return made
+        return cls._of([tuple(_read_stage(item) for item in layer) for layer in layers])
 
     # What it is
 
@@ -158,6 +176,15 @@ class Pipeline:
         """Whether this is the layer that codes all that is left over."""
         return isinstance(self.stages[0], Given)
 
+    @property
+    def has_residual(self) -> bool:
+        """Whether a second layer with loss codes what the first one leaves over."""
+        return self.rest is not None and not self.on_base and not self.rest.is_exact
+
+    def layer_of(self, part: str) -> Pipeline:
+        """The layer that puts out a part, of this pipeline without a base."""
+        return self.rest if self.rest is not None and part.startswith(f"{_REST}.") else self
+
     @cached_property
     def transforms(self) -> tuple[Transform, ...]:
         """The stages that turn arrays into arrays."""
@@ -184,6 +211,8 @@ class Pipeline:
         """
         if not all(stage.lossless for stage in self.codecs) and not spec.is_float:
             raise Refused(f"{spec.dtype} is not floating point")
+        if self.has_residual and spec.info.bits <= 8:
+            raise Refused(f"differences of {spec.dtype} cannot be told by such floats")
         _validate(self.transforms, spec)
         for stage in self.stages:
             if not isinstance(stage, Transform):
@@ -205,14 +234,30 @@ class Pipeline:
     # What it does
 
     def encode(self, values: Values) -> dict[str, Values]:
-        """Take a whole tensor through all transforms of the first layer; the mirror image is `decode`.
+        """Take a whole tensor through all transforms of all layers with loss; the mirror image is `decode`.
 
         Raises
         ------
         Refused
             When the data, NaN or Inf for one, cannot be taken.
         """
-        return _encode(self.transforms, values, "")
+        if self.rest is None or not self.has_residual:
+            return _encode(self.transforms, values, "")
+        head, *tail = self.transforms
+
+        def code(parts: Mapping[str, Values]) -> dict[str, Values]:
+            leaves = {leaf: found for name in parts for leaf, found in _encode(tail, parts[name], name).items()}
+            return leaves | self._encode_rest(values, leaves)
+
+        if not head.finds_rank:
+            return code(head.encode(values))
+        return best_rank(head.ranks(values), code, lambda leaves: self.decode(leaves, values.spec), values)
+
+    def _encode_rest(self, values: Values, leaves: Mapping[str, Values]) -> dict[str, Values]:
+        assert self.rest is not None
+        spec = values.spec
+        left = subtract(values.array, self.first.decode(leaves, spec), spec)
+        return {_join(_REST, name): leaf for name, leaf in self.rest.encode(Values(spec, left)).items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a whole tensor from the parts that `encode` returned.
@@ -225,7 +270,11 @@ class Pipeline:
         decoded = _decode(self.transforms, parts, spec, "")
         if decoded.spec != spec:
             raise ValueError(f"parts of {decoded.spec}, not of {spec}")
-        return decoded.array
+        if self.rest is None or not self.has_residual:
+            return decoded.array
+        prefix = f"{_REST}."
+        rest = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+        return add(decoded.array, self.rest.decode(rest, spec), spec)
 
 
 # Walks over the transforms: a primary part goes on to the next one.
@@ -233,13 +282,14 @@ class Pipeline:
 
 def _leaves(chain: Sequence[Transform], bound: PartBound) -> tuple[PartBound, ...]:
     if not chain:
-        return (bound if bound.name else PartBound(_PLAIN, bound.spec, bound.primary, bound.bits),)
+        return (bound if bound.name else replace(bound, name=_PLAIN),)
     first, *rest = chain
     return tuple(
         leaf
         for part in first.parts(bound.spec)
         for leaf in _leaves(
-            rest if part.primary else (), PartBound(_join(bound.name, part.name), part.spec, part.primary, part.bits)
+            rest if part.primary else (),
+            replace(part, name=_join(bound.name, part.name), optional=part.optional or bound.optional),
         )
     )
 
@@ -276,9 +326,14 @@ def _decode(chain: Sequence[Transform], leaves: Mapping[str, Values], bound: Ten
     parts = {
         part.name: _decode(rest if part.primary else (), leaves, part.spec, _join(name, part.name))
         for part in first.parts(bound)
+        if not (part.optional and _is_missing(_join(name, part.name), leaves))
     }
     spec = first.spec_of(parts, bound)
     return Values(spec, first.decode(parts, spec))
+
+
+def _is_missing(name: str, leaves: Mapping[str, Values]) -> bool:
+    return not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves)
 
 
 def _join(name: str, part: str) -> str:

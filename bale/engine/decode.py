@@ -205,12 +205,15 @@ class Decoder:
         stored = self.archive.manifest.units[index]
         spec = stored.unit.spec
         prefix = "" if near is None else _REST
-        first = [at for at, part in enumerate(stored.parts) if near is not None or part.name != _REST_DATA]
-        parts = {stored.parts[at].name.removeprefix(prefix): self._part(index, at) for at in first}
+        if self.first and near is None:
+            pipeline = pipeline.first
+        names = [part.name.removeprefix(prefix) for part in stored.parts]
+        wanted = [at for at, name in enumerate(names) if pipeline.has_residual or not name.startswith(_REST)]
+        parts = {names[at]: self._part(index, at) for at in wanted}
         decoded = pipeline.decode(parts, spec).reshape(-1)
         if near is not None:
             return Known(near.add(decoded, 0))
-        if pipeline.rest is None or self.first:
+        if pipeline.rest is None or pipeline.has_residual:
             return known_of(pipeline, parts, spec, decoded)
         at = next(at for at, part in enumerate(stored.parts) if part.name == _REST_DATA)
         if stored.parts[at].chunk != CHUNK_LIMIT:
@@ -270,6 +273,7 @@ def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -
         bound = bounds.pop(part.name, None)
         if bound is None or part.spec.dtype not in _dtypes(bound.spec.dtype) or part.spec.nbytes > bound.spec.nbytes:
             raise _damaged(archive, stored, f"has a part {part.name!r} that does not fit {stored.pipeline}")
+    bounds = {name: bound for name, bound in bounds.items() if not bound.optional}
     if bounds:
         raise _damaged(archive, stored, f"lacks the part {min(bounds)!r} of {stored.pipeline}")
 

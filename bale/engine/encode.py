@@ -171,9 +171,11 @@ class Encoder:
         for start, count in runs(spec.elements):
             _check_finite(to_float32(array[start : start + count], spec))
         leaves = pipeline.encode(Values(spec, array.reshape(spec.shape)))
-        forced = forced_chain(pipeline)
-        compiled = pipeline.rest is not None
-        parts = tuple(_coded_part(subject.part(name), values, forced, compiled) for name, values in leaves.items())
+        compiled = pipeline.rest is not None and pipeline.rest.is_exact
+        parts = tuple(
+            _coded_part(subject.part(name), values, forced_chain(pipeline.layer_of(name)), compiled)
+            for name, values in leaves.items()
+        )
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
         errors = _errors_between(source, lossy, spec)
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
@@ -185,7 +187,7 @@ class Encoder:
             }
             return subject.with_base(pipeline.decode(loaded, spec).reshape(-1), 0), loaded
 
-        if pipeline.rest is not None:
+        if pipeline.rest is not None and pipeline.rest.is_exact:
             known = known_of(pipeline, leaves, spec, lossy)
             rest = _coded_rest(Values(spec, source), known)
 
@@ -204,16 +206,21 @@ class Encoder:
                 len(store(Values(flat_spec(spec, count), source[start : start + count]))[1])
                 for start, count in runs(spec.elements)
             )
+        one = None
+        if pipeline.has_residual and subject.base is None:
+            one = pipeline.first.decode(leaves, spec).reshape(-1)
+        sums = None if one is None else ErrorSums.between(_numbers(source, spec), _numbers(one, spec))
         self.run.buffers.release(buffer)
-        seconds, cost = time.perf_counter() - began, WHOLE_COST * spec.nbytes
         return Coded(
             parts,
             flat_bytes(lossy),
             lambda stored: flat_bytes(decode_first(iter(stored))[0]),
             errors,
             exact_size,
-            seconds,
-            cost,
+            time.perf_counter() - began,
+            WHOLE_COST * spec.nbytes,
+            first=None if one is None else flat_bytes(one),
+            first_errors=sums,
         )
 
     def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:

@@ -132,8 +132,9 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         array = array.reshape(sample.shape)
     if not all_finite(to_float32(array, sample)):
         return instead("holds NaN or infinity, or values beyond float32: kept lossless")
-    full = {bound.name: bound.spec.elements for bound in pipeline.first.leaves(unit.spec)}
-    part = {bound.name: bound.spec.elements for bound in pipeline.first.leaves(sample)}
+    lossy = pipeline if pipeline.has_residual else pipeline.first
+    full = {bound.name: bound.spec.elements for bound in lossy.leaves(unit.spec)}
+    part = {bound.name: bound.spec.elements for bound in lossy.leaves(sample)}
     size = 0.0
     try:
         leaves = pipeline.encode(Values(sample, array))
@@ -142,9 +143,9 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
-        stored = len(store(flat, forced_chain(pipeline), compiled=pipeline.rest is not None)[1])
+        stored = len(store(flat, forced_chain(pipeline.layer_of(name)), compiled=lossy is not pipeline)[1])
         size += stored * full[name] / part[name] if part[name] else 0
-    if pipeline.rest is not None:
+    if lossy is not pipeline:
         known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))
         piece = Values(flat_spec(sample, sample.elements), array.reshape(-1), place=Place(sample.shape))
         size += len(store(piece, None, known)[1]) * unit.spec.elements / sample.elements

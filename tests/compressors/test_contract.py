@@ -39,7 +39,7 @@ TEXTS = {
     "nvfp4": ["nvfp4"],
     "positive": ["positive:domain=sqrt", "positive"],
     "rans": ["rans"],
-    "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true"],
+    "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true", "svd:rank=2,unfold=in"],
     "trellis": ["trellis", "trellis:bits=2.7,balance=column", "trellis:error=0.1,effort=high", "trellis:step=0.1"],
     "zstd": ["zstd", "zstd:level=1"],
 }
@@ -180,7 +180,7 @@ def within_bound(stage, x, y, parts, spec):
         error = np.linalg.norm(x - y)
         if stage.error is not None:
             return error <= stage.error * np.linalg.norm(x) * (1 + 1e-12)
-        s = np.linalg.svd(x.reshape(x.shape[0], -1), compute_uv=False)
+        s = np.linalg.svd(stage._unfolded(x), compute_uv=False)
         r = parts["u"].spec.shape[1]
         return error <= np.sqrt((s[r:] ** 2).sum()) + (4 * roundoff + 2e-6) * np.linalg.norm(x) + least
     if stage.name == "trellis":

@@ -70,6 +70,14 @@ def test_json_by_hand():
         ("+int8", "empty stage", "codec"),
         ("int:", "empty stage", "codec"),
         ("int8/int4", "int4 cannot code what int8 leaves over", "write exact"),
+        ("svd:rank=2/svd:rank=2", "cannot code what svd:rank=2 leaves over", "or a quantizer behind low rank"),
+        ("svd:rank=2/svd:rank=2+int8", "cannot code", "or a quantizer"),
+        ("svd:rank=2/int8/exact", "cannot code", "or a quantizer"),
+        ("base/svd:rank=2/exact", "'base' is the first", ""),
+        ("svd:rank=auto", "rank=auto is chosen by what a second layer makes", "svd:rank=auto+int8/int:bits=3"),
+        ("svd:rank=auto+int8/exact", "rank=auto", "write a second layer"),
+        ("svd:rank=2+svd:rank=auto/int8", "rank=auto", ""),
+        ("base/svd:rank=auto", "rank=auto", ""),
         ("lossless/exact", "exact cannot code what lossless leaves over", "write exact"),
         ("exact", "'exact' stands behind a /", "int4/exact"),
         ("int4+exact", "'exact' stands alone", "int4/exact"),
@@ -99,7 +107,7 @@ def test_json_by_hand():
         ("int:group=-4", "group=-4 is not", ""),
         ("svd:error=nan", "error=nan is not a number from 0 to 1", ""),
         ("svd:error=1e999", "error=inf is not", ""),
-        ("svd:rank=99999999999999999999", "is not a whole number from 1", ""),
+        ("svd:rank=99999999999999999999", "a whole number from 1", ""),
         ("int8:bits=4", "int8 takes no parameters", "stands for int;"),
         ("int8+svd:rank=3", "'svd' cannot follow 'int'", "quantizer"),
         ("int8+int4", "'int' cannot follow 'int'", "quantizer"),
@@ -313,3 +321,15 @@ def test_parts_of_the_second_layer_have_its_name():
         "rest.scale",
         "rest.zero",
     ]
+
+
+@pytest.mark.parametrize("text", ["svd:rank=2+int8/int:bits=3", "svd:rank=2/int8", "base/svd:rank=auto+int8/int4"])
+def test_a_quantized_residual_as_text_and_json(text):
+    pipeline = Pipeline.parse(text)
+    assert str(pipeline) == text
+    assert Pipeline.from_json(pipeline.to_json()) == pipeline
+    assert not pipeline.lossless
+    names = [bound.name for bound in pipeline.leaves(TensorSpec("F32", (30, 20)))]
+    prefix = "rest." if pipeline.on_base else ""
+    assert {f"{prefix}rest.qdata", f"{prefix}rest.scale", f"{prefix}rest.zero"} < set(names)
+    assert any(name.startswith(f"{prefix}u") for name in names)

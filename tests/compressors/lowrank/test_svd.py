@@ -3,7 +3,6 @@ import pytest
 
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.lowrank import svd
 from bale.compressors.lowrank.svd import Svd
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
@@ -128,20 +127,26 @@ def test_decoding_is_exact_arithmetic(monkeypatch):
     assert Svd(rank=20).decode(parts, TensorSpec("F32", x.shape)).tobytes() == decoded.tobytes()
 
 
-def test_the_slower_driver_steps_in(monkeypatch):
-    from scipy import linalg
+def test_unfolded_by_hand():
+    """Kernel entries x[o, i, h, w]: the matrices of `unfold` have rank 1 where it says so."""
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(5, 2))
+    spatial = np.einsum("oh,iw->oihw", a, b).astype(np.float32)
+    second = np.einsum("i,ohw->oihw", b[:, 0], rng.normal(size=(4, 3, 2))).astype(np.float32)
+    for unfold, x, shapes in (("spatial", spatial, [(12, 1), (1, 10)]), ("in", second, [(5, 1), (1, 24)])):
+        codec = Svd(rank=1, unfold=unfold)
+        parts = codec.encode(values_of(x))
+        assert [part.spec.shape for part in parts.values()] == shapes
+        assert np.abs(codec.decode(parts, TensorSpec("F32", x.shape)) - x).max() < 1e-5
+    with pytest.raises(Refused, match="takes 4"):
+        Svd(rank=1, unfold="spatial").validate(TensorSpec("F32", (3, 4, 5)))
 
-    real, drivers = linalg.svd, []
 
-    def failing(matrix, **options):
-        drivers.append(options["lapack_driver"])
-        if options["lapack_driver"] == "gesdd":
-            raise linalg.LinAlgError("did not converge")
-        return real(matrix, **options)
-
-    monkeypatch.setattr(linalg, "svd", failing)
-    assert svd._decompose(np.eye(3, dtype=np.float32))[1].tolist() == [1, 1, 1]
-    assert drivers == ["gesdd", "gesvd"]
+@pytest.mark.parametrize("error", [0.05, 0.8, 0.97])
+def test_error_holds_where_sketches_are_used(error):
+    rng = np.random.default_rng(6)
+    x = low_rank(1100, 1040, 0.95 ** np.arange(300.0)) + 0.002 * rng.normal(size=(1100, 1040)).astype(np.float32)
+    assert relative_error(Svd(error=error), values_of(x)) <= error
 
 
 @pytest.mark.parametrize(
