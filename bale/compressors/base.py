@@ -169,10 +169,10 @@ class Transform(Codec):
 
     @property
     def finds_rank(self) -> bool:
-        """Whether it puts out factors of a rank that is chosen by a second layer; `ranks` gives them."""
+        """Whether it puts out factors of a rank that is chosen by a second layer; `ranked` gives them."""
         return False
 
-    def ranks(self, values: Values) -> Any:
+    def ranked(self, values: Values) -> Any:
         """The parts of a tensor at every rank (`residual.Ranked`), where that is chosen by a second layer."""
         raise NotImplementedError
 

@@ -251,7 +251,7 @@ class Pipeline:
 
         if not head.finds_rank:
             return code(head.encode(values))
-        return best_rank(head.ranks(values), code, lambda leaves: self.decode(leaves, values.spec), values)
+        return best_rank(head.ranked(values), code, lambda leaves: self.decode(leaves, values.spec), values)
 
     def _encode_rest(self, values: Values, leaves: Mapping[str, Values]) -> dict[str, Values]:
         assert self.rest is not None

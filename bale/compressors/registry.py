@@ -43,6 +43,8 @@ _CODECS = [
     ("rans", "bale.compressors.entropy.packed_rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("trellis", "bale.compressors.trellis.codec:Trellis"),
+    ("tt", "bale.compressors.lowrank.tt:Tt"),
+    ("tucker", "bale.compressors.lowrank.tucker:Tucker"),
     ("zstd", "bale.compressors.entropy.zstd:Zstd"),
 ]
 _ALIASES = [

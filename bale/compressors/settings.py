@@ -21,9 +21,19 @@ Scalar = bool | int | float | str | None
 _WORDS: dict[type, str] = {int: "a whole number", float: "a number"}
 
 
-def setting(default: Scalar, *, help: str, low: float | None = None, high: float | None = None) -> Any:  # noqa: A002
-    """Declare a field of a codec, with the range (ends included) of its numbers."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+def setting(
+    default: Scalar,
+    *,
+    help: str,  # noqa: A002
+    low: float | None = None,
+    high: float | None = None,
+    form: tuple[str, str] | None = None,
+) -> Any:
+    """Declare a field of a codec, with the range (ends included) of its numbers.
+
+    Text has a `form`: the pattern that all of it matches, and this in words.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "form": form})
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Setting:
     Attributes
     ----------
     types : tuple of type
-        Those of ``bool``, ``int`` and ``float`` that it may be.
+        Those of ``bool``, ``int``, ``float`` and ``str`` that it may be.
     words : tuple of str
         The words that it may be.
     """
@@ -45,6 +55,7 @@ class Setting:
     low: float | None
     high: float | None
     help: str
+    form: tuple[str, str] | None = None
 
     @property
     def type(self) -> str:
@@ -56,7 +67,7 @@ class Setting:
         """What may be given, in words."""
         choices = [*self.words, *(("true", "false") if bool in self.types else ())]
         numbers = [f"{_WORDS[kind]}{self._range}" for kind in self.types if kind in _WORDS]
-        return " or ".join(choices + numbers)
+        return " or ".join(choices + numbers + ([self.form[1]] if self.form else []))
 
     @property
     def _range(self) -> str:
@@ -71,6 +82,8 @@ class Setting:
         if value is None and self.default is None:
             return None
         if isinstance(value, str) and value in self.words:
+            return value
+        if isinstance(value, str) and self.form is not None and re.fullmatch(self.form[0], value):
             return value
         if isinstance(value, bool) and bool in self.types:
             return value
@@ -88,7 +101,7 @@ class Setting:
     def parse(self, text: str) -> Scalar:
         """Read a value as it stands in a pipeline; the mirror image is `format_value`."""
         value: object = text
-        if text in self.words:
+        if text in self.words or self.form is not None:
             pass
         elif bool in self.types and text in ("true", "false"):
             value = text == "true"
@@ -123,6 +136,7 @@ def settings(codec: type) -> dict[str, Setting]:
             low=each.metadata["low"],
             high=each.metadata["high"],
             help=each.metadata["help"],
+            form=each.metadata["form"],
         )
     return found
 

@@ -41,6 +41,8 @@ TEXTS = {
     "rans": ["rans"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true", "svd:rank=2,unfold=in"],
     "trellis": ["trellis", "trellis:bits=2.7,balance=column", "trellis:error=0.1,effort=high", "trellis:step=0.1"],
+    "tt": ["tt:rank=2", "tt:error=0.3", "tt:ratio=0.5"],
+    "tucker": ["tucker:rank=2", "tucker:error=0.3", "tucker:ratio=0.5"],
     "zstd": ["zstd", "zstd:level=1"],
 }
 PIPELINES = [Pipeline.parse(text) for texts in TEXTS.values() for text in texts]
@@ -176,10 +178,10 @@ def within_bound(stage, x, y, parts, spec):
         return np.linalg.norm(x - y) <= np.linalg.norm(x - x.mean()) + np.abs(rounding).sum()
     if stage.name == "positive":
         return ((x > 0) == (y > 0)).all() and (np.abs(x - y) <= 2.0**-17 * x + rounding).all()
+    error = np.linalg.norm(x - y)
+    if getattr(stage, "error", None) is not None:
+        return error <= stage.error * np.linalg.norm(x) * (1 + 1e-12)
     if stage.name == "svd":
-        error = np.linalg.norm(x - y)
-        if stage.error is not None:
-            return error <= stage.error * np.linalg.norm(x) * (1 + 1e-12)
         s = np.linalg.svd(stage._unfolded(x), compute_uv=False)
         r = parts["u"].spec.shape[1]
         return error <= np.sqrt((s[r:] ** 2).sum()) + (4 * roundoff + 2e-6) * np.linalg.norm(x) + least
@@ -188,7 +190,21 @@ def within_bound(stage, x, y, parts, spec):
             return 8 * parts["qdata"].array.size <= stage.bits * x.size
         allowed = np.sqrt(x.size) * stage.step if stage.error is None else stage.error * np.linalg.norm(x)
         return np.linalg.norm(x - y) <= allowed + (np.linalg.norm(rounding) if stage.error is None else 0)
+    if stage.name in ("tucker", "tt"):
+        return error <= bound_of_unfoldings(stage, x, parts) + (8 * roundoff + 2e-6) * np.linalg.norm(x) + 4 * least
     raise AssertionError(f"{stage.name} states no bound here")
+
+
+def bound_of_unfoldings(stage, x, parts):
+    """The root of the sum over unfoldings of the squared errors of their ranks, which TT-SVD and HOSVD stay below."""
+    if stage.name == "tucker":
+        unfolded = [(np.moveaxis(x, mode, 0).reshape(n, -1)) for mode, n in enumerate(x.shape)]
+        ranks = parts["core"].spec.shape
+    else:
+        unfolded = [x.reshape(np.prod(x.shape[:at], dtype=int), -1) for at in range(1, x.ndim)]
+        ranks = [parts[f"g{at}"].spec.shape[0] for at in range(1, x.ndim)]
+    tails = [np.linalg.svd(matrix, compute_uv=False)[r:] for matrix, r in zip(unfolded, ranks, strict=True)]
+    return np.sqrt(sum((tail**2).sum() for tail in tails))
 
 
 def refusal(pipeline, spec):

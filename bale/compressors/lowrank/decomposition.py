@@ -53,9 +53,15 @@ class Decomposition(Transform):
         import scipy.linalg  # noqa: F401
 
     @property
-    @abstractmethod
     def share(self) -> float | None:
         """Squared error over sum of squares that is allowed, when it decides the ranks."""
+        error: float | None = getattr(self, "error", None)
+        return None if error is None else error**2
+
+    @property
+    @abstractmethod
+    def is_sized(self) -> bool:
+        """Whether the ranks are known beforehand."""
 
     @abstractmethod
     def search(self, tensor: Array) -> Search:
@@ -73,7 +79,7 @@ class Decomposition(Transform):
 
     def check_size(self, spec: TensorSpec, stored_bits: int) -> None:
         """Refuse ranks known beforehand whose factors take no less room than the tensor, unless forced."""
-        if self.share is None and not self.forced and stored_bits >= spec.elements * spec.info.bits:
+        if self.is_sized and not self.forced and stored_bits >= spec.elements * spec.info.bits:
             size, what = -(-stored_bits // 8), self.described(spec)
             raise Refused(f"factors of {what} take up to {size} bytes, {spec} takes {spec.nbytes}")
 

@@ -78,19 +78,17 @@ class Svd(Decomposition):
     @property
     def share(self) -> float | None:
         """What `energy` leaves over, or `error` squared."""
-        if self.energy is not None:
-            return 1 - self.energy
-        return None if self.error is None else self.error**2
+        return super().share if self.energy is None else 1 - self.energy
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the rank is given, or the share of the parameters."""
+        return isinstance(self.rank, int) or self.ratio is not None
 
     @property
     def finds_rank(self) -> bool:
         """Whether the rank is chosen by what a second layer makes of the rest."""
         return self.rank == "auto"
-
-    def check_size(self, spec: TensorSpec, stored_bits: int) -> None:
-        """Refuse factors that take no less room than the tensor, where that is known beforehand."""
-        if not self.finds_rank:
-            super().check_size(spec, stored_bits)
 
     def described(self, spec: TensorSpec) -> str:
         """The rank."""
@@ -132,7 +130,7 @@ class Svd(Decomposition):
         product = exact_matmul(u, vh).reshape([spec.shape[axis] for axis in order])
         return np.ascontiguousarray(product.transpose(np.argsort(order)))
 
-    def ranks(self, values: Values) -> Ranks:
+    def ranked(self, values: Values) -> Ranks:
         """The factors of every rank, from one decomposition as far as that reaches."""
         return Ranks(self, values)
 

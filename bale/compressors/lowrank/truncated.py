@@ -25,8 +25,8 @@ class Triplets:
     Attributes
     ----------
     u, vh : Array
-        Float32, shapes ``(m, k)`` and ``(k, n)``; orthonormal, or zero where s is. The largest entry of each column of
-        u is positive.
+        Float32, shapes ``(m, k)`` and ``(k, n)``; orthonormal but where s is next to nothing. The largest entry of each
+        column of u is positive.
     s : Array
         Float64, shape ``(k,)``, descending up to rounding.
     norm2 : float
@@ -84,6 +84,14 @@ def within(matrix: Array, error2: float) -> Triplets:
             break
         rank = min(2 * rank, most) if rank < most else small
     return _exact(matrix, small)
+
+
+def left(matrix: Array, rank: int) -> Array:
+    """The left ones alone of the `rank` leading singular vectors, as columns: ``(m, rank)``, float32."""
+    m, n = matrix.shape
+    if m > n or _is_small(rank, m, n):
+        return _orthonormal(leading(matrix, rank).u)  # those of singular values near zero are not yet
+    return eigenvectors(gram(matrix.T), rank).astype(np.float32)
 
 
 def squares(array: Array) -> float:
