@@ -30,6 +30,7 @@ _CODECS = [
     (BASE, "bale.compressors.given.base_tensor:Base"),
     ("bitpack", "bale.compressors.entropy.bitpack:Bitpack"),
     ("codebook", "bale.compressors.quantizers.codebook:Codebook"),
+    ("cp", "bale.compressors.lowrank.cp:Cp"),
     (EXACT, "bale.compressors.given.exact:Exact"),
     ("fp8", "bale.compressors.quantizers.microscaling:Fp8"),
     ("huffman", "bale.compressors.entropy.packed_huffman:Huffman"),

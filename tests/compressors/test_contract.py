@@ -20,6 +20,7 @@ TEXTS = {
     "base": ["base/exact", "base/int4"],
     "bitpack": ["bitpack"],
     "codebook": ["codebook", "codebook:bits=2,group=row", "codebook:bits=3,group=100"],
+    "cp": ["cp:rank=2", "cp:error=0.9", "cp:ratio=0.1,starts=1"],
     "exact": ["int4/exact"],
     "fp8": ["fp8", "fp8:format=e5m2,group=tensor"],
     "huffman": ["huffman"],
@@ -190,6 +191,8 @@ def within_bound(stage, x, y, parts, spec):
             return 8 * parts["qdata"].array.size <= stage.bits * x.size
         allowed = np.sqrt(x.size) * stage.step if stage.error is None else stage.error * np.linalg.norm(x)
         return np.linalg.norm(x - y) <= allowed + (np.linalg.norm(rounding) if stage.error is None else 0)
+    if stage.name == "cp":  # no promise but to be better than nothing
+        return error <= (1 + 4 * roundoff) * np.linalg.norm(x) + 4 * least
     if stage.name in ("tucker", "tt"):
         return error <= bound_of_unfoldings(stage, x, parts) + (8 * roundoff + 2e-6) * np.linalg.norm(x) + 4 * least
     raise AssertionError(f"{stage.name} states no bound here")
