@@ -374,12 +374,14 @@ def open(  # noqa: A001  (bale.open reads well)
 ) -> Archives:
     """Open an archive as a mapping of names to numpy arrays, each decoded when asked for.
 
-    `base` and `layers` are as for `decompress`.
+    `base` and `layers` are as for `decompress`. Its method `parts` gives the factors of a tensor without multiplying
+    them.
 
     Examples
     --------
     >>> with bale.open("model.safetensors.bale") as tensors:  # doctest: +SKIP
     ...     weight = tensors["encoder.layer.0.output.dense.weight"]
+    ...     u, vh = tensors.parts("encoder.layer.0.output.dense.weight").values()  # compressed with svd
     """
     return _open_archives(Path(archive), threads, None if base is None else Path(base), _is_first(layers))
 

@@ -272,9 +272,25 @@ class Pipeline:
             raise ValueError(f"parts of {decoded.spec}, not of {spec}")
         if self.rest is None or not self.has_residual:
             return decoded.array
-        prefix = f"{_REST}."
-        rest = {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
-        return add(decoded.array, self.rest.decode(rest, spec), spec)
+        return add(decoded.array, self.rest.decode(_behind(parts), spec), spec)
+
+    def unpack(self, leaves: Mapping[str, Values], spec: TensorSpec) -> dict[str, Values]:
+        """The parts that the first transform put out, taken back from what followed; a second layer's if it has loss.
+
+        Raises
+        ------
+        ValueError
+            As for `decode`.
+        """
+        parts: dict[str, Values] = {}
+        head, *tail = self.transforms or (None,)
+        for part in self.first.leaves(spec) if head is None else head.parts(spec):
+            if not (part.optional and _is_missing(part.name, leaves)):
+                parts[part.name] = _decode(tail if part.primary else (), leaves, part.spec, part.name)
+        if self.has_residual and self.rest is not None:
+            rest = self.rest.unpack(_behind(leaves), spec)
+            parts |= {_join(_REST, name): part for name, part in rest.items()}
+        return parts
 
 
 # Walks over the transforms: a primary part goes on to the next one.
@@ -330,6 +346,12 @@ def _decode(chain: Sequence[Transform], leaves: Mapping[str, Values], bound: Ten
     }
     spec = first.spec_of(parts, bound)
     return Values(spec, first.decode(parts, spec))
+
+
+def _behind(leaves: Mapping[str, Values]) -> dict[str, Values]:
+    """The leaves of the second layer, by their own names."""
+    prefix = f"{_REST}."
+    return {name.removeprefix(prefix): leaf for name, leaf in leaves.items() if name.startswith(prefix)}
 
 
 def _is_missing(name: str, leaves: Mapping[str, Values]) -> bool:

@@ -134,6 +134,37 @@ class Decoder:
         if digest.hexdigest() != expected:
             raise _damaged(self.archive, stored, "does not match its digest once decoded")
 
+    def parts(self, index: int) -> dict[str, Values]:
+        """The parts of a unit that its pipeline's first codec put out, dequantized, but not put together.
+
+        What is exact given other values, behind a first layer or a base, is not among them.
+
+        Raises
+        ------
+        ArchiveError
+            For bad parts.
+        """
+        stored = self.archive.manifest.units[index]
+        if stored.same_as is not None:
+            return self.parts(stored.same_as)
+        return self._sound(stored, self._unpacked, index, stored)
+
+    def _unpacked(self, index: int, stored: StoredUnit) -> dict[str, Values]:
+        pipeline, prefix = _pipeline(self.archive, stored), ""
+        if pipeline.on_base and pipeline.rest is not None:
+            pipeline, prefix = pipeline.rest, _REST
+        if pipeline.is_exact:
+            return {}
+        if self.first and not prefix:
+            pipeline = pipeline.first
+        leaves = {
+            part.name.removeprefix(prefix): self._part(index, at)
+            for at, part in enumerate(stored.parts)
+            if part.name != _REST_DATA
+        }
+        found = pipeline.unpack(leaves, stored.unit.spec)
+        return {prefix + name: values for name, values in found.items()}
+
     def _jobs(self, index: int) -> Iterator[Job[Array]]:
         for piece in self.pieces(index):
             yield Job(partial(_bytes_of, piece.load), piece.cost)

@@ -71,13 +71,7 @@ class Tensors(Mapping[str, Array]):
             return arrange(self._unit(index), view)
 
     def __getitem__(self, name: str) -> Array:
-        array = self.bits(name)
-        native = _NATIVE.get(self.spec(name).dtype)
-        if native is None:
-            return array
-        import ml_dtypes
-
-        return array.view(getattr(ml_dtypes, native))
+        return _native(self.bits(name), self.spec(name).dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -206,6 +200,31 @@ class Archives(Tensors):
         decoder, place = self._index[index]
         return decoder.array(place)
 
+    def parts(self, name: str) -> dict[str, Array]:
+        """The parts that a tensor is stored in, not put together: factors, for one.
+
+        Parameters
+        ----------
+        name : str
+            A tensor.
+
+        Returns
+        -------
+        dict
+            Arrays by part: ``u`` and ``vh`` for ``svd`` and for ``svd+int8``, where they are dequantized; ``qdata``,
+            ``scale`` and ``zero`` for ``int8``; ``data`` for what is stored without loss. Parts of a second layer with
+            loss, and those of a difference to a base, have ``rest.`` before their names. An exact second layer is left
+            out, as it is nothing without the first. They are the parts of the tensor as it lies in memory, with the
+            dimensions of a transposed one in that order.
+
+        Raises
+        ------
+        ArchiveError
+            For damaged parts.
+        """
+        decoder, place = self._index[self._places[name][0]]
+        return {part: _native(values.array, values.spec.dtype) for part, values in decoder.parts(place).items()}
+
     @property
     def report(self) -> Report:
         """What the archives say of themselves; digests of the archives and times are not in them."""
@@ -261,6 +280,15 @@ def arrange(array: Array, view: View) -> Array:
         return flat.reshape(spec.storage_shape)
     strides = tuple(stride * spec.storage.itemsize for stride in view.strides)
     return np.lib.stride_tricks.as_strided(flat, spec.shape, strides)  # bounds: View.reach was checked
+
+
+def _native(array: Array, dtype: str) -> Array:
+    """Storage bits as the dtype that numpy, or `ml_dtypes`, has for them."""
+    if dtype not in _NATIVE:
+        return array
+    import ml_dtypes
+
+    return array.view(getattr(ml_dtypes, _NATIVE[dtype]))
 
 
 def _label(path: Path, folder: Path | None) -> str:
