@@ -144,6 +144,7 @@ class _Stored:
         self.first_digest = xxhash.xxh3_128()
         self.first_errors: list[ErrorSums] = []
         self.errors: list[ErrorSums | None] = []
+        self.notes: tuple[str, ...] = ()
         self.exact_size = 0
         self.seconds = 0.0
 
@@ -278,6 +279,7 @@ class _Packer:
             stored.first_digest.update(coded.first.data)
             stored.first_errors.append(coded.first_errors)
         stored.exact_size += coded.exact_size
+        stored.notes += coded.notes
         stored.seconds += coded.seconds
         only_first = coded.first is not None and not coded.decoded.size
         if not only_first:
@@ -329,7 +331,7 @@ class _Packer:
             parts=tuple(part.finished(name) for name, part in stored.parts.items()),
             errors=astuple(sums) if sums is not None and not pipeline.lossless else None,
             norm2=sums.norm2 if sums is not None and pipeline.lossless and math.isfinite(sums.norm2) else None,
-            notes=decision.notes,
+            notes=(*decision.notes, *stored.notes),
             base=None if base is None else base.digest,
             first=stored.first,
         )

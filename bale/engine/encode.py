@@ -14,7 +14,7 @@ from bale.compressors.base import Known, Place, Quantizer, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.engine.base import BaseTensor
-from bale.engine.layers import known_block, known_of, load_rest
+from bale.engine.layers import compared, known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.storage import (
@@ -76,6 +76,8 @@ class Coded:
         Of a pipeline with two layers: the bytes of the values that the first layer alone gives back.
     first_errors : ErrorSums or None
         Those of the first layer.
+    notes : tuple of str
+        What a user should know of it.
     """
 
     parts: tuple[CodedPart, ...]
@@ -88,6 +90,7 @@ class Coded:
     leased: bool = False
     first: Array | None = None
     first_errors: ErrorSums | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,8 @@ class Encoder:
         if pipeline.has_residual and subject.base is None:
             one = pipeline.first.decode(leaves, spec).reshape(-1)
         sums = None if one is None else ErrorSums.between(_numbers(source, spec), _numbers(one, spec))
+        stored = sum(part.size for part in parts)
+        note = compared(pipeline, to_float32(array, spec).reshape(spec.shape), errors.error2, stored)
         self.run.buffers.release(buffer)
         return Coded(
             parts,
@@ -221,6 +226,7 @@ class Encoder:
             WHOLE_COST * spec.nbytes,
             first=None if one is None else flat_bytes(one),
             first_errors=sums,
+            notes=(note,) if note else (),
         )
 
     def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:

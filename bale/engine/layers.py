@@ -30,6 +30,15 @@ def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, 
     return Known(decoded, lambda: first.cells_block(codes, 0, spec, side))
 
 
+def compared(pipeline: Pipeline, tensor: Array, error2: float, stored: int) -> str | None:
+    """How a pipeline that begins with a decomposition fares against a quantizer; None for others."""
+    from bale.compressors.lowrank.decomposition import Decomposition
+    from bale.compressors.lowrank.rival import comparison
+
+    head = pipeline.transforms[0]
+    return comparison(head.name, tensor, error2, stored) if isinstance(head, Decomposition) else None
+
+
 def load_rest(
     chunks: Sequence[tuple[str, bytes]],
     spec: TensorSpec,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from bale.compressors.base import Place, Values
 from bale.compressors.floats import to_float32
+from bale.compressors.lowrank.decomposition import Decomposition
 from bale.engine.base import Base, BaseTensor
 from bale.engine.compress import header_entries
 from bale.engine.duplicates import find_duplicates
-from bale.engine.layers import known_of
+from bale.engine.layers import compared, known_of
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.storage import flat_spec, forced_chain, store
@@ -21,11 +22,13 @@ from bale.errors import Refused, SourceError
 from bale.io.archive import header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
+from bale.metrics import ErrorSums
 from bale.plan import Decision, FilePlan, on_base
 from bale.report import ratio
 from bale.spec import Array, TensorSpec, Unit
 
 SAMPLE = 1 << 20  # elements a tensor at the most
+_WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample tells little
 _SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
 _MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
 
@@ -125,7 +128,8 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
             return _predict_rest(source, unit, base), decision
     if not pipeline.transforms:
         return plain, decision
-    sample, array, starts = _rows(source, unit)
+    decomposes = isinstance(pipeline.transforms[0], Decomposition)
+    sample, array, starts = _rows(source, unit, _WHOLE if decomposes else SAMPLE)
     if base is not None and decision.pipeline.on_base:
         runs = np.split(array.reshape(-1), len(starts))
         array = np.concatenate([base.subtract(run, at) for run, at in zip(runs, starts, strict=True)])
@@ -145,6 +149,12 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
         stored = len(store(flat, forced_chain(pipeline.layer_of(name)), compiled=lossy is not pipeline)[1])
         size += stored * full[name] / part[name] if part[name] else 0
+    if decomposes and lossy is pipeline:
+        note: str | None = f"not compared with a quantizer: more than {_WHOLE} elements"
+        if sample == unit.spec:
+            x, y = (to_float32(each, sample) for each in (array, pipeline.decode(leaves, sample)))
+            note = compared(pipeline, x, ErrorSums.between(x, y).error2, round(size))
+        decision = replace(decision, notes=(*decision.notes, *([note] if note else [])))
     if lossy is not pipeline:
         known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))
         piece = Values(flat_spec(sample, sample.elements), array.reshape(-1), place=Place(sample.shape))
@@ -174,11 +184,14 @@ def _predict_rest(source: SourceFile, unit: Unit, base: BaseTensor) -> int:
     return round(len(store(piece, None, base.known(start, count))[1]) * spec.elements / count)
 
 
-def _rows(source: SourceFile, unit: Unit) -> tuple[TensorSpec, Array, list[int]]:
-    """Whole rows spread over a tensor: a smaller tensor of the same kind, and where its runs begin."""
+def _rows(source: SourceFile, unit: Unit, whole: int = SAMPLE) -> tuple[TensorSpec, Array, list[int]]:
+    """Whole rows spread over a tensor: a smaller tensor of the same kind, and where its runs begin.
+
+    Tensors of at most `whole` elements are taken as they are.
+    """
     spec = unit.spec
-    if spec.elements <= SAMPLE or len(spec.shape) < 2:
-        count = min(spec.elements, SAMPLE)
+    if spec.elements <= whole or len(spec.shape) < 2:
+        count = min(spec.elements, max(SAMPLE, whole))
         shape = spec.shape if count == spec.elements else (count,)
         return TensorSpec(spec.dtype, shape), _read(source, unit, 0, count).reshape(shape), [0]
     row = spec.elements // spec.shape[0]
