@@ -5,7 +5,7 @@ MODELS ?= .models
 FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: finetune setup test lint fmt check docs bench bench-lossless demo soak fetch clean
+.PHONY: finetune setup test lint fmt check docs bench bench-lossless bench-lowrank demo soak fetch clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,9 @@ bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md
 
 bench-lossless: fetch  ## the lossless sections of it only, with ZipNN, OpenZL, zstd and blosc2 beside bale
 	$(BIN)/python scripts/bench/all.py --models $(MODELS) --only sizes --only codec --only peers
+
+bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that there are
+	$(BIN)/python scripts/bench/all.py --models $(MODELS) --finetuned $(FINETUNED) --only lowrank
 
 soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import differences
 import lossless_peers
+import lowrank
 import process
 import progressive
 import quantization
@@ -38,6 +39,7 @@ TITLES = {
     "progressive": "Two steps",
     "quantization": "Quantization",
     "trellis": "Trellis quantization",
+    "lowrank": "Low rank",
     "process": "Whole processes against zstd",
     "scale": "Scale",
     "startup": "Start-up",
@@ -66,6 +68,7 @@ def main() -> None:
         "progressive": partial(progressive.section, options.models),
         "quantization": partial(quantization.section, options.models),
         "trellis": partial(trellis.section, options.models),
+        "lowrank": partial(lowrank.section, options.models, options.finetuned),
         "process": process.section,
         "scale": partial(scale.section, options.large),
         "startup": startup.section,

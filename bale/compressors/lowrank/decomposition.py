@@ -117,6 +117,7 @@ class Decomposition(Transform):
                 relative = math.sqrt(error2 / norm2)
                 raise Refused(f"rounding alone gives a relative error of {relative:.2g}, above the bound")
             target = min(allowed - (error2 - found.error2), found.error2 * (1 - 1e-9), target * (1 - 1e-3))
+            del found, parts  # before others are made
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Product of the factors."""

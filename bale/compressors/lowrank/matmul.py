@@ -34,19 +34,19 @@ def exact_matmul(u: Array, v: Array) -> Array:
 
     Notes
     -----
-    Memory beyond the result: 8 bytes an element of `u` and `v`, and 2 MB or one row.
+    Memory beyond the result: 8 bytes an element of `v`, and 2 MB or one row.
     """
     (m, r), n = u.shape, v.shape[1]
     whole = _EXACT - max(r - 1, 0).bit_length()
-    left, left_scale = _fixed(u, 1, whole // 2)
     right, right_scale = _fixed(v, 0, whole - whole // 2)
     largest = float(np.finfo(np.float32).max)
     product = np.empty((m, n), np.float32)
     step = max(1, _BLOCK // max(n, 1))
     for start in range(0, m, step):
         rows = slice(start, start + step)
-        sums = left[rows] @ right
-        sums *= left_scale[rows]
+        left, left_scale = _fixed(u[rows], 1, whole // 2)
+        sums = left @ right
+        sums *= left_scale
         sums *= right_scale
         product[rows] = np.clip(sums, -largest, largest, out=sums)
     return product
@@ -54,6 +54,7 @@ def exact_matmul(u: Array, v: Array) -> Array:
 
 def _fixed(matrix: Array, axis: int, bits: int) -> tuple[Array, Array]:
     """Whole numbers of at most 2^bits along `axis`, as float64, and the powers of two that they count."""
-    _, exponent = np.frexp(np.abs(matrix).max(axis=axis, keepdims=True, initial=0.0))
+    high = matrix.max(axis=axis, keepdims=True, initial=0.0)
+    _, exponent = np.frexp(np.maximum(high, -matrix.min(axis=axis, keepdims=True, initial=0.0)))
     whole = matrix * np.ldexp(1.0, bits - exponent)
     return np.rint(whole, out=whole), np.ldexp(1.0, exponent - bits)

@@ -9,7 +9,7 @@ import numpy as np
 from bale.compressors.lowrank.truncated import squares
 from bale.spec import Array
 
-_SAMPLE = 1 << 14
+_SAMPLE = 1 << 16
 _CLASS = 1 << 12  # elements of rows of like size that share a table of frequencies
 _MOST_BITS = 4.0  # measured up to here; beyond, each bit is worth 6.02 dB
 _A_BIT = 20 * math.log10(2)
@@ -44,7 +44,7 @@ def quantizer_snr(tensor: Array, bits: float) -> float:
     """SNR in dB that a uniform quantizer with entropy coding has at so many bits an element, estimated from a sample.
 
     One step for the tensor; codes are measured by their order-0 entropy, in classes of rows of like size. Tables and
-    scales are not counted. Up to 4 bits this is measured on at most 2^14 elements; a bit more adds 6.02 dB.
+    scales are not counted. Up to 4 bits this is measured on at most 2^16 elements; a bit more adds 6.02 dB.
     """
     classes = _classes(tensor.reshape(tensor.shape[0], -1))
     size = float(np.sqrt(np.mean([np.square(part, dtype=np.float64).mean() for part in classes])))
@@ -74,9 +74,18 @@ def _measured(classes: list[Array], step: float) -> tuple[float, float]:
     bits, error2, norm2, count = 0.0, 0.0, 0.0, 0
     for values in classes:
         levels = np.rint(values / step)
-        counts = np.unique(levels, return_counts=True)[1]
+        counts = _counts(levels)
         bits += float(np.dot(counts, np.log2(values.size / counts)))
         error2 += float(np.square(values - levels * step).sum())
         norm2 += float(np.square(values).sum())
         count += values.size
     return bits / count, 10 * math.log10(norm2 / max(error2, 1e-300))
+
+
+def _counts(levels: Array) -> Array:
+    """How often each level comes that does."""
+    least = levels.min()
+    if levels.max() - least > _SAMPLE:
+        return np.unique(levels, return_counts=True)[1]
+    counts = np.bincount((levels - least).astype(np.int64).reshape(-1))
+    return counts[counts > 0]

@@ -163,10 +163,15 @@ def _orthonormal(matrix: Array) -> Array:
 
 
 def _triplets(inner: Array, outer: Array, norm2: float, flat: bool, whole: bool) -> Triplets:
-    """From orthonormal columns `inner` and their products with the matrix, which are the others times s."""
+    """From orthonormal columns `inner` and their products with the matrix, which are the others times s.
+
+    Both are overwritten.
+    """
     s = np.sqrt(np.einsum("ij,ij->j", outer, outer, dtype=np.float64))
-    outer = outer / np.where(s > 0, s, 1).astype(np.float32)
+    outer /= np.where(s > 0, s, 1).astype(np.float32)
     u, v = (inner, outer) if flat else (outer, inner)
-    largest = np.take_along_axis(u, np.abs(u).argmax(axis=0)[None], axis=0)[0]
-    sign = np.where(largest < 0, np.float32(-1), np.float32(1))
-    return Triplets(u * sign, s, (v * sign).T, norm2, whole)
+    high, low = u.max(axis=0), u.min(axis=0)
+    sign = np.where(-low > high, np.float32(-1), np.float32(1))
+    u *= sign
+    v *= sign
+    return Triplets(u, s, v.T, norm2, whole)

@@ -123,6 +123,7 @@ def _train(tensor: Array, ranks: tuple[int, ...] | None, error2: float, first: T
         u = found.u[:, :r]
         cores[f"g{at}"] = u.reshape(rank, n, r) if at else u
         rest, rank = found.vh[:r] * found.s[:r, None].astype(np.float32), r
+        del found, matrix
     cores[f"g{last}"] = rest
     return Candidate(cores, lost, most)
 
