@@ -27,6 +27,7 @@ CHOICES = {
     "svd": {"rules": ["low=svd:rank=2", "half=svd:rank=8+int8"]},
     "max": {"pipeline": "lossless:effort=max"},
     "layers": {"pipeline": "int4/exact", "rules": ["low=svd:rank=2/exact"]},
+    "residual": {"rules": ["low=svd:rank=1+int8/int4", "matrix=svd:rank=auto+int8/int:bits=3"]},
     "base": {"base": GOLDEN / f"{VERSION}-tensors-int.bale"},
     "formats": {
         "rules": [
@@ -54,14 +55,20 @@ CHOICES = {
         "rules": ["ids=zstd", "small=huffman", "low=int4+rans", "half=int4+bitpack", "matrix=int:group=tensor+zstd"]
     },
 }
+FACTORS = {"rules": ["a=tucker:ranks=3-2-3+int8", "b=tt:rank=3", "c=cp:rank=2", "d=svd:rank=4,unfold=spatial"]}
 
 
 def main() -> int:
     """Write sources, archives, and the digests of what must come back."""
     GOLDEN.mkdir(exist_ok=True)
     digests = {}
-    for name, source in (("tensors", tensors(GOLDEN / f"{VERSION}-tensors.safetensors")), ("opaque", opaque())):
-        for choice, choices in CHOICES.items() if name == "tensors" else [("lossless", {})]:
+    sources = {
+        "tensors": (tensors(GOLDEN / f"{VERSION}-tensors.safetensors"), CHOICES),
+        "kernels": (kernels(GOLDEN / f"{VERSION}-kernels.safetensors"), {"factors": FACTORS}),
+        "opaque": (opaque(), {"lossless": {}}),
+    }
+    for name, (source, wanted) in sources.items():
+        for choice, choices in wanted.items():
             archive = GOLDEN / f"{VERSION}-{name}-{choice}.bale"
             if archive.exists():
                 print(f"{archive.name} exists, and stays", file=sys.stderr)
@@ -103,6 +110,13 @@ def tensors(path: Path) -> Path:
         },
         {"format": "pt"},
     )
+
+
+def kernels(path: Path) -> Path:
+    """Kernels of three and four dimensions."""
+    rng = np.random.default_rng(7)
+    shapes = {"a": (12, 10, 3), "b": (9, 8, 3, 3), "c": (8, 6, 5), "d": (8, 6, 3, 3)}
+    return write(path, {name: rng.standard_normal(shape).astype("<f4") for name, shape in shapes.items()})
 
 
 def opaque() -> Path:

@@ -84,10 +84,14 @@ def test_differences_to_a_base_in_two_layers(tmp_path: Path) -> None:
     bale.verify(tmp_path / "0.bale", after)
 
 
-def test_threads_do_not_matter(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rule", [f"*={PIPELINE}", "kernel=tucker:error=0.5", "kernel=tt:rank=4+int8", "kernel=cp:rank=3"]
+)
+def test_threads_do_not_matter(source: Path, tmp_path: Path, rule: str) -> None:
     digests = set()
     for threads in (1, 2, 4):
-        bale.compress(source, tmp_path / f"{threads}.bale", pipeline=PIPELINE, threads=threads)
+        report = bale.compress(source, tmp_path / f"{threads}.bale", rules=[rule], threads=threads)
+        assert rule.partition("=")[2] in {row.pipeline for row in report.rows}
         digests.add(sha256(tmp_path / f"{threads}.bale"))
     assert len(digests) == 1
 

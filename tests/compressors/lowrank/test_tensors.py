@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given as given_values
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
@@ -135,6 +138,23 @@ def test_adversarial(text):
         bounds = {bound.name: bound for bound in codec.parts(values.spec)}
         assert all(part.spec.nbytes <= bounds[key].spec.nbytes for key, part in parts.items()), name
         assert set(parts) >= {key for key, bound in bounds.items() if not bound.optional}, name
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given_values(
+    st.sampled_from(["svd", "tucker", "tt"]),
+    st.lists(st.integers(1, 9), min_size=3, max_size=5),
+    st.floats(0.001, 0.99),
+    st.integers(0, 2**16),
+    st.integers(-100, 100),
+)
+def test_any_error_holds_for_any_shape(name, shape, error, seed, exponent):
+    x = np.random.default_rng(seed).standard_t(2, size=shape) * 2.0**exponent
+    codec, values = Pipeline.parse(f"{name}:error={error}").stages[0], values_of(x)
+    found, parts = error_of(codec, values)
+    assert found <= error
+    bounds = {bound.name: bound.spec.nbytes for bound in codec.parts(values.spec)}
+    assert all(part.spec.nbytes <= bounds[key] for key, part in parts.items())
 
 
 def test_halves_do_not_overflow():
