@@ -43,7 +43,7 @@ def test_a_name_clash_is_an_error():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("gptq", "bitpack, codebook, exact")],
+    [("itn4", "did you mean int4"), ("zstdd", "zstd"), ("", "there are"), ("gptq", "bitpack, codebook, cp, exact")],
 )
 def test_unknown_name(name, hint):
     with pytest.raises(UsageError, match="there is no codec") as caught:
