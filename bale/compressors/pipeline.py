@@ -75,8 +75,8 @@ class Pipeline:
 
     def _can_follow(self, rest: Pipeline) -> bool:
         """Whether a second layer is a quantizer, and the first one is more."""
-        quantizes = len(rest.transforms) == 1 and isinstance(rest.transforms[0], Quantizer)
-        return rest.rest is None and quantizes and not isinstance(self.stages[0], Quantizer)
+        quantizes = len(rest.transforms) == 1 and rest.transforms[0].last
+        return rest.rest is None and quantizes and isinstance(self.stages[0], Transform) and not self.stages[0].last
 
     # Text
 
