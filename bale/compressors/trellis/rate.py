@@ -229,7 +229,7 @@ def encode_step(subject: Subject, step: float, states: int) -> bytes:
 def _constant(subject: Subject) -> bytes | None:
     """The stream of a tensor whose elements are all the same, if they are."""
     array = subject.array
-    if any((array[at] != array[0]).any() for at in subject.chunks):
+    if any((array[at] != array[0]).any() for at in subject.blocks):
         return None
     scaling = replace(subject.scaling, balance=None)
     value = float(scaling.down(array[:1], 0)[0])

@@ -17,6 +17,7 @@ from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
 _RUN, _RUNS = 1 << 13, 32
+_BLOCK = 1 << 16
 
 
 class Subject:
@@ -45,7 +46,7 @@ class Subject:
     def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool) -> None:
         self.array, self.spec, self.size = array, spec, array.size
         largest, self.norm2 = 0.0, 0.0
-        for at in self.chunks:
+        for at in self.blocks:
             values = self._numbers(at)
             most = float(np.abs(values).max())
             if not math.isfinite(most):
@@ -57,7 +58,7 @@ class Subject:
         if balanced and largest and len(spec.shape) > 1:
             half = (self._magnitudes([Axis(1, 1)])[0] + (1 << 12)) >> 13  # of the logarithm, in sixteenths of an octave
             self.scaling = replace(self.scaling, balance=Scaled(Axis(1, 1), np.clip(half, -127, 127).astype(np.int16)))
-            self.largest = max(float(np.abs(self.down(at)).max()) for at in self.chunks)
+            self.largest = max(float(np.abs(self.down(at)).max()) for at in self.blocks)
         self.whole = self.size <= _RUN * _RUNS
         self.length = self.size if self.whole else _RUN
         self.starts = np.arange(1 if self.whole else _RUNS, dtype=np.int64) * (self.size // _RUNS)
@@ -66,8 +67,16 @@ class Subject:
 
     @property
     def chunks(self) -> list[slice]:
-        """The tensor in pieces."""
-        return [slice(start, min(start + CHUNK, self.size)) for start in range(0, self.size, CHUNK)]
+        """The chunks of the tensor."""
+        return self._pieces(CHUNK)
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The tensor in pieces that stay in the cache."""
+        return self._pieces(_BLOCK)
+
+    def _pieces(self, length: int) -> list[slice]:
+        return [slice(start, min(start + length, self.size)) for start in range(0, self.size, length)]
 
     @cached_property
     def axes(self) -> list[tuple[Scaled, ...]]:
@@ -93,7 +102,7 @@ class Subject:
         return self.array[at] if self.spec.dtype == "F64" else to_float32(self.array[at], self.spec)
 
     def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
-        blocks = ((at.start, self.down(at)) for at in self.chunks)
+        blocks = ((at.start, self.down(at)) for at in self.blocks)
         return measure(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
 
 
