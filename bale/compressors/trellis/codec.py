@@ -39,8 +39,8 @@ class Trellis(Transform):
     of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2.
 
     Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
-    linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. Takes 100 M
-    weights/s and more for a given step with ``effort=fast``, half and a tenth of that with `high` and `max`, which gain
+    linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. About 100 M
+    weights/s for a given step with ``effort=fast``, half and a tenth of that with `high` and `max`, which gain
     0.12 and 0.24 dB; finding the step takes as long again, on small tensors some times as long. Decoding, 250 M, is
     whole numbers and one float32 multiplication a value, the same on every machine. Compiles at the first run.
 
