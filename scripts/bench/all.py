@@ -23,14 +23,15 @@ import lowrank
 import process
 import progressive
 import quantization
+import quantizers
 import scale
 import sizes
 import startup
 import trellis
+import venvs
 from common import PYTHON, ROOT, Limit, checkpoint, page, parser, table
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-PEERS = ("zipnn", "openzl", "zstandard", "blosc2", "numpy", "numba", "safetensors", "torch==2.13.0")
 TITLES = {
     "sizes": "Lossless sizes",
     "codec": "The lossless codec against ZipNN",
@@ -40,6 +41,7 @@ TITLES = {
     "quantization": "Quantization",
     "trellis": "Trellis quantization",
     "lowrank": "Low rank",
+    "quantizers": "Quantizers side by side",
     "process": "Whole processes against zstd",
     "scale": "Scale",
     "startup": "Start-up",
@@ -56,19 +58,24 @@ MORE_THAN_ZIPNN = 0.06  # points
 def main() -> None:
     made = parser(__doc__, models=True)
     made.add_argument("--peers", type=Path, default=ROOT / ".venv-peers", help="venv of the peers (%(default)s)")
+    made.add_argument(
+        "--quantizers", type=Path, default=ROOT / ".venv-peers-quant", help="venv of the quantizers (%(default)s)"
+    )
     made.add_argument("--finetuned", type=Path, default=ROOT / ".finetuned", help="fine-tunes (%(default)s)")
     made.add_argument("--only", action="append", choices=TITLES, help="run this bench only; can be repeated")
     made.add_argument("--large", action="store_true", help="files of several GB too, in the section on scale")
     options = made.parse_args()
+    peers, others = venvs.lossless(options.peers).python, venvs.quantizers(options.quantizers).python
     benches: dict[str, Callable[[], str]] = {
         "sizes": partial(sizes.section, options.models),
-        "codec": partial(codec, options.models, options.peers),
-        "peers": lambda: lossless_peers.section(options.models, make_peers(options.peers)),
-        "differences": lambda: differences.section(options.models, options.finetuned, make_peers(options.peers)),
+        "codec": lambda: codec(options.models, peers()),
+        "peers": lambda: lossless_peers.section(options.models, peers()),
+        "differences": lambda: differences.section(options.models, options.finetuned, peers()),
         "progressive": partial(progressive.section, options.models),
         "quantization": partial(quantization.section, options.models),
         "trellis": partial(trellis.section, options.models),
         "lowrank": partial(lowrank.section, options.models, options.finetuned),
+        "quantizers": lambda: quantizers.section(options.models, others()),
         "process": process.section,
         "scale": partial(scale.section, options.large),
         "startup": startup.section,
@@ -117,23 +124,16 @@ def where() -> str:
     return f"Measured on {system}; bale {version('bale')}, Python {platform.python_version()}, {libraries}."
 
 
-def codec(models: Path, peers: Path) -> str:
+def codec(models: Path, python: Path) -> str:
     """The section on the codec, by a script that runs in the peers' venv."""
-    python = make_peers(peers)
     names = ("minilm/model.safetensors", "whisper/whisper-base-fp16.safetensors", "crepe/full.pth")
     files = [checkpoint(models, name) for name in names]
-    rows = [row for arguments in ([], files) for row in _codec_rows(peers, arguments)]
-    found = subprocess.run(
-        [python, "-c", "from importlib.metadata import version; print(version('zipnn'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    rows = [row for arguments in ([], files) for row in _codec_rows(python.parent.parent, arguments)]
     text = (
-        f"bale's default codec, without an archive and its digests, against ZipNN {found.stdout.strip()}: one thread "
-        "each, in one process, in turns on the same tensors. MB/s are per second of CPU time, medians of the rounds; "
-        "ratios are medians of the ratios within a round. No code is compiled at run time. The synthetic sets are "
-        f"Gaussian matrices with a log-normal scale for each row. *Size* is held to ZipNN's plus {MORE_THAN_ZIPNN} "
+        f"bale's default codec, without an archive and its digests, against {venvs.versions(python, ['zipnn'])}: one "
+        "thread each, in one process, in turns on the same tensors. MB/s are per second of CPU time, medians of the "
+        "rounds; ratios are medians of the ratios within a round. No code is compiled at run time. The synthetic sets "
+        f"are Gaussian matrices with a log-normal scale for each row. *Size* is held to ZipNN's plus {MORE_THAN_ZIPNN} "
         "points."
     )
     head = ("data", "bale, %", "ZipNN, %", "compress, MB/s", "ZipNN", "ratio", "decompress, MB/s", "ZipNN", "ratio")
@@ -156,22 +156,6 @@ def _codec_rows(peers: Path, arguments: list[Path]) -> list[list[str]]:
             limits.append(f"decompress {decompress.cell(float(row[8]))}")
         row.append("; ".join(limits))
     return rows
-
-
-def make_peers(folder: Path) -> Path:
-    """The python of the peers' venv, which is made when one of them is missing."""
-    python = folder / "bin" / "python"
-    if not has_peers(python):
-        print(f"making {folder}", file=sys.stderr, flush=True)
-        subprocess.run([PYTHON, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PEERS], check=True)
-    return python
-
-
-def has_peers(python: Path) -> bool:
-    code = f"import {', '.join(name.partition('=')[0] for name in PEERS)}"
-    return python.exists() and subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from common import ROOT, checkpoint, page, parser, table, workspace
 from lossless_codec import ZIPNN_NAMES, synthetic
 from peer_coders import OUTCOMES, PLACES, flipped
+from venvs import lossless, versions
 
 import bale
 from bale.engine.floor import Histograms
@@ -134,7 +135,7 @@ def section(models: Path, python: Path, rounds: int = 3, megabytes: int = 128, o
     about_head = ("codec", "compressing, MB", "decompressing, MB", *OUTCOMES, "exact")
     parts = [
         page(
-            TEXT.format(rounds=rounds, versions=versions(python)),
+            TEXT.format(rounds=rounds, versions=versions(python, PACKAGES)),
             table(("data", "MB", "floor, %", *(cell for name in names for cell in size_head(name))), sizes),
         ),
         page(SPEEDS, table(speed_head, speeds)),
@@ -142,14 +143,6 @@ def section(models: Path, python: Path, rounds: int = 3, megabytes: int = 128, o
         page(ABOUT, table(about_head, about)),
     ]
     return "\n\n".join(parts)
-
-
-def versions(python: Path) -> str:
-    code = (
-        "from importlib.metadata import version\n"
-        f"print(', '.join(f'{{name}} {{version(name)}}' for name in {PACKAGES!r}))"
-    )
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def all_data(models: Path, megabytes: int, only: str) -> Iterator[Data]:
@@ -249,5 +242,5 @@ if __name__ == "__main__":
     made.add_argument("--megabytes", type=int, default=128, help="size of the synthetic BF16 set (%(default)s)")
     made.add_argument("--only", default="", metavar="WORD", help="data whose title holds this")
     options = made.parse_args()
-    python = options.peers / "bin" / "python"
+    python = lossless(options.peers).python()
     print(section(options.models, python, options.rounds, options.megabytes, options.only))
