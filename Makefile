@@ -5,7 +5,8 @@ MODELS ?= .models
 FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: finetune setup test lint fmt check docs bench bench-lossless bench-lowrank demo soak fetch clean
+.PHONY: setup test lint fmt check docs demo soak fetch finetune clean \
+	bench bench-lossless bench-quant bench-lowrank bench-quality
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,8 +60,21 @@ bench-lossless: fetch  ## the lossless sections of it only, with ZipNN, OpenZL, 
 bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that there are
 	$(BIN)/python scripts/bench/all.py --models $(MODELS) --finetuned $(FINETUNED) --only lowrank
 
+bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
+	$(BIN)/python scripts/bench/all.py --models $(MODELS) --only quantization --only trellis --only quantizers
+
+.venv-quality/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-quality
+	.venv-quality/bin/python -m pip install --quiet torch==2.13.0
+	.venv-quality/bin/python -m pip install --quiet --editable . torch==2.13.0 \
+		transformers==5.23.0 scikit-learn scikit-image espeakng-loader efficientnet-lite-pytorch
+	touch $@
+
+bench-quality: fetch .venv-quality/ready  ## what quantization does to models, and writes docs/quality.md; 20 minutes
+	.venv-quality/bin/python scripts/bench/quality.py --models $(MODELS)
+
 soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) .venv-demo .venv-peers .venv-finetune .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 40, 60
+SIZE = f'width="{WIDTH}" height="{HEIGHT}"'
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
@@ -33,7 +34,8 @@ def log_plot(title: str, across: str, up: str, lines: Mapping[str, Points], tick
         for value, label in ticks.items():
             yield line(x(value), TOP, x(value), HEIGHT - BOTTOM)
             yield text(x(value), HEIGHT - BOTTOM + 20, label)
-        for value in (digit * 10.0**power for power in range(y0, y1 + 1) for digit in (1, 2, 5)):
+        digits = (1, 2, 5) if y1 - y0 < 4 else (1,)
+        for value in (digit * 10.0**power for power in range(y0, y1 + 1) for digit in digits):
             if log10(value) <= y1:
                 yield line(LEFT, y(value), WIDTH - RIGHT, y(value))
                 yield text(LEFT - 8, y(value) + 4, f"{value:g}", anchor="end")
@@ -49,6 +51,17 @@ def log_plot(title: str, across: str, up: str, lines: Mapping[str, Points], tick
         yield "</svg>\n"
 
     return "\n".join(parts())
+
+
+def grid(plots: Sequence[str], columns: int = 2) -> str:
+    """Plots side by side in one picture."""
+    rows = -(-len(plots) // columns)
+    begin = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * WIDTH} {rows * HEIGHT}">'
+    placed = (
+        plot.replace("<svg ", f'<svg x="{number % columns * WIDTH}" y="{number // columns * HEIGHT}" {SIZE} ', 1)
+        for number, plot in enumerate(plots)
+    )
+    return "".join((begin, "\n", *placed, "</svg>\n"))
 
 
 def line(x0: float, y0: float, x1: float, y1: float) -> str:
