@@ -17,6 +17,7 @@ from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.folder import compress_folder, restore_folder, verify_folder
 from bale.engine.listing import SourceFolder, archives_of, is_stored_folder, open_folder
+from bale.engine.pooling import settle_pools
 from bale.engine.predict import Prediction, predict_file
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.rows import file_row
@@ -175,7 +176,7 @@ def compress(
             result = _compress_folder(source, opened, out, choices, run, known, verify, force)
         else:
             checkpoint = opened
-            plan = make_plan([checkpoint.units], choices)
+            plan = settle_pools([checkpoint], make_plan([checkpoint.units], choices), run, has_base=known is not None)
             done = compress_file(checkpoint, plan.files[0], out, run, base=known, verify=verify, force=force)
             row = file_row(done.manifest, source.name, out.name, done.size, done.sha256, done.seconds)
             result = _report(verify, (row,), plan)
@@ -272,6 +273,7 @@ def plan(
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
     with Run(threads, progress=progress) as run, _open_base(base, run) as known:
+        made = settle_pools(list(checkpoints.values()), made, run, has_base=known is not None)
         files = tuple(
             predict_file(checkpoint, file, name, run, known)
             for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
@@ -448,7 +450,9 @@ def _compress_folder(
     verify: bool,
     force: bool,
 ) -> Report:
-    plan = make_plan([checkpoint.units for checkpoint in folder.checkpoints.values()], choices)
+    checkpoints = list(folder.checkpoints.values())
+    plan = make_plan([checkpoint.units for checkpoint in checkpoints], choices)
+    plan = settle_pools(checkpoints, plan, run, has_base=base is not None)
     plans: dict[str, FilePlan] = dict(zip(folder.checkpoints, plan.files, strict=True))
     rows, side_bytes = compress_folder(folder, plans, out, run, base=base, verify=verify, force=force)
     return _report(verify, rows, plan, (source.resolve().name, out.resolve().name), side_bytes)

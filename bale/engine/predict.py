@@ -16,6 +16,7 @@ from bale.engine.compress import header_entries
 from bale.engine.duplicates import find_duplicates
 from bale.engine.layers import compared, known_of
 from bale.engine.run import Job, Run, one_blas_thread
+from bale.engine.sampling import SAMPLE, gather, read, rows_of
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.storage import flat_spec, forced_chain, store
 from bale.errors import Refused, SourceError
@@ -25,9 +26,8 @@ from bale.io.files import reading
 from bale.metrics import ErrorSums
 from bale.plan import Decision, FilePlan, on_base
 from bale.report import ratio
-from bale.spec import Array, TensorSpec, Unit
+from bale.spec import TensorSpec, Unit
 
-SAMPLE = 1 << 20  # elements a tensor at the most
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample tells little
 _SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
 _MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
@@ -121,7 +121,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         return plain, Decision(decision.otherwise, decision.rule, (*decision.notes, note), decision.otherwise)
 
     if pipeline.on_base and pipeline.rest is not None:
-        if base is None or not base.is_near(partial(_read, source, unit)):
+        if base is None or not base.is_near(partial(read, source, unit)):
             return instead("the base's tensor has nothing in common with it")
         pipeline = pipeline.rest
         if pipeline.is_exact:
@@ -129,7 +129,8 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
     if not pipeline.transforms:
         return plain, decision
     decomposes = isinstance(pipeline.transforms[0], Decomposition)
-    sample, array, starts = _rows(source, unit, _WHOLE if decomposes else SAMPLE)
+    whole = decomposes and unit.spec.elements <= _WHOLE
+    sample, array, starts = rows_of(source, unit, _WHOLE if whole else SAMPLE)
     if base is not None and decision.pipeline.on_base:
         runs = np.split(array.reshape(-1), len(starts))
         array = np.concatenate([base.subtract(run, at) for run, at in zip(runs, starts, strict=True)])
@@ -168,7 +169,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
 def _predict_exact(source: SourceFile, unit: Unit, forced: str | None) -> int:
     """Scale up what slices spread over the unit take."""
     spec = unit.spec
-    sample, _ = _gather(source, unit, spec.elements, _SLICE)
+    sample, _ = gather(source, unit, _SLICE, SAMPLE // _SLICE)
     piece = flat_spec(spec, min(spec.elements, sample.nbytes * 8 // spec.info.bits))
     place = Place(spec.shape) if piece.elements == spec.elements else None
     stored = len(store(Values(piece, sample, place=place), forced)[1])
@@ -180,43 +181,8 @@ def _predict_rest(source: SourceFile, unit: Unit, base: BaseTensor) -> int:
     spec = unit.spec
     count = min(spec.elements, SAMPLE)
     start = (spec.elements - count) // 2
-    piece = Values(flat_spec(spec, count), _read(source, unit, start, count), place=Place(spec.shape, start))
+    piece = Values(flat_spec(spec, count), read(source, unit, start, count), place=Place(spec.shape, start))
     return round(len(store(piece, None, base.known(start, count))[1]) * spec.elements / count)
-
-
-def _rows(source: SourceFile, unit: Unit, whole: int = SAMPLE) -> tuple[TensorSpec, Array, list[int]]:
-    """Whole rows spread over a tensor: a smaller tensor of the same kind, and where its runs begin.
-
-    Tensors of at most `whole` elements are taken as they are.
-    """
-    spec = unit.spec
-    if spec.elements <= whole or len(spec.shape) < 2:
-        count = min(spec.elements, max(SAMPLE, whole))
-        shape = spec.shape if count == spec.elements else (count,)
-        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, count).reshape(shape), [0]
-    row = spec.elements // spec.shape[0]
-    if row > SAMPLE:
-        shape = (1, SAMPLE)
-        return TensorSpec(spec.dtype, shape), _read(source, unit, 0, SAMPLE).reshape(shape), [0]
-    rows = max(1, SAMPLE // row)
-    array, starts = _gather(source, unit, spec.elements, row, rows)
-    shape = (array.size // row, *spec.shape[1:])
-    return TensorSpec(spec.dtype, shape), array.reshape(shape), starts
-
-
-def _gather(
-    source: SourceFile, unit: Unit, elements: int, length: int, count: int = SAMPLE // _SLICE
-) -> tuple[Array, list[int]]:
-    """At most `count` runs of `length` elements, evenly spread, and where they begin."""
-    if elements <= count * length:
-        return _read(source, unit, 0, elements), [0]
-    last = elements // length - 1
-    starts = sorted({length * round(index * last / max(1, count - 1)) for index in range(count)})
-    return np.concatenate([_read(source, unit, start, length) for start in starts]), starts
-
-
-def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Array:
-    return source.read(unit, start, count, np.empty(flat_spec(unit.spec, count).nbytes, np.uint8))
 
 
 def _folded(skeleton: bytes) -> int:

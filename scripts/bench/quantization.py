@@ -43,7 +43,7 @@ PIPELINES = {
     "fp8": Goal(),
     "codebook": Goal(),
     "codebook:bits=2": Goal(),
-    "log:mu=255.0": Goal(),
+    "log:mu=255": Goal(),
     "log:bits=4,group=64": Goal(),
     "svd:ratio=0.5": Goal(),
     "svd:ratio=0.5+int8": Goal(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -42,6 +43,17 @@ class Trial:
     data: bytes = b""
 
 
+class Sized(Protocol):
+    """What is to meet a target: elements, sum of squares, and root of the mean square of what is searched for."""
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def norm2(self) -> float: ...  # noqa: D102
+    @property
+    def deviation(self) -> float: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Target:
     """What trials are to reach: `of` a trial at most `most`, best `aim`, and from `least` on it is good enough.
@@ -58,20 +70,20 @@ class Target:
     start: float
 
     @classmethod
-    def bits(cls, bits: float, subject: Subject) -> Target:
+    def bits(cls, bits: float, subject: Sized) -> Target:
         """At most so many bits a weight; the step to start with is that of normal deviates."""
         return cls(
             of=lambda trial: 8 * trial.size / subject.size,
             most=bits,
-            aim=0.9975 * bits,
-            least=0.995 * bits,
+            aim=0.9992 * bits,
+            least=0.9984 * bits,
             slope=-1,
             cost=lambda trial: trial.error2,
             start=subject.deviation * math.sqrt(2 * math.pi * math.e) * 2.0 ** (-bits - 1),
         )
 
     @classmethod
-    def error(cls, error: float, subject: Subject) -> Target:
+    def error(cls, error: float, subject: Sized) -> Target:
         """At most so large a relative error; of its logarithm, 0 is meant."""
         limit2 = error**2 * subject.norm2
 
@@ -89,14 +101,21 @@ class Attempts:
     ----------
     measured : bool
         Whether errors are wanted.
+    classes : Classes or None
+        Those of earlier attempts; None: those that suit the first step best.
     """
 
-    def __init__(self, subject: Subject, code: Code, *, measured: bool) -> None:
+    def __init__(self, subject: Subject, code: Code, *, measured: bool, classes: Classes | None = None) -> None:
         self._subject, self._measured = subject, measured
         self._search = Search(code, paths_of(subject.size), _DEAD)
-        self._model = Model(code, np.float32(1))
-        self._has_classes = False
+        self._model = Model(code, np.float32(1), classes=classes or Classes())
+        self._has_classes = classes is not None
         self._near = 24 if subject.size >= _MANY else 6
+
+    @property
+    def classes(self) -> Classes:
+        """Those that are used."""
+        return self._model.classes
 
     def estimate(self, step: float) -> Trial:
         """Size and error of the whole tensor, by the sample; what else the step decides is kept for `attempt`."""
