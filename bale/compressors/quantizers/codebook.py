@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -81,16 +82,18 @@ class Codebook(Quantizer):
         return self._runs(spec).multiple
 
     def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
-        """The levels of runs that lie in the block; of a part of a longer run, its bins."""
+        """The levels of runs that lie in the block; where runs are longer than blocks, the bins of each part."""
         if not np.isfinite(block).all():
             raise Refused("it holds NaN or infinity")
         runs = self._runs(spec)
-        if not runs.whole:
-            (piece,) = runs.pieces(start, block.size)
-            counts, sums = _bins(block)
-            return {"first": np.array(piece.runs.start), "counts": counts, "sums": sums}
-        found = [self._fit(*_few_bins(row)) for piece in runs.pieces(start, block.size) for row in piece.of(block)]
-        return {"first": np.array(start // runs.width), "levels": np.array(found, np.float32)}
+        parts = [row for piece in runs.pieces(start, block.size) for row in piece.of(block)]
+        first = start // runs.width
+        if runs.whole:
+            levels = np.array([self._fit(*_few_bins(part)) for part in parts], np.float32)
+            return {"first": np.array(first), "levels": levels}
+        counts, sums = (np.concatenate(each) for each in zip(*map(_bins, parts), strict=True))
+        full = counts.nonzero()[0]
+        return {"bins": full + (first << 16), "counts": counts[full], "sums": sums[full]}
 
     def settle(
         self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
@@ -98,16 +101,15 @@ class Codebook(Quantizer):
         """The levels of all runs."""
         runs = self._runs(spec)
         levels = np.empty((runs.count, 2**self.bits), np.float32)
-        bins: dict[int, tuple[Array, Array]] = {}
-        for part in measured:
-            first = int(part["first"])
-            if runs.whole:
-                levels[first : first + len(part["levels"])] = part["levels"]
-                continue
-            counts, sums = bins.get(first, (0, 0))
-            bins[first] = (counts + part["counts"], sums + part["sums"])
-        for run, (counts, sums) in bins.items():
-            levels[run] = self._fit(*_full(counts, sums))
+        if runs.whole:
+            for part in measured:
+                levels[int(part["first"]) :][: len(part["levels"])] = part["levels"]
+            return {"levels": levels}
+        bins, counts, sums = (np.concatenate([part[name] for part in measured]) for name in ("bins", "counts", "sums"))
+        edges = np.searchsorted(bins >> 16, np.arange(runs.count + 1))
+        for run, (begin, end) in enumerate(pairwise(edges)):
+            which = bins[begin:end] & 0xFFFF
+            levels[run] = self._fit(*_full(*(np.bincount(which, each[begin:end]) for each in (counts, sums))))
         return {"levels": levels}
 
     def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
