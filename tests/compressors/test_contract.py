@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bale.compressors import registry
-from bale.compressors.base import Compressor, Known, Place, Serializer, Transform, Values
+from bale.compressors.base import Compressor, Known, Place, Quantizer, Serializer, Transform, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.given.exact import Exact
 from bale.compressors.pipeline import Pipeline
@@ -248,3 +248,21 @@ def test_transforms_refuse_or_keep_their_bound(stage, dtype):
         assert np.isfinite(y).all()
         assert within_bound(stage, x, y, parts, spec), shape
     assert bool(taken) == (dtype in LOSSY_DTYPES)
+
+
+@pytest.mark.parametrize("stage", of_kind(Quantizer))
+def test_values_lie_in_the_cells_of_their_codes(stage):
+    """All but what was clipped, and what is beyond the outermost levels of a codebook by far."""
+    for seed in range(5):
+        for shape in ((1,), (33, 65), (300,)):
+            spec = TensorSpec("F32", shape)
+            x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+            parts = stage.encode(Values(spec, x))
+            side = {name: part for name, part in parts.items() if name != stage.code}
+            cells = stage.cells_block(parts[stage.code].array.reshape(-1), 0, spec, side)
+            x, y = x.reshape(-1), stage.decode(parts, spec).reshape(-1)
+            slack = 2.0**-20 * np.abs(x).max()
+            assert ((cells.low <= y) & (y <= cells.high)).all()
+            outside = (x < cells.low - slack) | (cells.high + slack < x)
+            assert outside.mean() <= (0.1 if getattr(stage, "clip", "") == "mse" else 0)
+            assert (cells.high - cells.low).max() <= 8 * np.abs(x).max()

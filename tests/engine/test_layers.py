@@ -31,7 +31,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "first", ["int4", "int8", "int:bits=3,group=32,symmetric=true", "svd:rank=4", "svd:rank=4+int8", "trellis:bits=3"]
+    "first",
+    [
+        *("int4", "int8", "int:bits=3,group=32,symmetric=true", "int:zero=float"),
+        *("nf4", "codebook:bits=3", "log", "fp8", "mxfp4", "nvfp4"),
+        *("svd:rank=4", "svd:rank=4+int8", "svd:rank=4+nf4", "trellis:bits=3"),
+    ],
 )
 def test_both_layers_are_exact_and_the_first_is_what_it_is_alone(source: Path, tmp_path: Path, first: str) -> None:
     alone, both = tmp_path / "alone.bale", tmp_path / "both.bale"
@@ -61,7 +66,10 @@ def test_both_layers_are_exact_and_the_first_is_what_it_is_alone(source: Path, t
         assert opened.is_exact("bias")
 
 
-@pytest.mark.parametrize(("first", "most"), [("int4", 1.025), ("int8", 1.02)])
+@pytest.mark.parametrize(
+    ("first", "most"),
+    [("int4", 1.025), ("int8", 1.02), ("nf4", 1.025), ("mxfp4", 1.03), ("codebook", 1.02), ("fp8", 1.02)],
+)
 def test_the_rest_takes_little_more_than_one_layer(tmp_path: Path, first: str, most: float) -> None:
     source = write(tmp_path / "m.safetensors", {"w": bf16(weights(1536, 768, seed=1))})
     both = bale.compress(source, tmp_path / "both.bale", pipeline=f"{first}/exact")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Quantizer, Values
+from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.quantizers.levels import Levels
 from bale.compressors.quantizers.runs import Runs
@@ -21,6 +21,7 @@ ROUNDS = 50
 """Rounds of Lloyd's iteration at most."""
 
 _ENOUGH = 1e-4  # of the squared error: a round that gains less is the last
+_REACH = 4  # times the largest level: beyond lies next to nothing
 _LONG = 1 << 15  # values from which on going over all bins is quicker than sorting
 
 
@@ -119,12 +120,8 @@ class Codebook(Quantizer):
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Codes of one block."""
         codes = np.empty(block.shape, np.uint8)
-        for piece in self._runs(spec).pieces(start, block.size):
-            for run, values, out in zip(
-                range(piece.runs.start, piece.runs.stop), piece.of(block), piece.of(codes), strict=True
-            ):
-                levels = Levels.centered(side["levels"].array[run], 2 ** (self.bits - 1), self.bits)
-                out[:] = levels.nearest(values)
+        for levels, values, out in self._each(start, spec, side, block, codes):
+            out[:] = levels.nearest(values)
         return codes
 
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
@@ -139,6 +136,21 @@ class Codebook(Quantizer):
             else:
                 piece.of(block)[:] = np.take_along_axis(table[piece.runs], piece.of(codes).astype(np.intp), axis=1)
         return block
+
+    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
+        """Ends of the cells of one block: the bounds of levels; the outermost are as wide as `_REACH` tells."""
+        low, high = np.empty((2, codes.size), np.float32)
+        for levels, which, *ends in self._each(start, spec, side, codes, low, high):
+            for table, out in zip(levels.ends(_REACH * levels.largest), ends, strict=True):
+                np.take(table, which, out=out)
+        return Cells(low, high)
+
+    def _each(self, start: int, spec: TensorSpec, side: Mapping[str, Values], *arrays: Array) -> Iterator[Any]:
+        """The levels of each run of a block, and its elements in flat arrays."""
+        for piece in self._runs(spec).pieces(start, arrays[0].size):
+            runs = side["levels"].array[piece.runs]
+            for levels, *elements in zip(runs, *map(piece.of, arrays), strict=True):
+                yield Levels.centered(levels, 2 ** (self.bits - 1), self.bits), *elements
 
     def _runs(self, spec: TensorSpec) -> Runs:
         return Runs.of(spec, self.group)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Quantizer, Values
+from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.runs import Runs, span, within
@@ -81,6 +81,16 @@ class Levels:
             table[self.codes | self._sign] = -self.values
         return table
 
+    def ends(self, reach: float) -> tuple[Array, Array]:
+        """Between what the numbers of each of 256 codes lie, where none is larger than `reach`."""
+        low, high = np.zeros((2, 256), np.float32)
+        end = np.float32(reach)
+        low[self.codes] = np.append(np.float32(0) if self.signed else -end, self.bounds)
+        high[self.codes] = np.append(self.bounds, end)
+        if self.signed:
+            low[self.codes | self._sign], high[self.codes | self._sign] = -high[self.codes], -low[self.codes]
+        return low, high
+
     @property
     def _sign(self) -> int:
         return 1 << (len(self.values) - 1).bit_length()
@@ -135,6 +145,11 @@ class Scaled(Quantizer):
     @abstractmethod
     def runs(self, spec: TensorSpec) -> Runs:
         """Which elements share a scale."""
+
+    @property
+    def reach(self) -> float:
+        """The largest magnitude that an element can have, in units of its scale."""
+        return self.levels.largest
 
     @property
     def kind(self) -> str:
@@ -215,3 +230,14 @@ class Scaled(Quantizer):
             if not scale.max() < _LARGEST / (2 * self.levels.largest):
                 np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block
+
+    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
+        """Ends of the cells of one block: the bounds of levels times scales, each one float32 multiplication."""
+        low, high = (ends.take(codes) for ends in self.levels.ends(self.reach))
+        runs = self.runs(spec)
+        for piece in runs.pieces(start, codes.size):
+            scale = piece.spread(self.load_scales(side, runs.count, piece.runs))
+            with np.errstate(over="ignore"):
+                for ends in (low, high):
+                    np.multiply(piece.of(ends), scale, out=piece.of(ends))
+        return Cells(low, high)

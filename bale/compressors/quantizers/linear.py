@@ -153,7 +153,7 @@ class Int(Quantizer):
                 at = slice(int(part["first"]), int(part["first"]) + part["errors"].shape[1])
                 errors[:, at] += part["errors"]
             lo, hi = self._clipped(known["lo"], known["hi"], self._clips[errors.argmin(axis=0)])
-        return self._steps(lo, hi, self.scale)
+        return self._steps(lo, hi)
 
     def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """Scales and, unless symmetric, zero points."""
@@ -182,23 +182,23 @@ class Int(Quantizer):
                 np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block
 
-    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells | None:
-        """Ends of the cells of one block: ``(k - 1/2) s`` and ``(k + 1/2) s``, each one float32 multiplication."""
-        if self.zero == "float":
-            return None
+    def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
+        """Ends of the cells of one block: ``(k - 1/2) s`` and ``(k + 1/2) s``, plus m with ``zero=float``; float32."""
         low, high = np.empty((2, codes.size), np.float32)
         for piece in self._runs(spec).pieces(start, codes.size):
             scale, zero = self._known(side, spec, piece)
             level = self._signed(piece.of(codes), zero)
             with np.errstate(over="ignore"):
-                np.multiply(level - np.float32(0.5), scale, out=piece.of(low))
-                np.multiply(level + np.float32(0.5), scale, out=piece.of(high))
+                for ends, half in ((piece.of(low), np.float32(-0.5)), (piece.of(high), np.float32(0.5))):
+                    np.multiply(level + half, scale, out=ends)
+                    if self.zero == "float":
+                        ends += zero
         return Cells(low, high, self._spans(start, codes.size, spec, side["scale"].array))
 
     def _spans(self, start: int, count: int, spec: TensorSpec, scale: Array) -> Spans | None:
         """``hi - lo``, which lies between the scale and the one below it, times ``2^bits - 1``, for short runs."""
         runs = self._runs(spec)
-        if self.clip != "absmax" or self.symmetric or scale.dtype == np.uint8:
+        if self.clip != "absmax" or self.symmetric or self.zero == "float" or scale.dtype == np.uint8:
             return None
         if runs.rows > 1 or start % runs.width or runs.width > _SHORT:
             return None
@@ -240,30 +240,37 @@ class Int(Quantizer):
         middle = (lo / 2 + hi / 2) if self.zero == "float" else np.float32(0)
         return (lo - middle) * share + middle, (hi - middle) * share + middle
 
-    def _steps(self, lo: Array, hi: Array, kind: str) -> dict[str, Array]:
+    def _steps(self, lo: Array, hi: Array) -> dict[str, Array]:
         """Scales and zero points, as they are stored, of runs with these ranges (float32)."""
         blocks = [slice(at, at + _RUNS_AT_ONCE) for at in range(0, lo.size, _RUNS_AT_ONCE)]
         wanted = np.empty(lo.shape, np.float32)
         for at in blocks:
-            wanted[at] = scales.rounded_up(self._exact_steps(lo[at], hi[at]))
-        if self.zero == "float" and wanted.max(initial=0) > _LARGEST / 2**self.bits:
-            raise Refused("its range is beyond float32")
-        found = scales.store(wanted, kind)
+            wanted[at] = self._wanted(lo[at], hi[at])
+        found = scales.store(wanted, self.scale)
         if self.symmetric:
             return found
-        side, zero = scales.values(found), np.empty(lo.shape, np.float32 if self.zero == "float" else np.uint8)
-        coarse = self.zero == "float"
+        side, zero, coarse = scales.values(found), np.empty(lo.shape, np.float32), self.zero == "float"
         for at in blocks:
-            low = lo[at].astype(np.float64)
-            scale = scales.load(side, kind, lo.size, at).astype(np.float64)
-            if self.zero == "int":
-                zero[at] = np.rint(-low / scale)
-                continue
-            exact = np.where(lo[at] == hi[at], low, low + self._middle * scale)
-            zero[at] = np.clip(exact, -_LARGEST, _LARGEST)
-            with np.errstate(over="ignore"):
-                coarse = coarse and bool((np.abs(zero[at].astype(np.float16) - exact) <= scale / 4).all())
-        return {**found, "zero": zero.astype(np.float16) if coarse else zero}
+            zero[at], close = self._zero_points(lo[at], hi[at], scales.load(side, self.scale, lo.size, at))
+            coarse = coarse and bool(close.all())
+        return {**found, "zero": zero.astype(np.uint8 if self.zero == "int" else np.float16 if coarse else np.float32)}
+
+    def _wanted(self, lo: Array, hi: Array) -> Array:
+        """Scales before they are stored, float32."""
+        wanted = scales.rounded_up(self._exact_steps(lo, hi))
+        if not wanted.max(initial=0) <= _LARGEST / (2**self.bits if self.zero == "float" else 1):
+            raise Refused("its range is beyond float32")
+        return wanted
+
+    def _zero_points(self, lo: Array, hi: Array, scale: Array) -> tuple[Array, Array]:
+        """Zero points (float32) for stored scales, and of which F16 is close enough."""
+        low, step = lo.astype(np.float64), scale.astype(np.float64)
+        if self.zero == "int":
+            return np.rint(-low / step).astype(np.float32), np.zeros(lo.shape, np.bool_)
+        exact = np.where(lo == hi, low, low + self._middle * step)
+        zero = np.clip(exact, -_LARGEST, _LARGEST).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return zero, np.abs(zero.astype(np.float16) - exact) <= step / 4
 
     def _exact_steps(self, lo: Array, hi: Array) -> Array:
         """Scales before rounding, float64; 0 for runs of zeros. Where all of a run is one number, that one."""
@@ -274,15 +281,17 @@ class Int(Quantizer):
 
     def _clip_errors(self, block: Array, pieces: Sequence[Piece], lo: Array, hi: Array) -> Array:
         """Squared errors of runs with these ranges, shape ``(clips, runs)``; the first run is that of the first row."""
-        runs, kind = span(list(pieces)), "auto" if self.scale in ("auto", "fp16") else "fp32"
-        errors = np.zeros((self._clips.size, lo.size))
+        runs, errors = span(list(pieces)), np.zeros((self._clips.size, lo.size))
         for clip, found in zip(self._clips, errors, strict=True):
-            known = self._steps(*self._clipped(lo, hi, clip), kind)
-            zeros = known.get("zero", np.full(lo.size, self._middle, np.uint8))
+            begin, end = self._clipped(lo, hi, clip)
+            scale = scales.estimated(self._wanted(begin, end))
+            zeros = np.full(lo.size, self._middle, np.float32)
+            if not self.symmetric:
+                zeros, close = self._zero_points(begin, end, scale)
+                zeros[close] = zeros[close].astype(np.float16)
             for piece in pieces:
                 at = within(piece, runs)
-                scale, zero = known["scale"][at].astype(np.float32), zeros[at]
-                found[at] += self._squared_errors(piece, piece.of(block), scale, zero)
+                found[at] += self._squared_errors(piece, piece.of(block), scale[at], zeros[at])
         return errors
 
     def _in_steps(self, values: Array, scale: Array, zero: Array) -> Array:
@@ -307,10 +316,8 @@ class Int(Quantizer):
         spread = piece.spread(zero)
         steps = self._in_steps(values, piece.spread(scale), spread)
         difference = steps - self._levels(steps.copy(), spread)
-        if piece.widths is None:
-            sums: Array = np.einsum("ij,ij->i", difference, difference)
-        else:
-            sums = piece.reduce(np.add, np.square(difference, dtype=np.float64))
+        np.square(difference, out=difference)  # no einsum, which rounds as the machine has it
+        sums = piece.reduce(np.add, difference if piece.widths is None else difference.astype(np.float64))
         return np.asarray(sums * np.square(scale, dtype=np.float64))
 
     def _known(self, side: Mapping[str, Values], spec: TensorSpec, piece: Piece) -> tuple[Array, Array]:

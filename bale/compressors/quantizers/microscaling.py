@@ -111,6 +111,11 @@ class Mx(Scaled):
         """The blocks."""
         return Runs.of(spec, _BLOCK)
 
+    @property
+    def reach(self) -> float:
+        """The power of two above the largest number: what is beyond that one is in its cell."""
+        return float(2 ** np.frexp(self.levels.largest)[1])
+
     def scale_parts(self, runs: int) -> tuple[PartBound, ...]:
         """One byte for each block."""
         return (PartBound("scale", TensorSpec("U8", (runs,)), bits=8),)
@@ -162,6 +167,11 @@ class Nvfp4(Scaled):
     def width(self) -> int:
         """Four bits."""
         return 4
+
+    @property
+    def reach(self) -> float:
+        """A sixteenth beyond the largest number, as scales are rounded to nearest."""
+        return self.levels.largest * (1 + 2.0**-4)
 
     @property
     def kind(self) -> str:

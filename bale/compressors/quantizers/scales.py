@@ -68,6 +68,14 @@ def store(wanted: Array, kind: str) -> dict[str, Array]:
     return {"scale": np.searchsorted(_table(ends, kind), scale).astype(np.uint8), "scale.range": ends}
 
 
+def estimated(wanted: Array) -> Array:
+    """Float32 scales as ``auto`` would store each on its own: what other runs need is not known yet."""
+    scale = np.where(wanted > 0, wanted, np.float32(1))
+    halves = (scale >= _HALF_LEAST) & (scale <= _HALF_LARGEST)
+    scale[halves] = _rounded_up(scale[halves], np.float16)
+    return scale
+
+
 def load(side: Mapping[str, Values], kind: str, runs: int, at: slice) -> Array:
     """Float32 scales of some runs. Raises `ValueError` where the parts are not those of so many runs."""
     for bound in parts(kind, runs):

@@ -16,6 +16,17 @@ def test_centered_by_hand():
     assert levels.largest == 4
 
 
+def test_ends_by_hand():
+    low, high = Levels.centered([-4, -1, 0, 1], 2, 2).ends(5)
+    assert low[:4].tolist() == [-0.5, 0.5, -5, -2.5]
+    assert high[:4].tolist() == [0.5, 5, -2.5, -0.5]
+    low, high = float_levels(2, 1, 6).ends(8)
+    quarter, five = np.nextafter(np.array([0.25, 5], np.float32), np.float32(9))  # ties there go down
+    assert low[[0, 1, 7, 8, 9, 15]].tolist() == [0, quarter, five, -quarter, -0.75, -8]
+    assert high[[0, 1, 7, 8, 9, 15]].tolist() == [quarter, 0.75, 8, 0, -quarter, -five]
+    assert np.signbit(high[8])
+
+
 def test_small_floats_by_hand():
     assert float_levels(2, 1, 6).values.tolist() == [0, 0.5, 1, 1.5, 2, 3, 4, 6]
     assert float_levels(2, 3, 7.5).values[[1, 7, 8, 31]].tolist() == [0.125, 0.875, 1, 7.5]
