@@ -248,6 +248,17 @@ def test_mse_is_never_worse(bits, symmetric):
     assert errors[1].sum() < errors[0].sum() or bits == 8
 
 
+def test_a_run_is_clipped_alike_whatever_the_others_are():
+    """Where another run has a scale beyond F16, that is not known in other blocks."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_t(4, size=(400, 7)).astype(np.float32)
+    x[200, 3] = 1e30
+    codec, spec = Int(bits=2, group=7, symmetric=True, clip="mse"), TensorSpec("F32", x.shape)
+    blocks = [codec.measure(row, 7 * at, spec, {}) for at, row in enumerate(x)]
+    side = codec.settle(blocks, spec, {})
+    assert (side["scale"] == codec.encode(f32(x))["scale"].array).all()
+
+
 def test_mse_stays_finite_and_zero_stays_zero():
     for seed in range(5):
         for x in adversarial(seed).values():
