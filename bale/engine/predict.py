@@ -31,6 +31,7 @@ from bale.spec import TensorSpec, Unit
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample tells little
 _SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
 _MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
+_MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part beyond the first
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,12 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, ba
             for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         )
         rows: list[Predicted] = []
-        payload = 0
+        payload = manifest = 0
         for index, future in run.ordered(jobs):
             size, decision = future.result()
             unit = plan.units[index]
+            if index not in twins and decision.pipeline.transforms:
+                manifest += _MANIFEST_LOSS + _MANIFEST_PART * (len(decision.pipeline.leaves(unit.spec)) - 1)
             if index in twins or not unit.views:
                 payload += 0 if index in twins else size
                 size = 0
@@ -105,7 +108,7 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, ba
             run.progress(unit.views[0].name if unit.views else "", unit.spec.nbytes)
         skeleton = source.skeleton()
     chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
-    manifest = 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
+    manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
     overhead = payload + 8 + header_room(header_entries(plan), checkpoint.size) + _folded(skeleton) + manifest
     return Prediction(name, checkpoint.kind, checkpoint.size, overhead, tuple(rows), checkpoint.notes)
 
