@@ -266,3 +266,26 @@ def test_values_lie_in_the_cells_of_their_codes(stage):
             outside = (x < cells.low - slack) | (cells.high + slack < x)
             assert outside.mean() <= (0.1 if getattr(stage, "clip", "") == "mse" else 0)
             assert (cells.high - cells.low).max() <= 8 * np.abs(x).max()
+
+
+@pytest.mark.parametrize("stage", of_kind(Quantizer))
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0, -1, 65504])
+@pytest.mark.filterwarnings("error")
+def test_forged_side_parts_are_refused_or_decoded(stage, bad):
+    """In every place, and in both types that floats may have."""
+    spec = TensorSpec("F32", (33, 65))
+    good = stage.encode(Values(spec, np.random.default_rng(0).normal(size=spec.shape).astype(np.float32)))
+    for name in good.keys() - {stage.code}:
+        array = good[name].array
+        for kind, dtype in ((np.float16, "F16"), (np.float32, "F32")):
+            if array.dtype == np.uint8:
+                continue
+            with np.errstate(over="ignore"):
+                forged = array.astype(kind)
+            forged.flat[0] = bad
+            try:
+                decoded = stage.decode({**good, name: Values(TensorSpec(dtype, forged.shape), forged)}, spec)
+            except ValueError:
+                continue
+            assert (decoded.shape, decoded.dtype) == (spec.shape, np.float32)
+            assert np.isfinite(decoded).all() or stage.name == "codebook"

@@ -127,8 +127,8 @@ class Codebook(Quantizer):
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: the levels of its codes."""
         runs, levels, half = self._runs(spec), side["levels"].array, 2 ** (self.bits - 1)
-        if levels.shape != (runs.count, 2 * half):
-            raise ValueError(f"levels of shape {levels.shape} for {runs.count} runs")
+        if levels.shape != (runs.count, 2 * half) or levels.dtype != np.float32:
+            raise ValueError(f"{side['levels'].spec} for the levels of {runs.count} runs")
         block, table = np.empty(codes.shape, np.float32), np.roll(levels, half, axis=1)
         for piece in runs.pieces(start, codes.size):
             if piece.shape[0] == 1:

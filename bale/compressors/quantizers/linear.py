@@ -329,5 +329,7 @@ class Int(Quantizer):
         zero = side["zero"].array
         if zero.shape != (runs,):
             raise ValueError(f"{zero.size} zero points for {runs} runs")
+        if not np.isfinite(zero[piece.runs]).all():
+            raise ValueError("a zero point is not a number")
         found = piece.spread(zero[piece.runs])
         return piece.spread(scale), found.astype(np.float32) if self.zero == "float" else found

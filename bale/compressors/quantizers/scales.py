@@ -85,11 +85,14 @@ def load(side: Mapping[str, Values], kind: str, runs: int, at: slice) -> Array:
     if kind == "fp8" and scale.max(initial=0) > _LAST_E4M3:
         raise ValueError("a scale is not a number")
     if kind in ("auto", "fp16", "fp32"):
-        return scale.astype(np.float32)
-    shared = side["scale.range"].array.astype(np.float32)
-    if kind == DOUBLE:
-        return _multiples(scale, shared[np.arange(at.start, at.stop) // SHARED])
-    return np.asarray(_table(shared, kind)[scale])
+        found = scale.astype(np.float32)
+    else:
+        shared = side["scale.range"].array.astype(np.float32)
+        steps = shared[np.arange(at.start, at.stop) // SHARED] if kind == DOUBLE else shared
+        found = _multiples(scale, steps) if kind == DOUBLE else _table(steps, kind)[scale]
+    if not np.isfinite(found).all():
+        raise ValueError("a scale is not a number")
+    return found
 
 
 def values(known: Mapping[str, Array], zero_bits: int | None = None, place: Place | None = None) -> dict[str, Values]:
@@ -128,7 +131,7 @@ def _steps(scale: Array) -> dict[str, Array]:
 
 def _multiples(codes: Array, step: Array) -> Array:
     """Products, float32; the largest number where they are beyond it."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.minimum(codes.astype(np.float32) * step, np.float32(_LARGEST))
 
 

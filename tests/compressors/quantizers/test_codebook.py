@@ -94,3 +94,6 @@ def test_parts_that_do_not_fit():
     parts = Codebook(bits=2, group="row").encode(x)
     with pytest.raises(ValueError, match="1 runs"):
         Codebook(bits=2).decode(parts, x.spec)
+    half = Values(TensorSpec("F16", (4, 4)), parts["levels"].array.astype(np.float16))
+    with pytest.raises(ValueError, match="levels of 4 runs"):
+        Codebook(bits=2, group="row").decode({**parts, "levels": half}, x.spec)
