@@ -32,6 +32,7 @@ from bale.spec import DTYPES, Array, TensorSpec
 _HEAD = struct.Struct("<BIihBBIIB")
 _EQUAL, _CODED, _ADAPTED = range(3)
 _NEAR = 0.5  # relative change from which on a difference takes no less than the tensor
+_TINY = np.finfo(np.float64).tiny
 
 
 def worth(words: Array, known: Array, dtype: str) -> bool:
@@ -40,8 +41,10 @@ def worth(words: Array, known: Array, dtype: str) -> bool:
         return True
     one, other = _values(words, dtype), _values(known, dtype)
     finite = np.isfinite(one) & np.isfinite(other)
-    change = np.square(one[finite] - other[finite]).sum()
-    return bool(change < _NEAR**2 * np.square(one[finite]).sum())
+    one, other = one[finite], other[finite]
+    largest = max(np.abs(one).max(initial=0), np.abs(other).max(initial=0), _TINY)
+    one, other = one / largest, other / largest  # else squares of doubles leave their range
+    return bool(np.square(one - other).sum() < _NEAR**2 * np.square(one).sum())
 
 
 def encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis] = ()) -> bytes:

@@ -32,8 +32,8 @@ class Axis:
 def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
     """The axes of a tensor for `count` of its elements from `start` on, those that can tell something."""
     axes, inner = [], 1
-    for size in reversed(shape):
-        at = start % (inner * size) if inner * size else 0
+    for size in reversed(shape) if count else ():
+        at = start % (inner * size)
         if size > 1:
             if at + count <= inner * size:  # each index once: count from the first that is met
                 axis = Axis(inner, at % inner, -(-(at % inner + count) // inner))

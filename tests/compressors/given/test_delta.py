@@ -147,3 +147,13 @@ def test_damage_is_an_error_or_other_words():
                 delta.decode(memoryview(flipped), known, "BF16", np.empty_like(words))
             except ValueError:
                 continue
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1.0, 1e300])
+def test_nearness_of_doubles_of_any_size(size):
+    rng = np.random.default_rng(2)
+    values = size * np.clip(rng.standard_normal(500), -3, 3)
+    other = size * np.clip(rng.standard_normal(500), -3, 3)
+    near = values * (1 + 0.1 * rng.standard_normal(500))
+    assert delta.worth(values.view(np.uint64), near.view(np.uint64), "F64")
+    assert not delta.worth(values.view(np.uint64), other.view(np.uint64), "F64")
