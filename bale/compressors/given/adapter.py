@@ -25,6 +25,7 @@ _SAMPLE = 64  # rows and columns by which the rank is found
 _MOST = 48  # the largest rank
 _LEAST_GAIN = 1 << 15  # of 2^-16 bits a value
 _TINY = 1e-100
+_AT_ONCE = 1 << 16  # elements, so that working space is small
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,22 @@ class Product:
 
     def added(self, known: Array, dtype: str) -> Array:
         """Known words with the product added to their values."""
-        product = np.zeros((self.left.shape[0], self.columns.size))
+        size, at, added = self.columns.size, self.columns.at, np.empty_like(known)
+        step = max(1, _AT_ONCE // size)
         with np.errstate(invalid="ignore", over="ignore"):
             left, right = (
                 np.ldexp(each.astype(np.float64), power)
                 for each, power in zip((self.left, self.right), self.powers, strict=True)
             )
-            add_product(left, right, product)
-            values = _values(known, dtype) + product.reshape(-1)[self.columns.at :][: known.size]
-            rounded = from_float32(values.astype(np.float32), TensorSpec(dtype, (known.size,)))
-        return rounded.view(known.dtype)
+            for first in range(0, len(left), step):
+                rows = left[first : first + step]
+                product, begin = np.zeros((len(rows), size)), first * size - at
+                add_product(rows, right, product)
+                start, stop = max(begin, 0), min(begin + product.size, known.size)
+                values = _values(known[start:stop], dtype) + product.reshape(-1)[start - begin : stop - begin]
+                rounded = from_float32(values.astype(np.float32), TensorSpec(dtype, (values.size,)))
+                added[start:stop] = rounded.view(known.dtype)
+        return added
 
     def write(self) -> bytes:
         """All of it. The mirror image is `read`."""
@@ -92,10 +99,11 @@ def find(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> Produc
     pivots = _pivots(now - before, now, dtype, 1 / rows + 1 / columns.size)
     if not pivots.size:
         return None
-    now, before = (_values(each, dtype) for each in pair)
-    if not (np.isfinite(now).all() and np.isfinite(before).all()):
+    with np.errstate(invalid="ignore"):
+        update = _values(pair[0], dtype)
+        update -= _floats(pair[1], dtype)
+    if not np.isfinite(update).all():
         return None
-    update = now - before
     thin, wide = _factors(update, update[pivots * down])
     if not (np.isfinite(thin).all() and np.isfinite(wide).all()):  # beyond float64 in between
         return None
@@ -124,7 +132,11 @@ def _pivots(update: Array, values: Array, dtype: str, share: float) -> Array:
 def _factors(update: Array, rows: Array) -> tuple[Array, Array]:
     """Orthogonal columns that are near to what the update makes of these rows, and what of it lies in them."""
     columns = np.zeros((rows.shape[0], update.shape[0]))
-    add_product(rows, np.ascontiguousarray(update.T), columns)
+    step = max(1, _AT_ONCE // update.shape[1])
+    for first in range(0, len(update), step):
+        part = np.zeros((len(rows), len(update[first : first + step])))
+        add_product(rows, np.ascontiguousarray(update[first : first + step].T), part)
+        columns[:, first : first + step] = part
     for at in range(len(columns)):
         for _ in range(2):  # Gram-Schmidt, twice
             before, column = columns[:at], columns[at]
@@ -151,6 +163,11 @@ def _rows(columns: Axis, count: int) -> int:
 
 
 def _values(words: Array, dtype: str) -> Array:
-    spec = TensorSpec(dtype, words.shape)
     with np.errstate(invalid="ignore"):
-        return to_float32(np.ascontiguousarray(words).view(spec.storage), spec).astype(np.float64)
+        return _floats(words, dtype).astype(np.float64)
+
+
+def _floats(words: Array, dtype: str) -> Array:
+    spec = TensorSpec(dtype, words.shape)
+    with np.errstate(invalid="ignore"):  # of F16
+        return to_float32(np.ascontiguousarray(words).view(spec.storage), spec)

@@ -1,5 +1,7 @@
 """Updates of low rank: the product comes back, and takes far less than the update."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,21 @@ def test_damage_is_an_error_or_other_words():
     product = data[: data.index(bytes([delta._CODED]), 1)]
     with pytest.raises(ValueError):  # noqa: PT011
         delta.decode(memoryview(product + data), known, "BF16", out)
+
+
+def test_it_takes_no_more_memory_than_a_difference_does():
+    """So much is what a job says that it holds; see `bale.engine.storage.chunk_cost`."""
+    now, known, axes = merged("BF16", shape=(1024, 1024))
+    data = round_trip(now, known, "BF16", axes)
+    assert data[0] == 2
+    out = np.empty_like(now)
+    tracemalloc.start()
+    for call in (
+        lambda: delta.encode(now, known, "BF16", axes),
+        lambda: delta.decode(memoryview(data), known, "BF16", out),
+    ):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        assert tracemalloc.get_traced_memory()[1] - before < 20 * now.size
+    tracemalloc.stop()
