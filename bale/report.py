@@ -13,6 +13,7 @@ from bale.metrics import ErrorSums
 from bale.spec import TensorSpec
 
 SCHEMA = 1
+DENSE = "already dense: stored as it is"
 
 
 @dataclass(frozen=True)

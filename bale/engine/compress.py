@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import groupby
@@ -18,18 +17,19 @@ import xxhash
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
 from bale.engine.base import Base, BaseTensor
+from bale.engine.coded import Coded, Decode
 from bale.engine.duplicates import find_duplicates
-from bale.engine.encode import Coded, Decode, Encoder
+from bale.engine.encode import Encoder
+from bale.engine.growing import GrowingUnit
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
-from bale.engine.storage import PLAIN, codecs_of
+from bale.engine.storage import codecs_of
 from bale.errors import ArchiveError, OutputError, Refused, SourceError, UsageError
 from bale.io.archive import ArchiveWriter, file_sha256, header_room, read_archive
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.commit import Target
 from bale.io.files import reading
-from bale.io.manifest import Chunk, First, Manifest, Part, StoredUnit
-from bale.metrics import ErrorSums
+from bale.io.manifest import Manifest, StoredUnit
 from bale.plan import Decision, FilePlan, on_base
 from bale.spec import TensorSpec, Unit
 
@@ -113,51 +113,6 @@ Result = Callable[[], Coded]  # raises what the job has raised
 _SMALL = 1 << 16  # bytes that a job holds: the units of such jobs are coded together
 _BATCH = 1 << 20
 NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"
-
-
-@dataclass
-class _Growing:
-    """A part while its chunks arrive."""
-
-    spec: TensorSpec
-    bits: int | None
-    chunk: int
-    storage: list[str] = field(default_factory=list)
-    chunks: list[Chunk] = field(default_factory=list)
-
-    def add(self, chain: str, size: int, digest: str) -> None:
-        if chain not in self.storage:
-            self.storage.append(chain)
-        self.chunks.append(Chunk(self.storage.index(chain), size, digest))
-
-    def finished(self, name: str) -> Part:
-        storage = tuple(self.storage) or (PLAIN,)
-        return Part(name, self.spec, self.bits, storage, self.chunk, tuple(self.chunks))
-
-
-class _Stored:
-    """What has been stored of a unit so far."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, _Growing] = {}
-        self.digest = xxhash.xxh3_128()
-        self.first_digest = xxhash.xxh3_128()
-        self.first_errors: list[ErrorSums] = []
-        self.errors: list[ErrorSums | None] = []
-        self.notes: tuple[str, ...] = ()
-        self.exact_size = 0
-        self.seconds = 0.0
-
-    @property
-    def size(self) -> int:
-        return sum(chunk.size for part in self.parts.values() for chunk in part.chunks)
-
-    @property
-    def first(self) -> First | None:
-        """Of the first layer, if there is a second one."""
-        if not self.first_errors:
-            return None
-        return First(self.first_digest.hexdigest(), astuple(ErrorSums.total(self.first_errors)))
 
 
 class _Packer:
@@ -257,35 +212,27 @@ class _Packer:
             stored = self._append_all(future.result for _, future in again)
         self.seconds.append(stored.seconds)
         base = self._partners[index] if pipeline.on_base else None
-        return self._finished(unit, replace(decision, pipeline=pipeline, notes=notes), stored, base)
+        decision = replace(decision, pipeline=pipeline, notes=notes)
+        return stored.finished(unit, decision, None if base is None else base.digest)
 
-    def _append_all(self, results: Iterator[Result]) -> _Stored:
-        stored = _Stored()
+    def _append_all(self, results: Iterator[Result]) -> GrowingUnit:
+        stored = GrowingUnit()
         for result in results:
             self._append(stored, result())
         return stored
 
-    def _append(self, stored: _Stored, coded: Coded) -> None:
+    def _append(self, stored: GrowingUnit, coded: Coded) -> None:
         """Append the chunks of one block, and have them checked."""
         places: list[tuple[int, int, int]] = []
         for part in coded.parts:
-            growing = stored.parts.setdefault(part.name, _Growing(part.spec, part.bits, part.chunk))
+            growing = stored.part(part)
             for chain, data in part.chunks:
                 digest = xxhash.xxh3_64_intdigest(data)
                 places.append((self._writer.append(data), len(data), digest))
                 growing.add(chain, len(data), f"{digest:016x}")
-        stored.digest.update(coded.decoded.data)
-        if coded.first is not None and coded.first_errors is not None:
-            stored.first_digest.update(coded.first.data)
-            stored.first_errors.append(coded.first_errors)
-        stored.exact_size += coded.exact_size
-        stored.notes += coded.notes
-        stored.seconds += coded.seconds
-        only_first = coded.first is not None and not coded.decoded.size
-        if not only_first:
-            stored.errors.append(coded.errors)
+        stored.add(coded)
         if self._verify and places:
-            values = coded.first if only_first and coded.first is not None else coded.decoded
+            values = coded.first if coded.only_first and coded.first is not None else coded.decoded
             expected = xxhash.xxh3_64_intdigest(values.data)
             self._unchecked.append(partial(self._check, places, coded.decode, expected))
             self._unchecked_cost += coded.cost
@@ -318,23 +265,6 @@ class _Packer:
         except (UsageError, ValueError):
             pass
         raise OutputError(*NOT_AS_WRITTEN)
-
-    def _finished(self, unit: Unit, decision: Decision, stored: _Stored, base: BaseTensor | None) -> StoredUnit:
-        pipeline = decision.pipeline
-        measured = [errors for errors in stored.errors if errors is not None]
-        sums = ErrorSums.total(measured) if measured and len(measured) == len(stored.errors) else None
-        return StoredUnit(
-            unit=unit,
-            pipeline=str(pipeline),
-            rule=decision.rule,
-            digest=stored.digest.hexdigest(),
-            parts=tuple(part.finished(name) for name, part in stored.parts.items()),
-            errors=astuple(sums) if sums is not None and not pipeline.lossless else None,
-            norm2=sums.norm2 if sums is not None and pipeline.lossless and math.isfinite(sums.norm2) else None,
-            notes=(*decision.notes, *stored.notes),
-            base=None if base is None else base.digest,
-            first=stored.first,
-        )
 
 
 def _together(batch: Sequence[tuple[int, Job[Any]]]) -> tuple[tuple[int, ...], Job[Any]]:

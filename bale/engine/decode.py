@@ -15,7 +15,17 @@ from bale.compressors.base import Known, Quantizer, Values
 from bale.compressors.pipeline import Pipeline
 from bale.engine.layers import known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
-from bale.engine.storage import EXACT, QUANTIZED_COST, chunk_length, flat_bytes, flat_spec, join_chunks, load, runs
+from bale.engine.storage import (
+    EXACT,
+    QUANTIZED_COST,
+    chunk_cost,
+    chunk_length,
+    flat_bytes,
+    flat_spec,
+    join_chunks,
+    load,
+    runs,
+)
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import ArchiveFile
 from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
@@ -188,8 +198,9 @@ class Decoder:
             return [Piece(0, 0, 0, lambda: Known(np.empty(0, spec.storage)))]
         if not pipeline.transforms:
             return [
-                Piece(start, count, 4 * flat_spec(spec, count).nbytes, partial(self._exact, index, chunk, start, near))
+                Piece(start, count, cost, partial(self._exact, index, chunk, start, near))
                 for chunk, (start, count) in enumerate(runs(spec.elements, chunk=stored.parts[0].chunk))
+                for cost in (chunk_cost(flat_spec(spec, count), near is not None),)
             ]
         if isinstance(quantizer, Quantizer) and spec.elements > CHUNK_LIMIT:
             return self._quantized(index, quantizer, near)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,12 +14,14 @@ from bale.compressors.base import Known, Place, Quantizer, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.engine.base import BaseTensor
+from bale.engine.coded import Coded, CodedPart
 from bale.engine.layers import compared, known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.storage import (
     EXACT,
     QUANTIZED_COST,
+    chunk_cost,
     chunk_length,
     flat_bytes,
     flat_spec,
@@ -34,63 +36,6 @@ from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
 from bale.plan import Decision
 from bale.spec import Array, TensorSpec, Unit
-
-Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
-
-
-@dataclass(frozen=True)
-class CodedPart:
-    """Stored bytes of consecutive chunks of one part."""
-
-    name: str
-    spec: TensorSpec
-    bits: int | None
-    chunk: int
-    chunks: tuple[tuple[str, bytes | bytearray | memoryview], ...]
-
-    @property
-    def size(self) -> int:
-        """Stored bytes."""
-        return sum(len(data) for _, data in self.chunks)
-
-
-@dataclass(frozen=True)
-class Coded:
-    """What one job made of a block.
-
-    Attributes
-    ----------
-    parts : tuple of CodedPart
-        To be stored.
-    decoded : uint8 array
-        The bytes of the values that will be read back, little-endian; a leased buffer when `leased`.
-    decode : callable
-        Maps the stored bytes of all chunks, in order, to the bytes of the decoded values.
-    errors : ErrorSums or None
-        None for exact coding in a plan without loss, and for what are not numbers.
-    cost : int
-        Bytes in memory while the stored bytes are decoded again.
-    exact_size : int
-        Bytes that exact coding would take where that may be fewer; else the plain bytes.
-    first : uint8 array or None
-        Of a pipeline with two layers: the bytes of the values that the first layer alone gives back.
-    first_errors : ErrorSums or None
-        Those of the first layer.
-    notes : tuple of str
-        What a user should know of it.
-    """
-
-    parts: tuple[CodedPart, ...]
-    decoded: Array
-    decode: Decode
-    errors: ErrorSums | None
-    exact_size: int
-    seconds: float
-    cost: int
-    leased: bool = False
-    first: Array | None = None
-    first_errors: ErrorSums | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +78,7 @@ class Encoder:
     def _exact_jobs(self, subject: _Subject, forced: str | None) -> Iterator[Job[Coded]]:
         spec = subject.unit.spec
         for start, count in runs(spec.elements) if spec.elements else [(0, 0)]:
-            cost = (2 if subject.base is None else 4) * flat_spec(spec, count).nbytes
+            cost = chunk_cost(flat_spec(spec, count), subject.base is not None)
             yield Job(partial(self._exact, subject, start, count, forced), cost)
 
     def _exact(self, subject: _Subject, start: int, count: int, forced: str | None) -> Coded:
@@ -160,7 +105,7 @@ class Encoder:
             errors=errors,
             exact_size=spec.nbytes,
             seconds=time.perf_counter() - began,
-            cost=2 * spec.nbytes,
+            cost=chunk_cost(spec, known is not None),
             leased=True,
         )
 

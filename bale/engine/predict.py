@@ -14,6 +14,7 @@ from bale.compressors.lowrank.decomposition import Decomposition
 from bale.engine.base import Base, BaseTensor
 from bale.engine.compress import header_entries
 from bale.engine.duplicates import find_duplicates
+from bale.engine.growing import WORTH_A_NOTE
 from bale.engine.layers import compared, known_of
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.sampling import SAMPLE, gather, read, rows_of
@@ -25,7 +26,7 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
 from bale.metrics import ErrorSums
 from bale.plan import Decision, FilePlan, on_base
-from bale.report import ratio
+from bale.report import DENSE, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample tells little
@@ -130,7 +131,8 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         if pipeline.is_exact:
             return _predict_rest(source, unit, base), decision
     if not pipeline.transforms:
-        return plain, decision
+        dense = plain == unit.spec.nbytes >= WORTH_A_NOTE
+        return plain, replace(decision, notes=(*decision.notes, DENSE)) if dense else decision
     decomposes = isinstance(pipeline.transforms[0], Decomposition)
     whole = decomposes and unit.spec.elements <= _WHOLE
     sample, array, starts = rows_of(source, unit, _WHOLE if whole else SAMPLE)

@@ -22,6 +22,11 @@ _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding w
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
 
+def chunk_cost(spec: TensorSpec, known: bool) -> int:
+    """Bytes in memory while a chunk is coded or decoded: source and result, and what differences are made of."""
+    return 4 * spec.nbytes + 16 * spec.elements if known else 2 * spec.nbytes
+
+
 def flat_bytes(array: Array) -> Array:
     """The bytes of a contiguous array, as uint8."""
     return array.reshape(-1).view(np.uint8)

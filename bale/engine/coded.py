@@ -1,0 +1,71 @@
+"""What jobs make of blocks: stored bytes, and how to check them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bale.metrics import ErrorSums
+from bale.spec import Array, TensorSpec
+
+Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
+
+
+@dataclass(frozen=True)
+class CodedPart:
+    """Stored bytes of consecutive chunks of one part."""
+
+    name: str
+    spec: TensorSpec
+    bits: int | None
+    chunk: int
+    chunks: tuple[tuple[str, bytes | bytearray | memoryview], ...]
+
+    @property
+    def size(self) -> int:
+        """Stored bytes."""
+        return sum(len(data) for _, data in self.chunks)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What one job made of a block.
+
+    Attributes
+    ----------
+    parts : tuple of CodedPart
+        To be stored.
+    decoded : uint8 array
+        The bytes of the values that will be read back, little-endian; a leased buffer when `leased`.
+    decode : callable
+        Maps the stored bytes of all chunks, in order, to the bytes of the decoded values.
+    errors : ErrorSums or None
+        None for exact coding in a plan without loss, and for what are not numbers.
+    cost : int
+        Bytes in memory while the stored bytes are decoded again.
+    exact_size : int
+        Bytes that exact coding would take where that may be fewer; else the plain bytes.
+    first : uint8 array or None
+        Of a pipeline with two layers: the bytes of the values that the first layer alone gives back.
+    first_errors : ErrorSums or None
+        Those of the first layer.
+    notes : tuple of str
+        What a user should know of it.
+    """
+
+    parts: tuple[CodedPart, ...]
+    decoded: Array
+    decode: Decode
+    errors: ErrorSums | None
+    exact_size: int
+    seconds: float
+    cost: int
+    leased: bool = False
+    first: Array | None = None
+    first_errors: ErrorSums | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def only_first(self) -> bool:
+        """Whether it is of the first layer of two alone."""
+        return self.first is not None and not self.decoded.size
