@@ -164,6 +164,7 @@ def compress(
     out = Path(out) if out is not None else default_archive(source)
     report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
+    _check_apart(base, source)
     if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
@@ -270,6 +271,7 @@ def plan(
     """
     source = Path(source)
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
+    _check_apart(base, source)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
     with Run(threads, progress=progress) as run, _open_base(base, run) as known:
@@ -422,6 +424,12 @@ def _check_base(base: PathLike | None, targets: Sequence[Path]) -> None:
     for target in targets:
         if base is not None and os.path.exists(target) and os.path.exists(base) and os.path.samefile(target, base):
             raise OutputError(f"cannot write {target}: it is the base", "choose another name with -o")
+
+
+def _check_apart(base: PathLike | None, source: Path) -> None:
+    """Raise `UsageError` when the base is the source: the archive could not be read once that is gone."""
+    if base is not None and os.path.exists(base) and os.path.exists(source) and os.path.samefile(base, source):
+        raise UsageError(f"{source} is its own base", "name the checkpoint that it was made from")
 
 
 def _choices(

@@ -60,7 +60,7 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
     Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
-    that are coded with loss, as their differences cannot be told by such floats. What is coded alone is so with
+    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone is so with
     `effort=max`, for differences need compiled code anyway.
     """
     decisions = []
@@ -69,14 +69,26 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
         pipeline, otherwise = (alone.get(each, each) for each in (decision.pipeline, decision.otherwise))
         if unit.views:
             decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
-        coarse = bool(pipeline.transforms) and unit.spec.info.bits <= 8
-        if (pipeline.rest is not None and not pipeline.has_residual) or not found or coarse:
-            decisions.append(decision)
+        reason = _alone(unit, pipeline, found)
+        if reason is not None:
+            known = unit.views and unit.spec.elements
+            decisions.append(replace(decision, notes=(*decision.notes, reason)) if known else decision)
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
         else:
             decisions.append(replace(decision, pipeline=BASE, otherwise=pipeline))
     return FilePlan(plan.units, tuple(decisions))
+
+
+def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> str | None:
+    """Why a unit is not coded as a difference to a base, if it is not."""
+    if pipeline.rest is not None and not pipeline.has_residual:
+        return f"the base is not used: {pipeline} is exact already"
+    if not found:
+        return "the base has no tensor of this name and shape"
+    if pipeline.transforms and unit.spec.info.bits <= 8:
+        return f"the base is not used: differences of {unit.spec.dtype} are not coded with loss"
+    return None
 
 
 def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:

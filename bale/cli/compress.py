@@ -69,7 +69,7 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        for note in (*done.all_notes, *left_out(done)):
+        for note in (*done.all_notes, *left_out(done), *(without_base(done) if base is not None else ())):
             printer.note(note)
         return done.to_json() if json else None, lines(done, path, target)
 
@@ -99,11 +99,22 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
 
 def left_out(done: Report) -> list[str]:
     """A note on the tensors that were to be coded with loss and were not."""
-    kept = [row for row in done.rows if row.exact and row.notes and row.rule != "default" and row.same_as is None]
-    if not kept:
-        return []
-    first = f"{kept[0].name}: {kept[0].notes[-1]}"
-    return [f"{many(len(kept), 'tensor')} chosen by a rule or -p kept lossless, first {first}"]
+    from bale.report import DENSE
+
+    rows = (row for row in done.rows if row.exact and row.rule != "default" and row.same_as is None)
+    kept = [(row.name, notes[-1]) for row in rows if (notes := [note for note in row.notes if note != DENSE])]
+    return (
+        [f"{many(len(kept), 'tensor')} chosen by a rule or -p kept lossless, first {': '.join(kept[0])}"]
+        if kept
+        else []
+    )
+
+
+def without_base(done: Report) -> list[str]:
+    """A note on the tensors that are no differences to the base."""
+    rows = (row for row in done.rows if not row.pipeline.startswith("base/") and row.same_as is None)
+    alone = [(row.name, notes[0]) for row in rows if (notes := [note for note in row.notes if "the base" in note])]
+    return [f"{many(len(alone), 'tensor')} stored without the base, first {': '.join(alone[0])}"] if alone else []
 
 
 def lines(done: Report, source: Path, target: Path) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -27,6 +28,8 @@ from bale.io.files import reading
 from bale.io.manifest import StoredUnit
 from bale.io.sources import open_checkpoint
 from bale.spec import Array, TensorSpec, Unit
+
+K = TypeVar("K")
 
 _SAMPLE = 1 << 16
 _DEPTH = 8
@@ -145,7 +148,6 @@ class Base:
 
     path: Path
     tensors: tuple[BaseTensor, ...]
-    _by_digest: dict[str, BaseTensor] = field(default_factory=dict)
 
     @property
     def stamp(self) -> str:
@@ -160,37 +162,57 @@ class Base:
 
     def partner(self, unit: Unit) -> BaseTensor | None:
         """The tensor of the same name and shape as a unit, or the only one whose name ends alike."""
-        named = {view.name for view in unit.views}
-        alike = [tensor for tensor in self.tensors if _fits(tensor.unit, unit)]
-        found = [tensor for tensor in alike if any(view.name in named for view in tensor.unit.views)]
+        found = [tensor for tensor in self._named(unit) if _fits(tensor.unit, unit)]
         if not found:
-            found = [tensor for tensor in alike if _ends_alike(tensor.unit, unit)]
+            found = [tensor for tensor in self._alike(unit) if _ends_alike(tensor.unit, unit)]
         return found[0].of(unit.spec) if len(found) == 1 else None
 
     def tensor(self, stored: StoredUnit, archive: Path) -> BaseTensor:
         """The tensor that a unit was stored as a difference to.
+
+        One of its name and of its dtype, if there is a choice: zeros of all dtypes have the same digest.
 
         Raises
         ------
         SourceError
             When the base has no such tensor; both digests are named.
         """
-        wanted, named = stored.base or "", {view.name for view in stored.unit.views}
-        likely = [tensor for tensor in self.tensors if any(view.name in named for view in tensor.unit.views)]
-        if wanted not in self._by_digest:
-            for tensor in (*likely, *(tensor for tensor in self.tensors if tensor.stored_digest == wanted)):
-                self._by_digest.setdefault(tensor.digest, tensor)
-        if wanted not in self._by_digest:
-            for tensor in self.tensors:
-                if _fits(tensor.unit, stored.unit):
-                    self._by_digest.setdefault(tensor.digest, tensor)
-        if wanted not in self._by_digest:
-            found = f"has {likely[0].digest} there" if likely else "has none of that name"
-            raise SourceError(
-                f"{archive}: {stored.unit.label} is a difference to a tensor with digest {wanted}; {self.path} {found}",
-                "give the base that it was compressed with",
-            )
-        return self._by_digest[wanted].of(stored.unit.spec)
+        unit, named = stored.unit, self._named(stored.unit)
+        alike = self._alike(unit)
+        alike.sort(key=lambda tensor: (tensor not in named, tensor.unit.spec.dtype != unit.spec.dtype))
+        for tensor in alike:
+            if tensor.digest == stored.base:
+                return tensor.of(unit.spec)
+        found = f"has {named[0].digest} there" if named else "has none of that name"
+        raise SourceError(
+            f"{archive}: {unit.label} is a difference to a tensor with digest {stored.base}; {self.path} {found}",
+            "give the base that it was compressed with",
+        )
+
+    def _named(self, unit: Unit) -> list[BaseTensor]:
+        """The tensors that have a name of a unit."""
+        names = dict.fromkeys(view.name for view in unit.views)
+        return list(dict.fromkeys(tensor for name in names for tensor in self._by_name.get(name, ())))
+
+    def _alike(self, unit: Unit) -> list[BaseTensor]:
+        """The tensors that elements of a unit can be known from."""
+        return [tensor for tensor in self._by_shape.get(unit.spec.shape, ()) if _fits(tensor.unit, unit)]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[BaseTensor]]:
+        pairs = ((view.name, tensor) for tensor in self.tensors for view in tensor.unit.views)
+        return _grouped(pairs)
+
+    @cached_property
+    def _by_shape(self) -> dict[tuple[int, ...], list[BaseTensor]]:
+        return _grouped((tensor.unit.spec.shape, tensor) for tensor in self.tensors)
+
+
+def _grouped(pairs: Iterable[tuple[K, BaseTensor]]) -> dict[K, list[BaseTensor]]:
+    groups: dict[K, list[BaseTensor]] = {}
+    for key, tensor in pairs:
+        groups.setdefault(key, []).append(tensor)
+    return groups
 
 
 @contextmanager
@@ -224,6 +246,8 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
                     tensors += _plain_tensors(SourceFile.of(checkpoint, descriptor), cache)
         except ArchiveError as problem:
             raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
+        if not tensors:
+            raise SourceError(f"the base {path} holds no tensors", "name a checkpoint, a bale, or a folder of them")
         yield Base(path, tuple(tensors))
 
 
@@ -243,17 +267,20 @@ def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -
         yield None
         return
     with open_base(path or _beside(archive.path, manifest.base), run, depth) as base:
-        needed = {stored.base: stored for stored in manifest.units if stored.base is not None}
-        found = {digest: base.tensor(stored, archive.path) for digest, stored in needed.items() if digest}
+        found = {
+            stored.unit.start: base.tensor(stored, archive.path)
+            for stored in manifest.units
+            if stored.base is not None and stored.same_as is None
+        }
         yield _Finder(found)
 
 
 @dataclass(frozen=True)
 class _Finder:
-    found: dict[str, BaseTensor]
+    found: dict[int, BaseTensor]
 
     def __call__(self, stored: StoredUnit) -> BaseTensor:
-        return self.found[stored.base or ""].of(stored.unit.spec)
+        return self.found[stored.unit.start]
 
 
 def _beside(archive: Path, name: str) -> Path:

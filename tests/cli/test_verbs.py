@@ -264,3 +264,23 @@ def test_a_tensor_that_loss_passed_over_is_told(bale: Bale, tmp_path: Path) -> N
     assert said.code == 0
     assert "1 tensor chosen by a rule or -p kept lossless, first spoilt: holds NaN" in said.err
     assert "kept lossless" not in bale("compress", source, "-f").err
+
+
+def test_tensors_without_a_base_are_told(bale: Bale, model: Path, tmp_path: Path) -> None:
+    base = write(tmp_path / "base.safetensors", {"x": weights(3, 3)})
+    said = bale("compress", model, "--base", base, "-o", tmp_path / "m.bale")
+    assert said.code == 0
+    assert "stored without the base, first" in said.err
+    assert "the base has no tensor of this name and shape" in said.err
+    said = bale("compress", model, "--base", model, "-o", tmp_path / "2.bale")
+    assert (said.code, said.out) == (2, "")
+    assert "is its own base; name the checkpoint that it was made from" in said.err
+
+
+def test_what_is_dense_already_is_told(bale: Bale, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 128)).astype(np.uint8)
+    source = write(tmp_path / "m.safetensors", {"codes": noise, "few": noise[0], "plain": 0 * noise})
+    for verb in ("compress", "plan"):
+        rows = json.loads(bale(verb, source, "--json", "--rule", "*=lossless").out)["tensors"]
+        assert [row["notes"] for row in rows] == [["already dense: stored as it is"], [], []]
+    assert bale("compress", source, "-f", "--rule", "*=lossless").err == ""

@@ -245,3 +245,41 @@ def test_what_makes_no_sense_is_refused(files: tuple[Path, Path], tmp_path: Path
             bale.compress(tuned, tmp_path / "t.bale", pipeline=text)
     with pytest.raises(UsageError, match="needs --base"):
         bale.compress(tuned, tmp_path / "t.bale", pipeline="base/exact")
+
+
+def test_zeros_of_several_dtypes_are_told_apart(tmp_path: Path) -> None:
+    """They have the same bytes, and so the same digest."""
+    state = {"f": np.zeros((64, 64), "<f4"), "i": np.zeros((64, 64), "<i4"), "h": np.zeros((64, 128), "<f2")}
+    base = write(tmp_path / "base.safetensors", state)
+    tuned = write(tmp_path / "tuned.safetensors", state, {"step": "2"})
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base)
+    assert {row.pipeline for row in report.rows} == {"base/exact"}
+    assert back(tmp_path / "t.bale", base=base) == sha256(tuned)
+
+
+def test_what_the_base_does_not_have_is_noted(files: tuple[Path, Path], tmp_path: Path) -> None:
+    base, _ = files
+    tuned = write(tmp_path / "t.safetensors", tensors(0.003, seed=9) | {"head": weights(64, 64, seed=4)})
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base)
+    noted = {row.name: row.notes for row in report.rows if row.notes}
+    assert noted == {"head": ("the base has no tensor of this name and shape",)}
+    planned = bale.plan(tuned, base=base).files[0].tensors
+    assert {row.name: row.decision.notes for row in planned if row.decision.notes} == noted
+    report = bale.compress(tuned, tmp_path / "2.bale", base=base, rules=["head=int4/exact", "b.weight=int4/exact"])
+    for name in ("head", "b.weight"):
+        row = next(row for row in report.rows if row.name == name)
+        assert row.notes == ("the base is not used: int4/exact is exact already",)
+
+
+def test_a_source_is_not_its_own_base(files: tuple[Path, Path], tmp_path: Path) -> None:
+    _, tuned = files
+    for call in (lambda: bale.compress(tuned, tmp_path / "t.bale", base=tuned), lambda: bale.plan(tuned, base=tuned)):
+        with pytest.raises(UsageError, match="is its own base"):
+            call()
+
+
+def test_a_base_without_tensors_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    _, tuned = files
+    empty = write(tmp_path / "empty.safetensors", {}, {"only": "metadata"})
+    with pytest.raises(SourceError, match="holds no tensors"):
+        bale.compress(tuned, tmp_path / "t.bale", base=empty)
