@@ -7,8 +7,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ K = TypeVar("K")
 
 _SAMPLE = 1 << 16
 _DEPTH = 8
+_PREFIX = 8  # pieces of a name that a wrapper may have put before all
 _KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
 
 
@@ -148,6 +150,7 @@ class Base:
 
     path: Path
     tensors: tuple[BaseTensor, ...]
+    _digests: dict[tuple[int, ...], dict[str, list[BaseTensor]]] = field(default_factory=dict)
 
     @property
     def stamp(self) -> str:
@@ -162,9 +165,7 @@ class Base:
 
     def partner(self, unit: Unit) -> BaseTensor | None:
         """The tensor of the same name and shape as a unit, or the only one whose name ends alike."""
-        found = [tensor for tensor in self._named(unit) if _fits(tensor.unit, unit)]
-        if not found:
-            found = [tensor for tensor in self._alike(unit) if _ends_alike(tensor.unit, unit)]
+        found = _fitting(self._named(unit), unit) or _fitting(self._ending_alike(unit), unit)
         return found[0].of(unit.spec) if len(found) == 1 else None
 
     def tensor(self, stored: StoredUnit, archive: Path) -> BaseTensor:
@@ -178,14 +179,13 @@ class Base:
             When the base has no such tensor; both digests are named.
         """
         unit, named = stored.unit, self._named(stored.unit)
-        alike = self._alike(unit)
-        alike.sort(key=lambda tensor: (tensor not in named, tensor.unit.spec.dtype != unit.spec.dtype))
-        for tensor in alike:
-            if tensor.digest == stored.base:
-                return tensor.of(unit.spec)
-        found = f"has {named[0].digest} there" if named else "has none of that name"
+        found = [tensor for tensor in _fitting(named, unit) if tensor.digest == stored.base]
+        found = found or _fitting(self._by_digest(unit.spec.shape).get(stored.base or "", ()), unit)
+        if found:
+            return min(found, key=lambda tensor: tensor.unit.spec.dtype != unit.spec.dtype).of(unit.spec)
+        what = f"has {named[0].digest} there" if named else "has none of that name"
         raise SourceError(
-            f"{archive}: {unit.label} is a difference to a tensor with digest {stored.base}; {self.path} {found}",
+            f"{archive}: {unit.label} is a difference to a tensor with digest {stored.base}; {self.path} {what}",
             "give the base that it was compressed with",
         )
 
@@ -194,18 +194,38 @@ class Base:
         names = dict.fromkeys(view.name for view in unit.views)
         return list(dict.fromkeys(tensor for name in names for tensor in self._by_name.get(name, ())))
 
-    def _alike(self, unit: Unit) -> list[BaseTensor]:
-        """The tensors that elements of a unit can be known from."""
-        return [tensor for tensor in self._by_shape.get(unit.spec.shape, ()) if _fits(tensor.unit, unit)]
+    def _ending_alike(self, unit: Unit) -> list[BaseTensor]:
+        """Those of whose names one is a unit's with a prefix, or the other way about: wrappers put it before all."""
+        names = [view.name for view in unit.views]
+        longer = (self._by_ending.get(name, ()) for name in names)
+        shorter = (self._by_name.get(ending, ()) for name in names for ending in _endings(name))
+        return list(dict.fromkeys(chain(*longer, *shorter)))
 
     @cached_property
     def _by_name(self) -> dict[str, list[BaseTensor]]:
-        pairs = ((view.name, tensor) for tensor in self.tensors for view in tensor.unit.views)
-        return _grouped(pairs)
+        return _grouped((view.name, tensor) for tensor in self.tensors for view in tensor.unit.views)
 
     @cached_property
-    def _by_shape(self) -> dict[tuple[int, ...], list[BaseTensor]]:
-        return _grouped((tensor.unit.spec.shape, tensor) for tensor in self.tensors)
+    def _by_ending(self) -> dict[str, list[BaseTensor]]:
+        return _grouped(
+            (ending, tensor) for name, each in self._by_name.items() for ending in _endings(name) for tensor in each
+        )
+
+    def _by_digest(self, shape: tuple[int, ...]) -> dict[str, list[BaseTensor]]:
+        if shape not in self._digests:
+            alike = (tensor for tensor in self.tensors if tensor.unit.spec.shape == shape)
+            self._digests[shape] = _grouped((tensor.digest, tensor) for tensor in alike)
+        return self._digests[shape]
+
+
+def _endings(name: str) -> list[str]:
+    """What follows each of the first dots."""
+    pieces = name.split(".", _PREFIX)
+    return [".".join(pieces[at:]) for at in range(1, len(pieces))]
+
+
+def _fitting(tensors: Iterable[BaseTensor], unit: Unit) -> list[BaseTensor]:
+    return [tensor for tensor in tensors if _fits(tensor.unit, unit)]
 
 
 def _grouped(pairs: Iterable[tuple[K, BaseTensor]]) -> dict[K, list[BaseTensor]]:
@@ -352,9 +372,3 @@ def _fits(tensor: Unit, unit: Unit) -> bool:
     except Refused:
         return False
     return True
-
-
-def _ends_alike(tensor: Unit, unit: Unit) -> bool:
-    """Whether a name of one is one of the other with a prefix, as wrappers put it before all names."""
-    pairs = ((one.name, other.name) for one in tensor.views for other in unit.views)
-    return any(one.endswith("." + other) or other.endswith("." + one) for one, other in pairs)
