@@ -60,8 +60,8 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
     Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
-    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone is so with
-    `effort=max`, for differences need compiled code anyway.
+    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone
+    is so with `effort=max`, for differences need compiled code anyway.
     """
     decisions = []
     alone = {LOSSLESS: MAX} if any(has_partner) else {}

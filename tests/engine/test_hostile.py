@@ -28,7 +28,8 @@ CHOICES = {
     "base/int4": "int4",
     "base/nf4": "nf4",
     **{f"{first}/exact": None for first in ("int4", "int:bits=3,group=64", "nf4", "mxfp4", "svd:rank=8", "codebook")},
-    **dict.fromkeys(("int8", "int4+huffman", "nvfp4", "positive+int8", "fp8", "log:bits=4", "svd:rank=8+int8")),
+    **dict.fromkeys(("int8", "int4+huffman", "nvfp4", "positive+int8", "fp8", "log:bits=4")),
+    **dict.fromkeys(("svd:rank=8+int8", "svd:rank=8/int4", "trellis:bits=3")),
 }
 CHAINS = ("", "lossless", "lossless:effort=max", "exact", "huffman", "bitpack", "bitpack+zstd", "rans")
 FRAME = b"\x28\xb5\x2f\xfd"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_a_tensor_that_is_no_number_stays_out_of_the_pool(tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_pooled(source: Path, pipeline: str, choices: dict[str, Any], says: str) -> None:
-    choices = {"base": source} if choices else {}
+    if choices:
+        choices = {"base": shutil.copy(source, source.with_name("base.safetensors"))}
     with pytest.raises(UsageError, match=says):
         pooled(source, pipeline, **choices)
