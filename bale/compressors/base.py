@@ -63,15 +63,20 @@ class Spans:
 
 @dataclass(frozen=True)
 class Cells:
-    """Between what values are expected: the float32 ends of the cells of a quantizer, and spans if they are known."""
+    """Between what values are expected: the float32 ends of the cells of a quantizer, and spans if they are known.
+
+    Cells may `overlap`: those of neighbouring levels lie a quarter of their width apart.
+    """
 
     low: Array
     high: Array
     spans: Spans | None = None
+    overlap: bool = False
 
     def cut(self, at: slice) -> Cells:
         """The cells of a run of elements."""
-        return Cells(self.low[at], self.high[at], None if self.spans is None else self.spans.cut(at.start))
+        spans = None if self.spans is None else self.spans.cut(at.start)
+        return Cells(self.low[at], self.high[at], spans, self.overlap)
 
     @classmethod
     def joined(cls, found: Sequence[Cells]) -> Cells:
@@ -81,11 +86,11 @@ class Cells:
             spans = each.spans
             if spans is not None and not (bounds and spans.start) and (spans.start + each.low.size) % spans.length == 0:
                 bounds.append(spans.bounds[: (spans.start + each.low.size) // spans.length])
-        first = found[0].spans
+        first_cells, first = found[0], found[0].spans
         known = first is not None and len(bounds) == len(found)
         spans = Spans(first.length, first.start, np.concatenate(bounds)) if first is not None and known else None
         low, high = (np.concatenate(ends) for ends in zip(*((each.low, each.high) for each in found), strict=True))
-        return cls(low, high, spans)
+        return cls(low, high, spans, first_cells.overlap)
 
 
 @dataclass(frozen=True)

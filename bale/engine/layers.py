@@ -9,6 +9,7 @@ import numpy as np
 from bale.compressors.base import Known, Quantizer, Values
 from bale.compressors.floats import from_float32
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.trellis.codec import Trellis
 from bale.engine.storage import flat_bytes, flat_spec, load, runs
 from bale.spec import Array, TensorSpec
 
@@ -23,6 +24,8 @@ def known_block(quantizer: Quantizer, codes: Array, start: int, spec: TensorSpec
 def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, decoded: Array) -> Known:
     """What the parts of a whole tensor tell, whose decoded values are at hand (flat, storage bits)."""
     first = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
+    if isinstance(first, Trellis):
+        return Known(decoded, lambda: first.cells(parts, spec))
     if not isinstance(first, Quantizer):
         return Known(decoded)
     side = {name: values for name, values in parts.items() if name != first.code}

@@ -68,7 +68,15 @@ def test_both_layers_are_exact_and_the_first_is_what_it_is_alone(source: Path, t
 
 @pytest.mark.parametrize(
     ("first", "most"),
-    [("int4", 1.025), ("int8", 1.02), ("nf4", 1.025), ("mxfp4", 1.03), ("codebook", 1.02), ("fp8", 1.02)],
+    [
+        ("int4", 1.025),
+        ("int8", 1.02),
+        ("nf4", 1.025),
+        ("mxfp4", 1.03),
+        ("codebook", 1.02),
+        ("fp8", 1.02),
+        ("trellis", 1.02),
+    ],
 )
 def test_the_rest_takes_little_more_than_one_layer(tmp_path: Path, first: str, most: float) -> None:
     source = write(tmp_path / "m.safetensors", {"w": bf16(weights(1536, 768, seed=1))})

@@ -118,7 +118,7 @@ def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) ->
         layout = replace(layout, cut=min((used & -used).bit_length() - 1, layout.mantissa - 1))
     short, low, high, values = upper >> layout.cut, known.low, known.high, _values(words, dtype)
     classes, last = np.empty(words.size, np.uint8), b""
-    kernel.cell_classes(low, high, classes)
+    _classify(known, classes)
     found = _ends(known)
     begin, end = _narrowed(found, values, known)
     rest, outside = _encode(short[found], begin, end, layout)
@@ -162,7 +162,7 @@ def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
         low[found] = high[found] = 1
     if chosen:
         classes = np.empty(words.size, np.uint8)
-        kernel.cell_classes(known.low, known.high, classes)
+        _classify(known, classes)
         classes[found] = kernel.CLASSES
         low, high = _decode_parts(tables, low, high, classes, chosen)
     data = _decode(data, low, high, layout, words)
@@ -184,6 +184,11 @@ def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
         words[where] = kept
     if len(data):
         raise ValueError("bytes behind a chunk")
+
+
+def _classify(known: Cells, classes: Array) -> None:
+    """The class of each cell."""
+    (kernel.overlapping_classes if known.overlap else kernel.cell_classes)(known.low, known.high, classes)
 
 
 def _ends(known: Cells) -> Array:

@@ -11,8 +11,8 @@ from bale.compressors.kernels.axes import log2
 from bale.compressors.kernels.rans import BLOCK, LANES, LOW, first_slot, pull, push
 from bale.spec import Array
 
-CLASSES = 4
-"""Cells that can have parts: those 0, 1, 2 and 3 widths from zero."""
+CLASSES = 7
+"""Classes of cells that can have parts: those 0, 1, 2 and 3 widths from zero, or overlapping ones by their number."""
 
 LOG_PARTS, PARTS = 24, 16
 """Parts of either half of the cell around zero, four in each octave; of the other cells."""
@@ -25,12 +25,23 @@ _SIXTEENTH = np.float32(1 / PARTS)
 
 @compiled
 def cell_classes(low: Array, high: Array, classes: Array) -> None:
-    """How many widths from zero each cell lies, at most `CLASSES`; float32 ends, uint8 classes."""
+    """How many widths from zero each cell lies, `CLASSES` from 4 on; float32 ends, uint8 classes."""
     for i in range(low.size):
         width, away = high[i] - low[i], abs(high[i] + low[i])  # away: twice the distance of the middle
         number = 0
         for limit in _LIMITS:
             number += not away < limit * width
+        classes[i] = number if number < len(_LIMITS) else CLASSES
+
+
+@compiled
+def overlapping_classes(low: Array, high: Array, classes: Array) -> None:
+    """How many quarters of a width from zero each cell lies, 1 for none and at most `CLASSES` - 1."""
+    for i in range(low.size):
+        width, away = high[i] - low[i], abs(high[i] + low[i])
+        number = 1
+        for limit in range(1, CLASSES - 1):
+            number += not away < np.float32(limit * 0.5 - 0.25) * width
         classes[i] = number
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Transform, Values
+from bale.compressors.base import Cells, PartBound, Transform, Values
 from bale.compressors.floats import require_float
 from bale.compressors.settings import setting
 from bale.errors import Refused, UsageError
@@ -18,6 +18,8 @@ from bale.spec import Array, TensorSpec
 STATES = {"fast": 8, "high": 32, "max": 256}
 _LEAST_BYTES = 64
 _ROOM = 64
+_AROUND = np.float32(2)
+"""Steps: levels of a subset are four apart, centroids lie near them, and values are rounded."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Trellis(Transform):
     error of all weights together for a size, and the reverse: an error of 10 % takes 3.28 bits on MiniLM in place of
     3.34, and 1.37 in place of 2.80 on Whisper, whose matrices differ more. Matrices of small values get few bits
     then; whether a model can spare them, only the model can tell.
+
+    `trellis:bits=3/exact`, or a base that was coded so, takes 0.7 to 1.4 % more than `lossless:effort=max` alone.
 
     Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
     linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. About 100 M
@@ -137,6 +141,24 @@ class Trellis(Transform):
         for start, values in reader.blocks():
             out[start : start + values.size] = reader.scaling.up(values, start)
         return out.reshape(spec.shape)
+
+    def cells(self, parts: Mapping[str, Values], spec: TensorSpec) -> Cells | None:
+        """Between what the values of a tensor were (flat): two steps around what they come back as."""
+        from bale.compressors.trellis.stream import Reader, is_plain
+
+        data = parts["qdata"].array.data
+        if is_plain(data):
+            return None
+        reader = Reader.open(data, spec)
+        if reader.scaling.exponent or reader.scaling.balance is not None:
+            return None
+        low, high = np.empty((2, spec.elements), np.float32)
+        around = _AROUND * reader.model.step
+        for start, values in reader.blocks():
+            at = slice(start, start + values.size)
+            np.subtract(values, around, out=low[at])
+            np.add(values, around, out=high[at])
+        return Cells(low, high, overlap=True)
 
     def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
         """The shape stands in the bytes."""

@@ -57,13 +57,35 @@ def test_parts_by_hand():
     values = np.array([0.9, 0.8, -0.9, 0.01, -0.0, 1.1, 2.95, -1.1, 1], np.float32)
     classes, parts = np.empty(9, np.uint8), np.empty(9, np.uint8)
     kernel.cell_classes(*ends, classes)
-    assert classes.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 4]
+    assert classes.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, kernel.CLASSES]
     low, high, classes = ends[0, :8].copy(), ends[1, :8].copy(), classes[:8]
     kernel.find_parts(values[:8], low, high, classes, parts[:8])
     assert parts[:8].tolist() == [23, 22, 47, 0, 24, 0, 15, 0]
     kernel.narrow(parts[:8], classes, low, high)
     assert low.tolist() == [0.875, 0.75, -1, 0, -0.01953125, 1, 2.875, -1.125]
     assert high.tolist() == [1, 0.875, -0.875, 0.01953125, 0, 1.125, 3, -1]
+
+
+def test_classes_of_cells_that_overlap_by_hand():
+    middles = np.array([0, 1, -1, 2, 3, 4, 5, 6, 100], np.float32)
+    classes = np.empty(9, np.uint8)
+    kernel.overlapping_classes(middles - 2, middles + 2, classes)
+    assert classes.tolist() == [1, 2, 2, 3, 4, 5, 6, 6, 6]
+
+
+def test_cells_that_overlap_take_what_is_left_of_normal_deviates():
+    rng = np.random.default_rng(3)
+    values = to_float(bf16(rng.normal(size=200_000)))
+    step = np.float32(0.5)
+    levels = np.rint(values / step) + rng.choice([-1, 0, 0, 1], values.size)
+    near = (levels * step).astype(np.float32)
+    known, words = Cells(near - 2 * step, near + 2 * step, overlap=True), bf16(values)
+    data = cells.encode(words, known, "BF16")
+    out = np.empty_like(words)
+    cells.decode(memoryview(data), known, "BF16", out)
+    assert (out == words).all()
+    alone = len(cells.encode(words, Cells(known.low, known.high), "BF16"))
+    assert len(data) < 0.98 * alone
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F32"])
@@ -171,7 +193,7 @@ def test_the_span_of_a_run_tells_its_end():
         cells.decode(memoryview(data), cut, "BF16", out)
         assert (out == some).all()
         if start == 0:
-            assert data[2] & 16
+            assert data[2] & 128
             assert int.from_bytes(data[11:15], "little") == 0
             assert 8 * (plain - len(data)) > 3 * words.size / 64  # bits for each run
     joined = Cells.joined([known.cut(slice(0, 640)), known.cut(slice(640, 40_960))])
