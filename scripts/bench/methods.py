@@ -25,10 +25,11 @@ Tensors = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Coded:
-    """Tensors by a method: the bytes that each takes, and the values that come back."""
+    """Tensors by a method: the bytes that each takes, the values that come back, and the bytes of bale's archive."""
 
     stored: Mapping[str, int]
     values: Tensors
+    size: int = 0
 
     def bits(self, source: Tensors) -> float:
         """Bits for each weight of all tensors."""
@@ -84,7 +85,8 @@ def by_bale(source: Path, pipelines: str | Mapping[str, str], work: Path, any_wa
     plain = [row["name"] for row in report["tensors"] if row["relative_error"] == 0 and values[row["name"]].any()]
     if plain and not any_way:
         sys.exit(f"{pipelines} left {len(plain)} tensors as they are, of them {plain[0]}")
-    return Coded({row["name"]: row["stored_bytes"] for row in report["tensors"]}, values)
+    stored = {row["name"]: row["stored_bytes"] for row in report["tensors"]}
+    return Coded(stored, values, report["archive"]["bytes"])
 
 
 def by_peers(source: Path, methods: Sequence[str], python: Path, work: Path) -> dict[str, Coded]:
