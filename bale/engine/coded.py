@@ -51,6 +51,8 @@ class Coded:
         Those of the first layer.
     notes : tuple of str
         What a user should know of it.
+    lost : int
+        Positive values that came back as zero or below; see `bale.engine.signs`.
     """
 
     parts: tuple[CodedPart, ...]
@@ -64,6 +66,7 @@ class Coded:
     first: Array | None = None
     first_errors: ErrorSums | None = None
     notes: tuple[str, ...] = ()
+    lost: int = 0
 
     @property
     def only_first(self) -> bool:

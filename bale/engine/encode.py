@@ -17,6 +17,7 @@ from bale.engine.base import BaseTensor
 from bale.engine.coded import Coded, CodedPart
 from bale.engine.layers import compared, known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
+from bale.engine.signs import NEGATIVE, lost
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.storage import (
     EXACT,
@@ -125,7 +126,7 @@ class Encoder:
             for name, values in leaves.items()
         )
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
-        errors = _errors_between(source, lossy, spec)
+        errors, gone = _errors_between(source, lossy, spec)
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
 
         def decode_first(stored: Iterator[bytes]) -> tuple[Array, dict[str, Values]]:
@@ -172,6 +173,7 @@ class Encoder:
             first=None if one is None else flat_bytes(one),
             first_errors=sums,
             notes=(note,) if note else (),
+            lost=gone,
         )
 
     def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
@@ -233,7 +235,7 @@ class Encoder:
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
-        errors = _errors_between(source, decoded, spec)
+        errors, gone = _errors_between(source, decoded, spec)
         self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
@@ -247,7 +249,7 @@ class Encoder:
         if subject.has_rest:
             first, nothing = flat_bytes(decoded), np.empty(0, np.uint8)
             return Coded((part,), nothing, decode, None, 0, seconds, cost, first=first, first_errors=errors)
-        return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, seconds, cost)
+        return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, seconds, cost, lost=gone)
 
     def _rest(self, block: _Block, start: int, count: int) -> Coded:
         """What the first layer of a block leaves over; its codes are made again, which is quicker than keeping them."""
@@ -353,9 +355,14 @@ def _coded_rest(values: Values, known: Known) -> CodedPart:
     return CodedPart("rest.data", spec, None, CHUNK_LIMIT, tuple(chunks))
 
 
-def _errors_between(source: Array, decoded: Array, spec: TensorSpec) -> ErrorSums:
-    pieces = [slice(start, start + count) for start, count in runs(spec.elements)]
-    return ErrorSums.total(ErrorSums.between(_numbers(source[at], spec), _numbers(decoded[at], spec)) for at in pieces)
+def _errors_between(source: Array, decoded: Array, spec: TensorSpec) -> tuple[ErrorSums, int]:
+    """The errors, and how many positive values were lost."""
+    found, counts = [], []
+    for start, count in runs(spec.elements):
+        x, y = (_numbers(array[start : start + count], spec) for array in (source, decoded))
+        found.append(ErrorSums.between(x, y))
+        counts.append(lost(x, y))
+    return ErrorSums.total(found), NEGATIVE if NEGATIVE in counts else sum(counts)
 
 
 def _exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, field
 import xxhash
 
 from bale.engine.coded import Coded, CodedPart
+from bale.engine.signs import told
 from bale.engine.storage import PLAIN
 from bale.io.manifest import Chunk, First, Part, StoredUnit
 from bale.metrics import ErrorSums
@@ -48,6 +49,7 @@ class GrowingUnit:
         self.notes: tuple[str, ...] = ()
         self.exact_size = 0
         self.seconds = 0.0
+        self._lost: list[int] = []
         self._digest, self._first_digest = xxhash.xxh3_128(), xxhash.xxh3_128()
         self._errors: list[ErrorSums | None] = []
         self._first_errors: list[ErrorSums] = []
@@ -70,16 +72,17 @@ class GrowingUnit:
         if not coded.only_first:
             self._errors.append(coded.errors)
         self.notes += coded.notes
+        self._lost.append(coded.lost)
         self.exact_size += coded.exact_size
         self.seconds += coded.seconds
 
     def finished(self, unit: Unit, decision: Decision, base: str | None) -> StoredUnit:
         """The unit as it stands in the manifest; `base` is the digest of the tensor that it is a difference to."""
-        pipeline, notes = decision.pipeline, (*decision.notes, *self.notes)
+        pipeline, notes = decision.pipeline, (*decision.notes, *self.notes, *told(self._lost))
         measured = [errors for errors in self._errors if errors is not None]
         sums = ErrorSums.total(measured) if measured and len(measured) == len(self._errors) else None
         parts = tuple(part.finished(name) for name, part in self.parts.items())
-        if unit.views and unit.spec.nbytes >= WORTH_A_NOTE and all(part.plain for part in parts):
+        if unit.views and self.size == unit.spec.nbytes >= WORTH_A_NOTE and all(part.plain for part in parts):
             notes = (*notes, DENSE)
         first = None
         if self._first_errors:

@@ -18,6 +18,7 @@ from bale.engine.growing import WORTH_A_NOTE
 from bale.engine.layers import compared, known_of
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.sampling import SAMPLE, gather, read, rows_of
+from bale.engine.signs import lost, told
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.storage import flat_spec, forced_chain, store
 from bale.errors import Refused, SourceError
@@ -150,6 +151,9 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         leaves = pipeline.encode(Values(sample, array))
     except Refused as refusal:
         return instead(refusal.message)
+    if lossy is pipeline and not decision.pipeline.on_base and (x := to_float32(array, sample)).min() >= 0:
+        counts = [lost(x, to_float32(pipeline.decode(leaves, sample), sample))]
+        decision = replace(decision, notes=(*decision.notes, *told(counts, sample.elements / unit.spec.elements)))
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))

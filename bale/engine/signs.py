@@ -1,0 +1,27 @@
+"""What loss does to values that are never negative, as the second moments of Adam: roots of them are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bale.spec import Array
+
+NEGATIVE = -1
+
+
+def lost(values: Array, decoded: Array) -> int:
+    """How many positive values came back as zero or below; `NEGATIVE` if some were negative anyway."""
+    if not values.size or values.min() < 0:
+        return NEGATIVE if values.size else 0
+    return int(np.count_nonzero(decoded[values > 0] <= 0))
+
+
+def told(counts: Sequence[int], share: float = 1) -> tuple[str, ...]:
+    """A note on a tensor whose blocks lost so many; of a sample, `share` is what it is of the tensor."""
+    found = sum(counts)
+    if not counts or min(counts) == NEGATIVE or not found:
+        return ()
+    about = "" if share == 1 else "about "
+    return (f"{about}{round(found / share)} of its positive values come back as zero or below: `positive+` keeps them",)
