@@ -172,9 +172,7 @@ def updates(models: Path, finetuned: Path) -> str:
         bits, snr = measured[0]
         for name, (found, quality) in zip(UPDATES, measured, strict=True):
             equal = found + (snr - quality) / (20 * math.log10(2))
-            rows.append(
-                [path.stem, f"`{name}`", f"{found:.2f}", f"{quality:.1f}", f"{equal:.2f}", f"{equal / bits:.2f}"]
-            )
+            rows.append([path.stem, f"`{name}`", f"{found:.2f}", f"{quality:.1f}", *at_equal(equal, bits)])
     text = (
         "Fine-tunes of MiniLM as differences to it (`scripts/finetune.py`; `--base`): matrices that have moved. Bits a "
         "weight as stored, the SNR of the *difference* in dB over all of them together, and the bits at the error of "
@@ -185,6 +183,11 @@ def updates(models: Path, finetuned: Path) -> str:
         return page("Fine-tunes were not there to be measured; `make finetune` makes them.")
     head = ("fine-tune", "pipeline", "b/w", "SNR, dB", "b/w at equal error", "of the first")
     return page(text, table(head, rows, left=2))
+
+
+def at_equal(bits: float, first: float) -> tuple[str, str]:
+    """Bits at an error, and of those of another; none are told where the line of 6.02 dB a bit ends below zero."""
+    return (f"{bits:.2f}", f"{bits / first:.2f}") if bits > 0 else ("-", "-")
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, object]:
