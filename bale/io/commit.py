@@ -73,13 +73,14 @@ class Target:
         self._like = like
         self._force = force
         self._inputs = inputs
-        _remove_leftovers(path.parent)
-        try:
-            self.descriptor, self._temporary = _make_temporary(path.parent, 0o666 if like is None else 0o600)
-        except OSError as problem:
-            raise OutputError(f"cannot write {path}: {reason(problem)}", "choose another place with -o") from None
+        self.descriptor = -1
 
     def __enter__(self) -> Target:
+        _remove_leftovers(self.path.parent)
+        try:  # not before: whoever interrupts between making a file and `with` would leave it behind
+            self.descriptor, self._temporary = _make_temporary(self.path.parent, 0o666 if self._like is None else 0o600)
+        except OSError as problem:
+            raise OutputError(f"cannot write {self.path}: {reason(problem)}", "choose another place with -o") from None
         return self
 
     def __exit__(
@@ -142,11 +143,15 @@ def _make_temporary(folder: Path, mode: int) -> tuple[int, Path]:
     """A new file, locked. Until it is locked another run may take it for a leftover; then the next one is made."""
     while True:
         path = folder / f"{PREFIX}{secrets.token_hex(8)}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with suppress(OSError):  # file systems without locks: leftovers are then removed by hand
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for who looks at it just now
-        if _is_at(descriptor, path):
-            return descriptor, path
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with suppress(OSError):  # file systems without locks: leftovers are then removed by hand
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for who looks at it just now
+            if _is_at(descriptor, path):
+                return descriptor, path
+        except KeyboardInterrupt:
+            path.unlink(missing_ok=True)
+            raise
         os.close(descriptor)
 
 
