@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,11 @@ def spoken(texts: Sequence[str], voice: str = "en-us") -> list[np.ndarray[Any, n
     """Each text as samples at `RATE`, between -1 and 1."""
     from math import gcd
 
-    import espeakng_loader
     from scipy.signal import resample_poly
 
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(_RETRIEVE, 0, str(espeakng_loader.get_data_path()).encode(), 0)
-    if rate <= 0 or library.espeak_SetVoiceByName(voice.encode()):
-        raise RuntimeError("eSpeak NG cannot speak")
+    library, rate = _library()
+    if library.espeak_SetVoiceByName(voice.encode()):
+        raise RuntimeError(f"eSpeak NG has no voice {voice}")
     pieces: list[Any] = []
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -42,3 +41,15 @@ def spoken(texts: Sequence[str], voice: str = "en-us") -> list[np.ndarray[Any, n
         common = gcd(RATE, rate)
         found.append(resample_poly(np.concatenate(pieces), RATE // common, rate // common).astype(np.float32))
     return found
+
+
+@cache
+def _library() -> tuple[ctypes.CDLL, int]:
+    """The library and its sampling rate. It is made ready once: a second time it waits for itself for ever."""
+    import espeakng_loader
+
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    rate = library.espeak_Initialize(_RETRIEVE, 0, str(espeakng_loader.get_data_path()).encode(), 0)
+    if rate <= 0:
+        raise RuntimeError("eSpeak NG cannot speak")
+    return library, rate
