@@ -33,10 +33,7 @@ def command(
         )
         return 0
     codec = registry.describe(name)
-    rows = [
-        (each.name, each.allowed, "-" if each.default is None else str(each.default), each.help)
-        for each in codec.parameters
-    ]
+    rows = [(each.name, each.allowed, _written(each.default), each.help) for each in codec.parameters]
     kind = f"{codec.kind}, {'lossless' if codec.lossless else 'with loss'}, version {codec.version}"
     lines = [
         f"{codec.name}: {codec.summary}",
@@ -46,3 +43,8 @@ def command(
     ]
     printer.result(asdict(codec), lines)
     return 0
+
+
+def _written(default: object) -> str:
+    """A default as it is written in a pipeline."""
+    return "-" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
