@@ -38,6 +38,9 @@ LINES = {
 }
 BALANCES = {f"trellis:bits={bits}": f"trellis:bits={bits},balance=column" for bits in BALANCED}
 PEERS = (*GGML, "NF4")
+OWN = tuple(f"int:bits={bits},group=64" for bits in (3, 4, 5, 6))
+"""Pipelines of bale that the trellis is held against too."""
+
 TICKS = (1.5, 2, 3, 4, 6, 9)  # bits a weight
 
 PEER, AS_LARGE, SMALLER = "Q4_K", "trellis:bits=4.5", "trellis:bits=3.9"
@@ -60,7 +63,8 @@ AGAINST = (
     "The divergence of each peer, and that of the trellis with as many bits, which lies on a straight line (of the "
     "logarithm) between the measured ones beside it; *times* says how much larger the peer's is. The last column is "
     f"how many bits the trellis needs for the divergence of the peer. For {PEER} both are measured: the trellis at 4.5 "
-    f"bits is to have half of its divergence, or at 3.9 bits no more than it."
+    f"bits is to have half of its divergence, or at 3.9 bits no more than it. Bale's own `int` in groups is there too: "
+    "where it is less than 1 time, scales of small groups serve the model better than one step for all of a tensor."
 )
 SAME_ERROR = (
     f"The same error of weights is not the same loss of quality: what the trellis makes of each model at a mean SNR of "
@@ -189,13 +193,13 @@ def against(found: dict[type[Judged], Points]) -> str:
     for kind, points in found.items():
         line = curve(points)
         bits, heights = [each.bits for each in line], logs(line)
-        for peer in PEERS:
+        for peer in (*PEERS, *OWN):
             theirs = points[peer]
             height = log(points[AS_LARGE].score.divergence) if peer == PEER else between(bits, heights, theirs.bits)
             ours = exp(height) if height is not None else None
             times = theirs.score.divergence / ours if ours else None
             needed = between(heights, bits, log(theirs.score.divergence))
-            cells = [kind.title, peer, f"{theirs.bits:.2f}", f"{theirs.score.divergence:.3g}"]
+            cells = [kind.title, shown(peer), f"{theirs.bits:.2f}", f"{theirs.score.divergence:.3g}"]
             cells += [f"{ours:.3g}" if ours else "-", f"{times:.2f}" if times else "-"]
             cells += [f"{needed:.2f}" if needed else "-", verdict(points, times or 0) if peer == PEER else "-"]
             rows.append(cells)
