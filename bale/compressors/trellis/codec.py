@@ -46,7 +46,7 @@ class Trellis(Transform):
     3.34, and 1.37 in place of 2.80 on Whisper, whose matrices differ more. Matrices of small values get few bits
     then; whether a model can spare them, only the model can tell.
 
-    `trellis:bits=3/exact`, or a base that was coded so, takes 0.7 to 1.4 % more than `lossless:effort=max` alone.
+    `trellis:bits=3/exact`, or a base that was coded so, takes 0.4 to 1.4 % more than `lossless:effort=max` alone.
 
     Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
     linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. About 100 M
