@@ -12,6 +12,7 @@ import numpy as np
 
 from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 
@@ -28,13 +29,14 @@ class Values:
     """An array in its storage bits, with its spec.
 
     `bits` is given for integer codes only: every element of `array` (uint8) is below ``2**bits``. `place` is a hint for
-    encoders that use rows and columns.
+    encoders that use rows and columns, `use` one for those that can make some errors smaller than others.
     """
 
     spec: TensorSpec
     array: Array
     bits: int | None = None
     place: Place | None = None
+    use: Use | None = None
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,10 @@ class Quantizer(Transform):
         """Length that block starts are multiples of."""
 
     @abstractmethod
-    def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
-        """Measure one block (float32, flat) that starts at element `start`."""
+    def measure(
+        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    ) -> dict[str, Array]:
+        """Measure one block (float32, flat) that starts at element `start` of a tensor that is used so."""
 
     @abstractmethod
     def settle(
@@ -253,7 +257,7 @@ class Quantizer(Transform):
         block = to_float32(values.array, spec).reshape(-1)
         known: Mapping[str, Array] = {}
         for _ in range(self.rounds(values.spec)):
-            known = self.settle([self.measure(block, 0, spec, known)], spec, known)
+            known = self.settle([self.measure(block, 0, spec, known, values.use)], spec, known)
         side = self.side(known, spec)
         codes = self.encode_block(block, 0, spec, side).reshape(spec.shape)
         bits = next(part.bits for part in self.parts(spec) if part.name == self.code)

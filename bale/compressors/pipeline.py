@@ -257,7 +257,7 @@ class Pipeline:
         assert self.rest is not None
         spec = values.spec
         left = subtract(values.array, self.first.decode(leaves, spec), spec)
-        return {_join(_REST, name): leaf for name, leaf in self.rest.encode(Values(spec, left)).items()}
+        return {_join(_REST, name): leaf for name, leaf in self.rest.encode(Values(spec, left, use=values.use)).items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a whole tensor from the parts that `encode` returned.

@@ -14,6 +14,7 @@ from bale.compressors.floats import require_float
 from bale.compressors.quantizers.levels import Levels
 from bale.compressors.quantizers.runs import Runs
 from bale.compressors.settings import setting
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -82,7 +83,9 @@ class Codebook(Quantizer):
         """Whole runs, unless they are longer than 2^20."""
         return self._runs(spec).multiple
 
-    def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
+    def measure(
+        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    ) -> dict[str, Array]:
         """The levels of runs that lie in the block; where runs are longer than blocks, the bins of each part."""
         if not np.isfinite(block).all():
             raise Refused("it holds NaN or infinity")

@@ -14,6 +14,7 @@ from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.runs import Runs, span, within
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -185,7 +186,9 @@ class Scaled(Quantizer):
         """Whole runs, unless they are longer than 2^20."""
         return self.runs(spec).multiple
 
-    def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
+    def measure(
+        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    ) -> dict[str, Array]:
         """The largest magnitudes of the runs that the block touches."""
         pieces = list(self.runs(spec).pieces(start, block.size))
         runs = span(pieces)

@@ -13,6 +13,7 @@ from bale.compressors.floats import require_float
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.runs import Piece, Runs, span, within
 from bale.compressors.settings import setting
+from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -117,7 +118,9 @@ class Int(Quantizer):
         """Whole runs or rows, unless they are longer than 2^20."""
         return self._runs(spec).multiple
 
-    def measure(self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array]) -> dict[str, Array]:
+    def measure(
+        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    ) -> dict[str, Array]:
         """The ranges of the runs that the block touches; then, for long runs, their squared errors for each clip."""
         pieces = list(self._runs(spec).pieces(start, block.size))
         runs = span(pieces)
