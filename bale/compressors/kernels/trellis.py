@@ -31,6 +31,9 @@ STEPS = 1024
 UNIT = 128
 """Positions within a step: values come as whole numbers of step / 128."""
 
+HEAVIEST = 255
+"""The largest weight of an element."""
+
 EXACT = 32
 """Pairs of levels, on each side of zero, that have tokens of their own."""
 
@@ -52,6 +55,21 @@ def _costs(positions: Array, shift: int, costs: Array) -> None:
         costs[_W + n] = _U16(e1 * e1) >> shift
         costs[2 * _W + n] = _U16(e2 * e2) >> shift
         costs[3 * _W + n] = _U16(e3 * e3) >> shift
+
+
+@compiled
+def _weighted_costs(positions: Array, weights: Array, shift: int, costs: Array) -> None:
+    """The same, multiplied with weights of up to `HEAVIEST`."""
+    for n in range(_W):
+        u, weight = _U16(positions[n]), np.uint32(weights[n])
+        e0 = np.int32(_U16((u + 256) & 511)) - 256
+        e1 = np.int32(_U16((u + 128) & 511)) - 256
+        e2 = np.int32(_U16(u & 511)) - 256
+        e3 = np.int32(_U16((u + 384) & 511)) - 256
+        costs[n] = (np.uint32(e0 * e0) * weight) >> shift
+        costs[_W + n] = (np.uint32(e1 * e1) * weight) >> shift
+        costs[2 * _W + n] = (np.uint32(e2 * e2) * weight) >> shift
+        costs[3 * _W + n] = (np.uint32(e3 * e3) * weight) >> shift
 
 
 @compiled
@@ -92,12 +110,13 @@ def _four(first: int, turn: int) -> Callable[..., None]:
 
 
 @cache
-def search_of(states: int, h0: int, h1: int, shift: int) -> Callable[..., None]:
-    """The search for one code of 8 to 256 states; costs are squared distances >> `shift`.
+def search_of(states: int, h0: int, h1: int, shift: int, weighted: bool = False) -> Callable[..., None]:
+    """The search for one code of 8 to 256 states; costs are squared distances >> `shift`, or weighted ones >> 8 more.
 
     Of the smallest metrics the first state wins, of two ways into a state that with z = 0. It is called with
 
     - positions : int32, shape ``(steps, WIDTH)``, flat; they become levels
+    - weights : uint8, of as many elements, if they are weighted, else of any length
     - metrics, others : uint16, shape ``(states * WIDTH,)``, scratch, as are the rest
     - costs : uint16, shape ``(4 * WIDTH,)``
     - survivors : uint8, shape ``(steps * states / 8 * WIDTH,)``
@@ -106,15 +125,21 @@ def search_of(states: int, h0: int, h1: int, shift: int) -> Callable[..., None]:
     mask, top, quads = states - 1, states.bit_length() - 2, states // 4
     a, b = h0 & mask, h1
     even, odd = _four(0, b & 6), _four(a & 6, b & 6)
-    cut = _U16(shift)
+    cut = np.uint32(shift + 8) if weighted else _U16(shift)
 
     @compiled
-    def search(positions: Array, metrics: Array, others: Array, costs: Array, survivors: Array, path: Array) -> None:
+    def search(
+        positions: Array, weights: Array, metrics: Array, others: Array, costs: Array, survivors: Array, path: Array
+    ) -> None:
         steps = positions.size // _W
         metrics[:] = _FAR
         metrics[:_W] = 0
         for i in range(steps):
-            _costs(positions[i * _W : i * _W + _W], cut, costs)
+            here = positions[i * _W : i * _W + _W]
+            if weighted:
+                _weighted_costs(here, weights[i * _W : i * _W + _W], cut, costs)
+            else:
+                _costs(here, cut, costs)
             for g in range(quads):
                 parity = g >> (top - 2)
                 x = ((8 * g) & mask) ^ (a if parity else 0)

@@ -11,6 +11,7 @@ from bale.compressors.trellis.codec import STATES, Trellis
 from bale.compressors.trellis.rate import Attempts, Target, Trial, solve
 from bale.compressors.trellis.search import LARGEST_LEVEL, Code
 from bale.compressors.trellis.subject import Subject
+from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 _DIGITS = 5
@@ -30,6 +31,8 @@ class Member:
         Of the tensor.
     norm2 : float or None
         Sum of squares of the tensor; None: by the sample.
+    use : Use or None
+        Of the sample.
 
     Raises
     ------
@@ -38,9 +41,15 @@ class Member:
     """
 
     def __init__(
-        self, array: Array, spec: TensorSpec, elements: int, codec: Trellis, norm2: float | None = None
+        self,
+        array: Array,
+        spec: TensorSpec,
+        elements: int,
+        codec: Trellis,
+        norm2: float | None = None,
+        use: Use | None = None,
     ) -> None:
-        self._subject = Subject(array, spec, balanced=codec.balance == "column")
+        self._subject = Subject(array, spec, balanced=codec.balance == "column", use=use)
         self._code = Code(STATES[codec.effort])
         self._classes: Classes | None = None
         self._share = elements / spec.elements

@@ -107,7 +107,7 @@ class Attempts:
 
     def __init__(self, subject: Subject, code: Code, *, measured: bool, classes: Classes | None = None) -> None:
         self._subject, self._measured = subject, measured
-        self._search = Search(code, paths_of(subject.size), _DEAD)
+        self._search = Search(code, paths_of(subject.size), _DEAD, weighted=subject.use is not None)
         self._model = Model(code, np.float32(1), classes=classes or Classes())
         self._has_classes = classes is not None
         self._near = 24 if subject.size >= _MANY else 6
@@ -120,7 +120,7 @@ class Attempts:
     def estimate(self, step: float) -> Trial:
         """Size and error of the whole tensor, by the sample; what else the step decides is kept for `attempt`."""
         subject = self._subject
-        levels = self._search.levels(subject.sample, np.float32(step))
+        levels = self._search.levels(subject.sample, np.float32(step), subject.sample_weights)
         self._model = model = self._fit(levels, np.float32(step))
         scale, error2 = subject.size / levels.size, 0.0
         if self._measured:
@@ -133,7 +133,7 @@ class Attempts:
         subject = self._subject
         found, error2 = None, 0.0
         for at in subject.chunks:
-            levels = self._search.levels(subject.down(at), np.float32(step))
+            levels = self._search.levels(subject.down(at), np.float32(step), subject.weights(at))
             if found is None:
                 if subject.whole:  # these are the levels of the sample
                     self._model = self._fit(levels, np.float32(step))

@@ -38,13 +38,13 @@ class Scaling:
         if self.exponent:
             values = np.ldexp(values, -self.exponent)
         if self.balance is not None:
-            values = self._columns(values.copy(), start, np.divide)
+            values = self.columns(values.copy(), start, np.divide)
         return values
 
     def up(self, values: Array, start: int) -> Array:
         """Storage bits of float32 values, which are changed: the mirror image of `down`."""
         if self.balance is not None:
-            self._columns(values, start, np.multiply)
+            self.columns(values, start, np.multiply)
         if self.exponent:
             with np.errstate(over="ignore"):
                 np.ldexp(values, self.exponent, out=values)
@@ -58,8 +58,8 @@ class Scaling:
         factors = np.array([power(int(number)) for number in self.balance.numbers], np.float32)
         return np.repeat(factors, self.balance.axis.inner(self.spec.shape))
 
-    def _columns(self, values: Array, start: int, work: Callable[..., Array]) -> Array:
-        """Multiply or divide each element, in place."""
+    def columns(self, values: Array, start: int, work: Callable[..., Array]) -> Array:
+        """Multiply or divide each element by the balance of its column, in place."""
         row, at = self._row, 0
         while at < values.size:
             first = (start + at) % row.size

@@ -15,6 +15,7 @@ LARGEST_LEVEL = 1 << 22
 
 _CHECKS = {1: (0, 0, 0), 8: (0o13, 0o4, 3), 32: (0o45, 0o10, 4), 256: (0o515, 0o362, 5)}
 _FEW = 1 << 16
+_EVEN = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,28 @@ class Search:
     dead : int
         Without a trellis: by how many 128ths of a step the borders of cells, which are two steps wide, lie further from
         zero than the middle between levels.
+    weighted : bool
+        Whether the errors of some elements count more than those of others; not without a trellis, where each level is
+        chosen for itself.
     """
 
-    def __init__(self, code: Code, paths: int, dead: int = 0) -> None:
+    def __init__(self, code: Code, paths: int, dead: int = 0, *, weighted: bool = False) -> None:
         self._code, self._paths, self._dead = code, paths, dead
         self.block = paths * STEPS
         self._scaled = np.empty(self.block, np.float32)
         if code.states > 1:
-            self._search = search_of(code.states, *code.checks)
+            self._weighted = weighted
+            self._search = search_of(code.states, *code.checks, weighted)
             self._metrics = np.empty((2, code.states * WIDTH), np.uint16)
             self._costs = np.empty(4 * WIDTH, np.uint16)
             self._survivors = np.empty(STEPS * code.states // 8 * WIDTH, np.uint8)
             self._path = np.empty(WIDTH, np.int32)
 
-    def levels(self, values: Array, step: np.float32) -> Array:
-        """Levels (int32) of float32 values, shape ``(n,)``: a whole number of blocks, and what is left over."""
+    def levels(self, values: Array, step: np.float32, weights: Array = _EVEN) -> Array:
+        """Levels (int32) of float32 values, shape ``(n,)``: a whole number of blocks, and what is left over.
+
+        Weights are uint8, of the same shape.
+        """
         found = np.empty(values.size, np.int32)
         scale = np.float32(UNIT) / step
         for start in range(0, values.size, self.block):
@@ -82,25 +90,29 @@ class Search:
             if self._code.states == 1:
                 found[at] = self._scalar(found[at])
             elif self._paths == WIDTH and found[at].size % WIDTH == 0:
-                self._run(found[at])
+                self._run(found[at], weights[at])
             else:
-                found[at] = self._padded(found[at])
+                found[at] = self._padded(found[at], weights[at])
         return found
 
     def _scalar(self, positions: Array) -> Array:
         size = (np.abs(positions) + (UNIT - self._dead)) >> 8
         return np.where(positions < 0, -2 * size, 2 * size)
 
-    def _run(self, positions: Array) -> None:
+    def _run(self, positions: Array, weights: Array) -> None:
         """Make positions levels."""
-        self._search(positions, *self._metrics, self._costs, self._survivors, self._path)
+        self._search(positions, weights, *self._metrics, self._costs, self._survivors, self._path)
 
-    def _padded(self, positions: Array) -> Array:
+    def _padded(self, positions: Array, weights: Array) -> Array:
         """Levels where paths are fewer, or do not end together: zeros take the empty places."""
-        rows = -(-positions.size // self._paths)
-        table = np.zeros((rows, WIDTH), np.int32)
-        whole = positions.size // self._paths
-        table[:whole, : self._paths] = positions[: whole * self._paths].reshape(whole, self._paths)
-        table[whole:, : positions.size - whole * self._paths] = positions[whole * self._paths :]
-        self._run(table.reshape(-1))
+        table = self._table(positions)
+        self._run(table.reshape(-1), self._table(weights).reshape(-1) if self._weighted else weights)
         return table[:, : self._paths].reshape(-1)[: positions.size]
+
+    def _table(self, flat: Array) -> Array:
+        """Elements of a block in the places where the search looks for them."""
+        rows, whole = -(-flat.size // self._paths), flat.size // self._paths
+        table = np.zeros((rows, WIDTH), flat.dtype)
+        table[:whole, : self._paths] = flat[: whole * self._paths].reshape(whole, self._paths)
+        table[whole:, : flat.size - whole * self._paths] = flat[whole * self._paths :]
+        return table

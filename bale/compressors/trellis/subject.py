@@ -10,14 +10,19 @@ from functools import cached_property
 import numpy as np
 
 from bale.compressors.floats import to_float32
+from bale.compressors.kernels.trellis import HEAVIEST
 from bale.compressors.trellis.classes import Axis, Scaled, axes_of, candidates, measure
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
 _RUN, _RUNS = 1 << 13, 32
 _BLOCK = 1 << 16
+_HEAVY = 16
+"""Inputs with more than so many times the median's mean square count as if they had no more: of 255 steps, 16 are left
+for the median. A quarter of it gave up a sixth of the gain on MiniLM, four times of it gained nothing."""
 
 
 class Subject:
@@ -29,6 +34,8 @@ class Subject:
         Storage bits, flat.
     balanced : bool
         Whether columns are balanced.
+    use : Use or None
+        By which errors count.
 
     Attributes
     ----------
@@ -43,8 +50,8 @@ class Subject:
         For NaN or infinity.
     """
 
-    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool) -> None:
-        self.array, self.spec, self.size = array, spec, array.size
+    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool, use: Use | None = None) -> None:
+        self.array, self.spec, self.size, self.use = array, spec, array.size, use
         largest, self.norm2 = 0.0, 0.0
         for at in self.blocks:
             values = self._numbers(at)
@@ -63,6 +70,7 @@ class Subject:
         self.length = self.size if self.whole else _RUN
         self.starts = np.arange(1 if self.whole else _RUNS, dtype=np.int64) * (self.size // _RUNS)
         self.sample = np.concatenate([self.down(slice(at, at + self.length)) for at in self.starts.tolist()])
+        self.sample_weights = np.concatenate([self.weights(slice(at, at + self.length)) for at in self.starts.tolist()])
         self.deviation = max(math.sqrt(_squares(self.sample) / self.sample.size), self.largest * 2.0**-20)
 
     @property
@@ -87,6 +95,25 @@ class Subject:
     def down(self, at: slice) -> Array:
         """The scaled values of some elements."""
         return self.scaling.down(self.array[at], at.start)
+
+    def weights(self, at: slice) -> Array:
+        """How much the errors of some elements count, uint8; nothing, where all count the same."""
+        if self.use is None:
+            return np.zeros(0, np.uint8)
+        exact = self.use.spread(self.spec.shape, at.start, at.stop - at.start) / self._heaviest
+        if self.scaling.balance is not None:  # errors of balanced columns will be multiplied
+            for _ in range(2):
+                self.scaling.columns(exact, at.start, np.multiply)
+        return np.clip(np.rint(HEAVIEST * exact), 1, HEAVIEST).astype(np.uint8)
+
+    @cached_property
+    def _heaviest(self) -> np.float32:
+        """The mean square of inputs whose weight is the largest."""
+        assert self.use is not None
+        positive = self.use.second[self.use.second > 0]
+        if not positive.size:
+            return np.float32(1)
+        return np.float32(min(_HEAVY * float(np.median(positive)), float(positive.max())))
 
     def error2(self, values: Array, start: int) -> float:
         """Sum of squared errors of scaled values, which are changed, once they are rounded to the tensor's dtype."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bale.compressors.kernels.trellis import HEAVIEST
 from bale.compressors.trellis.search import Code, Search, paths_of
 from tests.compressors.trellis import reference
 
@@ -20,6 +21,18 @@ def test_the_search_finds_what_a_plain_encoder_finds(states, count, paths):
 
 
 @pytest.mark.parametrize("states", [8, 32, 256])
+@pytest.mark.parametrize(("count", "paths"), [(100, 8), (1000, 64), (8200, 8)])
+def test_the_weighted_search_finds_what_a_plain_encoder_finds(states, count, paths):
+    rng = np.random.default_rng(count + states)
+    values = rng.normal(size=count).astype(np.float32) * 2
+    weights = (255 * rng.random(count) ** 3 + 1).astype(np.uint8)
+    weights[::7] = HEAVIEST
+    found = Search(Code(states), paths, weighted=True).levels(values, np.float32(1), weights)
+    positions = np.rint(values * 128).astype(int).tolist()
+    assert found.tolist() == reference.levels(positions, states, paths, weights.tolist())
+
+
+@pytest.mark.parametrize("states", [8, 32, 256])
 def test_metrics_do_not_overflow_on_hostile_values(states):
     """Values half way between levels, far outliers and long runs of the dearest choices."""
     rng = np.random.default_rng(1)
@@ -30,6 +43,9 @@ def test_metrics_do_not_overflow_on_hostile_values(states):
         found = Search(Code(states), 8).levels(values, np.float32(1))
         positions = np.rint(values * np.float32(128)).astype(int).tolist()
         assert found.tolist() == reference.levels(positions, states, 8)
+        for weights in (np.full(3000, HEAVIEST, np.uint8), rng.choice([1, HEAVIEST], 3000).astype(np.uint8)):
+            found = Search(Code(states), 8, weighted=True).levels(values, np.float32(1), weights)
+            assert found.tolist() == reference.levels(positions, states, 8, weights.tolist())
 
 
 def test_every_level_is_one_that_its_state_allows():
