@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from bale.compressors.kernels.trellis import UNIT, survey, tokens_of
 from bale.compressors.trellis import tables
 from bale.compressors.trellis.classes import Classes, Scaled
+from bale.compressors.trellis.descent import descend
 from bale.compressors.trellis.search import LARGEST_LEVEL, Code, Search, paths_of
 from bale.compressors.trellis.stream import (
     MOST_SHIFT,
@@ -132,8 +133,7 @@ class Attempts:
         """Code the whole tensor."""
         subject = self._subject
         found, error2 = None, 0.0
-        for at in subject.chunks:
-            levels = self._search.levels(subject.down(at), np.float32(step), subject.weights(at))
+        for at, levels in self._levels(np.float32(step)):
             if found is None:
                 if subject.whole:  # these are the levels of the sample
                     self._model = self._fit(levels, np.float32(step))
@@ -144,6 +144,16 @@ class Attempts:
         assert found is not None
         data = write(found, subject.scaling)
         return Trial(step, len(data), error2, data)
+
+    def _levels(self, step: np.float32) -> Iterator[tuple[slice, Array]]:
+        """The levels of each chunk."""
+        subject, search = self._subject, self._search
+        found = ((at, search.levels(subject.down(at), step, subject.weights(at))) for at in subject.chunks)
+        if subject.covariance is None or search.scalar:
+            yield from found
+        else:
+            levels = descend(np.concatenate([each for _, each in found]), subject, search, step)
+            yield from ((at, levels[at]) for at in subject.chunks)
 
     def _fit(self, levels: Array, step: np.float32) -> Model:
         """What the levels of the sample call for."""

@@ -65,10 +65,11 @@ class Search:
     """
 
     def __init__(self, code: Code, paths: int, dead: int = 0, *, weighted: bool = False) -> None:
-        self._code, self._paths, self._dead = code, paths, dead
+        self._code, self.paths, self._dead = code, paths, dead
         self.block = paths * STEPS
+        self.scalar = code.states == 1
         self._scaled = np.empty(self.block, np.float32)
-        if code.states > 1:
+        if not self.scalar:
             self._weighted = weighted
             self._search = search_of(code.states, *code.checks, weighted)
             self._metrics = np.empty((2, code.states * WIDTH), np.uint16)
@@ -87,13 +88,24 @@ class Search:
             at = slice(start, start + self.block)
             scaled = np.multiply(values[at], scale, out=self._scaled[: values[at].size])
             found[at] = np.rint(scaled, out=scaled)
-            if self._code.states == 1:
+            if self.scalar:
                 found[at] = self._scalar(found[at])
-            elif self._paths == WIDTH and found[at].size % WIDTH == 0:
+            elif self.paths == WIDTH and found[at].size % WIDTH == 0:
                 self._run(found[at], weights[at])
             else:
                 found[at] = self._padded(found[at], weights[at])
         return found
+
+    def path(self, values: Array, weights: Array, step: np.float32) -> Array:
+        """Levels (int32) of values that lie on one path of up to `WIDTH` blocks, one block behind the other."""
+        steps = min(values.size, STEPS)
+        lanes = np.zeros((2, WIDTH, steps), np.int32)
+        scaled = np.clip(values * (np.float32(UNIT) / step), -UNIT * LARGEST_LEVEL, UNIT * LARGEST_LEVEL)
+        lanes.reshape(2, -1)[0, : values.size] = np.rint(scaled)
+        lanes.reshape(2, -1)[1, : values.size] = weights
+        positions = np.ascontiguousarray(lanes[0].T).reshape(-1)
+        self._run(positions, lanes[1].T.astype(np.uint8).reshape(-1))
+        return positions.reshape(steps, WIDTH).T.reshape(-1)[: values.size]
 
     def _scalar(self, positions: Array) -> Array:
         size = (np.abs(positions) + (UNIT - self._dead)) >> 8
@@ -107,12 +119,12 @@ class Search:
         """Levels where paths are fewer, or do not end together: zeros take the empty places."""
         table = self._table(positions)
         self._run(table.reshape(-1), self._table(weights).reshape(-1) if self._weighted else weights)
-        return table[:, : self._paths].reshape(-1)[: positions.size]
+        return table[:, : self.paths].reshape(-1)[: positions.size]
 
     def _table(self, flat: Array) -> Array:
         """Elements of a block in the places where the search looks for them."""
-        rows, whole = -(-flat.size // self._paths), flat.size // self._paths
+        rows, whole = -(-flat.size // self.paths), flat.size // self.paths
         table = np.zeros((rows, WIDTH), flat.dtype)
-        table[:whole, : self._paths] = flat[: whole * self._paths].reshape(whole, self._paths)
-        table[whole:, : flat.size - whole * self._paths] = flat[whole * self._paths :]
+        table[:whole, : self.paths] = flat[: whole * self.paths].reshape(whole, self.paths)
+        table[whole:, : flat.size - whole * self.paths] = flat[whole * self.paths :]
         return table

@@ -20,6 +20,7 @@ from bale.spec import Array, TensorSpec
 
 _RUN, _RUNS = 1 << 13, 32
 _BLOCK = 1 << 16
+_DAMPING = 0.01
 _HEAVY = 16
 """Inputs with more than so many times the median's mean square count as if they had no more: of 255 steps, 16 are left
 for the median. A quarter of it gave up a sixth of the gain on MiniLM, four times of it gained nothing."""
@@ -104,16 +105,30 @@ class Subject:
         if self.scaling.balance is not None:  # errors of balanced columns will be multiplied
             for _ in range(2):
                 self.scaling.columns(exact, at.start, np.multiply)
-        return np.clip(np.rint(HEAVIEST * exact), 1, HEAVIEST).astype(np.uint8)
+        return _bytes(exact)
 
     @cached_property
     def _heaviest(self) -> np.float32:
-        """The mean square of inputs whose weight is the largest."""
         assert self.use is not None
-        positive = self.use.second[self.use.second > 0]
-        if not positive.size:
-            return np.float32(1)
-        return np.float32(min(_HEAVY * float(np.median(positive)), float(positive.max())))
+        return _heaviest(self.use.second)
+
+    @staticmethod
+    def scaled_weights(exact: Array) -> Array:
+        """Weights (uint8) of elements whose errors count so much."""
+        return _bytes(exact / _heaviest(exact))
+
+    @cached_property
+    def covariance(self) -> Array | None:
+        """Mean products of the inputs of a row's elements, and a little more on the diagonal, if they are known."""
+        row = self.size // self.spec.shape[0] if self.spec.shape else 1
+        if self.use is None or self.use.covariance is None or len(self.use.covariance) != row or row == 1:
+            return None
+        found = np.array(self.use.covariance, np.float32)
+        if self.scaling.balance is not None:
+            self.scaling.columns(found.reshape(-1), 0, np.multiply)
+            found *= self.scaling.columns(np.ones(row, np.float32), 0, np.multiply)[:, None]
+        found[np.diag_indices(row)] += np.float32(_DAMPING * float(found.trace(dtype=np.float64)) / row)
+        return found if found.trace() > 0 else None
 
     def error2(self, values: Array, start: int) -> float:
         """Sum of squared errors of scaled values, which are changed, once they are rounded to the tensor's dtype."""
@@ -131,6 +146,17 @@ class Subject:
     def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
         blocks = ((at.start, self.down(at)) for at in self.blocks)
         return measure(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
+
+
+def _heaviest(second: Array) -> np.float32:
+    """The mean square of inputs whose weight is the largest."""
+    positive = second[second > 0]
+    return np.float32(min(_HEAVY * float(np.median(positive)), float(positive.max())) if positive.size else 1)
+
+
+def _bytes(exact: Array) -> Array:
+    found: Array = np.clip(np.rint(HEAVIEST * exact), 1, HEAVIEST).astype(np.uint8)
+    return found
 
 
 def _squares(values: Array) -> float:
