@@ -14,6 +14,7 @@ from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Sea
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.truncated import left, squares
 from bale.compressors.settings import setting
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -74,7 +75,7 @@ class Cp(Decomposition):
         """A matrix for each dimension."""
         return tuple(bound(f"a{mode}", spec, n, self._most(spec.shape)) for mode, n in enumerate(spec.shape))
 
-    def search(self, tensor: Array) -> Search:
+    def search(self, tensor: Array, use: Use | None = None) -> Search:
         """Alternating least squares, at growing ranks where the error decides."""
         most = self._most(tensor.shape)
         if self.error is None:

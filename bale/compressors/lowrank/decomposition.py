@@ -13,6 +13,7 @@ import numpy as np
 from bale.compressors.base import PartBound, Transform, Values
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.compressors.lowrank.truncated import squares
+from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -64,8 +65,8 @@ class Decomposition(Transform):
         """Whether the ranks are known beforehand."""
 
     @abstractmethod
-    def search(self, tensor: Array) -> Search:
-        """How factors of a finite float32 tensor are found."""
+    def search(self, tensor: Array, use: Use | None = None) -> Search:
+        """How factors of a finite float32 tensor that is used so are found."""
 
     @abstractmethod
     def product(self, factors: Mapping[str, Array], spec: TensorSpec) -> Array:
@@ -102,7 +103,7 @@ class Decomposition(Transform):
         """
         spec = values.spec
         tensor, exponent = scaled(finite(values))
-        search = self.search(tensor)
+        search = self.search(tensor, values.use)
         if self.share is None:
             return self.stored(search(None).factors, exponent, spec)
         norm2 = squares(tensor)

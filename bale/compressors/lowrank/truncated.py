@@ -7,6 +7,7 @@ from itertools import count
 
 import numpy as np
 
+from bale.compressors.lowrank.inputs import Inputs
 from bale.spec import Array
 
 _SKETCHED = 1024  # Rows and columns from which a sketch is worth it,
@@ -26,9 +27,9 @@ class Triplets:
     ----------
     u, vh : Array
         Float32, shapes ``(m, k)`` and ``(k, n)``; orthonormal but where s is next to nothing. The largest entry of each
-        column of u is positive.
+        column of u is positive. By `Inputs`, only those are orthogonal which are not multiplied with the inputs.
     s : Array
-        Float64, shape ``(k,)``, descending up to rounding.
+        Float64, shape ``(k,)``, descending up to rounding; by `Inputs`, what counts most comes first.
     norm2 : float
         Sum of squares of the matrix.
     whole : bool
@@ -50,8 +51,11 @@ class Triplets:
         return np.maximum(self.norm2 - np.append(0.0, np.cumsum(kept)), 0.0)
 
 
-def leading(matrix: Array, rank: int) -> Triplets:
+def leading(matrix: Array, rank: int, inputs: Inputs | None = None) -> Triplets:
     """The `rank` largest singular values of a finite float32 matrix and their vectors.
+
+    Given statistics of its inputs, the terms that are best for what comes out, ``W L`` with ``L L'`` the products of
+    inputs: the leading left singular vectors U of that, and ``U' W``, which is ``(U' W L) L^-1`` without dividing.
 
     Where rank and 32 spare columns are at most a sixth of both dimensions, and these are above 1024, by subspace
     iteration from a seeded Gaussian sketch (Halko, Martinsson and Tropp 2011, arXiv:0909.4061, algorithm 4.4). The
@@ -64,10 +68,14 @@ def leading(matrix: Array, rank: int) -> Triplets:
     Memory: 16 bytes an element of a square matrix, less where it is not square or the rank is small.
     """
     m, n = matrix.shape
+    if inputs is not None:
+        tall = matrix if inputs.columns else matrix.T
+        vectors = left(inputs.scaled(tall), rank)
+        return _triplets(vectors, tall.T @ vectors, squares(matrix), inputs.columns, rank == min(m, n))
     return _sketched(matrix, rank) if _is_small(rank, m, n) else _exact(matrix, rank)
 
 
-def within(matrix: Array, error2: float) -> Triplets:
+def within(matrix: Array, error2: float, inputs: Inputs | None = None) -> Triplets:
     """So many leading triplets that the squared error is at most `error2`, or all.
 
     Sketches are tried at growing ranks; not when even singular values that stay as large as the least one found
@@ -76,14 +84,14 @@ def within(matrix: Array, error2: float) -> Triplets:
     small = min(matrix.shape)
     rank, most = small // 32, small // _FRACTION - _SPARE
     while _is_small(rank, *matrix.shape):
-        found = _sketched(matrix, rank)
+        found = leading(matrix, rank, inputs)
         left = found.tails[-1]
         if left <= error2:
             return found
         if left - (most - rank) * found.s[-1] ** 2 > error2:
             break
         rank = min(2 * rank, most) if rank < most else small
-    return _exact(matrix, small)
+    return leading(matrix, small, inputs)
 
 
 def left(matrix: Array, rank: int) -> Array:

@@ -1,0 +1,91 @@
+"""What a matrix is multiplied with: coordinates in which its squared error is that of what comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bale.compressors.use import Use
+from bale.spec import Array
+
+DAMPING = 0.03
+"""Of the mean square of all inputs, added to that of each: what was not seen may still come.
+
+Measured on MiniLM with other text: it costs 0.5 % of the divergence where there are 40,000 inputs of each channel, and
+gains 2 % where there are fewer than channels.
+"""
+
+_LARGEST = np.finfo(np.float32).max
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Statistics of what the columns of a matrix are multiplied with, or of what its rows are.
+
+    Attributes
+    ----------
+    moments : Array
+        Float64, shape ``(n,)`` or ``(n, n)``: mean squares, or mean products of two inputs.
+    columns : bool
+        Whether the inputs are those of the columns.
+    """
+
+    moments: Array
+    columns: bool
+
+    @classmethod
+    def of(cls, use: Use | None, shape: Sequence[int], rows: int) -> Inputs | None:
+        """Of a tensor whose first `rows` dimensions are the rows of a matrix; None where all inputs are alike.
+
+        Where they vary along rows and columns, those of the columns, averaged over the rows. Covariances are taken
+        where there is an input for each column (or row), else mean squares.
+        """
+        if use is None or not use.second.any():
+            return None
+        down, across = (math.prod(sizes) for sizes in (use.second.shape[:rows], use.second.shape[rows:]))
+        columns = across > 1
+        sizes = shape[rows:] if columns else shape[:rows]
+        others, known = (down, across) if columns else (1, down)
+        if known == 1:
+            return None
+        if use.covariance is not None and known == math.prod(sizes):
+            blocks = use.covariance.reshape(others, known, others, known)
+            return cls(np.trace(blocks, axis1=0, axis2=2, dtype=np.float64) / others, columns)
+        second = use.second.mean(axis=tuple(range(rows)) if columns else tuple(range(rows, len(shape))), dtype=float)
+        return cls(np.broadcast_to(second, sizes).reshape(-1), columns)
+
+    @cached_property
+    def root(self) -> Array:
+        """Float32 L with ``L L'`` the damped moments over their mean: as a diagonal, or a matrix."""
+        if self.moments.ndim == 1:
+            return np.asarray(np.sqrt(self.moments / self.moments.mean() + DAMPING), np.float32)
+        products = self.moments / np.trace(self.moments) * len(self.moments)
+        sizes, vectors = np.linalg.eigh(products)
+        return np.asarray(vectors * np.sqrt(np.maximum(sizes, 0) + DAMPING), np.float32)
+
+    def scaled(self, matrix: Array) -> Array:
+        """A matrix times L, whose columns are those of the inputs."""
+        return matrix * self.root if self.root.ndim == 1 else matrix @ self.root
+
+    def shared(self, outer: Array, inner: Array) -> tuple[Use, Use]:
+        """Of two factors: of `outer`, shape ``(k, r)``, which gets what `inner`, shape ``(r, n)``, makes of the inputs.
+
+        Columns of `outer` are taken to be orthogonal.
+        """
+        inner, square = inner.astype(np.float64), self.moments.ndim == 2
+        passed = inner @ self.moments if square else inner * self.moments
+        second = np.einsum("rn,rn->r", passed, inner)
+        covariance = passed @ inner.T if square else None
+        sizes = np.einsum("kr,kr->r", outer, outer, dtype=np.float64)
+        squares = np.diagonal(self.moments) if square else self.moments
+        return _use(second[None], covariance), _use(np.outer(sizes, squares))
+
+
+def _use(second: Array, covariance: Array | None = None) -> Use:
+    """In float32; rounding makes nothing negative or infinite."""
+    products = None if covariance is None else np.clip(covariance, -_LARGEST, _LARGEST).astype(np.float32)
+    return Use(np.clip(second, 0, _LARGEST).astype(np.float32), products)
