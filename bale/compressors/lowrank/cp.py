@@ -41,7 +41,8 @@ class Cp(Decomposition):
 
     Use it for small kernels, where very few terms are wanted. Not for a small error, which takes more terms than
     `tucker` parameters, and time: a sweep takes ``2 d r`` multiplications an element, so minutes for a kernel of 512 x
-    512 x 3 x 3 at a rank of hundreds. Decoding has the same bits on every machine.
+    512 x 3 x 3 at a rank of hundreds. Decoding has the same bits on every machine. Statistics of inputs are not
+    used.
 
     Hitchcock 1927, doi:10.1002/sapm192761164; Carroll and Chang 1970, doi:10.1007/BF02310791 (the iteration).
     """

@@ -37,7 +37,7 @@ class Tt(Decomposition):
 
     Use it for tensors of many dimensions. For kernels of convolutions `tucker` is as good or better, and for trained
     weights in general quantization is, as a note on the tensor tells. About 6 times the tensor's float32 size in
-    memory; decoding has the same bits on every machine.
+    memory; decoding has the same bits on every machine. Statistics of inputs are not used.
 
     Oseledets 2011, doi:10.1137/090752286, algorithm 1.
     """
