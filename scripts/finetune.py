@@ -24,7 +24,7 @@ import re
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -239,10 +239,15 @@ def torch_documents() -> Iterator[list[str]]:
 
     torch.testing is left out: it holds syntax that not every Python can read.
     """
-    seen: set[str] = set()
     root = Path(torch.__file__).parent
     modules = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] != "testing"]
-    for path in sorted(modules, key=lambda path: path.relative_to(root).as_posix()):
+    return documents_of(sorted(modules, key=lambda path: path.relative_to(root).as_posix()))
+
+
+def documents_of(modules: Iterable[Path]) -> Iterator[list[str]]:
+    """The sentences of each docstring of modules that has two or more; none comes twice."""
+    seen: set[str] = set()
+    for path in modules:
         for node in ast.walk(ast.parse(path.read_bytes())):
             text = isinstance(node, DOCUMENTED) and ast.get_docstring(node)
             paragraphs = re.split(r"\n\s*\n", text) if text else ()
