@@ -39,8 +39,7 @@ TEXT = (
     "The {count} matrices of {title}'s encoder alone, everything else exact, without and with statistics of what they "
     f"are multiplied with: mean squares of each input, or mean products of two. They come from {SENTENCES:,} sentences "
     "of the docstrings of Python's library, and the model is judged on others. The divergence is {divergence}; *times* "
-    "is that with the best statistics over that without. Stored bytes are the same within a percent; `int` takes no "
-    "products."
+    "is that with the best statistics over that without. `int` takes no products."
 )
 
 
