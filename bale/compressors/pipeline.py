@@ -1,28 +1,21 @@
-"""Pipelines: chains of codecs, as text, as JSON, and at work on a tensor."""
+"""Pipelines: which codecs can follow each other, and what the layers of them make of a tensor."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from bale.compressors import registry
+from bale.compressors import grammar, registry, walks
 from bale.compressors.base import Codec, Compressor, Given, PartBound, Serializer, Transform, Values
 from bale.compressors.residual import add, best_rank, subtract
-from bale.compressors.settings import format_value, near, settings
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
-_SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example svd:rank=64+int8 or int4/exact"
-_FORBIDDEN = re.compile(r"[^A-Za-z0-9_.:=,+/-]")
 _REST = "rest"
 """What stands before the names of the parts of the layer behind a ``/``."""
-
-_PLAIN = "data"
-"""Name of the one part of a tensor that no transform takes apart."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise UsageError("a pipeline without codecs", _SYNTAX)
+            raise UsageError("a pipeline without codecs", grammar.SYNTAX)
         self._check_layers()
         for before, after in pairwise(self.stages):
             if _rank(before) > _rank(after) or (_rank(before) == _rank(after) and not isinstance(before, Transform)):
@@ -67,7 +60,7 @@ class Pipeline:
         if rest is None or self.on_base:
             return
         if all(stage.lossless for stage in self.stages) or not (rest.is_exact or self._can_follow(rest)):
-            first = "+".join(map(_format_stage, self.stages))
+            first = grammar.text_of(self.stages)
             raise UsageError(
                 f"{rest} cannot code what {first} leaves over",
                 "write exact behind a lossy layer, or a quantizer behind low rank, like svd:rank=16+int8/int:bits=3",
@@ -78,7 +71,7 @@ class Pipeline:
         quantizes = len(rest.transforms) == 1 and rest.transforms[0].last
         return rest.rest is None and quantizes and isinstance(self.stages[0], Transform) and not self.stages[0].last
 
-    # Text
+    # As text and as JSON
 
     @classmethod
     def parse(cls, text: str, *, chain: bool = False) -> Pipeline:
@@ -91,11 +84,9 @@ class Pipeline:
         UsageError
             For text that is no pipeline; the hint names what is nearest and what is allowed.
         """
-        if found := _FORBIDDEN.search(text):
-            raise UsageError(f"the character {found[0]!r} is not allowed in the pipeline {text!r}", _SYNTAX)
         if text == registry.EXACT and not chain:
             raise UsageError("'exact' stands behind a /", "for example int4/exact; lossless alone keeps every bit")
-        return cls._of([tuple(_parse_stage(stage, text) for stage in layer.split("+")) for layer in text.split("/")])
+        return cls._of(grammar.parse(text))
 
     @classmethod
     def _of(cls, layers: Sequence[tuple[Codec, ...]]) -> Pipeline:
@@ -117,27 +108,17 @@ class Pipeline:
 
     @cached_property
     def _text(self) -> str:
-        first = "+".join(_format_stage(stage) for stage in self.stages)
+        first = grammar.text_of(self.stages)
         return first if self.rest is None else f"{first}/{self.rest}"
-
-    # JSON
 
     def to_json(self) -> list[dict[str, Any]] | dict[str, Any]:
         """JSON form: the name of each codec and what differs from its defaults; of several layers, a list of these."""
-        layers = [
-            [{"name": stage.name, "configuration": _changed(stage)} for stage in layer.stages] for layer in self.layers
-        ]
-        return layers[0] if self.rest is None else {"layers": layers}
+        return grammar.json_of([layer.stages for layer in self.layers])
 
     @classmethod
     def from_json(cls, data: object) -> Pipeline:
         """Read the JSON form; defaults may be given too. Raises `UsageError` for what is not of that form."""
-        layers = data.get("layers") if isinstance(data, dict) and data.keys() == {"layers"} else [data]
-        if not isinstance(layers, list) or not layers or not all(isinstance(layer, list) for layer in layers):
-            raise UsageError(
-                "a pipeline in JSON is a list of codecs", 'or {"layers": [...]} of such as [{"name": "int4"}]'
-            )
-        return cls._of([tuple(_read_stage(item) for item in layer) for layer in layers])
+        return cls._of(grammar.read_json(data))
 
     # What it is
 
@@ -213,7 +194,7 @@ class Pipeline:
             raise Refused(f"{spec.dtype} is not floating point")
         if self.has_residual and spec.info.bits <= 8:
             raise Refused(f"differences of {spec.dtype} cannot be told by such floats")
-        _validate(self.transforms, spec)
+        walks.validate(self.transforms, spec)
         for stage in self.stages:
             if not isinstance(stage, Transform):
                 stage.validate(spec)
@@ -226,10 +207,10 @@ class Pipeline:
         Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``. Those of the second layer have
         ``rest.`` before their names.
         """
-        leaves = _leaves(self.transforms, PartBound("", spec, primary=True))
+        leaves = walks.leaves(self.transforms, PartBound("", spec, primary=True))
         if self.rest is None:
             return leaves
-        return (*leaves, *(replace(leaf, name=_join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)))
+        return (*leaves, *(replace(leaf, name=walks.join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)))
 
     # What it does
 
@@ -242,11 +223,11 @@ class Pipeline:
             When the data, NaN or Inf for one, cannot be taken.
         """
         if self.rest is None or not self.has_residual:
-            return _encode(self.transforms, values, "")
+            return walks.encode(self.transforms, values)
         head, *tail = self.transforms
 
         def code(parts: Mapping[str, Values]) -> dict[str, Values]:
-            leaves = {leaf: found for name in parts for leaf, found in _encode(tail, parts[name], name).items()}
+            leaves = {leaf: found for name in parts for leaf, found in walks.encode(tail, parts[name], name).items()}
             return leaves | self._encode_rest(values, leaves)
 
         if not head.finds_rank:
@@ -256,8 +237,8 @@ class Pipeline:
     def _encode_rest(self, values: Values, leaves: Mapping[str, Values]) -> dict[str, Values]:
         assert self.rest is not None
         spec = values.spec
-        left = subtract(values.array, self.first.decode(leaves, spec), spec)
-        return {_join(_REST, name): leaf for name, leaf in self.rest.encode(Values(spec, left, use=values.use)).items()}
+        left = Values(spec, subtract(values.array, self.first.decode(leaves, spec), spec), use=values.use)
+        return {walks.join(_REST, name): leaf for name, leaf in self.rest.encode(left).items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a whole tensor from the parts that `encode` returned.
@@ -267,12 +248,12 @@ class Pipeline:
         ValueError
             When a part is missing or has the wrong shape.
         """
-        decoded = _decode(self.transforms, parts, spec, "")
+        decoded = walks.decode(self.transforms, parts, spec)
         if decoded.spec != spec:
             raise ValueError(f"parts of {decoded.spec}, not of {spec}")
         if self.rest is None or not self.has_residual:
             return decoded.array
-        return add(decoded.array, self.rest.decode(_behind(parts), spec), spec)
+        return add(decoded.array, self.rest.decode(walks.below(_REST, parts), spec), spec)
 
     def unpack(self, leaves: Mapping[str, Values], spec: TensorSpec) -> dict[str, Values]:
         """The parts that the first transform put out, taken back from what followed; a second layer's if it has loss.
@@ -285,140 +266,14 @@ class Pipeline:
         parts: dict[str, Values] = {}
         head, *tail = self.transforms or (None,)
         for part in self.first.leaves(spec) if head is None else head.parts(spec):
-            if not (part.optional and _is_missing(part.name, leaves)):
-                parts[part.name] = _decode(tail if part.primary else (), leaves, part.spec, part.name)
+            if not (part.optional and walks.is_missing(part.name, leaves)):
+                parts[part.name] = walks.decode(tail if part.primary else (), leaves, part.spec, part.name)
         if self.has_residual and self.rest is not None:
-            rest = self.rest.unpack(_behind(leaves), spec)
-            parts |= {_join(_REST, name): part for name, part in rest.items()}
+            rest = self.rest.unpack(walks.below(_REST, leaves), spec)
+            parts |= {walks.join(_REST, name): part for name, part in rest.items()}
         return parts
 
 
-# Walks over the transforms: a primary part goes on to the next one.
-
-
-def _leaves(chain: Sequence[Transform], bound: PartBound) -> tuple[PartBound, ...]:
-    if not chain:
-        return (bound if bound.name else replace(bound, name=_PLAIN),)
-    first, *rest = chain
-    return tuple(
-        leaf
-        for part in first.parts(bound.spec)
-        for leaf in _leaves(
-            rest if part.primary else (),
-            replace(part, name=_join(bound.name, part.name), optional=part.optional or bound.optional),
-        )
-    )
-
-
-def _validate(chain: Sequence[Transform], spec: TensorSpec) -> None:
-    if not chain:
-        return
-    first, *rest = chain
-    first.validate(spec)
-    for part in first.parts(spec):
-        if part.primary:
-            _validate(rest, part.spec)
-    leaves = _leaves(chain, PartBound("", spec, primary=True))
-    first.check_size(spec, sum(leaf.spec.elements * (leaf.bits or leaf.spec.info.bits) for leaf in leaves))
-
-
-def _encode(chain: Sequence[Transform], values: Values, name: str) -> dict[str, Values]:
-    if not chain:
-        return {name or _PLAIN: values}
-    first, *rest = chain
-    primary = {part.name for part in first.parts(values.spec) if part.primary}
-    leaves: dict[str, Values] = {}
-    for part, found in first.encode(values).items():
-        leaves |= _encode(rest if part in primary else (), found, _join(name, part))
-    return leaves
-
-
-def _decode(chain: Sequence[Transform], leaves: Mapping[str, Values], bound: TensorSpec, name: str) -> Values:
-    if not chain:
-        if (name or _PLAIN) not in leaves:
-            raise ValueError(f"the part {name or _PLAIN!r} is missing")
-        return leaves[name or _PLAIN]
-    first, *rest = chain
-    parts = {
-        part.name: _decode(rest if part.primary else (), leaves, part.spec, _join(name, part.name))
-        for part in first.parts(bound)
-        if not (part.optional and _is_missing(_join(name, part.name), leaves))
-    }
-    spec = first.spec_of(parts, bound)
-    return Values(spec, first.decode(parts, spec))
-
-
-def _behind(leaves: Mapping[str, Values]) -> dict[str, Values]:
-    """The leaves of the second layer, by their own names."""
-    prefix = f"{_REST}."
-    return {name.removeprefix(prefix): leaf for name, leaf in leaves.items() if name.startswith(prefix)}
-
-
-def _is_missing(name: str, leaves: Mapping[str, Values]) -> bool:
-    return not any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves)
-
-
-def _join(name: str, part: str) -> str:
-    return f"{name}.{part}" if name else part
-
-
-# One stage, as text and as JSON.
-
-
 def _rank(stage: Codec) -> int:
+    """Place of its kind in a pipeline."""
     return [isinstance(stage, kind) for kind in (Transform, Serializer | Given, Compressor)].index(True)
-
-
-def _parse_stage(text: str, whole: str) -> Codec:
-    name, colon, rest = text.partition(":")
-    if not name or (colon and not rest):
-        raise UsageError(f"the pipeline {whole!r} has an empty stage", _SYNTAX)
-    if name in registry.ALIASES:
-        if rest:
-            meant = registry.ALIASES[name]
-            raise UsageError(f"{name} takes no parameters", f"it stands for {meant}; write that one out")
-        return _parse_stage(registry.ALIASES[name], whole)
-    codec = registry.get(name)
-    given: dict[str, Any] = {}
-    for pair in rest.split(",") if rest else []:
-        key, equals, value = pair.partition("=")
-        if not equals or not value or "=" in value or ":" in value:
-            raise UsageError(f"{pair!r} in the pipeline {whole!r} is not key=value", _SYNTAX)
-        if key in given:
-            raise UsageError(f"{name}: {key} is given twice")
-        _check_key(codec, key)
-        try:
-            given[key] = settings(codec)[key].parse(value)
-        except ValueError as problem:
-            raise UsageError(f"{name}: {problem}", near(value, settings(codec)[key].words)) from None
-    return codec(**given)
-
-
-def _format_stage(stage: Codec) -> str:
-    pairs = ",".join(f"{key}={format_value(value)}" for key, value in _changed(stage).items())
-    text = f"{stage.name}:{pairs}" if pairs else stage.name
-    return next((alias for alias, meant in registry.ALIASES.items() if meant == text), text)
-
-
-def _read_stage(item: object) -> Codec:
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or item.keys() - {"name", "configuration"}:
-        raise UsageError(f"{item!r} is not a codec in JSON", 'it is {"name": ..., "configuration": {...}}')
-    codec, given = registry.get(item["name"]), item.get("configuration", {})
-    if not isinstance(given, dict):
-        raise UsageError(f"{codec.name}: the configuration {given!r} is not an object")
-    for key in given:
-        _check_key(codec, key)
-    return codec(**given)
-
-
-def _changed(stage: Codec) -> dict[str, Any]:
-    """What differs from the defaults, in the order of the fields."""
-    known = settings(type(stage))
-    return {key: value for key, value in stage.configuration().items() if value != known[key].default}
-
-
-def _check_key(codec: type[Codec], key: object) -> None:
-    known = tuple(settings(codec))
-    if key not in known:
-        hint = f"{near(str(key), known)} it has {', '.join(known) or 'none'}"
-        raise UsageError(f"{codec.name} has no parameter {key!r}", hint.strip())
