@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,8 @@ from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -104,21 +106,30 @@ class Known:
     array : Array
         Storage bits of a flat array of the same spec.
     cells : callable or None
-        Computes `ends`, which are often not wanted.
+        Computes the cells of a run of the elements, which are often not wanted.
     """
 
     array: Array
-    cells: Callable[[], Cells | None] | None = None
+    cells: Callable[[slice], Cells | None] | None = None
 
     @cached_property
     def ends(self) -> Cells | None:
-        """The cells of the elements."""
-        return None if self.cells is None else self.cells()
+        """The cells of all elements."""
+        return None if self.cells is None else self.cells(slice(0, self.array.size))
 
     def cut(self, start: int, stop: int) -> Known:
         """What is known of a run of elements."""
-        at = slice(start, stop)
-        return Known(self.array[at], None if self.cells is None else lambda: _cut(self.ends, at))
+        cells = self.cells
+        return Known(
+            self.array[start:stop],
+            None if cells is None else lambda at: cells(slice(start + at.start, start + at.stop)),
+        )
+
+
+def once(cells: Callable[[], Cells | None]) -> Callable[[slice], Cells | None]:
+    """Cells that are computed for all elements when the first ones are asked for."""
+    whole = cache(cells)
+    return lambda at: _cut(whole(), at)
 
 
 def _cut(ends: Cells | None, at: slice) -> Cells | None:
@@ -252,25 +263,35 @@ class Quantizer(Transform):
         return None
 
     def encode(self, values: Values) -> dict[str, Values]:
-        """Code a whole tensor as one block."""
-        spec = values.spec
-        block = to_float32(values.array, spec).reshape(-1)
+        """Code a whole tensor, block by block."""
+        spec, flat, blocks = values.spec, values.array.reshape(-1), self._blocks(values.spec)
         known: Mapping[str, Array] = {}
-        for _ in range(self.rounds(values.spec)):
-            known = self.settle([self.measure(block, 0, spec, known, values.use)], spec, known)
+        for _ in range(self.rounds(spec)):
+            measured = [self.measure(to_float32(flat[at], spec), at.start, spec, known, values.use) for at in blocks]
+            known = self.settle(measured, spec, known)
         side = self.side(known, spec)
-        codes = self.encode_block(block, 0, spec, side).reshape(spec.shape)
+        codes = np.empty(flat.size, np.uint8)
+        for at in blocks:
+            codes[at] = self.encode_block(to_float32(flat[at], spec), at.start, spec, side)
         bits = next(part.bits for part in self.parts(spec) if part.name == self.code)
-        return {self.code: Values(TensorSpec("U8", spec.shape), codes, bits), **side}
+        return {self.code: Values(TensorSpec("U8", spec.shape), codes.reshape(spec.shape), bits), **side}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
-        """Decode a whole tensor as one block."""
+        """Decode a whole tensor, block by block."""
         codes = parts[self.code]
         if codes.spec.shape != spec.shape:
             raise ValueError(f"codes of shape {codes.spec.shape} for {spec}")
         side = {name: values for name, values in parts.items() if name != self.code}
-        values = self.decode_block(codes.array.reshape(-1), 0, spec, side)
-        return from_float32(values, spec).reshape(spec.shape)
+        flat, decoded = codes.array.reshape(-1), np.empty(spec.elements, spec.storage)
+        for at in self._blocks(spec):
+            decoded[at] = from_float32(self.decode_block(flat[at], at.start, spec, side), spec)
+        return decoded.reshape(spec.shape)
+
+    def _blocks(self, spec: TensorSpec) -> list[slice]:
+        """Runs of about a million elements."""
+        multiple = self.block_multiple(spec)
+        length = max(1, _BLOCK // multiple) * multiple
+        return [slice(start, min(start + length, spec.elements)) for start in range(0, spec.elements, length)]
 
     def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
         """Codes have the shape of the tensor."""

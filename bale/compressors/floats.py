@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ _BYTE_FLOATS = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
 _BF16_LARGEST = np.uint32(0x7F7F0000).view(np.float32)
+_BLOCK = 1 << 16  # elements rounded at a time: what is needed on the way stays in the cache
 
 
 def require_float(spec: TensorSpec) -> None:
@@ -85,26 +87,36 @@ def from_float32(values: Array, spec: TensorSpec) -> Array:
     """
     if spec.dtype == "F32":
         return values
+    if spec.dtype == "F64":
+        return values.astype(np.float64)
+    narrowed = _narrowing(spec)
+    rounded = np.empty(values.shape, spec.storage)
+    flat, target = values.reshape(-1), rounded.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        target[start : start + _BLOCK] = narrowed(flat[start : start + _BLOCK])
+    return rounded
+
+
+def _narrowing(spec: TensorSpec) -> Callable[[Array], Array]:
+    """How float32 values become bits of a narrower dtype."""
     if spec.dtype == "BF16":
-        return _to_bf16(values)
+        return _to_bf16
+    if spec.dtype == "F16":
+        return lambda values: np.clip(values, np.float32(-65504), np.float32(65504)).astype(np.float16)
     if spec.dtype in _BYTE_FLOATS:
         import ml_dtypes
 
         kind = np.dtype(getattr(ml_dtypes, _BYTE_FLOATS[spec.dtype]))
         table = _byte_values(spec.dtype)
         largest = table[np.isfinite(table)].max()
-        return np.asarray(np.clip(values, -largest, largest).astype(kind)).view(np.uint8)
-    if spec.dtype == "F16":
-        return np.asarray(np.clip(values, np.float32(-65504), np.float32(65504)).astype(np.float16))
-    if spec.dtype == "F64":
-        return values.astype(np.float64)
+        return lambda values: np.clip(values, -largest, largest).astype(kind).view(np.uint8)
     raise Refused(f"{spec.dtype} cannot be taken to float32 and back")
 
 
 def _to_bf16(values: Array) -> Array:
     """Add half of the last kept place, less one when that place is even, and cut: the carry rounds."""
-    bits = np.asarray(np.clip(values, -_BF16_LARGEST, _BF16_LARGEST)).view(np.uint32)
-    odd = np.asarray(np.right_shift(bits, 16))
+    bits = np.clip(values, -_BF16_LARGEST, _BF16_LARGEST).view(np.uint32)
+    odd = np.right_shift(bits, 16)
     np.bitwise_and(odd, 1, out=odd)
     odd += 0x7FFF
     odd += bits

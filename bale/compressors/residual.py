@@ -13,6 +13,7 @@ from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
 
 _LARGEST = np.finfo(np.float32).max
+_BLOCK = 1 << 16
 _RISES = 2  # ranks in a row that may be worse than the best before the search turns back
 Leaves = dict[str, Values]
 
@@ -28,14 +29,12 @@ class Ranked(Protocol):
 
 def subtract(array: Array, first: Array, spec: TensorSpec) -> Array:
     """What a first layer leaves over: the float32 difference, rounded to the dtype."""
-    with np.errstate(over="ignore"):
-        return _rounded(to_float32(array, spec) - to_float32(first, spec), spec)
+    return _combined(np.subtract, array, first, spec)
 
 
 def add(first: Array, rest: Array, spec: TensorSpec) -> Array:
     """Both layers together, added in float32; the mirror image of `subtract`, up to rounding."""
-    with np.errstate(over="ignore"):
-        return _rounded(to_float32(first, spec) + to_float32(rest, spec), spec)
+    return _combined(np.add, first, rest, spec)
 
 
 def best_rank(
@@ -97,5 +96,13 @@ def entropy(codes: Array) -> float:
     return float(np.dot(counts, np.log2(counts.sum() / counts)))
 
 
-def _rounded(values: Array, spec: TensorSpec) -> Array:
-    return from_float32(np.clip(values, -_LARGEST, _LARGEST, out=values), spec)
+def _combined(combine: np.ufunc, first: Array, second: Array, spec: TensorSpec) -> Array:
+    """Storage bits of what is made of the values of two arrays; nothing else of their size is made on the way."""
+    result = np.empty(first.shape, spec.storage)
+    one, other, out = first.reshape(-1), second.reshape(-1), result.reshape(-1)
+    for start in range(0, out.size, _BLOCK):
+        at = slice(start, start + _BLOCK)
+        with np.errstate(over="ignore"):
+            values = combine(to_float32(one[at], spec), to_float32(other[at], spec))
+        out[at] = from_float32(np.clip(values, -_LARGEST, _LARGEST, out=values), spec)
+    return result

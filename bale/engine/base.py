@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Cells, Known
+from bale.compressors.base import Cells, Known, once
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.engine.decode import NO_BASE, Decoder, Piece, check_codecs
 from bale.engine.listing import archives_of, is_stored_folder, weights_of
@@ -64,7 +64,7 @@ class BaseTensor:
         array = np.concatenate([known.array for known in found]) if len(found) != 1 else found[0].array
         if len(found) == 1 or any(known.cells is None for known in found):
             return Known(array, found[0].cells if len(found) == 1 else None)
-        return Known(array, partial(_joined, found))
+        return Known(array, once(partial(_joined, found)))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less those of the base from `start` on: a float32 difference, rounded to the dtype."""

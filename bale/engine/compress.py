@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -156,7 +157,9 @@ class _Packer:
         """What each job of each unit made, in order; those of a batch of small units one by one."""
         for indices, future in self._run.ordered(self._batches()):
             if len(indices) == 1:
-                yield indices[0], future.result
+                held = [future]
+                del future  # nothing but `held` keeps a large result, which is not needed while the next one is made
+                yield indices[0], partial(_taken, held)
             else:
                 yield from (
                     (index, partial(_same, coded)) for index, coded in zip(indices, future.result(), strict=True)
@@ -273,6 +276,10 @@ def _together(batch: Sequence[tuple[int, Job[Any]]]) -> tuple[tuple[int, ...], J
         return (batch[0][0],), batch[0][1]
     runs = [job.run for _, job in batch]
     return tuple(index for index, _ in batch), Job(lambda: [run() for run in runs], sum(job.cost for _, job in batch))
+
+
+def _taken(held: list[Future[Coded]]) -> Coded:
+    return held.pop().result()
 
 
 def _same(coded: Coded) -> Coded:

@@ -7,6 +7,7 @@ import numpy as np
 from bale.spec import Array
 
 _BLOCK = 1 << 18  # Elements of the product worked on at a time: larger blocks leave the cache (measured).
+_PANEL = 1 << 20  # Elements of the right factor in float64 at a time.
 _EXACT = 53  # Float64 holds all whole numbers up to 2^53.
 
 
@@ -34,21 +35,24 @@ def exact_matmul(u: Array, v: Array) -> Array:
 
     Notes
     -----
-    Memory beyond the result: 8 bytes an element of `v`, and 2 MB or one row.
+    Memory beyond the result: some 16 MB, whatever the sizes.
     """
     (m, r), n = u.shape, v.shape[1]
     whole = _EXACT - max(r - 1, 0).bit_length()
-    right, right_scale = _fixed(v, 0, whole - whole // 2)
     largest = float(np.finfo(np.float32).max)
     product = np.empty((m, n), np.float32)
-    step = max(1, _BLOCK // max(n, 1))
-    for start in range(0, m, step):
-        rows = slice(start, start + step)
-        left, left_scale = _fixed(u[rows], 1, whole // 2)
-        sums = left @ right
-        sums *= left_scale
-        sums *= right_scale
-        product[rows] = np.clip(sums, -largest, largest, out=sums)
+    width = max(1, _PANEL // max(r, 1))
+    for first in range(0, n, width):
+        columns = slice(first, first + width)
+        right, right_scale = _fixed(v[:, columns], 0, whole - whole // 2)
+        step = max(1, _BLOCK // max(right.shape[1], r, 1))
+        for start in range(0, m, step):
+            rows = slice(start, start + step)
+            left, left_scale = _fixed(u[rows], 1, whole // 2)
+            sums = left @ right
+            sums *= left_scale
+            sums *= right_scale
+            product[rows, columns] = np.clip(sums, -largest, largest, out=sums)
     return product
 
 

@@ -113,24 +113,29 @@ def squares(array: Array) -> float:
 
 
 def gram(matrix: Array) -> Array:
-    """``matrix.T @ matrix`` in float64, from blocks of rows."""
+    """The lower triangle of ``matrix.T @ matrix`` in float64, from blocks of rows; what is above it is not."""
+    from scipy.linalg.blas import dsyrk
+
     rows, columns = matrix.shape
-    total = np.zeros((columns, columns))
-    step = max(1, _BLOCK // max(columns, 1), columns // 8)
+    total = np.zeros((columns, columns), order="F")
+    step = max(256, _BLOCK // max(columns, 1))
     for start in range(0, rows, step):
-        block = matrix[start : start + step].astype(np.float64)
-        total += block.T @ block
+        block = matrix[start : start + step].astype(np.float64, order="C")
+        total = dsyrk(1.0, block.T, beta=1.0, c=total, lower=True, overwrite_c=True)  # no second matrix of this size
     return total
 
 
 def eigenvectors(symmetric: Array, number: int) -> Array:
-    """Eigenvectors of the `number` largest eigenvalues as columns, the largest first; `symmetric` is overwritten."""
+    """Eigenvectors of the `number` largest eigenvalues as columns, the largest first.
+
+    Of `symmetric` the lower triangle is looked at, and all is overwritten.
+    """
     from scipy import linalg
 
     size = len(symmetric)
     wanted = None if number == size else (size - number, size - 1)
     try:
-        _, found = linalg.eigh(symmetric.T, subset_by_index=wanted, overwrite_a=True, check_finite=False, driver="evr")
+        _, found = linalg.eigh(symmetric, subset_by_index=wanted, overwrite_a=True, check_finite=False, driver="evr")
     except linalg.LinAlgError:
         found = np.linalg.eigh(symmetric)[1][:, size - number :]
     return np.asarray(found[:, ::-1])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Transform, Values
-from bale.compressors.floats import require_float
+from bale.compressors.floats import require_float, to_float32
 from bale.compressors.settings import setting
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
@@ -149,8 +149,10 @@ class Trellis(Transform):
             out[start : start + values.size] = reader.scaling.up(values, start)
         return out.reshape(spec.shape)
 
-    def cells(self, parts: Mapping[str, Values], spec: TensorSpec) -> Cells | None:
-        """Between what the values of a tensor were (flat): two steps around what they come back as."""
+    def cells(
+        self, decoded: Array, parts: Mapping[str, Values], spec: TensorSpec
+    ) -> Callable[[slice], Cells | None] | None:
+        """Between what values were, of any run of a tensor that is decoded: two steps around what they come back as."""
         from bale.compressors.trellis.stream import Reader, is_plain
 
         data = parts["qdata"].array.data
@@ -159,13 +161,13 @@ class Trellis(Transform):
         reader = Reader.open(data, spec)
         if reader.scaling.exponent or reader.scaling.balance is not None:
             return None
-        low, high = np.empty((2, spec.elements), np.float32)
         around = _AROUND * reader.model.step
-        for start, values in reader.blocks():
-            at = slice(start, start + values.size)
-            np.subtract(values, around, out=low[at])
-            np.add(values, around, out=high[at])
-        return Cells(low, high, overlap=True)
+
+        def cells(at: slice) -> Cells:
+            values = to_float32(decoded[at], spec)
+            return Cells(values - around, values + around, overlap=True)
+
+        return cells
 
     def spec_of(self, parts: Mapping[str, Values], bound: TensorSpec) -> TensorSpec:
         """The shape stands in the bytes."""
