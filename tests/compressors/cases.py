@@ -44,10 +44,10 @@ def random_values(spec: TensorSpec, seed: int) -> Array:
     )
 
 
-def adversarial(seed: int) -> dict[str, Array]:
-    """Float32 matrices that codecs tend to break on."""
+def adversarial(seed: int, ndim: int = 2, longest: int = 39) -> dict[str, Array]:
+    """Float32 matrices, or tensors of more dimensions, that codecs tend to break on."""
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(1, 40, 2))
+    shape = tuple(int(n) for n in rng.integers(1, longest + 1, ndim))
     plain = rng.normal(size=shape).astype(np.float32)
     outlier = plain.copy()
     outlier.flat[rng.integers(plain.size)] = 1e30
@@ -65,6 +65,10 @@ def adversarial(seed: int) -> dict[str, Array]:
         "largest": np.where(plain > 0, np.float32(LARGEST), np.float32(-LARGEST)),
         "positive": np.abs(plain) + 100,
         "mixed scales": plain * np.float32(10) ** rng.integers(-30, 30, shape).astype(np.float32),
+        "of rank one": np.multiply.outer(plain[:, 0], plain[0]).reshape(shape) if ndim == 2 else plain[:1] + 0 * plain,
+        "huge": plain * np.float32(2.0**110),
+        "small": plain * np.float32(2.0**-110),
+        "tiny": plain[tuple(slice(0, 2) for _ in shape)].copy(),
     }
 
 

@@ -48,6 +48,36 @@ def test_one_digest(source: Path, tmp_path: Path, choice: str) -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "svd:rank=8",  # from a sketch
+        "svd:ratio=0.6",  # from the Gram matrix
+        "svd:error=0.97",
+        "svd:rank=8+int8/int:bits=3",
+        "svd:rank=8+int8/trellis:bits=2",
+        "svd:rank=auto+int8/int:bits=3",
+        "tucker:ratio=0.3",
+        "tucker:error=0.8+int8",
+        "tt:ratio=0.3",
+        "tt:error=0.8+int8",
+        "cp:error=0.95",
+        "cp:rank=5",
+    ],
+)
+def test_decompositions(tmp_path: Path, pipeline: str) -> None:
+    """Whatever the threads; BLAS has one in each of them."""
+    svd = pipeline.startswith("svd")
+    shapes = [(1100, 1040), (65, 70), (300, 40)] if svd else [(40, 24, 3, 3), (20, 20, 12), (30, 10, 3, 5)]
+    tensors = {f"w{n}": weights(*shape, seed=n) for n, shape in enumerate(shapes)}
+    source, digests = write(tmp_path / "m.safetensors", tensors), set()
+    for threads in (1, 2, 4):
+        report = bale.compress(source, rules=[f"w*={pipeline}"], threads=threads, force=True)
+        assert pipeline in {row.pipeline for row in report.rows}
+        digests.add(sha256(Path(f"{source}.bale")))
+    assert len(digests) == 1
+
+
 def test_reports_differ_in_times_only(source: Path, tmp_path: Path) -> None:
     documents = []
     for threads in (1, 3):

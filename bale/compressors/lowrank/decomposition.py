@@ -121,8 +121,9 @@ class Decomposition(Transform):
             del found, parts  # before others are made
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
-        """Product of the factors."""
+        """Product of the factors; `ValueError` where they are not finite, which no encoder makes them."""
         factors = {name: to_float32(part.array, part.spec) for name, part in parts.items()}
+        require(all(np.isfinite(factor).all() for factor in factors.values()), factors, spec)
         return from_float32(self.product(factors, spec), spec).reshape(spec.shape)
 
     def stored(self, factors: Mapping[str, Array], exponent: int, spec: TensorSpec) -> dict[str, Values]:
@@ -186,7 +187,7 @@ def _shifts(factors: Sequence[Array], exponent: int, top: int) -> list[int]:
 
 
 def require(fits: bool, factors: Mapping[str, Any], spec: TensorSpec) -> None:
-    """Raise `ValueError` unless factors fit a tensor."""
+    """Raise `ValueError` unless factors are such as a tensor has."""
     if not fits:
         shapes = ", ".join(f"{name} {list(factor.shape)}" for name, factor in factors.items())
         raise ValueError(f"factors {shapes or 'none'} for {spec}")

@@ -38,7 +38,8 @@ class Trellis(Transform):
     Error: with `error` or `snr`, the relative error, after rounding to the tensor's dtype, is at most what was asked
     for, and within 1 % of it where there are enough values. With `bits`, the part takes at most so many bits a weight
     with everything counted, and at least 99.5 % of that unless the tensor has nothing more to tell or is small; the SNR
-    of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2.
+    of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2; a step below 2^-22 of the largest
+    magnitude becomes that.
 
     With ``pool=model``, all tensors that this pipeline is chosen for meet `bits`, `error` or `snr` together, by one
     step that is found on samples of them and stands in plan and report as ``trellis:step=...``. That is the least

@@ -248,7 +248,8 @@ def encode_step(subject: Subject, step: float, states: int) -> bytes:
     """The stream of a tensor with a given step, or a larger one if values are too many steps."""
     if (stream := _constant(subject)) is not None:
         return stream
-    step = max(math.ldexp(step, -subject.scaling.exponent), subject.largest / LARGEST_LEVEL)
+    step = min(math.ldexp(step, -subject.scaling.exponent), 8 * subject.largest)  # all is zero there, and beyond
+    step = max(step, subject.largest / LARGEST_LEVEL)
     attempts = Attempts(subject, Code(states), measured=False)
     if not subject.whole:
         attempts.estimate(step)
