@@ -47,6 +47,7 @@ def within_bound(stage, x, y, parts, spec):
     """Whether the error is that which the codec's docstring states."""
     roundoff, least = ROUNDING[spec.dtype]
     rounding = roundoff * 1.01 * np.abs(y) + least
+    least *= np.sqrt(x.size)  # what follows is of norms
     if stage.name == "int":
         step = float(scales_of(parts, stage.scale).max())
         rounding += 2.0**-22 * np.abs(x).max(initial=0) * (stage.zero == "float")

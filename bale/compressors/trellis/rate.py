@@ -257,9 +257,9 @@ def encode_step(subject: Subject, step: float, states: int) -> bytes:
 
 
 def _constant(subject: Subject) -> bytes | None:
-    """The stream of a tensor whose elements are all the same, if they are."""
+    """The stream of a tensor whose elements are all the same, if they are; zeros are, whatever their signs."""
     array = subject.array
-    if any((array[at] != array[0]).any() for at in subject.blocks):
+    if subject.largest and any((array[at] != array[0]).any() for at in subject.blocks):
         return None
     scaling = replace(subject.scaling, balance=None)
     value = float(scaling.down(array[:1], 0)[0])

@@ -204,3 +204,11 @@ def test_an_error_is_met_by_the_weights_themselves_whatever_the_statistics():
     codec = Trellis(error=0.1)
     again = codec.decode(codec.encode(Values(spec, x, use=use)), spec)
     assert 0.098 < np.linalg.norm(again - x) / np.linalg.norm(x) <= 0.1
+
+
+@pytest.mark.parametrize("text", ["trellis", "trellis:error=0.1", "trellis:step=0.1", "trellis:bits=3,balance=column"])
+def test_zeros_of_both_signs(text):
+    spec = TensorSpec("F32", (64, 40))
+    array = np.where(np.random.default_rng(0).normal(size=spec.shape) > 0, np.float32(0), np.float32(-0.0))
+    codec = Pipeline.parse(text)
+    assert not codec.decode(codec.encode(Values(spec, array)), spec).any()
