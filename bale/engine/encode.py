@@ -158,9 +158,9 @@ class Encoder:
         one = None
         if pipeline.has_residual and subject.base is None:
             one = pipeline.first.decode(leaves, spec).reshape(-1)
-        sums = None if one is None else ErrorSums.between(_numbers(source, spec), _numbers(one, spec))
+        sums = None if one is None else _errors_between(source, one, spec)[0]
         stored = sum(part.size for part in parts)
-        note = compared(pipeline, to_float32(array, spec).reshape(spec.shape), errors.error2, stored)
+        note = compared(pipeline, Values(spec, array), errors.error2, stored)
         self.run.buffers.release(buffer)
         return Coded(
             parts,

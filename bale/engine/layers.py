@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bale.compressors.base import Known, Quantizer, Values, once
-from bale.compressors.floats import from_float32
+from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.trellis.codec import Trellis
 from bale.engine.storage import flat_bytes, flat_spec, load, runs
@@ -33,13 +33,15 @@ def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, 
     return Known(decoded, once(lambda: first.cells_block(codes, 0, spec, side)))
 
 
-def compared(pipeline: Pipeline, tensor: Array, error2: float, stored: int) -> str | None:
+def compared(pipeline: Pipeline, values: Values, error2: float, stored: int) -> str | None:
     """How a pipeline that begins with a decomposition fares against a quantizer; None for others."""
     from bale.compressors.lowrank.decomposition import Decomposition
     from bale.compressors.lowrank.rival import comparison
 
-    head = pipeline.transforms[0]
-    return comparison(head.name, tensor, error2, stored) if isinstance(head, Decomposition) else None
+    head, spec = pipeline.transforms[0], values.spec
+    if not isinstance(head, Decomposition):
+        return None
+    return comparison(head.name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
 
 
 def load_rest(

@@ -163,7 +163,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
         note: str | None = f"not compared with a quantizer: more than {_WHOLE} elements"
         if sample == unit.spec:
             x, y = (to_float32(each, sample) for each in (array, pipeline.decode(leaves, sample)))
-            note = compared(pipeline, x, ErrorSums.between(x, y).error2, round(size))
+            note = compared(pipeline, Values(sample, array), ErrorSums.between(x, y).error2, round(size))
         decision = replace(decision, notes=(*decision.notes, *([note] if note else [])))
     if lossy is not pipeline:
         known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))

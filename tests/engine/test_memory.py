@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bale.compressors.floats import from_float32
+from bale.spec import TensorSpec
 from tests.making import Raw, write
 
 MB = 1_000_000
@@ -16,8 +19,10 @@ SCRIPT = """
 import re, sys, bale, bale.api
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
-source, choice, threads = sys.argv[1:]
-if choice != "lossless":
+source, choice, threads, warm = sys.argv[1:]
+if warm:
+    bale.compress(warm, pipeline=choice, threads=1, force=True)  # libraries and compiled code are start-up
+elif choice != "lossless":
     import bale.compressors.lossless.fields  # the compiler: start-up, which the lossless way does without
 start = peak()
 bale.compress(source, pipeline=choice, threads=int(threads), force=True)
@@ -28,9 +33,9 @@ print(peak() - start)
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 
 
-def peak(source: Path, choice: str, threads: int) -> int:
+def peak(source: Path, choice: str, threads: int, warm: Path | str = "") -> int:
     """Bytes that a process grows by while it compresses and verifies."""
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(source), choice, str(threads)]
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(source), choice, str(threads), str(warm)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -42,6 +47,71 @@ def large(path: Path, pieces: int) -> Path:
         data = number.to_bytes(2, "little") + piece[2:] + (count - 1) * piece  # no two of them are equal
         tensors[f"w{number}"] = Raw("F16", (count << 10, 1 << 10), data)
     return write(path, tensors)
+
+
+def low_rank(path: Path, dtype: str, shape: tuple[int, ...], count: int = 1) -> Path:
+    """Tensors of rank 64 and noise."""
+    tensors = {}
+    for number in range(count):
+        rng, (m, n) = np.random.default_rng(number), (shape[0], math.prod(shape[1:]))
+        r = min(64, m, n)
+        sizes = np.float32(0.9) ** np.arange(r, dtype=np.float32)
+        x = (rng.standard_normal((m, r), np.float32) * sizes) @ rng.standard_normal((r, n), np.float32)
+        x += np.float32(0.05) * rng.standard_normal(x.shape, np.float32)
+        tensors[f"w{number}"] = Raw(dtype, shape, from_float32(x, TensorSpec(dtype, x.shape)).tobytes())
+    return write(path, tensors)
+
+
+def check_whole(folder: Path, choice: str, dtype: str, shape: tuple[int, ...], most: float, count: int = 1) -> None:
+    """At most so many times the size of the largest tensor, whatever the threads."""
+    small = (300, 300) if len(shape) == 2 else (96, 64, *shape[2:])
+    warm = low_rank(folder / "warm.safetensors", dtype, small)
+    source = low_rank(folder / "m.safetensors", dtype, shape, count)
+    size = TensorSpec(dtype, shape).nbytes
+    assert peak(source, choice, 2 * count, warm) <= most * size
+
+
+def test_a_decomposition(tmp_path: Path) -> None:
+    check_whole(tmp_path, "svd:rank=16", "BF16", (4096, 4096), 6)
+
+
+SQUARE, TALL, KERNEL = (8192, 4096), (262144, 128), (2048, 1792, 3, 3)
+WHOLE = [
+    ("trellis:bits=3", SQUARE, 3, 3),
+    ("trellis:bits=3/exact", SQUARE, 6, 6),
+    ("svd:rank=64", SQUARE, 6, 6),
+    ("svd:error=0.3", SQUARE, 6, 6),
+    ("svd:ratio=0.4", SQUARE, 6, 12),
+    ("svd:rank=64+int8", SQUARE, 6, 6),
+    ("svd:rank=64+trellis:bits=3", SQUARE, 6, 6),
+    ("svd:rank=64+int8/exact", SQUARE, 6, 6),
+    ("svd:rank=64+int8/int:bits=3", SQUARE, 6, 7),
+    ("svd:rank=64+int8/trellis:bits=3", SQUARE, 6, 7),
+    ("svd:rank=auto+int8/int:bits=3", SQUARE, 6, 12),
+    ("svd:ratio=0.4", TALL, 6, 12),
+    ("svd:error=0.2", TALL[::-1], 6, 12),
+    ("tucker:ratio=0.3", KERNEL, 6, 12),
+    ("tt:rank=64", KERNEL, 6, 12),
+    ("tt:error=0.3", KERNEL, 6, 12),
+    ("cp:rank=4", KERNEL, 6, 12),
+]
+"""Pipelines, shapes, and how many times its size a tensor takes: one of F32, and one of 16 bits."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize(("choice", "shape", "single", "half"), WHOLE)
+def test_tensors_coded_as_a_whole(
+    tmp_path: Path, choice: str, shape: tuple[int, ...], single: float, half: float, dtype: str
+) -> None:
+    """Decompositions: 6 times the float32 size, and 6 times the size of 16 bits where few ranks are wanted."""
+    check_whole(tmp_path, choice, dtype, shape, single if dtype == "F32" else half)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("choice", "most"), [("svd:rank=64", 6), ("svd:rank=64+int8/int:bits=3", 6), ("trellis", 3)])
+def test_several_at_once(tmp_path: Path, choice: str, most: float) -> None:
+    check_whole(tmp_path, choice, "F32", SQUARE, most, count=3)
 
 
 @pytest.mark.parametrize("choice", ["lossless", "int4"])

@@ -122,9 +122,12 @@ class Decomposition(Transform):
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Product of the factors; `ValueError` where they are not finite, which no encoder makes them."""
+        return from_float32(self._product(parts, spec), spec).reshape(spec.shape)
+
+    def _product(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         factors = {name: to_float32(part.array, part.spec) for name, part in parts.items()}
         require(all(np.isfinite(factor).all() for factor in factors.values()), factors, spec)
-        return from_float32(self.product(factors, spec), spec).reshape(spec.shape)
+        return self.product(factors, spec)
 
     def stored(self, factors: Mapping[str, Array], exponent: int, spec: TensorSpec) -> dict[str, Values]:
         """Factors as they are stored, given back the power of two that the tensor was divided by."""
@@ -138,9 +141,10 @@ class Decomposition(Transform):
         return parts
 
     def _squared_error(self, parts: Mapping[str, Values], tensor: Array, exponent: int, spec: TensorSpec) -> float:
-        decoded, flat, total = self.decode(parts, spec).reshape(-1), tensor.reshape(-1), 0.0
+        product, flat, total = self._product(parts, spec).reshape(-1), tensor.reshape(-1), 0.0
         for start in range(0, flat.size, _BLOCK):
-            block = to_float32(decoded[start : start + _BLOCK], spec).astype(np.float64)
+            decoded = from_float32(product[start : start + _BLOCK], spec)
+            block = to_float32(decoded, spec).astype(np.float64)
             difference = np.ldexp(block, -exponent) - flat[start : start + _BLOCK]
             total += float(np.dot(difference, difference))
         return total

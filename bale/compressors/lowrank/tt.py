@@ -33,11 +33,13 @@ class Tt(Decomposition):
     ``16-32-3``), `error` and `ratio` says how much is kept. Each rank is found by an SVD of what the cores before leave
     over; the squared error is the sum of theirs, of which each gets an equal share of what is left. It is at most the
     number of joints times the least one for these ranks. Rounding of the parts is included in `error` as for `svd`;
-    `ratio` halves the interval of the squared error until the parameters fit.
+    `ratio` halves the interval of the squared error until the parameters fit; as all ranks move together, less than
+    half of what is allowed may be used where that is little.
 
     Use it for tensors of many dimensions. For kernels of convolutions `tucker` is as good or better, and for trained
-    weights in general quantization is, as a note on the tensor tells. About 6 times the tensor's float32 size in
-    memory; decoding has the same bits on every machine. Statistics of inputs are not used.
+    weights in general quantization is, as a note on the tensor tells. At most 6 times the tensor's float32 size
+    in memory; decoding has the same bits on every machine. Statistics of inputs are
+    not used.
 
     Oseledets 2011, doi:10.1137/090752286, algorithm 1.
     """

@@ -38,9 +38,9 @@ class Tucker(Decomposition):
     Starts from the truncated higher-order SVD, whose squared error is at most as many times the least one as there are
     dimensions, and improves it by higher-order orthogonal iteration until a sweep takes less than 1 % off the squared
     error. Use it for kernels of convolutions with few parameters in the spatial dimensions, and where a small runnable
-    layer is wanted. Not for trained weights in general: see `svd`, and the note on each tensor. About 6 times the
-    tensor's float32 size in memory; decoding has the same bits on every machine. Statistics of inputs
-    are not used.
+    layer is wanted. Not for trained weights in general: see `svd`, and the note on each tensor. At most 6 times the
+    tensor's float32 size in memory; decoding has the same bits on every machine. Statistics of inputs are
+    not used.
 
     De Lathauwer, De Moor and Vandewalle 2000, doi:10.1137/S0895479896305696 (HOSVD) and doi:10.1137/S0895479898346995
     (HOOI).
