@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from bale.compressors import grammar, registry, walks
 from bale.compressors.base import Codec, Compressor, Given, PartBound, Serializer, Transform, Values
-from bale.compressors.residual import add, best_rank, subtract
+from bale.compressors.residual import add, best_rank, code_rest, stored_bits
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -97,7 +99,8 @@ class Pipeline:
         assert made is not None
         for layer in (made, *([made.rest] if made.on_base and made.rest else [])):
             finders = [stage for stage in layer.stages if isinstance(stage, Transform) and stage.finds_rank]
-            if finders and not (layer.has_residual and finders == [layer.stages[0]]):
+            before = [stage.name for stage in layer.stages[: layer.stages.index(finders[0])]] if finders else []
+            if finders and not (layer.has_residual and len(finders) == 1 and before in ([], [registry.POSITIVE])):
                 name = finders[0].name
                 hint = f"write a second layer, like {name}:rank=auto+int8/int:bits=3, or another way to tell the rank"
                 raise UsageError(f"{name}: rank=auto is chosen by what a second layer makes of the rest", hint)
@@ -162,6 +165,11 @@ class Pipeline:
         """Whether a second layer with loss codes what the first one leaves over."""
         return self.rest is not None and not self.on_base and not self.rest.is_exact
 
+    @property
+    def finds_rank(self) -> bool:
+        """Whether a rank is chosen by what a second layer makes of the rest; of rank 0 there are no parts."""
+        return any(stage.finds_rank for stage in self.transforms)
+
     def layer_of(self, part: str) -> Pipeline:
         """The layer that puts out a part, of this pipeline without a base."""
         return self.rest if self.rest is not None and part.startswith(f"{_REST}.") else self
@@ -207,7 +215,7 @@ class Pipeline:
         Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``. Those of the second layer have
         ``rest.`` before their names.
         """
-        leaves = walks.leaves(self.transforms, PartBound("", spec, primary=True))
+        leaves = walks.leaves(self.transforms, PartBound("", spec, primary=True, optional=self.finds_rank))
         if self.rest is None:
             return leaves
         return (*leaves, *(replace(leaf, name=walks.join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)))
@@ -224,21 +232,45 @@ class Pipeline:
         """
         if self.rest is None or not self.has_residual:
             return walks.encode(self.transforms, values)
-        head, *tail = self.transforms
+        if not self.finds_rank:
+            return self._with_rest(values, walks.encode(self.transforms, values))
+        most, code = self._ranks(values)
+        return best_rank(
+            most,
+            lambda rank: self._with_rest(values, code(rank)),
+            lambda leaves: self.decode(leaves, values.spec),
+            self.rest.transforms[0],
+            values,
+        )
 
-        def code(parts: Mapping[str, Values]) -> dict[str, Values]:
-            leaves = {leaf: found for name in parts for leaf, found in walks.encode(tail, parts[name], name).items()}
-            return leaves | self._encode_rest(values, leaves)
+    def _ranks(self, values: Values) -> tuple[int, Callable[[int], dict[str, Values]]]:
+        """The highest rank, and what codes the first layer with one; nothing is left of it at rank 0."""
+        at = [stage.finds_rank for stage in self.transforms].index(True)
+        before, tail = self.transforms[:at], self.transforms[at + 1 :]
+        outer = walks.encode(before, values)
+        inner = next(
+            leaf.name for leaf in walks.leaves(before, PartBound("", values.spec, primary=True)) if leaf.primary
+        )
+        ranked = self.transforms[at].ranked(outer[inner])
 
-        if not head.finds_rank:
-            return code(head.encode(values))
-        return best_rank(head.ranked(values), code, lambda leaves: self.decode(leaves, values.spec), values)
+        def code(rank: int) -> dict[str, Values]:
+            leaves: dict[str, Values] = {}
+            for name, leaf in outer.items() if rank else ():
+                if name != inner:
+                    leaves[name] = leaf
+                    continue
+                for part, found in ranked.parts(rank).items():
+                    leaves |= walks.encode(tail, found, walks.join(inner if before else "", part))
+            return leaves
 
-    def _encode_rest(self, values: Values, leaves: Mapping[str, Values]) -> dict[str, Values]:
+        return ranked.most, code
+
+    def _with_rest(self, values: Values, leaves: dict[str, Values]) -> dict[str, Values]:
+        """The leaves of the first layer and those of the second."""
         assert self.rest is not None
-        spec = values.spec
-        left = Values(spec, subtract(values.array, self.first.decode(leaves, spec), spec), use=values.use)
-        return {walks.join(_REST, name): leaf for name, leaf in self.rest.encode(left).items()}
+        first = self.first.decode(leaves, values.spec)
+        rest = code_rest(self.rest.transforms[0], values, first, stored_bits(leaves))
+        return leaves | {walks.join(_REST, name): leaf for name, leaf in rest.items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a whole tensor from the parts that `encode` returned.
@@ -248,12 +280,21 @@ class Pipeline:
         ValueError
             When a part is missing or has the wrong shape.
         """
-        decoded = walks.decode(self.transforms, parts, spec)
+        decoded = self._decode_first(parts, spec)
         if decoded.spec != spec:
             raise ValueError(f"parts of {decoded.spec}, not of {spec}")
         if self.rest is None or not self.has_residual:
             return decoded.array
         return add(decoded.array, self.rest.decode(walks.below(_REST, parts), spec), spec)
+
+    def _decode_first(self, parts: Mapping[str, Values], spec: TensorSpec) -> Values:
+        if self._is_first_missing(parts):
+            return Values(spec, np.zeros(spec.storage_shape, spec.storage))
+        return walks.decode(self.transforms, parts, spec)
+
+    def _is_first_missing(self, leaves: Mapping[str, Values]) -> bool:
+        """Whether a rank of 0 was found."""
+        return self.finds_rank and all(name.startswith(f"{_REST}.") for name in leaves)
 
     def unpack(self, leaves: Mapping[str, Values], spec: TensorSpec) -> dict[str, Values]:
         """The parts that the first transform put out, taken back from what followed; a second layer's if it has loss.
@@ -265,7 +306,8 @@ class Pipeline:
         """
         parts: dict[str, Values] = {}
         head, *tail = self.transforms or (None,)
-        for part in self.first.leaves(spec) if head is None else head.parts(spec):
+        bounds = self.first.leaves(spec) if head is None else head.parts(spec)
+        for part in () if self._is_first_missing(leaves) else bounds:
             if not (part.optional and walks.is_missing(part.name, leaves)):
                 parts[part.name] = walks.decode(tail if part.primary else (), leaves, part.spec, part.name)
         if self.has_residual and self.rest is not None:

@@ -26,6 +26,9 @@ def unique(entries: Iterable[tuple[str, str]]) -> dict[str, str]:
 BASE, EXACT = "base", "exact"
 """The codecs that stand before and behind a ``/``."""
 
+POSITIVE = "positive"
+"""The codec that may stand before one that finds a rank."""
+
 _CODECS = [
     (BASE, "bale.compressors.given.base_tensor:Base"),
     ("bitpack", "bale.compressors.entropy.bitpack:Bitpack"),
@@ -40,7 +43,7 @@ _CODECS = [
     ("mx", "bale.compressors.quantizers.microscaling:Mx"),
     ("nf4", "bale.compressors.quantizers.nf4:Nf4"),
     ("nvfp4", "bale.compressors.quantizers.microscaling:Nvfp4"),
-    ("positive", "bale.compressors.quantizers.positive:Positive"),
+    (POSITIVE, "bale.compressors.quantizers.positive:Positive"),
     ("rans", "bale.compressors.entropy.packed_rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("trellis", "bale.compressors.trellis.codec:Trellis"),

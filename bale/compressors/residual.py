@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
-from bale.compressors.base import Values
+from bale.compressors.base import Place, Transform, Values
+from bale.compressors.entropy.smallest import smallest
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.trellis.codec import Trellis
+from bale.errors import Refused
 from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
 
 _LARGEST = np.finfo(np.float32).max
 _BLOCK = 1 << 16
-_RISES = 2  # ranks in a row that may be worse than the best before the search turns back
+_LEAST_BITS, _LEAST_ERROR, _STEPS = 0.1, 1e-7, (1e-38, 1e38)  # what trellis takes
+_CLOSER = 0.999
+_RISES = 2  # ranks in a row, each worse than the one before, after which the search turns back
 Leaves = dict[str, Values]
-
-
-class Ranked(Protocol):
-    """The parts of a first layer at every rank."""
-
-    most: int
-
-    def parts(self, rank: int) -> Leaves:
-        """Those of one rank, none of rank 0."""
 
 
 def subtract(array: Array, first: Array, spec: TensorSpec) -> Array:
@@ -37,63 +34,117 @@ def add(first: Array, rest: Array, spec: TensorSpec) -> Array:
     return _combined(np.add, first, rest, spec)
 
 
+def code_rest(codec: Transform, values: Values, first: Array, spent: float) -> Leaves:
+    """Parts of the second layer; what a trellis is to meet, it meets together with the first layer.
+
+    Parameters
+    ----------
+    codec : Transform
+        The second layer.
+    values : Values
+        The tensor.
+    first : Array
+        What the first layer alone gives back, storage bits.
+    spent : float
+        Bits that the first layer takes.
+
+    Raises
+    ------
+    Refused
+        Where the first layer takes all bits, or rounding to the dtype alone exceeds the error.
+    """
+    spec = values.spec
+    left = Values(spec, subtract(values.array, first, spec), use=values.use)
+    if not isinstance(codec, Trellis) or codec.step is not None:
+        return codec.encode(left)
+    if codec.bits is not None:
+        room = codec.bits - spent / spec.elements
+        if room < _LEAST_BITS:
+            raise Refused(f"of {codec.bits:g} bits a weight the first layer takes {codec.bits - room:.2f}")
+        return replace(codec, bits=room).encode(left)
+    x, rest = to_float32(values.array, spec), to_float32(left.array, spec)
+    allowed = target = (codec.relative_error or 0.0) ** 2 * ErrorSums.exact(x).norm2
+    size = ErrorSums.exact(rest).norm2
+    while target > 0:
+        parts = _with_error(codec, target, size).encode(left)
+        decoded = codec.decode(parts, spec)
+        excess = ErrorSums.between(x, to_float32(add(first, decoded, spec), spec)).error2 - allowed
+        if excess <= 0:
+            return parts
+        target = min(target - excess, _CLOSER * target)  # rounding the sum to the dtype added something
+    raise Refused("rounding of the two layers alone exceeds the error")
+
+
+def _with_error(codec: Trellis, error2: float, norm2: float) -> Trellis:
+    """The same for so large a squared error of values with this sum of squares: perhaps that of zeros."""
+    if error2 < norm2:
+        return replace(codec, error=max(math.sqrt(error2 / norm2), _LEAST_ERROR), snr=None)
+    return codec.with_step(min(max(4 * math.sqrt(norm2), _STEPS[0]), _STEPS[1]))
+
+
 def best_rank(
-    ranked: Ranked, code: Callable[[Leaves], Leaves], decode: Callable[[Leaves], Array], values: Values
+    most: int, code: Callable[[int], Leaves], decode: Callable[[Leaves], Array], rest: Transform, values: Values
 ) -> Leaves:
     """The leaves of the rank at which both layers are smallest at equal error.
 
     Parameters
     ----------
-    ranked : Ranked
-        The parts of the first layer.
+    most : int
+        The highest rank.
     code : callable
-        Codes such parts, and what they leave over.
+        Codes both layers with a rank; that of rank 0 has the second layer alone. Ranks that it refuses are left out.
     decode : callable
         Gives the values that leaves stand for.
+    rest : Transform
+        The second layer.
     values : Values
         The tensor.
     """
     spec = values.spec
     found: dict[str, Leaves] = {}
     x = to_float32(values.array, spec)
+    costs: dict[int, float] = {}
+    has_level = isinstance(rest, Trellis) and rest.bits is None
+    level = 1e-300
 
     def cost(rank: int) -> float:
-        """Bits, with the error put at 6.02 dB a bit."""
-        leaves = code(ranked.parts(rank))
+        """Bits, with the error put at 6.02 dB a bit, and nothing for less error than what was asked for."""
+        nonlocal level
+        try:
+            leaves = code(rank)
+        except Refused:
+            if not rank:
+                raise
+            costs[rank] = math.inf
+            return math.inf
         error2 = ErrorSums.between(x, to_float32(decode(leaves), spec)).error2
-        costs[rank] = stored_bits(leaves) + spec.elements / 2 * float(np.log2(max(error2, 1e-300)))
+        if has_level and not rank:
+            level = max(level, error2)
+        costs[rank] = stored_bits(leaves) + spec.elements / 2 * math.log2(max(error2, level))
         if costs[rank] <= min(costs.values()):
             found.update(best=leaves)
         return costs[rank]
 
-    costs: dict[int, float] = {}
-    rank, rises = 0, 0
-    while rank <= ranked.most and rises < _RISES:
-        rises = rises + 1 if cost(rank) > min(costs.values()) else 0
-        rank = max(1, 2 * rank)
+    rank, rises, last = 0, 0, math.inf
+    while rank <= most and rises < _RISES:
+        rises = rises + 1 if cost(rank) >= last else 0
+        rank, last = max(1, 2 * rank), costs[rank]
     best = min(costs, key=lambda at: costs[at])
     step = best // 4
     while step > best // 32:
         for near in (best - step, best + step):
-            if near <= ranked.most and near not in costs:
+            if near <= most and near not in costs:
                 cost(near)
         best, step = min(costs, key=lambda at: costs[at]), step // 2
     return found["best"]
 
 
 def stored_bits(leaves: Mapping[str, Values]) -> float:
-    """Order-0 entropy of all codes, and the plain bits of what is not codes."""
-    return sum(
-        float(leaf.spec.elements * leaf.spec.info.bits) if leaf.bits is None else entropy(leaf.array)
+    """Bits of codes as they are stored, and the plain bits of what is not codes."""
+    return 8.0 * sum(
+        len(smallest(replace(leaf, place=Place(leaf.spec.shape)))[1]) if leaf.bits else leaf.spec.nbytes
         for leaf in leaves.values()
     )
-
-
-def entropy(codes: Array) -> float:
-    """Bits of all codes together, coded by their frequencies."""
-    counts = np.bincount(codes.reshape(-1))
-    counts = counts[counts > 0]
-    return float(np.dot(counts, np.log2(counts.sum() / counts)))
 
 
 def _combined(combine: np.ufunc, first: Array, second: Array, spec: TensorSpec) -> Array:

@@ -34,14 +34,15 @@ def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, 
 
 
 def compared(pipeline: Pipeline, values: Values, error2: float, stored: int) -> str | None:
-    """How a pipeline that begins with a decomposition fares against a quantizer; None for others."""
+    """How a pipeline with a decomposition fares against a quantizer; None for others."""
     from bale.compressors.lowrank.decomposition import Decomposition
     from bale.compressors.lowrank.rival import comparison
 
-    head, spec = pipeline.transforms[0], values.spec
-    if not isinstance(head, Decomposition):
+    name = next((stage.name for stage in pipeline.transforms if isinstance(stage, Decomposition)), None)
+    spec = values.spec
+    if name is None:
         return None
-    return comparison(head.name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
+    return comparison(name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
 
 
 def load_rest(

@@ -134,7 +134,7 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
     if not pipeline.transforms:
         dense = plain == unit.spec.nbytes >= WORTH_A_NOTE
         return plain, replace(decision, notes=(*decision.notes, DENSE)) if dense else decision
-    decomposes = isinstance(pipeline.transforms[0], Decomposition)
+    decomposes = any(isinstance(stage, Decomposition) for stage in pipeline.transforms)
     whole = decomposes and unit.spec.elements <= _WHOLE
     sample, array, starts = rows_of(source, unit, _WHOLE if whole else SAMPLE)
     if base is not None and decision.pipeline.on_base:

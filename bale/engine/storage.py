@@ -8,16 +8,14 @@ from functools import cache
 import numpy as np
 
 from bale.compressors.base import Compressor, Given, Known, Serializer, Values
+from bale.compressors.entropy.smallest import smallest
 from bale.compressors.pipeline import Pipeline
 from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
-_HUFFMAN, _RANS, _MAX = "huffman", "rans", "lossless:effort=max"
-_FEW = 1 << 14
-"""Codes below which rANS is not tried: it saves tens of bytes there, and its compiled code loads in half a second."""
-
+_RANS, _MAX = "rans", "lossless:effort=max"
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
 QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
 
@@ -70,13 +68,7 @@ def store(
             chain = forced or (_MAX if compiled else "lossless")
             found.append((chain, _encode(values, chain)))
         return min(found, key=lambda each: len(each[1]))
-    if forced is not None:
-        return forced, _encode(values, forced)
-    compiled |= values.spec.elements >= _FEW
-    coded = {chain: _encode(values, chain) for chain in (_HUFFMAN, *([_RANS] if compiled else []))}
-    best = min(coded, key=lambda chain: len(coded[chain]))
-    dense = (values.spec.elements * values.bits + 7) // 8
-    return (best, coded[best]) if len(coded[best]) < dense else ("bitpack", _encode(values, "bitpack"))
+    return smallest(values, compiled=compiled) if forced is None else (forced, _encode(values, forced))
 
 
 def load(

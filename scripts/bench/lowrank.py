@@ -44,16 +44,31 @@ CHECKPOINTS = {
 LEAST, LONGEST_CP = 4096, 1 << 13
 MOMENTS = ("resemblyzer/pretrained.pt", "exp_avg_sq")
 QUANTIZERS = ("int:bits=2", "int:bits=3", "int4", "int:bits=5,group=64", "int:bits=6,group=64", "int8")
+TRELLIS = tuple(f"trellis:bits={bits}" for bits in (1, 1.5, 2, 2.5, 3, 3.5, 4))
+ROOTS = "positive:domain=sqrt+svd:rank=auto+trellis:bits=5"
+BEST = f"{ROOTS}/trellis:bits=3"
 LOW_RANK = (
     *(f"svd:rank={rank}+int8" for rank in (1, 4, 16, 32)),
     "svd:rank=16+int8/int:bits=3",
     "svd:rank=auto+int8/int:bits=2",
     "svd:rank=auto+int8/int:bits=3",
     "svd:rank=auto+int8/int4",
+    "svd:rank=4+int8/trellis:bits=3",
+    "svd:rank=auto+int8/trellis:bits=3",
+    "svd:rank=auto+trellis:bits=5/trellis:bits=3",
+    f"{ROOTS}/trellis:bits=2",
+    BEST,
+    f"{ROOTS}/trellis:bits=3.5",
 )
 BETTER = Limit(6, at_most=False)
 BASES = {"fp32": "minilm/model.safetensors", "bf16": "minilm-bf16/model-cast-bf16.safetensors"}
-UPDATES = ("int:bits=3", "svd:error=0.25+int8", "svd:rank=auto+int8/int:bits=3")
+UPDATES = (
+    "int:bits=3",
+    "svd:error=0.25+int8",
+    "svd:rank=auto+int8/int:bits=3",
+    "trellis:error=0.25",
+    "svd:rank=auto+int8/trellis:error=0.25",
+)
 
 
 def section(models: Path, finetuned: Path) -> str:
@@ -143,21 +158,28 @@ def moments(models: Path) -> str:
     with workspace() as folder:
         measured = {
             name: _bits_and_snr(_compressed(source, folder, name, rule=f"{pattern}={name}"))
-            for name in (*QUANTIZERS, *LOW_RANK)
+            for name in (*QUANTIZERS, *TRELLIS, *LOW_RANK)
         }
-    curve = sorted(measured[name] for name in QUANTIZERS)
+    curves = [sorted(measured[name] for name in names) for names in (QUANTIZERS, TRELLIS)]
     rows = []
     for name, (bits, snr) in measured.items():
-        better = snr - float(np.interp(bits, *zip(*curve, strict=True)))
-        low = name in LOW_RANK
-        limit = BETTER.cell(better) if "auto" in name and abs(bits - 3) < 0.5 else ""
-        rows.append([f"`{name}`", f"{bits:.2f}", f"{snr:.1f}", f"{better:+.1f}" if low else "", limit])
+        better = [above(curve, bits, snr) if name in LOW_RANK else None for curve in curves]
+        limit = BETTER.cell(better[1]) if name == BEST and better[1] is not None else ""
+        cells = ["" if each is None else f"{each:+.1f}" for each in better]
+        rows.append([f"`{name}`", f"{bits:.2f}", f"{snr:.1f}", *cells, limit])
     text = (
         "Adam's second moments of Resemblyzer, its matrices: bits a weight as stored, the mean SNR in dB, and how much "
-        "better low rank is than `int` at as many bits, between whose points lines are drawn. `int` is a weak opponent "
-        "here, as one scale does not suit rows whose values span many orders of magnitude."
+        "better low rank is than `int` and `trellis` at as many bits, between whose points lines are drawn. `int` is a "
+        "weak opponent here, as one scale does not suit rows whose values span many orders of magnitude; `trellis` has "
+        "classes for them. The limit is for 3 bits, against `trellis`."
     )
-    return page(text, table(("pipeline", "b/w", "SNR, dB", "against int, dB", "limit"), rows))
+    return page(text, table(("pipeline", "b/w", "SNR, dB", "against int, dB", "against trellis, dB", "limit"), rows))
+
+
+def above(curve: Sequence[tuple[float, float]], bits: float, snr: float) -> float | None:
+    """SNR above a curve of bits and SNR, within its ends."""
+    (first, _), (last, _) = curve[0], curve[-1]
+    return snr - float(np.interp(bits, *zip(*curve, strict=True))) if first <= bits <= last else None
 
 
 def updates(models: Path, finetuned: Path) -> str:

@@ -75,6 +75,8 @@ def test_json_by_hand():
         ("svd:rank=auto+int8/exact", "rank=auto", "write a second layer"),
         ("svd:rank=2+svd:rank=auto/int8", "rank=auto", ""),
         ("base/svd:rank=auto", "rank=auto", ""),
+        ("positive+svd:rank=auto", "rank=auto", "write a second layer"),
+        ("tt:rank=2+svd:rank=auto/int8", "rank=auto", ""),
         ("lossless/exact", "exact cannot code what lossless leaves over", "write exact"),
         ("exact", "'exact' stands behind a /", "int4/exact"),
         ("int4+exact", "'exact' stands alone", "int4/exact"),

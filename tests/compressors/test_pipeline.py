@@ -137,7 +137,10 @@ def test_parts_of_the_second_layer_have_its_name():
     ]
 
 
-@pytest.mark.parametrize("text", ["svd:rank=2+int8/int:bits=3", "svd:rank=2/int8", "base/svd:rank=auto+int8/int4"])
+@pytest.mark.parametrize(
+    "text",
+    ["svd:rank=2+int8/int:bits=3", "svd:rank=2/int8", "base/svd:rank=auto+int8/int4", "positive+svd:rank=auto/int4"],
+)
 def test_a_quantized_residual_as_text_and_json(text):
     pipeline = Pipeline.parse(text)
     assert str(pipeline) == text
@@ -146,4 +149,4 @@ def test_a_quantized_residual_as_text_and_json(text):
     names = [bound.name for bound in pipeline.leaves(TensorSpec("F32", (30, 20)))]
     prefix = "rest." if pipeline.on_base else ""
     assert {f"{prefix}rest.qdata", f"{prefix}rest.scale", f"{prefix}rest.zero"} < set(names)
-    assert any(name.startswith(f"{prefix}u") for name in names)
+    assert any(name.removeprefix(prefix).removeprefix("value.").startswith("u") for name in names)

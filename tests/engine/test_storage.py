@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Place, Values
+from bale.compressors.entropy.smallest import FEW
 from bale.engine import storage
 from bale.engine.storage import load, store
 from bale.spec import TensorSpec
@@ -34,5 +35,5 @@ def test_each_is_taken_somewhere():
 
 
 def test_few_codes_need_no_compiled_code():
-    assert store(codes(storage._FEW - 1, 4))[0] == "huffman"
-    assert store(codes(storage._FEW, 4))[0] == "rans"
+    assert store(codes(FEW - 1, 4))[0] == "huffman"
+    assert store(codes(FEW, 4))[0] == "rans"

@@ -42,6 +42,9 @@ class Positive(Transform):
     Behind the logarithm ``zero=float`` is worth 8 dB, as zero is nothing special there. Not for weights. The whole
     tensor is held in memory. About 50 M values/s.
 
+    In front of `svd` and a second layer, ``positive:domain=sqrt+svd:rank=auto+trellis:bits=5/trellis:bits=3``, it is
+    there for the smaller squared error alone: what the second layer adds can make small values zero or negative.
+
     The logarithm by straight lines is Mitchell 1962 ("Computer multiplication and division using binary logarithms");
     its use here is bale's own.
     """

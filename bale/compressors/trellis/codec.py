@@ -54,6 +54,11 @@ class Trellis(Transform):
     BLAS in the last digits. `error` and `snr` are still met by the weights, with more bits. Where levels are chosen
     without a trellis, statistics change nothing.
 
+    As a second layer, ``svd:rank=16+int8/trellis:bits=3``, it meets `bits`, `error` or `snr` together with the first
+    one: it takes what bits the first layer leaves, or lets the sum of both have the error. Where the first layer alone
+    has less error than that, it takes some 50 bytes. A tensor whose first layer takes all bits is refused. Only `step`
+    is its own. Behind a base, all of them are about the difference.
+
     `trellis:bits=3/exact`, or a base that was coded so, takes 0.4 to 1.4 % more than `lossless:effort=max` alone.
 
     Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
@@ -98,6 +103,11 @@ class Trellis(Transform):
         """The same with a step in place of what it is to meet."""
         return replace(self, bits=None, error=None, snr=None, step=step, pool="tensor")
 
+    @property
+    def relative_error(self) -> float | None:
+        """What `error` or `snr` asks for."""
+        return self.error if self.snr is None else float(10 ** (-self.snr / 20))
+
     def load(self) -> None:
         """Import the compiled code."""
         import bale.compressors.trellis.rate  # noqa: F401
@@ -130,7 +140,7 @@ class Trellis(Transform):
         if self.step is not None:
             data = encode_step(subject, self.step, STATES[self.effort])
         else:
-            error = self.error if self.snr is None else 10 ** (-self.snr / 20)
+            error = self.relative_error
             target = Target.bits(self.bits or 0, subject) if error is None else Target.error(error, subject)
             data = encode(subject, target, STATES[self.effort])
         if len(data) > self._most(values.spec):

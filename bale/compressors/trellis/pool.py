@@ -114,7 +114,7 @@ def common_step(
     size = sum(member.elements for member in members)
     logs = sum(member.elements * math.log2(member.deviation) for member in moving)
     pool = _Pool(size, sum(each.norm2 for each in members), 2.0 ** (logs / sum(each.elements for each in moving)))
-    error = codec.error if codec.snr is None else 10 ** (-codec.snr / 20)
+    error = codec.relative_error
     target = _cautious(Target.bits(codec.bits or 0, pool) if error is None else Target.error(error, pool))
 
     def measure(step: float) -> Trial:
