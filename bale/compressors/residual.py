@@ -20,7 +20,8 @@ _LARGEST = np.finfo(np.float32).max
 _BLOCK = 1 << 16
 _LEAST_BITS, _LEAST_ERROR, _STEPS = 0.1, 1e-7, (1e-38, 1e38)  # what trellis takes
 _CLOSER = 0.999
-_RISES = 2  # ranks in a row, each worse than the one before, after which the search turns back
+_RISES = 2  # ranks in a row, each worse than the one before, after which the search turns back,
+_FEW = 4  # but not before this one
 Leaves = dict[str, Values]
 
 
@@ -103,40 +104,47 @@ def best_rank(
     spec = values.spec
     found: dict[str, Leaves] = {}
     x = to_float32(values.array, spec)
-    costs: dict[int, float] = {}
     has_level = isinstance(rest, Trellis) and rest.bits is None
     level = 1e-300
+    least = math.inf
 
     def cost(rank: int) -> float:
         """Bits, with the error put at 6.02 dB a bit, and nothing for less error than what was asked for."""
-        nonlocal level
+        nonlocal level, least
         try:
             leaves = code(rank)
         except Refused:
             if not rank:
                 raise
-            costs[rank] = math.inf
             return math.inf
         error2 = ErrorSums.between(x, to_float32(decode(leaves), spec)).error2
         if has_level and not rank:
             level = max(level, error2)
-        costs[rank] = stored_bits(leaves) + spec.elements / 2 * math.log2(max(error2, level))
-        if costs[rank] <= min(costs.values()):
+        bits = stored_bits(leaves) + spec.elements / 2 * math.log2(max(error2, level))
+        if bits < least or not rank:
+            least = bits
             found.update(best=leaves)
-        return costs[rank]
+        return bits
 
+    _try_ranks(cost, most)
+    return found["best"]
+
+
+def _try_ranks(cost: Callable[[int], float], most: int) -> None:
+    """Ask for the costs of ranks among which the least is likely to be."""
+    costs: dict[int, float] = {}
     rank, rises, last = 0, 0, math.inf
-    while rank <= most and rises < _RISES:
-        rises = rises + 1 if cost(rank) >= last else 0
+    while rank <= most and (rises < _RISES or rank <= _FEW):
+        costs[rank] = cost(rank)
+        rises = rises + 1 if costs[rank] >= last else 0
         rank, last = max(1, 2 * rank), costs[rank]
-    best = min(costs, key=lambda at: costs[at])
+    best = min(filter(None, costs), key=lambda at: costs[at], default=0)  # costs have bumps: 0 may only seem better
     step = best // 4
     while step > best // 32:
         for near in (best - step, best + step):
             if near <= most and near not in costs:
-                cost(near)
-        best, step = min(costs, key=lambda at: costs[at]), step // 2
-    return found["best"]
+                costs[near] = cost(near)
+        best, step = min(filter(None, costs), key=lambda at: costs[at]), step // 2
 
 
 def stored_bits(leaves: Mapping[str, Values]) -> float:

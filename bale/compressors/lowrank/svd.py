@@ -38,9 +38,9 @@ class Svd(Decomposition):
     included; a quantizer that follows adds its own error.
 
     ``rank=auto`` needs a second layer, as in ``svd:rank=auto+int8/trellis:error=0.01``, and finds the rank that is best
-    for both layers together. Ranks 0, 1, 2, 4 ... are tried until two in a row are each worse than the one before, then
-    those around the best; each is coded in full, by both layers. Rank 0, with nothing stored of the first layer, is one
-    of them, so it never makes things worse than the second layer alone. What is best depends on that:
+    for both layers together. Ranks 0, 1, 2, 4, 8 ... are tried until two in a row are each worse than the one before,
+    then those around the best; each is coded in full, by both layers. Rank 0, with nothing stored of the first layer,
+    is one of them, so it never makes things worse than the second layer alone. What is best depends on that:
 
     - `trellis` with `bits`, which both layers share: the rank with the least error.
     - `trellis` with `error`, `snr` or `step`: the rank with the fewest bits. An error below that of the second layer
