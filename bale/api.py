@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from bale.engine.predict import Prediction, predict_file
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
+from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, OutputError, SourceError, UsageError
@@ -32,7 +33,7 @@ from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan, Plan, make_plan
 from bale.recipe import Recipe, make_recipe
-from bale.report import FileRow, Report
+from bale.report import FileRow, Report, stats_json
 
 PathLike = str | Path
 
@@ -66,6 +67,7 @@ class Planned:
     source: Path
     files: tuple[Prediction, ...]
     notes: tuple[str, ...]
+    stats: tuple[str, str] | None = None
 
     @property
     def original_bytes(self) -> int:
@@ -93,6 +95,7 @@ class Planned:
                 "kind": "folder" if self.source.is_dir() else self.files[0].kind,
                 "bytes": self.original_bytes,
             },
+            "stats": stats_json(self.stats),
             "totals": {
                 "original_bytes": self.original_bytes,
                 "predicted_bytes": self.predicted_bytes,
@@ -113,6 +116,7 @@ def compress(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    stats: PathLike | None = None,
     allow_unmatched: bool = False,
     report: PathLike | None = None,
     threads: int | None = None,
@@ -137,6 +141,9 @@ def compress(
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
+    stats : path or None
+        Statistics of the inputs of tensors, as ``bale stats`` collects them, which tell encoders with loss what errors
+        matter. They are not needed to decompress.
     allow_unmatched : bool
         Whether a rule may match nothing.
     report : path or None
@@ -168,19 +175,28 @@ def compress(
     if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
+    inputs = (source, *([] if stats is None else [Path(stats)]))
     if isinstance(opened, Checkpoint) or not os.path.isdir(out):
-        check_target(out, force, (source,))
-    check_target(report, force, (source,))
+        check_target(out, force, inputs)
+    check_target(report, force, inputs)
     _check_base(base, (out, report))
-    with Run(threads, progress=progress) as run, _open_base(base, run) as known:
+    with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
+        checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
+        plan = _plan(list(checkpoints.values()), choices, run, known, told)
         if isinstance(opened, SourceFolder):
-            result = _compress_folder(source, opened, out, choices, run, known, verify, force)
+            plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
+            rows, side_bytes = compress_folder(
+                opened, plans, out, run, base=known, statistics=told, verify=verify, force=force
+            )
+            result = _report(verify, rows, plan, told, (source.resolve().name, out.resolve().name), side_bytes)
         else:
-            checkpoint = opened
-            plan = settle_pools([checkpoint], make_plan([checkpoint.units], choices), run, has_base=known is not None)
-            done = compress_file(checkpoint, plan.files[0], out, run, base=known, verify=verify, force=force)
-            row = file_row(done.manifest, source.name, out.name, done.size, done.sha256, done.seconds)
-            result = _report(verify, (row,), plan)
+            done = compress_file(
+                opened, plan.files[0], out, run, base=known, statistics=told, verify=verify, force=force
+            )
+            row = file_row(
+                done.manifest, source.name, out.name, done.size, done.sha256, done.seconds, done.output_errors
+            )
+            result = _report(verify, (row,), plan, told)
     write_file(report, result.text().encode(), force)
     return result
 
@@ -261,6 +277,7 @@ def plan(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    stats: PathLike | None = None,
     allow_unmatched: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -273,14 +290,13 @@ def plan(
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     _check_apart(base, source)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
-    made = make_plan([checkpoint.units for checkpoint in checkpoints.values()], choices)
-    with Run(threads, progress=progress) as run, _open_base(base, run) as known:
-        made = settle_pools(list(checkpoints.values()), made, run, has_base=known is not None)
+    with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
+        made = _plan(list(checkpoints.values()), choices, run, known, told)
         files = tuple(
-            predict_file(checkpoint, file, name, run, known)
+            predict_file(checkpoint, file, name, run, known, told)
             for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
         )
-    return Planned(source, files, made.notes)
+    return Planned(source, files, made.notes, _named(told))
 
 
 def verify(
@@ -419,6 +435,24 @@ def _open_base(base: PathLike | None, run: Run) -> AbstractContextManager[Base |
     return nullcontext() if base is None else open_base(Path(base), run)
 
 
+def _open_statistics(stats: PathLike | None) -> AbstractContextManager[Statistics | None]:
+    return nullcontext() if stats is None else open_statistics(Path(stats))
+
+
+def _named(statistics: Statistics | None) -> tuple[str, str] | None:
+    return None if statistics is None else (statistics.name, statistics.sha256)
+
+
+def _plan(
+    checkpoints: Sequence[Checkpoint], choices: Recipe, run: Run, base: Base | None, statistics: Statistics | None
+) -> Plan:
+    """The plan for all files of a source, ready to be carried out."""
+    plan = make_plan([checkpoint.units for checkpoint in checkpoints], choices)
+    if statistics is not None:
+        plan = replace(plan, notes=(*plan.notes, *statistics.check(plan.files)))
+    return settle_pools(checkpoints, plan, run, has_base=base is not None, statistics=statistics)
+
+
 def _check_base(base: PathLike | None, targets: Sequence[Path]) -> None:
     """Raise `OutputError` when a target is the base."""
     for target in targets:
@@ -448,24 +482,6 @@ def _is_first(layers: int | None) -> bool:
     return layers == 1
 
 
-def _compress_folder(
-    source: Path,
-    folder: SourceFolder,
-    out: Path,
-    choices: Recipe,
-    run: Run,
-    base: Base | None,
-    verify: bool,
-    force: bool,
-) -> Report:
-    checkpoints = list(folder.checkpoints.values())
-    plan = make_plan([checkpoint.units for checkpoint in checkpoints], choices)
-    plan = settle_pools(checkpoints, plan, run, has_base=base is not None)
-    plans: dict[str, FilePlan] = dict(zip(folder.checkpoints, plan.files, strict=True))
-    rows, side_bytes = compress_folder(folder, plans, out, run, base=base, verify=verify, force=force)
-    return _report(verify, rows, plan, (source.resolve().name, out.resolve().name), side_bytes)
-
-
 def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     return [
         {
@@ -482,7 +498,12 @@ def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
 
 
 def _report(
-    verified: bool, rows: tuple[FileRow, ...], plan: Plan, folder: tuple[str, str] | None = None, side_bytes: int = 0
+    verified: bool,
+    rows: tuple[FileRow, ...],
+    plan: Plan,
+    statistics: Statistics | None,
+    folder: tuple[str, str] | None = None,
+    side_bytes: int = 0,
 ) -> Report:
     notes = list(plan.notes)
     before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
@@ -498,6 +519,7 @@ def _report(
         folder=folder,
         side_bytes=side_bytes,
         notes=tuple(notes),
+        stats=_named(statistics),
     )
 
 

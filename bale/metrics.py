@@ -32,18 +32,25 @@ class ErrorSums:
     largest: float = 0.0
 
     @classmethod
-    def between(cls, x: Array, y: Array) -> ErrorSums:
-        """Measure two arrays of the same shape, of float32 or float64."""
+    def between(cls, x: Array, y: Array, weights: Array | None = None) -> ErrorSums:
+        """Measure two arrays of the same shape, of float32 or float64.
+
+        Given `weights` of as many elements, which are not negative, squares and products count by them.
+        """
         total = cls()
         x, y = x.reshape(-1), y.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity give sums that are not finite
             for start in range(0, x.size, _BLOCK):
-                total += cls._block(x[start : start + _BLOCK], y[start : start + _BLOCK])
+                at = slice(start, start + _BLOCK)
+                total += cls._block(x[at], y[at], None if weights is None else weights[at])
         return total
 
     @classmethod
-    def _block(cls, x: Array, y: Array) -> ErrorSums:
+    def _block(cls, x: Array, y: Array, weights: Array | None) -> ErrorSums:
         a, b = x.astype(np.float64), y.astype(np.float64)
+        if weights is not None:
+            roots = np.sqrt(weights, dtype=np.float64)
+            a, b = a * roots, b * roots
         difference = a - b
         return cls(
             float(np.dot(difference, difference)),

@@ -139,7 +139,7 @@ class _Planner:
         if self._recipe.default is None:
             return Decision(LOSSLESS, "default", _said(unit.exact))
         pipeline = self._recipe.default
-        if _is_lossy(pipeline) and (reason := _too_small(unit.spec)):
+        if is_lossy(pipeline) and (reason := _too_small(unit.spec)):
             return Decision(LOSSLESS, "default", (reason,))
         return self._take(unit, pipeline, f"-p {pipeline}", self._default)
 
@@ -183,7 +183,7 @@ class _Planner:
 
     def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
         count.chosen += 1
-        if not _is_lossy(pipeline):
+        if not is_lossy(pipeline):
             return Decision(pipeline, rule, _said(unit.exact), pipeline)
         reason = unit.exact
         if reason is None:
@@ -220,7 +220,7 @@ def _too_small(spec: TensorSpec) -> str | None:
     return None
 
 
-def _is_lossy(pipeline: Pipeline) -> bool:
+def is_lossy(pipeline: Pipeline) -> bool:
     """Whether a layer of it gives something up, even if a second one brings it back."""
     return not all(codec.lossless for codec in pipeline.codecs)
 

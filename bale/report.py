@@ -21,7 +21,8 @@ class TensorRow:
     """One tensor name: how it is stored and what that cost.
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
-    `first` has those of a lossy first layer behind which a second one is exact.
+    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error by
+    the use of the elements, where that is known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TensorRow:
     seconds: float | None
     notes: tuple[str, ...] = ()
     first: ErrorSums | None = None
+    output_error: float | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -61,6 +63,7 @@ class TensorRow:
             "snr_db": number(sums.snr_db),
             "max_abs_error": number(sums.largest),
             "cosine": 1.0 if self.exact else number(sums.cosine),
+            "output_error": number(self.output_error),
             "seconds": None if self.seconds is None else round(self.seconds, 6),
             "notes": list(self.notes),
         }
@@ -115,6 +118,8 @@ class Report:
         Names of the source and the target folder, when the source was one.
     side_bytes : int
         Bytes of the files of a folder that were copied as they are.
+    stats : tuple of (str, str), or None
+        Name and SHA-256 of the statistics by which it was done.
     """
 
     tool: str
@@ -124,6 +129,7 @@ class Report:
     folder: tuple[str, str] | None = None
     side_bytes: int = 0
     notes: tuple[str, ...] = field(default=())
+    stats: tuple[str, str] | None = None
 
     @cached_property
     def rows(self) -> tuple[TensorRow, ...]:
@@ -164,6 +170,7 @@ class Report:
             "tool": {"name": "bale", "version": self.tool, "format_version": self.format_version},
             "source": source,
             "archive": archive,
+            "stats": stats_json(self.stats),
             "totals": self.totals,
             "tensors": [row.to_json() for row in self.rows],
             "notes": self.all_notes,
@@ -187,6 +194,16 @@ class Report:
         """Notes on the whole and on its files."""
         return [*self.notes, *(note for file in self.files for note in file.notes)]
 
+    def _output_error(self) -> dict[str, Any] | None:
+        """Mean and worst of the tensors coded with loss that have one."""
+        rows = (row for row in self.rows if row.same_as is None and not row.exact)
+        found = [(error, row.name) for row in rows if (error := number(row.output_error)) is not None]
+        if not found:
+            return None
+        worst, name = max(found, key=lambda pair: pair[0])
+        mean = sum(error for error, _ in found) / len(found)
+        return {"tensors": len(found), "mean": mean, "worst": worst, "worst_tensor": name}
+
     @cached_property
     def totals(self) -> dict[str, Any]:
         """The row of all tensors together."""
@@ -200,6 +217,7 @@ class Report:
             "bits_per_weight": ratio(8 * self.stored_bytes, elements),
             "relative_error": 0.0 if exact else number(sums.relative_error),
             "snr_db": None if exact else number(sums.snr_db),
+            "output_error": self._output_error(),
             "coverage": coverage(self.rows),
         }
 
@@ -214,6 +232,11 @@ def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
             entry["original_bytes"] += row.spec.nbytes
             entry["stored_bytes"] += row.stored_bytes
     return dict(sorted(table.items(), key=lambda item: (-item[1]["original_bytes"], item[0])))
+
+
+def stats_json(stats: tuple[str, str] | None) -> dict[str, str] | None:
+    """Which statistics were used, as reports and plans tell it."""
+    return None if stats is None else {"name": stats[0], "sha256": stats[1]}
 
 
 def number(value: float | None) -> float | None:

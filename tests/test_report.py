@@ -19,7 +19,7 @@ from tests.making import Raw, bf16, sha256, weights, write
 
 SCHEMA = json.loads(files("bale").joinpath("report.schema.json").read_text())
 PAGE = Path(__file__).parents[1] / "docs" / "report.md"
-TOP = ["schema", "verified", "tool", "source", "archive", "totals", "tensors", "notes"]
+TOP = ["schema", "verified", "tool", "source", "archive", "stats", "totals", "tensors", "notes"]
 TOTALS = [
     "original_bytes",
     "stored_bytes",
@@ -28,6 +28,7 @@ TOTALS = [
     "bits_per_weight",
     "relative_error",
     "snr_db",
+    "output_error",
     "coverage",
 ]
 ROW = [
@@ -46,6 +47,7 @@ ROW = [
     "snr_db",
     "max_abs_error",
     "cosine",
+    "output_error",
     "seconds",
     "notes",
 ]

@@ -32,6 +32,7 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    stats: options.Stats = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="The JSON report. [default: OUT.report.json]")
     ] = None,
@@ -62,6 +63,7 @@ def command(
                 rules=rule or (),
                 recipe=recipe,
                 base=base,
+                stats=stats,
                 allow_unmatched=allow_unmatched,
                 report=report,
                 threads=threads,
@@ -136,4 +138,10 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
         return [*text, "  every bit comes back"]
     snr = totals["snr_db"]
     error = f"{figure(totals['relative_error'], '.3g')} relative" + ("" if snr is None else f", SNR {snr:.1f} dB")
-    return [*text, f"  error of the weights: {error}; it does not tell how well the model works"]
+    text.append(f"  error of the weights: {error}; it does not tell how well the model works")
+    outputs = totals["output_error"]
+    if outputs is not None:
+        mean, worst = (figure(outputs[key], ".3g") for key in ("mean", "worst"))
+        where = f"{many(outputs['tensors'], 'tensor')}, {worst} at worst ({plain(outputs['worst_tensor'])})"
+        text.append(f"  error of the outputs, by the statistics: {mean} relative on average of {where}")
+    return text

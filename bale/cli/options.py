@@ -44,6 +44,15 @@ Base = Annotated[
         help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
     ),
 ]
+Stats = Annotated[
+    Path | None,
+    typer.Option(
+        "--stats",
+        metavar="FILE",
+        help="How the inputs of tensors are distributed (see bale stats): which errors matter. It is not needed to "
+        "decompress.",
+    ),
+]
 KnownBase = Annotated[
     Path | None,
     typer.Option(

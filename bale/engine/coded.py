@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from bale.compressors.base import Known, Place, Values
+from bale.engine.storage import flat_spec, runs, store
+from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
 
@@ -53,6 +58,8 @@ class Coded:
         What a user should know of it.
     lost : int
         Positive values that came back as zero or below; see `bale.engine.signs`.
+    outputs : ErrorSums or None
+        Of what comes back with loss, by the use of the elements where that is known.
     """
 
     parts: tuple[CodedPart, ...]
@@ -67,8 +74,29 @@ class Coded:
     first_errors: ErrorSums | None = None
     notes: tuple[str, ...] = ()
     lost: int = 0
+    outputs: ErrorSums | None = None
 
     @property
     def only_first(self) -> bool:
         """Whether it is of the first layer of two alone."""
         return self.first is not None and not self.decoded.size
+
+
+def coded_part(name: str, values: Values, forced: str | None, compiled: bool = False) -> CodedPart:
+    """Store an array that is held in memory as a part."""
+    flat = np.ascontiguousarray(values.array).reshape(-1)
+    chunks = []
+    for start, count in runs(values.spec.elements):
+        place = Place(values.place.shape if values.place else values.spec.shape, start)
+        piece = Values(flat_spec(values.spec, count), flat[start : start + count], values.bits, place)
+        chunks.append(store(piece, forced, compiled=compiled))
+    return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, tuple(chunks))
+
+
+def coded_rest(values: Values, known: Known) -> CodedPart:
+    """The exact rest of a whole tensor."""
+    spec, chunks = values.spec, []
+    for start, count in runs(spec.elements):
+        piece = Values(flat_spec(spec, count), values.array[start : start + count], place=Place(spec.shape, start))
+        chunks.append(store(piece, None, known.cut(start, start + count)))
+    return CodedPart("rest.data", spec, None, CHUNK_LIMIT, tuple(chunks))

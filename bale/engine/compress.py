@@ -24,6 +24,7 @@ from bale.engine.encode import Encoder
 from bale.engine.growing import GrowingUnit
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
+from bale.engine.statistics import Statistics
 from bale.engine.storage import codecs_of
 from bale.errors import ArchiveError, OutputError, Refused, SourceError, UsageError
 from bale.io.archive import ArchiveWriter, file_sha256, header_room, read_archive
@@ -47,12 +48,15 @@ class Compressed:
         Of the archive; None when it was not read back.
     seconds : tuple of float
         Time spent by workers on each unit.
+    output_errors : tuple of float or None
+        Relative error of each unit by its use; None where that is not known.
     """
 
     manifest: Manifest
     size: int
     sha256: str | None
     seconds: tuple[float, ...]
+    output_errors: tuple[float | None, ...]
 
 
 def compress_file(
@@ -62,12 +66,13 @@ def compress_file(
     run: Run,
     *,
     base: Base | None = None,
+    statistics: Statistics | None = None,
     verify: bool = True,
     force: bool = False,
 ) -> Compressed:
     """Write the archive of one checkpoint; it appears under `out` whole or not at all.
 
-    Given a base, tensors that it has too are stored as differences to it.
+    Given a base, tensors that it has too are stored as differences to it. Encoders with loss go by statistics.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def compress_file(
             try:
                 room = header_room(header_entries(plan), checkpoint.size)
                 writer = ArchiveWriter(target.descriptor, out, room)
-                packer = _Packer(source, plan, partners, writer, run, verify)
+                packer = _Packer(source, plan, partners, writer, run, verify, statistics)
                 units = packer.pack()
                 name = base.name if base is not None and any(stored.base for stored in units) else None
                 manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), source.skeleton())
@@ -95,7 +100,7 @@ def compress_file(
                 digest.cancel()
             sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
             target.commit()
-    return Compressed(manifest, writer.position, sha256, tuple(packer.seconds))
+    return Compressed(manifest, writer.position, sha256, tuple(packer.seconds), tuple(packer.output_errors))
 
 
 def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str:
@@ -127,12 +132,14 @@ class _Packer:
         writer: ArchiveWriter,
         run: Run,
         verify: bool,
+        statistics: Statistics | None,
     ) -> None:
         self._plan, self._partners, self._writer, self._run, self._verify = plan, partners, writer, run, verify
-        self._encoder = Encoder(source, run, measure=not plan.lossless)
+        self._encoder = Encoder(source, run, measure=not plan.lossless, statistics=statistics)
         self._twins = find_duplicates(source, plan)
         run.allow(WHOLE_COST * _largest_whole(plan))
         self.seconds: list[float] = []
+        self.output_errors: list[float | None] = []
         self._unchecked: list[Callable[[], None]] = []
         self._unchecked_cost = 0
 
@@ -146,6 +153,7 @@ class _Packer:
                 notes = tuple(dict.fromkeys((*decision.notes, *units[twin].notes)))
                 stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
                 self.seconds.append(0.0)
+                self.output_errors.append(self.output_errors[twin])
             else:
                 stored = self._store(index, unit, decision, (result for _, result in group))
             units.append(stored)
@@ -214,6 +222,7 @@ class _Packer:
             again = self._run.ordered((0, job) for job in jobs)
             stored = self._append_all(future.result for _, future in again)
         self.seconds.append(stored.seconds)
+        self.output_errors.append(self._encoder.output_error(unit, pipeline, stored.outputs))
         base = self._partners[index] if pipeline.on_base else None
         decision = replace(decision, pipeline=pipeline, notes=notes)
         return stored.finished(unit, decision, None if base is None else base.digest)

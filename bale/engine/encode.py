@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,12 +13,14 @@ import xxhash
 from bale.compressors.base import Known, Place, Quantizer, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.use import Use
 from bale.engine.base import BaseTensor
-from bale.engine.coded import Coded, CodedPart
+from bale.engine.coded import Coded, CodedPart, coded_part, coded_rest
 from bale.engine.layers import compared, known_block, known_of, load_rest
+from bale.engine.measured import Measured, check_finite, exact_sums, numbers_of
 from bale.engine.run import WHOLE_COST, Job, Run
-from bale.engine.signs import NEGATIVE, lost
 from bale.engine.source import SourceFile, all_finite, numbers
+from bale.engine.statistics import Statistics
 from bale.engine.storage import (
     EXACT,
     QUANTIZED_COST,
@@ -44,11 +46,13 @@ class Encoder:
     """Codes the units of one source file.
 
     `measure` tells whether the norms of exactly coded tensors are wanted, for the pooled error of a plan with loss.
+    `statistics` tell the encoders with loss, where there are any, which errors matter.
     """
 
     source: SourceFile
     run: Run
     measure: bool
+    statistics: Statistics | None = None
 
     def jobs(self, unit: Unit, decision: Decision, base: BaseTensor | None = None) -> Iterator[Job[Coded]]:
         """The jobs that code a unit, in the order of its elements; a long quantized tensor is measured first.
@@ -71,7 +75,16 @@ class Encoder:
         elif isinstance(quantizer, Quantizer) and unit.spec.elements > CHUNK_LIMIT:
             yield from self._quantizer_jobs(subject, quantizer, forced_chain(pipeline))
         else:
-            yield Job(partial(self._whole, subject, pipeline), WHOLE_COST * unit.spec.nbytes)
+            told = 0 if self.statistics is None else self.statistics.size(unit, pipeline)
+            yield Job(partial(self._whole, subject, pipeline), WHOLE_COST * unit.spec.nbytes + told)
+
+    def output_error(self, unit: Unit, pipeline: Pipeline, outputs: ErrorSums | None) -> float | None:
+        """Relative error of a unit that was coded so, by its use; None where that is not known."""
+        if self.statistics is None or not self.statistics.covers(unit):
+            return None
+        if pipeline.lossless:
+            return 0.0
+        return None if outputs is None else outputs.relative_error
 
     def _sample(self, unit: Unit, start: int, count: int) -> Array:
         return self.source.read(unit, start, count, np.empty(flat_spec(unit.spec, count).nbytes, np.uint8))
@@ -118,15 +131,16 @@ class Encoder:
         source = self.source.read(unit, 0, spec.elements, buffer)
         array = subject.less_base(source, 0)
         for start, count in runs(spec.elements):
-            _check_finite(to_float32(array[start : start + count], spec))
-        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape)))
+            check_finite(to_float32(array[start : start + count], spec))
+        use = self._use(unit, pipeline)
+        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), use=use))
         compiled = pipeline.rest is not None and pipeline.rest.is_exact
         parts = tuple(
-            _coded_part(subject.part(name), values, forced_chain(pipeline.layer_of(name)), compiled)
+            coded_part(subject.part(name), values, forced_chain(pipeline.layer_of(name)), compiled)
             for name, values in leaves.items()
         )
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
-        errors, gone = _errors_between(source, lossy, spec)
+        measured = Measured.between(source, lossy, spec, None if use is None else partial(use.spread, spec.shape))
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
 
         def decode_first(stored: Iterator[bytes]) -> tuple[Array, dict[str, Values]]:
@@ -138,7 +152,7 @@ class Encoder:
 
         if pipeline.rest is not None and pipeline.rest.is_exact:
             known = known_of(pipeline, leaves, spec, lossy)
-            rest = _coded_rest(Values(spec, source), known)
+            rest = coded_rest(Values(spec, source), known)
 
             def decode(stored: Sequence[bytes]) -> Array:
                 chunks = iter(stored)
@@ -146,9 +160,9 @@ class Encoder:
                 return load_rest([(chain, next(chunks)) for chain, _ in rest.chunks], spec, loaded, pipeline, again)
 
             seconds, cost = time.perf_counter() - began, WHOLE_COST * spec.nbytes
-            first, first_errors = flat_bytes(lossy), errors
-            exact = _exact_sums(source, spec) if self.measure else None
-            return Coded((*parts, rest), buffer, decode, exact, spec.nbytes, seconds, cost, True, first, first_errors)
+            exact = exact_sums(source, spec) if self.measure else None
+            first = flat_bytes(lossy), measured.errors
+            return Coded((*parts, rest), buffer, decode, exact, spec.nbytes, seconds, cost, True, *first)
         exact_size = spec.nbytes
         if 2 * sum(part.size for part in parts) > spec.nbytes:
             exact_size = sum(
@@ -158,22 +172,23 @@ class Encoder:
         one = None
         if pipeline.has_residual and subject.base is None:
             one = pipeline.first.decode(leaves, spec).reshape(-1)
-        sums = None if one is None else _errors_between(source, one, spec)[0]
+        sums = None if one is None else Measured.between(source, one, spec, None).errors
         stored = sum(part.size for part in parts)
-        note = compared(pipeline, Values(spec, array), errors.error2, stored)
+        note = compared(pipeline, Values(spec, array), measured.errors.error2, stored)
         self.run.buffers.release(buffer)
         return Coded(
             parts,
             flat_bytes(lossy),
             lambda stored: flat_bytes(decode_first(iter(stored))[0]),
-            errors,
+            measured.errors,
             exact_size,
             time.perf_counter() - began,
             WHOLE_COST * spec.nbytes,
             first=None if one is None else flat_bytes(one),
             first_errors=sums,
             notes=(note,) if note else (),
-            lost=gone,
+            lost=measured.lost,
+            outputs=measured.outputs,
         )
 
     def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
@@ -183,7 +198,8 @@ class Encoder:
         """
         spec = subject.unit.spec
         bits = next(part.bits for part in quantizer.parts(spec) if part.name == quantizer.code)
-        block = _Block(subject, quantizer, bits, self._side(subject, quantizer), forced)
+        use = self._use(subject.unit, subject.pipeline)
+        block = _Block(subject, quantizer, bits, self._side(subject, quantizer, use), forced, use)
         blocks = list(runs(spec.elements, quantizer.block_multiple(spec)))
         for start, count in blocks:
             yield Job(partial(self._quantized, block, start, count), QUANTIZED_COST * count)
@@ -192,13 +208,19 @@ class Encoder:
             for start, count in blocks:
                 yield Job(partial(self._rest, block, start, count), 2 * QUANTIZED_COST * count)
 
-    def _side(self, subject: _Subject, quantizer: Quantizer) -> Mapping[str, Values]:
+    def _use(self, unit: Unit, pipeline: Pipeline) -> Use | None:
+        return None if self.statistics is None else self.statistics.use(unit, pipeline)
+
+    def _side(self, subject: _Subject, quantizer: Quantizer, use: Use | None) -> Mapping[str, Values]:
         """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
         spec = subject.unit.spec
         for _ in range(quantizer.rounds(spec)):
             jobs = (
-                (start, Job(partial(self._measure, subject, quantizer, start, count, known), QUANTIZED_COST * count))
+                (
+                    start,
+                    Job(partial(self._measure, subject, quantizer, start, count, known, use), QUANTIZED_COST * count),
+                )
                 for start, count in runs(spec.elements, quantizer.block_multiple(spec))
             )
             measured = self.run.ordered(jobs)
@@ -213,11 +235,17 @@ class Encoder:
         return buffer, source, to_float32(subject.less_base(source, start), spec)
 
     def _measure(
-        self, subject: _Subject, quantizer: Quantizer, start: int, count: int, known: Mapping[str, Array]
+        self,
+        subject: _Subject,
+        quantizer: Quantizer,
+        start: int,
+        count: int,
+        known: Mapping[str, Array],
+        use: Use | None,
     ) -> dict[str, Array]:
         buffer, _, values = self._read(subject, start, count)
-        _check_finite(values)
-        measured = quantizer.measure(values, start, subject.unit.spec, known)
+        check_finite(values)
+        measured = quantizer.measure(values, start, subject.unit.spec, known, use)
         self.run.buffers.release(buffer)
         return measured
 
@@ -235,7 +263,7 @@ class Encoder:
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
-        errors, gone = _errors_between(source, decoded, spec)
+        measured = Measured.between(source, decoded, spec, block.weights(start))
         self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
@@ -248,8 +276,18 @@ class Encoder:
         seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
         if subject.has_rest:
             first, nothing = flat_bytes(decoded), np.empty(0, np.uint8)
-            return Coded((part,), nothing, decode, None, 0, seconds, cost, first=first, first_errors=errors)
-        return Coded((part,), flat_bytes(decoded), decode, errors, exact_size, seconds, cost, lost=gone)
+            return Coded((part,), nothing, decode, None, 0, seconds, cost, first=first, first_errors=measured.errors)
+        return Coded(
+            (part,),
+            flat_bytes(decoded),
+            decode,
+            measured.errors,
+            exact_size,
+            seconds,
+            cost,
+            lost=measured.lost,
+            outputs=measured.outputs,
+        )
 
     def _rest(self, block: _Block, start: int, count: int) -> Coded:
         """What the first layer of a block leaves over; its codes are made again, which is quicker than keeping them."""
@@ -265,7 +303,7 @@ class Encoder:
 
         length = chunk_length(block.quantizer.block_multiple(unit.spec))
         part = CodedPart(block.subject.part("rest.data"), unit.spec, None, length, (chunk,))
-        errors = _exact_sums(source, spec) if self.measure else None
+        errors = exact_sums(source, spec) if self.measure else None
         seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
         return Coded((part,), buffer, decode, errors, spec.nbytes, seconds, cost, leased=True)
 
@@ -310,6 +348,12 @@ class _Block:
     bits: int | None
     side: Mapping[str, Values]
     forced: str | None
+    use: Use | None
+
+    def weights(self, start: int) -> Callable[[int, int], Array] | None:
+        """How much errors of elements count, that are numbered from `start` on."""
+        use, shape = self.use, self.subject.unit.spec.shape
+        return None if use is None else lambda at, count: use.spread(shape, start + at, count)
 
     def decoded(self, codes: Array, start: int) -> Array:
         """Storage bits of the elements that codes stand for."""
@@ -325,7 +369,7 @@ class _Block:
 def _side_parts(block: _Block) -> Coded:
     """Code the side parts; they have no values of their own, and are checked as they are."""
     parts = tuple(
-        _coded_part(block.subject.part(name), values, block.forced, block.subject.has_rest)
+        coded_part(block.subject.part(name), values, block.forced, block.subject.has_rest)
         for name, values in block.side.items()
     )
     kept = np.frombuffer(_digest_of(block.side.values()), np.uint8)
@@ -346,54 +390,8 @@ def _side_parts(block: _Block) -> Coded:
     return Coded(parts, nothing, decode, ErrorSums(), 0, 0.0, cost)
 
 
-def _coded_rest(values: Values, known: Known) -> CodedPart:
-    """The exact rest of a whole tensor."""
-    spec, chunks = values.spec, []
-    for start, count in runs(spec.elements):
-        piece = Values(flat_spec(spec, count), values.array[start : start + count], place=Place(spec.shape, start))
-        chunks.append(store(piece, None, known.cut(start, start + count)))
-    return CodedPart("rest.data", spec, None, CHUNK_LIMIT, tuple(chunks))
-
-
-def _errors_between(source: Array, decoded: Array, spec: TensorSpec) -> tuple[ErrorSums, int]:
-    """The errors, and how many positive values were lost."""
-    found, counts = [], []
-    for start, count in runs(spec.elements):
-        x, y = (_numbers(array[start : start + count], spec) for array in (source, decoded))
-        found.append(ErrorSums.between(x, y))
-        counts.append(lost(x, y))
-    return ErrorSums.total(found), NEGATIVE if NEGATIVE in counts else sum(counts)
-
-
-def _exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:
-    pieces = [slice(start, start + count) for start, count in runs(spec.elements)]
-    return ErrorSums.total(ErrorSums.exact(_numbers(array[at], spec)) for at in pieces)
-
-
 def _digest_of(items: Iterable[Values]) -> bytes:
     digest = xxhash.xxh3_128()
     for values in items:
         digest.update(flat_bytes(np.ascontiguousarray(values.array)).data)
     return digest.digest()
-
-
-def _coded_part(name: str, values: Values, forced: str | None, compiled: bool = False) -> CodedPart:
-    flat = np.ascontiguousarray(values.array).reshape(-1)
-    chunks = []
-    for start, count in runs(values.spec.elements):
-        place = Place(values.place.shape if values.place else values.spec.shape, start)
-        piece = Values(flat_spec(values.spec, count), flat[start : start + count], values.bits, place)
-        chunks.append(store(piece, forced, compiled=compiled))
-    return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, tuple(chunks))
-
-
-def _numbers(array: Array, spec: TensorSpec) -> Array:
-    values = numbers(array, spec)
-    if values is None:
-        raise TypeError(f"{spec} holds no numbers")  # a codec took what it should have refused
-    return values
-
-
-def _check_finite(values: Array) -> None:
-    if not all_finite(values):
-        raise Refused("holds NaN or infinity, or values beyond float32: kept lossless")

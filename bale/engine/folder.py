@@ -16,6 +16,7 @@ from bale.engine.listing import SourceFolder, complete_record, is_stored_folder
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
+from bale.engine.statistics import Statistics
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
@@ -34,6 +35,7 @@ def compress_folder(
     run: Run,
     *,
     base: Base | None = None,
+    statistics: Statistics | None = None,
     verify: bool = True,
     force: bool = False,
 ) -> tuple[tuple[FileRow, ...], int]:
@@ -47,7 +49,7 @@ def compress_folder(
     for name in (*source.side, *source.checkpoints):
         earlier = finished.get(name)
         if name in source.checkpoints:
-            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, base, verify)
+            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, base, statistics, verify)
             rows.append(row)
         else:
             entries[name] = _copy(source.path / name, out / name, name, earlier)
@@ -144,17 +146,20 @@ def _store_weights(
     run: Run,
     earlier: Entry | None,
     base: Base | None,
+    statistics: Statistics | None,
     verify: bool,
 ) -> tuple[Entry, FileRow]:
     checkpoint = source.checkpoints[name]
     stored = f"{name}.bale"
-    choices = _choices(plan, base, verify)
+    choices = _choices(plan, base, statistics, verify)
     if earlier is not None and earlier.choices == choices and _is_current(source.path / name, out, earlier):
         with open_archive(out / stored) as archive:
             row = file_row(archive.manifest, name, stored, archive.size, earlier.stored_sha256)
         return earlier, row
     _make_folder((out / stored).parent, out)
-    done = compress_file(checkpoint, plan, out / stored, run, base=base, verify=verify, force=True)
+    done = compress_file(
+        checkpoint, plan, out / stored, run, base=base, statistics=statistics, verify=verify, force=True
+    )
     entry = Entry(
         checkpoint.kind,
         stored,
@@ -164,16 +169,17 @@ def _store_weights(
         done.sha256 or _sha256(out / stored),
         choices,
     )
-    return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds)
+    return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds, done.output_errors)
 
 
-def _choices(plan: FilePlan, base: Base | None, verify: bool) -> str:
+def _choices(plan: FilePlan, base: Base | None, statistics: Statistics | None, verify: bool) -> str:
     """Digest of all that decides what an archive is, the source apart."""
     against = [] if base is None else [f"base {base.path.resolve()} {base.stamp}"]
     lines = [
         version("bale"),
         f"verify {verify}",
         *against,
+        *([] if statistics is None else [f"stats {statistics.sha256}"]),
         *(f"{each.pipeline} {each.rule}" for each in plan.decisions),
     ]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

@@ -53,11 +53,17 @@ class GrowingUnit:
         self._digest, self._first_digest = xxhash.xxh3_128(), xxhash.xxh3_128()
         self._errors: list[ErrorSums | None] = []
         self._first_errors: list[ErrorSums] = []
+        self._outputs: list[ErrorSums] = []
 
     @property
     def size(self) -> int:
         """Stored bytes."""
         return sum(chunk.size for part in self.parts.values() for chunk in part.chunks)
+
+    @property
+    def outputs(self) -> ErrorSums | None:
+        """The sums by use, where that is known."""
+        return ErrorSums.total(self._outputs) if self._outputs else None
 
     def part(self, coded: CodedPart) -> GrowingPart:
         """The part that these chunks belong to."""
@@ -71,6 +77,8 @@ class GrowingUnit:
             self._first_errors.append(coded.first_errors)
         if not coded.only_first:
             self._errors.append(coded.errors)
+        if coded.outputs is not None:
+            self._outputs.append(coded.outputs)
         self.notes += coded.notes
         self._lost.append(coded.lost)
         self.exact_size += coded.exact_size

@@ -14,6 +14,7 @@ from bale.engine.duplicates import find_duplicates
 from bale.engine.run import Job, Run
 from bale.engine.sampling import norm2_of, rows_of
 from bale.engine.source import SourceFile
+from bale.engine.statistics import Statistics
 from bale.errors import Refused, SourceError, UsageError
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
@@ -23,7 +24,14 @@ from bale.spec import Unit
 _EACH, _ALL = 1 << 18, 1 << 24  # elements in the samples of one tensor and of all, at the most
 
 
-def settle_pools(checkpoints: Sequence[Checkpoint], plan: Plan, run: Run, *, has_base: bool = False) -> Plan:
+def settle_pools(
+    checkpoints: Sequence[Checkpoint],
+    plan: Plan,
+    run: Run,
+    *,
+    has_base: bool = False,
+    statistics: Statistics | None = None,
+) -> Plan:
     """The same plan with the step that all tensors of a pool share in place of what they are to meet together.
 
     Raises
@@ -49,7 +57,7 @@ def settle_pools(checkpoints: Sequence[Checkpoint], plan: Plan, run: Run, *, has
         settled = {}
         for pipeline, places in pools.items():
             units = [(sources[n], plan.files[n].units[index]) for n, index in places if index not in twins[n]]
-            settled[pipeline] = _settle(pipeline, units, run)
+            settled[pipeline] = _settle(pipeline, units, run, statistics)
     files = tuple(
         FilePlan(
             file.units,
@@ -68,7 +76,9 @@ def _pooled(pipeline: Pipeline) -> Trellis | None:
     return found[0] if found else None
 
 
-def _settle(pipeline: Pipeline, units: Sequence[tuple[SourceFile, Unit]], run: Run) -> Pipeline:
+def _settle(
+    pipeline: Pipeline, units: Sequence[tuple[SourceFile, Unit]], run: Run, statistics: Statistics | None
+) -> Pipeline:
     from bale.compressors.trellis.pool import Member, common_step
     from bale.compressors.trellis.rate import Trial
 

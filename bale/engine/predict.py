@@ -20,6 +20,7 @@ from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.sampling import SAMPLE, gather, read, rows_of
 from bale.engine.signs import lost, told
 from bale.engine.source import SourceFile, all_finite
+from bale.engine.statistics import Statistics
 from bale.engine.storage import flat_spec, forced_chain, store
 from bale.errors import Refused, SourceError
 from bale.io.archive import header_room
@@ -81,7 +82,14 @@ class Prediction:
         return self.overhead_bytes + sum(row.predicted_bytes for row in self.tensors)
 
 
-def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, base: Base | None = None) -> Prediction:
+def predict_file(
+    checkpoint: Checkpoint,
+    plan: FilePlan,
+    name: str,
+    run: Run,
+    base: Base | None = None,
+    statistics: Statistics | None = None,
+) -> Prediction:
     """Predict the size of every tensor and of the archive, reading at most `SAMPLE` elements of each."""
     partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
     if base is not None:
@@ -90,7 +98,7 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, ba
         source = SourceFile.of(checkpoint, descriptor)
         twins = find_duplicates(source, plan)
         jobs = (
-            (index, Job(partial(_predict, source, unit, decision, partner), 4 * SAMPLE))
+            (index, Job(partial(_predict, source, unit, decision, partner, statistics), 4 * SAMPLE))
             for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         )
         rows: list[Predicted] = []
@@ -115,7 +123,9 @@ def predict_file(checkpoint: Checkpoint, plan: FilePlan, name: str, run: Run, ba
     return Prediction(name, checkpoint.kind, checkpoint.size, overhead, tuple(rows), checkpoint.notes)
 
 
-def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTensor | None) -> tuple[int, Decision]:
+def _predict(
+    source: SourceFile, unit: Unit, decision: Decision, base: BaseTensor | None, statistics: Statistics | None
+) -> tuple[int, Decision]:
     """Stored bytes of a unit, and its decision: another one where the sample shows that its pipeline will not do."""
     pipeline = decision.pipeline
     if not unit.spec.elements:
@@ -148,7 +158,8 @@ def _predict(source: SourceFile, unit: Unit, decision: Decision, base: BaseTenso
     part = {bound.name: bound.spec.elements for bound in lossy.leaves(sample)}
     size = 0.0
     try:
-        leaves = pipeline.encode(Values(sample, array))
+        use = None if statistics is None else statistics.sampled(unit, pipeline, starts, sample)
+        leaves = pipeline.encode(Values(sample, array, use=use))
     except Refused as refusal:
         return instead(refusal.message)
     if lossy is pipeline and not decision.pipeline.on_base and (x := to_float32(array, sample)).min() >= 0:

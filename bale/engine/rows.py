@@ -9,7 +9,12 @@ from bale.metrics import ErrorSums
 from bale.report import FileRow, TensorRow
 
 
-def tensor_rows(manifest: Manifest, file: str, seconds: Sequence[float] | None = None) -> tuple[TensorRow, ...]:
+def tensor_rows(
+    manifest: Manifest,
+    file: str,
+    seconds: Sequence[float] | None = None,
+    output_errors: Sequence[float | None] | None = None,
+) -> tuple[TensorRow, ...]:
     """One row for each tensor name, in file order."""
     rows = []
     for index, stored in enumerate(manifest.units):
@@ -30,6 +35,7 @@ def tensor_rows(manifest: Manifest, file: str, seconds: Sequence[float] | None =
                     seconds=None if seconds is None else (0.0 if position else seconds[index]),
                     notes=stored.notes,
                     first=None if stored.first is None else ErrorSums(*stored.first.errors),
+                    output_error=None if output_errors is None else output_errors[index],
                 )
             )
     return tuple(rows)
@@ -42,6 +48,7 @@ def file_row(
     size: int,
     sha256: str | None,
     seconds: Sequence[float] | None = None,
+    output_errors: Sequence[float | None] | None = None,
 ) -> FileRow:
     """The report's account of one archive."""
     return FileRow(
@@ -52,7 +59,7 @@ def file_row(
         archive=archive,
         archive_bytes=size,
         archive_sha256=sha256,
-        rows=tensor_rows(manifest, source, seconds),
+        rows=tensor_rows(manifest, source, seconds, output_errors),
         notes=manifest.notes,
     )
 

@@ -284,3 +284,25 @@ def test_what_is_dense_already_is_told(bale: Bale, tmp_path: Path) -> None:
         rows = json.loads(bale(verb, source, "--json", "--rule", "*=lossless").out)["tensors"]
         assert [row["notes"] for row in rows] == [["already dense: stored as it is"], [], []]
     assert bale("compress", source, "-f", "--rule", "*=lossless").err == ""
+
+
+def test_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:
+    stats = write(tmp_path / "stats", {"layers.10.weight": np.ones(64, "<f4")})
+    said = bale("compress", model, "-p", "int4", "--stats", stats)
+    assert said.code == 0
+    assert "2 of 3 tensors coded with loss have no statistics, first layers.1.weight" in said.err
+    assert "error of the outputs, by the statistics: 0.0" in said.out
+    assert "at worst (layers.10.weight)" in said.out
+    assert "error of the outputs" not in bale("compress", model, "-p", "int4", "-f").out
+    assert bale("plan", model, "-p", "int4", "--stats", stats, "--json").json["stats"]["name"] == "stats"
+    assert bale("verify", f"{model}.bale", "--against", model).code == 0
+
+
+def test_bad_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", {"x": np.ones(64, "<f4")})
+    shape = write(tmp_path / "shape", {"layers.10.weight": np.ones(65, "<f4")})
+    for verb in ("compress", "plan"):
+        bale(verb, model, "-p", "int4", "--stats", tmp_path / "none").failed(3, "none", "no such file")
+        bale(verb, model, "-p", "int4", "--stats", tmp_path).failed(3, "not a regular file")
+        bale(verb, model, "-p", "int4", "--stats", other).failed(3, "there it is x, in the source layers.1.weight")
+        bale(verb, model, "-p", "int4", "--stats", shape).failed(3, "layers.10.weight", "F32[65]", "F32[96,64]")

@@ -1,0 +1,190 @@
+"""From a file of statistics to what encoders are told of a tensor's use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bale.compressors.floats import to_float32
+from bale.compressors.lowrank.decomposition import Decomposition
+from bale.compressors.pipeline import Pipeline
+from bale.compressors.use import Use
+from bale.errors import SourceError
+from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
+from bale.plan import FilePlan, is_lossy
+from bale.spec import Array, TensorSpec, Unit, View
+
+_FLOATS = ("F32", "F16", "BF16", "F64")
+_TOLERANCE = 1e-2  # of a covariance: more than the rounding of any of these dtypes
+_TINY = np.float32(1e-30)
+_ROWS = 1 << 20  # elements of a covariance that are checked at a time
+
+
+class Statistics:
+    """How the inputs of the tensors of a source are distributed, read when a tensor is encoded.
+
+    All methods may be called by several threads.
+    """
+
+    def __init__(self, file: StatisticsFile) -> None:
+        self._file = file
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self._file.path.resolve().name
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return self._file.sha256
+
+    def covers(self, unit: Unit) -> bool:
+        """Whether there are statistics of a unit."""
+        return self._find(unit) is not None
+
+    def use(self, unit: Unit, pipeline: Pipeline) -> Use | None:
+        """What to tell the encoders of a pipeline of a unit, with its dimensions in memory order.
+
+        Raises
+        ------
+        SourceError
+            For values that are no such statistics.
+        """
+        found = self._find(unit)
+        if found is None:
+            return None
+        view, order = found
+        name, rank = view.name, len(view.spec.shape)
+        mean, products = self._entries(name, pipeline)
+        second = self._numbers(mean)
+        if (second < 0).any():
+            raise self._wrong(name, "a mean square is negative")
+        covariance = None
+        if products is not None:
+            covariance = self._numbers(products)
+            self._check_covariance(name, covariance, second.reshape(-1))
+        use = Use(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
+        return use if list(order) == sorted(order) else use.transposed(order)
+
+    def sampled(self, unit: Unit, pipeline: Pipeline, starts: Sequence[int], sample: TensorSpec) -> Use | None:
+        """The same of a sample of it, of this spec, of runs of elements that begin at `starts`."""
+        use = self.use(unit, pipeline)
+        if use is None or sample.shape == unit.spec.shape:
+            return use
+        return use.sampled(unit.spec.shape, starts, sample.shape)
+
+    def size(self, unit: Unit, pipeline: Pipeline) -> int:
+        """Bytes that the use of a unit takes in memory, about."""
+        found = self._find(unit)
+        return 0 if found is None else sum(8 * e.spec.elements for e in self._entries(found[0].name, pipeline) if e)
+
+    def check(self, files: Sequence[FilePlan]) -> tuple[str, ...]:
+        """Hold names and shapes against all files of a source; returns notes on what is of no use.
+
+        Raises
+        ------
+        SourceError
+            When nothing in the file is of this source, or something does not fit its tensor.
+        """
+        views = {view.name: view for file in files for unit in file.units for view in unit.views}
+        known = [name for name in self._file.means if name in views]
+        if not known:
+            raise self._of_another(list(views))
+        for name in known:
+            self._check_shapes(views[name])
+        notes = []
+        strange = [name for name in {**self._file.means, **self._file.covariances} if name not in views]
+        if strange:
+            others = f", nor {len(strange) - 1} other of its names" if len(strange) > 1 else ""
+            notes.append(f"the source has no {strange[0]}, which {self._file.path} tells of{others}")
+        pairs = [pair for file in files for pair in zip(file.units, file.decisions, strict=True)]
+        lossy = [unit for unit, decision in pairs if is_lossy(decision.pipeline)]
+        without = [unit.label for unit in lossy if not self.covers(unit)]
+        if not lossy:
+            notes.append("statistics change nothing where nothing is coded with loss")
+        elif without:
+            notes.append(
+                f"{len(without)} of {len(lossy)} tensors coded with loss have no statistics, first {without[0]}"
+            )
+        return tuple(notes)
+
+    def _find(self, unit: Unit) -> tuple[View, Sequence[int]] | None:
+        """The first view of a unit that has statistics, and the order of its dimensions in memory."""
+        for view in unit.views if unit.exact is None else ():
+            order = _memory_order(view, unit.spec) if view.name in self._file.means else None
+            if order is not None:
+                return view, order
+        return None
+
+    def _entries(self, name: str, pipeline: Pipeline) -> tuple[Entry, Entry | None]:
+        """Mean squares, and mean products where a codec uses them: they are large."""
+        wanted = any(isinstance(stage, Decomposition) for stage in pipeline.codecs)
+        return self._file.means[name], self._file.covariances.get(name) if wanted else None
+
+    def _numbers(self, entry: Entry) -> Array:
+        values = to_float32(self._file.read(entry), entry.spec)
+        if not np.isfinite(values).all():
+            raise self._wrong(entry.name, "a value is not finite in float32")
+        return values
+
+    def _check_shapes(self, view: View) -> None:
+        mean, covariance = self._file.means[view.name], self._file.covariances.get(view.name)
+        for entry in (mean, covariance):
+            if entry is not None and entry.spec.dtype not in _FLOATS:
+                raise self._wrong(entry.name, f"its dtype is {entry.spec.dtype}, not {', '.join(_FLOATS)}")
+        if not _broadcasts(mean.spec.shape, view.spec.shape):
+            raise self._wrong(view.name, f"{mean.spec} does not broadcast to the tensor's {view.spec}")
+        n = mean.spec.elements
+        if covariance is not None and covariance.spec.shape != (n, n):
+            raise self._wrong(covariance.name, f"it is {covariance.spec}, and there are {n} mean squares")
+
+    def _check_covariance(self, name: str, matrix: Array, diagonal: Array) -> None:
+        """Raise `SourceError` unless a matrix is symmetric, with this diagonal and nothing that cannot be beside it."""
+        deviations = np.sqrt(diagonal)
+        if (np.abs(matrix.diagonal() - diagonal) > _TOLERANCE * diagonal + _TINY).any():
+            raise self._wrong(name, "the diagonal of its covariance is not its mean squares")
+        rows = max(1, _ROWS // max(1, len(matrix)))
+        for start in range(0, len(matrix), rows):
+            at = slice(start, start + rows)
+            bound = _TOLERANCE * (deviations[at, None] * deviations) + _TINY
+            if (np.abs(matrix[at] - matrix[:, at].T) > bound).any():
+                raise self._wrong(name, "its covariance is not symmetric")
+            if (np.abs(matrix[at]) > (1 + 1 / _TOLERANCE) * bound).any():
+                raise self._wrong(name, "its covariance is larger than mean squares allow")
+
+    def _wrong(self, name: str, what: str) -> SourceError:
+        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "collect them again")
+
+    def _of_another(self, names: Sequence[str]) -> SourceError:
+        own = next(iter({**self._file.means, **self._file.covariances}), None)
+        hint = "collect them with `bale stats`"
+        if own is not None and names:
+            hint = f"there it is {own}, in the source {names[0]}"
+        return SourceError(f"the statistics {self._file.path} have no name that the source has", hint)
+
+
+@contextmanager
+def open_statistics(path: Path) -> Iterator[Statistics]:
+    """Open a file of statistics; `SourceError` when it is none."""
+    with open_statistics_file(path) as file:
+        yield Statistics(file)
+
+
+def _memory_order(view: View, unit: TensorSpec) -> Sequence[int] | None:
+    """The dimensions of a view in the order of its unit; None where these are not the same."""
+    shape, strides = view.spec.shape, view.strides
+    order = range(len(shape))
+    ordered = order if strides is None else sorted(order, key=lambda dimension: -strides[dimension])
+    return ordered if tuple(shape[dimension] for dimension in ordered) == unit.shape else None
+
+
+def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether an array of a shape broadcasts to a tensor's, and to nothing larger."""
+    if len(shape) > len(target):
+        return False
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return all(size in (1, wanted) for size, wanted in pairs)

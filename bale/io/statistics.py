@@ -1,0 +1,85 @@
+"""Files of statistics of a model's inputs: their layout is described in docs/statistics.md."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bale.errors import SourceError
+from bale.io.faults import Broken
+from bale.io.files import pieces, read_into, reading
+from bale.io.safetensors_file import read_layout
+from bale.spec import Array, TensorSpec
+
+KEY, VERSION = "bale.stats", "1"
+COVARIANCE = ":covariance"
+"""What stands behind the name of a tensor whose mean products of two inputs these are."""
+
+_HINT = "collect statistics with `bale stats`"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of the file, and the offset of its first byte."""
+
+    name: str
+    spec: TensorSpec
+    start: int
+
+
+@dataclass(frozen=True)
+class StatisticsFile:
+    """An open file of statistics; of its values nothing has been read.
+
+    Attributes
+    ----------
+    means, covariances : mapping of str to Entry
+        By the name of the tensor that they are statistics of.
+    """
+
+    path: Path
+    descriptor: int
+    sha256: str
+    means: Mapping[str, Entry]
+    covariances: Mapping[str, Entry]
+
+    def read(self, entry: Entry) -> Array:
+        """Elements in their storage bits; may be called by several threads."""
+        buffer = np.empty(entry.spec.nbytes, np.uint8)
+        read_into(self.descriptor, buffer, entry.start, SourceError, str(self.path))
+        return buffer.view(entry.spec.storage).reshape(entry.spec.shape)
+
+
+@contextmanager
+def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
+    """Read the header of a file of statistics and take its digest; `SourceError` when it is none."""
+    with reading(path, SourceError) as descriptor:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"the statistics {path} are not a regular file", _HINT)
+        try:
+            layout = read_layout(path, descriptor, status.st_size)
+        except Broken as problem:
+            raise SourceError(f"the statistics {path} are no sound safetensors file: {problem}", _HINT) from None
+        version = layout.metadata.get(KEY, VERSION)
+        if version != VERSION:
+            raise SourceError(f"the statistics {path} are of version {version}, this bale reads {VERSION}", _HINT)
+        if "bale" in layout.metadata:
+            raise SourceError(f"the statistics {path} are a bale", "`bale decompress` gives them back")
+        means, covariances = {}, {}
+        for name, spec, start in layout.tensors:
+            if name.endswith(COVARIANCE):
+                covariances[name.removesuffix(COVARIANCE)] = Entry(name, spec, start)
+            else:
+                means[name] = Entry(name, spec, start)
+        digest = hashlib.sha256()
+        for piece in pieces(descriptor, 0, status.st_size, SourceError, str(path)):
+            digest.update(piece)
+        yield StatisticsFile(path, descriptor, digest.hexdigest(), means, covariances)

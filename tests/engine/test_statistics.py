@@ -1,0 +1,399 @@
+"""Statistics of inputs: which use reaches the encoders, what is refused, and what the report tells of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bale
+from bale.compressors.pipeline import Pipeline
+from bale.compressors.quantizers.linear import Int
+from bale.compressors.use import Use
+from bale.engine import folder as folder_engine
+from bale.engine.statistics import open_statistics
+from bale.engine.tensors import open_tensors
+from bale.errors import OutputError, SourceError
+from bale.io.sources import open_checkpoint
+from bale.spec import Unit
+from tests.making import bf16, sha256, weights, write
+
+INT8, SVD = Pipeline.parse("int8"), Pipeline.parse("svd:rank=2+int8")
+
+
+def mean(*values: float) -> np.ndarray:
+    return np.array(values, "<f4")
+
+
+def unit_of(path: Path, name: str) -> Unit:
+    return next(unit for unit in open_checkpoint(path).units if name in [view.name for view in unit.views])
+
+
+def use_of(path: Path, stats: Path, name: str, pipeline: Pipeline = INT8) -> Use | None:
+    with open_statistics(stats) as statistics:
+        return statistics.use(unit_of(path, name), pipeline)
+
+
+@pytest.fixture
+def stats(tmp_path: Path, model: Path) -> Path:
+    """Statistics of the two matrices of the fixture `model` that are layers."""
+    return write(
+        tmp_path / "stats.safetensors",
+        {"layers.1.weight": np.arange(1, 129, dtype="<f4"), "layers.10.weight": 1 / np.arange(1, 65, dtype="<f4")},
+        {"bale.stats": "1"},
+    )
+
+
+# What is told of a tensor.
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "told"),
+    [
+        ((4, 3), (3,), (1, 3)),
+        ((4, 3), (1, 3), (1, 3)),
+        ((3, 4), (3, 1), (3, 1)),
+        ((4, 3), (4, 3), (4, 3)),
+        ((4, 3), (), (1, 1)),
+        ((5, 3, 2, 2), (3, 1, 1), (1, 3, 1, 1)),
+        ((5, 3, 2, 2), (1, 3, 2, 2), (1, 3, 2, 2)),
+        ((6,), (6,), (6,)),
+    ],
+)
+def test_shapes_are_aligned_at_the_last_dimension(
+    tmp_path: Path, shape: tuple[int, ...], given: tuple[int, ...], told: tuple[int, ...]
+) -> None:
+    values = np.arange(np.prod(given, dtype=int), dtype="<f4").reshape(given)
+    use = use_of(write(tmp_path / "m", {"w": weights(*shape)}), write(tmp_path / "s", {"w": values}), "w")
+    assert use is not None
+    assert use.second.shape == told
+    np.testing.assert_array_equal(use.second.reshape(-1), values.reshape(-1))
+    assert use.covariance is None
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f8", "bf16"])
+def test_other_floats(tmp_path: Path, dtype: str) -> None:
+    values = bf16(mean(1, 2, 0.5)) if dtype == "bf16" else mean(1, 2, 0.5).astype(dtype)
+    use = use_of(write(tmp_path / "m", {"w": weights(4, 3)}), write(tmp_path / "s", {"w": values}), "w")
+    assert use is not None
+    assert use.second.dtype == np.float32
+    assert use.second.tolist() == [[1, 2, 0.5]]
+
+
+def test_a_transposed_tensor(tmp_path: Path) -> None:
+    """Shape (2, 3) for the model, (3, 2) in memory."""
+    torch.save({"w": torch.zeros(3, 2).T}, tmp_path / "m.pt")
+    assert unit_of(tmp_path / "m.pt", "w").spec.shape == (3, 2)
+    covariance = np.float32([[1, 0.5, 0], [0.5, 2, 0], [0, 0, 3]])
+    stats = write(tmp_path / "s", {"w": mean(1, 2, 3), "w:covariance": covariance})
+    use = use_of(tmp_path / "m.pt", stats, "w", SVD)
+    assert use is not None
+    assert use.covariance is not None
+    assert use.second.tolist() == [[1], [2], [3]]
+    np.testing.assert_array_equal(use.covariance, covariance)
+
+
+def test_a_channels_last_kernel(tmp_path: Path) -> None:
+    kernel = torch.zeros(5, 2, 1, 3).to(memory_format=torch.channels_last)
+    torch.save({"w": kernel}, tmp_path / "m.pt")
+    assert unit_of(tmp_path / "m.pt", "w").spec.shape == (5, 1, 3, 2)
+    second = np.arange(1, 7, dtype="<f4").reshape(2, 1, 3)
+    covariance = np.diag(second.reshape(-1))
+    covariance[0, 1] = covariance[1, 0] = 1  # of (channel 0, x 0) and (channel 0, x 1)
+    use = use_of(tmp_path / "m.pt", write(tmp_path / "s", {"w": second, "w:covariance": covariance}), "w", SVD)
+    assert use is not None
+    assert use.covariance is not None
+    assert use.second.tolist() == [[[[1, 4], [2, 5], [3, 6]]]]
+    assert use.covariance.diagonal().tolist() == [1, 4, 2, 5, 3, 6]
+    assert (use.covariance[0, 2], use.covariance[2, 0]) == (1, 1)
+
+
+def test_tied_names_have_the_first_that_is_there(tmp_path: Path) -> None:
+    tied = torch.zeros(3, 2)
+    torch.save({"a": tied, "b": tied, "c": tied.T, "flat": tied.view(-1)}, tmp_path / "m.pt")
+    for given, told in [
+        ({"a": mean(1, 2)}, [[1, 2]]),
+        ({"b": mean(3, 4)}, [[3, 4]]),
+        ({"b": mean(3, 4), "a": mean(1, 2)}, [[1, 2]]),
+        ({"c": np.float32([[5], [6]])}, [[5, 6]]),
+    ]:
+        use = use_of(tmp_path / "m.pt", write(tmp_path / "s", given), "a")
+        assert use is not None
+        assert use.second.tolist() == told
+    assert use_of(tmp_path / "m.pt", write(tmp_path / "s", {"flat": mean(1, 2, 3, 4, 5, 6)}), "a") is None
+
+
+def test_tensors_that_overlap_have_none(tmp_path: Path) -> None:
+    flat = torch.zeros(12)
+    torch.save({"a": flat[:8].view(4, 2), "b": flat[4:].view(4, 2)}, tmp_path / "m.pt")
+    assert use_of(tmp_path / "m.pt", write(tmp_path / "s", {"a": mean(1, 2)}), "a") is None
+
+
+def test_a_covariance_is_read_for_what_uses_it(tmp_path: Path) -> None:
+    model = write(tmp_path / "m", {"w": weights(4, 2)})
+    stats = write(tmp_path / "s", {"w": mean(1, 1), "w:covariance": np.float32([[1, 0.5], [0.5, 1]])})
+    told = [use_of(model, stats, "w", Pipeline.parse(text)) for text in ("int8", "trellis:bits=3", "svd:rank=1+int8")]
+    assert [use is not None and use.covariance is not None for use in told] == [False, False, True]
+
+
+# What reaches the encoders.
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], Use | None]]:
+    """Shape and use of whatever the quantizer `int` is given."""
+    found: list[tuple[tuple[int, ...], Use | None]] = []
+    honest = Int.measure
+
+    def measure(self: Int, block: Any, start: int, spec: Any, known: Any, use: Use | None = None) -> Any:
+        found.append((spec.shape, use))
+        return honest(self, block, start, spec, known, use)
+
+    monkeypatch.setattr(Int, "measure", measure)
+    return found
+
+
+def test_every_encoder_is_told(tmp_path: Path, model: Path, stats: Path, seen: list[Any]) -> None:
+    """Alone, as a difference, as what a first layer leaves, in front of an exact rest, and in a plan."""
+    base = write(tmp_path / "base", {"layers.10.weight": weights(96, 64, seed=3) + 0.001 * weights(96, 64)})
+    wanted = (1 / np.arange(1, 65, dtype="<f4")).tolist()
+    choices: list[dict[str, Any]] = [
+        {"pipeline": "int8"},
+        {"pipeline": "int4/exact"},
+        {"rules": ["layers.10.weight=int4"], "base": base},
+        {"rules": ["layers.10.weight=svd:rank=1/int4"]},
+    ]
+    verbs = (partial(bale.compress, out=tmp_path / "out", force=True), bale.plan)
+    for verb in verbs:
+        for choice in choices:
+            seen.clear()
+            verb(model, stats=stats, **choice)
+            told = [use for shape, use in seen if shape == (96, 64)]
+            assert told, choice
+            for use in told:
+                assert use is not None
+                assert use.second.tolist() == [wanted]
+            assert all(use is None for shape, use in seen if shape == (100, 64))
+
+
+def test_long_tensors_are_told_in_blocks_and_samples(tmp_path: Path, seen: list[Any]) -> None:
+    rows = 2100
+    model = write(tmp_path / "m.safetensors", {"w": bf16(weights(rows, 1000, seed=1))})
+    by_row = np.arange(1, rows + 1, dtype="<f4").reshape(rows, 1)
+    stats = write(tmp_path / "s", {"w": by_row})
+    report = bale.compress(model, pipeline="int4", stats=stats).to_json()
+    assert len(seen) == 3
+    assert all(use.second.shape == (rows, 1) for _, use in seen)
+    assert report["tensors"][0]["output_error"] == pytest.approx(independent(model, by_row, "w"), rel=1e-9)
+    seen.clear()
+    bale.plan(model, pipeline="int4", stats=stats)
+    ((shape, use),) = seen
+    assert use.second.shape == shape
+    picked = use.second[:, 0].astype(int) - 1
+    assert picked[0] == 0
+    assert picked[-1] == rows - 1
+    assert (np.diff(picked) > 0).all()
+
+
+# The report.
+
+
+def independent(model: Path, second: np.ndarray, name: str) -> float:
+    """The same number by a formula of its own."""
+    with open_tensors(model) as before, bale.open(f"{model}.bale") as after:
+        w, v = before[name].astype("f8"), after[name].astype("f8")
+    return float(np.sqrt((second * (v - w) ** 2).sum() / (second * w**2).sum()))
+
+
+@pytest.mark.parametrize("choice", ["int4", "svd:rank=8+int8", "trellis:bits=3", "nf4"])
+def test_output_errors(model: Path, stats: Path, choice: str) -> None:
+    report = bale.compress(model, pipeline=choice, stats=stats).to_json()
+    rows = {row["name"]: row for row in report["tensors"]}
+    for name, second in (("layers.1.weight", np.arange(1, 129)), ("layers.10.weight", 1 / np.arange(1.0, 65))):
+        wanted = independent(model, second.astype("<f4").astype("f8"), name)
+        assert rows[name]["output_error"] == pytest.approx(wanted, rel=1e-9)
+        assert rows[name]["output_error"] != pytest.approx(rows[name]["relative_error"], rel=1e-4)
+    assert rows["embed.weight"]["output_error"] is rows["layers.1.bias"]["output_error"] is None
+    assert report["stats"] == {"name": "stats.safetensors", "sha256": sha256(stats)}
+    errors = [rows[name]["output_error"] for name in ("layers.1.weight", "layers.10.weight")]
+    assert report["totals"]["output_error"] == {
+        "tensors": 2,
+        "mean": pytest.approx(sum(errors) / 2),
+        "worst": max(errors),
+        "worst_tensor": "layers.1.weight" if errors[0] == max(errors) else "layers.10.weight",
+    }
+    rebuilt = bale.inspect(f"{model}.bale")
+    assert rebuilt["stats"] is rebuilt["totals"]["output_error"] is rebuilt["tensors"][0]["output_error"] is None
+    assert bale.plan(model, pipeline=choice, stats=stats).to_json()["stats"] == report["stats"]
+    assert bale.verify(f"{model}.bale", model).exact is False
+
+
+def test_what_comes_back_exactly_has_no_error(tmp_path: Path, model: Path, stats: Path) -> None:
+    report = bale.compress(model, stats=stats, rules=["layers.1.weight=int4/exact"]).to_json()
+    assert {row["name"]: row["output_error"] for row in report["tensors"]} == {
+        "layers.1.weight": 0,
+        "layers.1.bias": None,
+        "layers.10.weight": 0,
+        "embed.weight": None,
+    }
+    assert report["totals"]["output_error"] is None
+
+
+def test_equal_tensors_and_tied_names_share_it(tmp_path: Path) -> None:
+    shared = weights(64, 80)
+    model = write(tmp_path / "m.safetensors", {"a": shared, "b": shared})
+    stats = write(tmp_path / "s", {"a": np.arange(80, dtype="<f4")})
+    first, second = bale.compress(model, pipeline="int4", stats=stats).to_json()["tensors"]
+    assert second["same_as"] == "a"
+    assert first["output_error"] == second["output_error"] == pytest.approx(independent(model, np.arange(80), "a"))
+
+
+def test_zeros_everywhere(tmp_path: Path) -> None:
+    """No input at all: outputs are the same whatever the weights, and nothing is divided by zero."""
+    model = write(tmp_path / "m.safetensors", {"w": weights(64, 80)})
+    stats = write(tmp_path / "s", {"w": np.zeros(80, "<f4"), "w:covariance": np.zeros((80, 80), "<f4")})
+    for choice in ("int4", "svd:rank=4+int8", "trellis:bits=3"):
+        (row,) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
+        assert row["output_error"] == 0
+        assert row["relative_error"] > 0
+
+
+@pytest.mark.parametrize("choice", ["int4", "trellis:bits=3", "svd:rank=8+int8"])
+def test_bytes_do_not_depend_on_threads(tmp_path: Path, stats: Path, choice: str) -> None:
+    model = write(
+        tmp_path / "m.safetensors",
+        {"layers.1.weight": weights(9000, 128, seed=5), "layers.10.weight": bf16(weights(96, 64))},
+    )
+    found = set()
+    for threads in (1, 2, 4):
+        report = bale.compress(model, pipeline=choice, stats=stats, force=True, threads=threads).to_json()
+        found.add((sha256(Path(f"{model}.bale")), str([row["output_error"] for row in report["tensors"]])))
+    assert len(found) == 1
+
+
+def test_the_archive_is_decoded_without(tmp_path: Path, model: Path, stats: Path) -> None:
+    bale.compress(model, pipeline="trellis:bits=3", stats=stats)
+    stats.unlink()
+    bale.decompress(f"{model}.bale", tmp_path / "back.safetensors")
+    assert all(row.status == "equal" for row in bale.compare(f"{model}.bale", tmp_path / "back.safetensors"))
+
+
+# What is noted and what is refused.
+
+
+def notes(model: Path, stats: Path, **choices: Any) -> list[str]:
+    report = bale.compress(model, stats=stats, force=True, **choices).to_json()
+    assert bale.plan(model, stats=stats, **choices).to_json()["notes"] == report["notes"]
+    return [note for note in report["notes"] if "larger than its source" not in note]
+
+
+def test_notes(tmp_path: Path, model: Path, stats: Path) -> None:
+    assert notes(model, stats, pipeline="int4") == [
+        "1 of 3 tensors coded with loss have no statistics, first embed.weight"
+    ]
+    assert notes(model, stats, rules=["layers.*.weight=int4"]) == []
+    assert notes(model, stats) == ["statistics change nothing where nothing is coded with loss"]
+    assert notes(model, stats, rules=["layers.1.weight=int4/exact"]) == []
+    strange = write(tmp_path / "s", {"layers.1.weight": mean(1), "x.weight": mean(1), "y": mean(1)})
+    assert notes(model, strange, rules=["layers.1.weight=int4"]) == [
+        f"the source has no x.weight, which {strange} tells of, nor 1 other of its names"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"layers.1.weight": np.ones(64, "<f4")}, "F32[64] does not broadcast to the tensor's BF16[64,128]"),
+        ({"layers.1.weight": np.ones((1, 1, 128), "<f4")}, "does not broadcast"),
+        ({"layers.1.weight": np.ones((2, 128), "<f4")}, "does not broadcast"),
+        ({"layers.1.weight": np.ones((0, 128), "<f4")}, "does not broadcast"),
+        ({"layers.1.weight": np.ones(128, "<i4")}, "its dtype is I32"),
+        ({"layers.1.weight": np.full(128, np.nan, "<f4")}, "not finite"),
+        ({"layers.1.weight": np.full(128, np.inf, "<f4")}, "not finite"),
+        ({"layers.1.weight": np.full(128, 1e200)}, "not finite"),
+        ({"layers.1.weight": np.arange(-1, 127, dtype="<f4")}, "negative"),
+    ],
+)
+def test_wrong_mean_squares(tmp_path: Path, model: Path, given: dict[str, np.ndarray], words: str) -> None:
+    stats = write(tmp_path / "s", given)
+    for call in (bale.compress, bale.plan):
+        with pytest.raises(SourceError) as caught:
+            call(model, stats=stats, pipeline="int4")
+        assert words in str(caught.value)
+        assert "layers.1.weight" in str(caught.value)
+    assert not Path(f"{model}.bale").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c[:, :5], "it is F32[128,5], and there are 128 mean squares"),
+        (lambda c: c + np.eye(128, k=1, dtype="<f4"), "not symmetric"),
+        (lambda c: c + np.float32(5) * (np.eye(128, k=1) + np.eye(128, k=-1)).astype("<f4"), "larger than"),
+        (lambda c: c * np.float32(1.05), "diagonal"),
+        (lambda c: c * np.float32(np.nan), "not finite"),
+    ],
+)
+def test_wrong_covariances(tmp_path: Path, model: Path, change: Callable[[np.ndarray], np.ndarray], words: str) -> None:
+    inputs = np.random.default_rng(0).standard_normal((500, 128))
+    covariance = (inputs.T @ inputs / 500).astype("<f4")
+    sound = {"layers.1.weight": covariance.diagonal().copy(), "layers.1.weight:covariance": covariance}
+    bale.compress(model, stats=write(tmp_path / "sound", sound), rules=["layers.1.weight=svd:rank=4"], force=True)
+    broken = write(tmp_path / "s", sound | {"layers.1.weight:covariance": np.ascontiguousarray(change(covariance))})
+    for call in (partial(bale.compress, force=True), bale.plan):
+        with pytest.raises(SourceError) as caught:
+            call(model, stats=broken, rules=["layers.1.weight=svd:rank=4"])
+        assert words in str(caught.value)
+        assert "layers.1.weight" in str(caught.value)
+
+
+def test_of_another_model(tmp_path: Path, model: Path) -> None:
+    other = write(tmp_path / "s", {"model.layers.1.weight": np.ones(128, "<f4")})
+    with pytest.raises(SourceError, match="have no name that the source has") as caught:
+        bale.compress(model, stats=other, pipeline="int4")
+    assert caught.value.hint == "there it is model.layers.1.weight, in the source layers.1.weight"
+
+
+def test_the_statistics_are_never_overwritten(tmp_path: Path, model: Path, stats: Path) -> None:
+    before = sha256(stats)
+    for choices in ({"out": stats}, {"report": stats}):
+        with pytest.raises(OutputError, match="it is the input"):
+            bale.compress(model, stats=stats, pipeline="int4", force=True, **choices)
+    assert sha256(stats) == before
+
+
+# Folders.
+
+
+def test_a_resumed_run_does_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    for n in (1, 2):
+        write(source / f"m-{n}.safetensors", {f"layers.{n}.weight": weights(80, 64, seed=n)})
+    one, other = (
+        write(tmp_path / name, {f"layers.{n}.weight": values for n in (1, 2)})
+        for name, values in (("one", np.ones(64, "<f4")), ("other", np.arange(64, dtype="<f4")))
+    )
+    bale.compress(source, tmp_path / "whole", pipeline="int4", stats=one)
+    record = json.loads((tmp_path / "whole" / "bale.folder.json").read_text())
+    for stats, again in ((one, 0), (other, 2), (None, 2)):
+        (tmp_path / "whole" / "bale.folder.json").write_text(json.dumps({**record, "complete": False}))
+        begun = []
+        honest = folder_engine.compress_file
+
+        def counting(*arguments: Any, honest: Any = honest, begun: list[int] = begun, **more: Any) -> Any:
+            begun.append(1)
+            return honest(*arguments, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(folder_engine, "compress_file", counting)
+            report = bale.compress(source, tmp_path / "whole", pipeline="int4", stats=stats, force=True).to_json()
+        assert len(begun) == again
+        assert (report["stats"] is None) == (stats is None)
+        assert [row["output_error"] is None for row in report["tensors"]] == 2 * [stats != other]
