@@ -17,12 +17,12 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from bale.cli import app, codecs, compare, compress, decompress, plan, verify
+from bale.cli import app, codecs, compare, compress, decompress, plan, stats, verify
 from bale.cli import inspect as inspect_verb
 from bale.compressors import registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-VERBS = (compress, decompress, plan, inspect_verb, verify, compare, codecs)
+VERBS = (compress, decompress, plan, inspect_verb, verify, compare, codecs, stats)
 GENERATED = "<!-- Written by scripts/docs.py (`make docs`). Do not edit. -->"
 KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",

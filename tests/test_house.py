@@ -29,12 +29,19 @@ MAY_IMPORT = {
     "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
     "api": {"bale.engine", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
     "torch": {"bale.engine"},
-    "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine"},
+    "collect": {"bale.collect", "bale.engine.listing", "bale.io"},
+    "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine", "bale.collect.run"},
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "torch": {"torch"}, "safetensors": {"io"}}
-NEVER_AT_ONCE = {"scipy", "numba", "torch", "rich"}  # imported within functions
+ONLY_IN = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "torch": {"torch", "collect"},
+    "transformers": {"collect"},
+    "safetensors": {"io"},
+}
+NEVER_AT_ONCE = {"scipy", "numba", "torch", "transformers", "rich"}  # imported within functions
 
 
 def modules() -> dict[str, ast.Module]:
@@ -144,9 +151,10 @@ def test_import_bale_is_light() -> None:
     assert not loaded("import bale") & {"numpy", "torch", "scipy", "numba", "safetensors", "typer", "zstandard"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["stats", "--help"]])
 def test_help_is_light(arguments: list[str]) -> None:
-    assert not loaded(RUN, *arguments) & {"numpy", "torch", "scipy", "numba", "safetensors", "zstandard", "ml_dtypes"}
+    heavy = {"numpy", "torch", "transformers", "scipy", "numba", "safetensors", "zstandard", "ml_dtypes"}
+    assert not loaded(RUN, *arguments) & heavy
 
 
 def test_looking_is_light(tmp_path: Path) -> None:

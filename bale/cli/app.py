@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from bale.cli import codecs, compare, compress, decompress, inspect, plan, verify
+from bale.cli import codecs, compare, compress, decompress, inspect, plan, stats, verify
 from bale.cli.render import emit, emit_json, error_document, print_error
 from bale.errors import BaleError, OutputError, UsageError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (compress, decompress, plan, inspect, verify, compare, codecs):
+for verb in (compress, decompress, plan, inspect, verify, compare, codecs, stats):
     app.command(verb.NAME, help=verb.__doc__, short_help=(verb.__doc__ or "").partition("\n")[0])(verb.command)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from bale.errors import SourceError
+from bale.io.commit import Target
 from bale.io.faults import Broken
-from bale.io.files import pieces, read_into, reading
+from bale.io.files import pieces, read_into, reading, write_at
+from bale.io.header import PREAMBLE, header_block, header_text, padded
 from bale.io.safetensors_file import read_layout
 from bale.spec import Array, TensorSpec
 
@@ -83,3 +85,17 @@ def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
         for piece in pieces(descriptor, 0, status.st_size, SourceError, str(path)):
             digest.update(piece)
         yield StatisticsFile(path, descriptor, digest.hexdigest(), means, covariances)
+
+
+def write_statistics(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], force: bool) -> None:
+    """Write float32 arrays, under their names in the file, whole or not at all."""
+    entries = [(name, TensorSpec("F32", array.shape)) for name, array in tensors.items()]
+    text = header_text({KEY: VERSION, **metadata}, entries)
+    room = padded(len(text))
+    with Target(path, None, force) as target:
+        write_at(target.descriptor, header_block(text, room), 0, str(path))
+        at = PREAMBLE + room
+        for array in tensors.values():
+            write_at(target.descriptor, np.ascontiguousarray(array, "<f4"), at, str(path))
+            at += array.nbytes
+        target.commit()

@@ -1,0 +1,67 @@
+"""Collect statistics of a model's inputs, for compress --stats.
+
+The model runs on lines of text, by transformers and torch (pip install 'bale[transformers]'). Nothing is fetched, and
+no code from the folder is run.
+
+Example: bale stats model --text lines.txt -o stats.safetensors
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bale.cli import options
+from bale.cli.render import Printer, many, plain
+
+NAME = "stats"
+
+
+def command(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL_DIR", help="A transformers model: a folder with config, tokenizer and weights."),
+    ],
+    text: Annotated[
+        Path, typer.Option("--text", metavar="FILE", help="What the model is to see, a text in each line. Required.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="[default: MODEL_DIR.stats.safetensors]")
+    ] = None,
+    length: Annotated[int, typer.Option("--length", min=1, metavar="N", help="Tokens of a line at the most.")] = 256,
+    lines: Annotated[
+        int, typer.Option("--lines", min=1, metavar="N", help="Lines at the most, from the first one on.")
+    ] = 1000,
+    covariance: Annotated[
+        bool, typer.Option("--covariance", help="Mean products of two inputs too, for svd: large.")
+    ] = False,
+    threads: options.Threads = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Collect them."""
+    from bale.collect.run import collect
+
+    printer = Printer(json, quiet)
+    target = out if out is not None else model.resolve().with_name(f"{model.resolve().name}.stats.safetensors")
+    with printer.progress(model.name, lines) as progress:
+        done = collect(
+            model,
+            text,
+            target,
+            length=length,
+            lines=lines,
+            covariance=covariance,
+            threads=threads,
+            force=force,
+            progress=progress,
+        )
+    for note in done.notes:
+        printer.note(note)
+    document = {"output": str(done.path), "tensors": done.tensors, "lines": done.lines, "tokens": done.tokens}
+    source = f"{many(done.lines, 'line')}, {many(done.tokens, 'token')}"
+    printer.result(document, [f"{plain(str(done.path))}: {many(done.tensors, 'tensor')}, from {source}"])
+    return 0

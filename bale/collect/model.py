@@ -1,0 +1,176 @@
+"""A transformers model in a folder: loading it, running it on lines of text, and its names in the folder's files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from bale.engine.listing import open_folder
+from bale.errors import SourceError, UsageError
+from bale.io.files import reason
+
+_TOKENS = 1 << 12  # in one call of the model
+_PROBLEMS = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, IndexError)
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "*.bpe.model")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with its tokenizer.
+
+    Attributes
+    ----------
+    prefix : str
+        What stands before the names of the base model's parameters where a head is on it; they may lack it in files.
+    notes : tuple of str
+        What a user should know of how it was loaded.
+    """
+
+    torch_model: Any
+    tokenizer: Any
+    prefix: str
+    notes: tuple[str, ...]
+
+    def tokens_of(self, lines: Sequence[str], length: int) -> list[list[int]]:
+        """The numbers of the tokens of each line, at most `length`."""
+        longest = getattr(self.torch_model.config, "max_position_embeddings", None)
+        most = min(length, self.tokenizer.model_max_length, longest if isinstance(longest, int) else length)
+        with _quiet():
+            found = self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]
+        return [list(each) for each in found]
+
+    def run(self, lines: Sequence[Sequence[int]], done: Callable[[int], None]) -> None:
+        """Run lines of tokens; those of equal length together, so that nothing is padded.
+
+        `done` is called with the place of each line that has been run.
+        """
+        import torch
+
+        order = sorted(range(len(lines)), key=lambda place: len(lines[place]))
+        for length, group in groupby(order, key=lambda place: len(lines[place])):
+            while length and (places := list(islice(group, max(1, _TOKENS // length)))):
+                tokens = torch.tensor([lines[place] for place in places])
+                given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+                if getattr(self.torch_model.config, "is_encoder_decoder", False):
+                    given["decoder_input_ids"] = tokens
+                try:
+                    with torch.inference_mode(), _quiet():
+                        self.torch_model(**given)
+                except _PROBLEMS as problem:
+                    name = type(self.torch_model).__name__
+                    raise SourceError(f"{name} cannot be run on text: {_first_line(problem)}") from None
+                for place in places:
+                    done(place)
+
+
+def load_model(folder: Path) -> Model:
+    """Load what lies in a folder; nothing is fetched, and no code from the folder is run.
+
+    Raises
+    ------
+    UsageError
+        When transformers or torch is not installed.
+    SourceError
+        When there is no model or no tokenizer, or it cannot be loaded.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
+    if not (folder / "config.json").is_file():
+        raise SourceError(f"{folder} has no config.json", "name the folder of a transformers model")
+    if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+        raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError:
+        raise UsageError(
+            "bale stats runs models with transformers and torch, which are not installed",
+            "pip install 'bale[transformers]'",
+        ) from None
+    with _quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            model, missing = _best(transformers, config, folder)
+        except _PROBLEMS as problem:
+            raise SourceError(f"cannot load the model in {folder}: {_first_line(problem)}") from None
+    notes: tuple[str, ...] = ()
+    if missing:
+        what = f"{len(missing)} weights of {type(model).__name__} are not in {folder}, first {missing[0]}"
+        notes = (f"{what}: they are random, and so is what goes through them",)
+    return Model(model.float().eval(), tokenizer, str(getattr(model, "base_model_prefix", "")), notes)
+
+
+def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]:
+    """The model of the class that the folder names, or of the bare one if that finds more of its weights there."""
+    names = getattr(config, "architectures", None) or ()
+    classes = [found for name in names if (found := getattr(transformers, str(name), None)) is not None]
+    best: tuple[Any, list[str]] | None = None
+    for each in (*classes, transformers.AutoModel):
+        model, told = each.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+        missing = sorted(told["missing_keys"])
+        if best is None or len(missing) < len(best[1]):
+            best = model, missing
+        if not missing:
+            break
+    assert best is not None
+    return best
+
+
+def shapes_of(folder: Path) -> dict[str, set[tuple[int, ...]]]:
+    """Names and shapes of all tensors in the weight files of a folder."""
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for checkpoint in open_folder(folder).checkpoints.values():
+        for view in (view for unit in checkpoint.units for view in unit.views):
+            found.setdefault(view.name, set()).add(view.spec.shape)
+    return found
+
+
+def stored_name(
+    name: str, shape: tuple[int, ...], prefix: str, stored: Mapping[str, set[tuple[int, ...]]]
+) -> str | None:
+    """What a parameter is called in files: as in the model, or without or with the base model's prefix."""
+    start = f"{prefix}."
+    for candidate in (name, name.removeprefix(start), start + name):
+        if shape in stored.get(candidate, ()):
+            return candidate
+    return None
+
+
+def read_lines(path: Path, most: int) -> list[str]:
+    """The first lines of a text that are not empty; `SourceError` when there are none."""
+    try:
+        with open(path, encoding="utf-8") as text:
+            lines = list(islice((line.strip() for line in text if line.strip()), most))
+    except OSError as problem:
+        raise SourceError(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
+    except UnicodeDecodeError as problem:
+        raise SourceError(f"{path} is not text in UTF-8: {problem.reason} at byte {problem.start}") from None
+    if not lines:
+        raise SourceError(f"{path} has no text in it", "give a line for each text that the model is to see")
+    return lines
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries have to say goes nowhere."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

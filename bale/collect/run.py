@@ -1,0 +1,102 @@
+"""From a model and a text to a file of statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from bale.collect.model import Model, load_model, read_lines, shapes_of, stored_name
+from bale.collect.moments import Collector
+from bale.errors import SourceError
+from bale.io.commit import check_target
+from bale.io.statistics import COVARIANCE, write_statistics
+from bale.spec import Array
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A file of statistics that has been written, and what it was collected from."""
+
+    path: Path
+    tensors: int
+    lines: int
+    tokens: int
+    notes: tuple[str, ...]
+
+
+def collect(
+    folder: Path,
+    text: Path,
+    out: Path,
+    *,
+    length: int,
+    lines: int,
+    covariance: bool = False,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Collected:
+    """Run a model on the lines of a text, and write the statistics of its inputs.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a transformers model: config, tokenizer and weights.
+    text : Path
+        UTF-8; each line that is not empty is a text of its own.
+    length : int
+        Tokens of a line at the most.
+    lines : int
+        Lines at the most.
+    progress : callable or None
+        Called with the name of the model and 1 for every line that has been run.
+
+    Raises
+    ------
+    UsageError, SourceError, OutputError
+        See `bale.errors`; nothing is left behind.
+    """
+    check_target(out, force, (text,))
+    found = read_lines(text, lines)
+    model = load_model(folder)
+    stored = shapes_of(folder)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    tokens = model.tokens_of(found, length)
+    with Collector(model.torch_model, covariance=covariance) as collector:
+        model.run(tokens, lambda place: None if progress is None else progress(folder.name, 1))
+    tensors, notes = _entries(collector, model, stored)
+    total = sum(map(len, tokens))
+    metadata = {"tool": f"bale {version('bale')}", "lines": str(len(found)), "tokens": str(total)}
+    write_statistics(out, tensors, metadata, force)
+    count = sum(not name.endswith(COVARIANCE) for name in tensors)
+    return Collected(out, count, len(found), total, (*model.notes, *notes))
+
+
+def _entries(
+    collector: Collector, model: Model, stored: dict[str, set[tuple[int, ...]]]
+) -> tuple[dict[str, Array], list[str]]:
+    """What stands in the file, by name, and a note on what has no place there."""
+    tensors: dict[str, Array] = {}
+    lost: list[str] = []
+    for moments in collector.moments():
+        names = [stored_name(name, moments.weight, model.prefix, stored) for name in moments.names]
+        for name in dict.fromkeys(name for name in names if name is not None):
+            for key, array in ((name, moments.second), (name + COVARIANCE, moments.covariance)):
+                if array is not None:
+                    if not np.isfinite(array).all():
+                        raise SourceError(f"the inputs of {name} are not finite", "the model is broken, or was cast")
+                    tensors[key] = array
+        if not any(names):
+            lost += moments.names[:1]
+    if not tensors:
+        raise SourceError("no layer of the model has a weight of its name and shape in the folder's files")
+    return tensors, [f"{len(lost)} layers have no tensor in the folder's files, first {lost[0]}"] if lost else []
