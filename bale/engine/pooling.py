@@ -87,10 +87,11 @@ def _settle(
     most = max(1 << 12, min(_EACH, _ALL // len(units)))
 
     def member(source: SourceFile, unit: Unit) -> Member | None:
-        spec, array, _ = rows_of(source, unit, most)
+        spec, array, starts = rows_of(source, unit, most)
+        use = None if statistics is None else statistics.sampled(unit, pipeline, starts, spec)
         norm2 = None if codec.bits is not None else norm2_of(source, unit)
         try:
-            return Member(array.reshape(-1), spec, unit.spec.elements, codec, norm2)
+            return Member(array.reshape(-1), spec, unit.spec.elements, codec, norm2, use)
         except Refused:
             return None  # it stays lossless, and says so once it is coded
 

@@ -15,8 +15,10 @@ import torch
 import bale
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
+from bale.compressors.trellis import pool
 from bale.compressors.use import Use
 from bale.engine import folder as folder_engine
+from bale.engine import pooling
 from bale.engine.statistics import open_statistics
 from bale.engine.tensors import open_tensors
 from bale.errors import OutputError, SourceError
@@ -397,3 +399,44 @@ def test_a_resumed_run_does_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert len(begun) == again
         assert (report["stats"] is None) == (stats is None)
         assert [row["output_error"] is None for row in report["tensors"]] == 2 * [stats != other]
+
+
+# What it is for.
+
+
+UNEVEN = np.exp(2 * np.random.default_rng(1).standard_normal(256)).astype("<f4")  # mean squares: a factor of thousands
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> tuple[Path, Path]:
+    """Two matrices and their statistics."""
+    model = write(tmp_path / "m.safetensors", {"w": weights(300, 256, seed=1), "v": weights(300, 256, seed=2)})
+    return model, write(tmp_path / "s", {"w": UNEVEN, "v": UNEVEN[::-1].copy()})
+
+
+@pytest.mark.parametrize("choice", ["trellis:bits=3", "trellis:bits=3,pool=model"])
+def test_the_trellis_moves_errors_where_they_do_no_harm(uneven: tuple[Path, Path], choice: str) -> None:
+    model, stats = uneven
+    (row, _) = bale.compress(model, pipeline=choice).to_json()["tensors"]
+    without = independent(model, UNEVEN.astype("f8"), "w")
+    (told, _) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
+    assert told["output_error"] < 0.9 * without
+    assert told["snr_db"] < row["snr_db"]
+    assert told["stored_bytes"] == pytest.approx(row["stored_bytes"], rel=0.01)
+
+
+def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, stats = uneven
+    found: list[Use | None] = []
+    honest = pool.Member.__init__
+
+    def init(self: Any, *arguments: Any) -> None:
+        found.append(arguments[-1])
+        honest(self, *arguments)
+
+    monkeypatch.setattr(pool.Member, "__init__", init)
+    for most in (pooling._EACH, 1 << 14):
+        monkeypatch.setattr(pooling, "_EACH", most)
+        bale.plan(model, pipeline="trellis:bits=3,pool=model", stats=stats)
+    assert len(found) == 4
+    assert all(use is not None and use.second.shape == (1, 256) for use in found)
