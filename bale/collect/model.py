@@ -103,7 +103,7 @@ def load_model(folder: Path) -> Model:
             raise SourceError(f"cannot load the model in {folder}: {_first_line(problem)}") from None
     notes: tuple[str, ...] = ()
     if missing:
-        what = f"{len(missing)} weights of {type(model).__name__} are not in {folder}, first {missing[0]}"
+        what = f"{folder} lacks {len(missing)} of the weights of {type(model).__name__}, first {missing[0]}"
         notes = (f"{what}: they are random, and so is what goes through them",)
     return Model(model.float().eval(), tokenizer, str(getattr(model, "base_model_prefix", "")), notes)
 

@@ -99,4 +99,5 @@ def _entries(
             lost += moments.names[:1]
     if not tensors:
         raise SourceError("no layer of the model has a weight of its name and shape in the folder's files")
-    return tensors, [f"{len(lost)} layers have no tensor in the folder's files, first {lost[0]}"] if lost else []
+    note = f"the folder's files have no tensor for {len(lost)} of the layers, first {lost[0]}" if lost else ""
+    return tensors, [note] if note else []
