@@ -28,14 +28,23 @@ def command(
         Path, typer.Option("--text", metavar="FILE", help="What the model is to see, a text in each line. Required.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="[default: MODEL_DIR.stats.safetensors]")
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The file. [default: MODEL_DIR.stats.safetensors]"),
     ] = None,
-    length: Annotated[int, typer.Option("--length", min=1, metavar="N", help="Tokens of a line at the most.")] = 256,
+    length: Annotated[
+        int,
+        typer.Option(
+            "--length", min=1, metavar="N", help="Tokens of a line at the most. [default: 256]", show_default=False
+        ),
+    ] = 256,
     lines: Annotated[
-        int, typer.Option("--lines", min=1, metavar="N", help="Lines at the most, from the first one on.")
+        int,
+        typer.Option(
+            "--lines", min=1, metavar="N", help="Lines that are read at the most. [default: 1000]", show_default=False
+        ),
     ] = 1000,
     covariance: Annotated[
-        bool, typer.Option("--covariance", help="Mean products of two inputs too, for svd: large.")
+        bool, typer.Option("--covariance", help="Mean products of two inputs as well, for svd. They are large.")
     ] = False,
     threads: options.Threads = None,
     force: options.Force = False,
@@ -43,20 +52,22 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """Collect them."""
+    from bale.collect.model import read_lines
     from bale.collect.run import collect
 
     printer = Printer(json, quiet)
     target = out if out is not None else model.resolve().with_name(f"{model.resolve().name}.stats.safetensors")
-    with printer.progress(model.name, lines) as progress:
+    found = read_lines(text, lines)
+    with printer.progress(model.name, sum(len(line.encode()) for line in found)) as progress:
         done = collect(
             model,
-            text,
+            found,
             target,
             length=length,
-            lines=lines,
             covariance=covariance,
             threads=threads,
             force=force,
+            inputs=(text,),
             progress=progress,
         )
     for note in done.notes:

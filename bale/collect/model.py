@@ -15,7 +15,7 @@ from bale.errors import SourceError, UsageError
 from bale.io.files import reason
 
 _TOKENS = 1 << 12  # in one call of the model
-_PROBLEMS = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, IndexError)
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "*.bpe.model")
 
 
@@ -25,6 +25,8 @@ class Model:
 
     Attributes
     ----------
+    stored : mapping of str to set of tuple of int
+        Names and shapes of all tensors in the folder's weight files.
     prefix : str
         What stands before the names of the base model's parameters where a head is on it; they may lack it in files.
     notes : tuple of str
@@ -33,16 +35,24 @@ class Model:
 
     torch_model: Any
     tokenizer: Any
+    stored: Mapping[str, set[tuple[int, ...]]]
     prefix: str
     notes: tuple[str, ...]
+
+    def stored_name(self, name: str, shape: tuple[int, ...]) -> str | None:
+        """What a parameter is called in the files: as in the model, or without or with the base model's prefix."""
+        start = f"{self.prefix}."
+        for candidate in (name, name.removeprefix(start), start + name):
+            if shape in self.stored.get(candidate, ()):
+                return candidate
+        return None
 
     def tokens_of(self, lines: Sequence[str], length: int) -> list[list[int]]:
         """The numbers of the tokens of each line, at most `length`."""
         longest = getattr(self.torch_model.config, "max_position_embeddings", None)
         most = min(length, self.tokenizer.model_max_length, longest if isinstance(longest, int) else length)
-        with _quiet():
-            found = self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]
-        return [list(each) for each in found]
+        with _explained("the tokenizer cannot read the text"):
+            return [list(each) for each in self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]]
 
     def run(self, lines: Sequence[Sequence[int]], done: Callable[[int], None]) -> None:
         """Run lines of tokens; those of equal length together, so that nothing is padded.
@@ -58,12 +68,8 @@ class Model:
                 given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
                 if getattr(self.torch_model.config, "is_encoder_decoder", False):
                     given["decoder_input_ids"] = tokens
-                try:
-                    with torch.inference_mode(), _quiet():
-                        self.torch_model(**given)
-                except _PROBLEMS as problem:
-                    name = type(self.torch_model).__name__
-                    raise SourceError(f"{name} cannot be run on text: {_first_line(problem)}") from None
+                with torch.inference_mode(), _explained(f"{type(self.torch_model).__name__} cannot be run on text"):
+                    self.torch_model(**given)
                 for place in places:
                     done(place)
 
@@ -84,6 +90,7 @@ def load_model(folder: Path) -> Model:
         raise SourceError(f"{folder} has no config.json", "name the folder of a transformers model")
     if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")
+    stored = _stored_in(folder)
     try:
         import torch  # noqa: F401
         import transformers
@@ -92,31 +99,25 @@ def load_model(folder: Path) -> Model:
             "bale stats runs models with transformers and torch, which are not installed",
             "pip install 'bale[transformers]'",
         ) from None
-    with _quiet():
-        try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            model, missing = _best(transformers, config, folder)
-        except _PROBLEMS as problem:
-            raise SourceError(f"cannot load the model in {folder}: {_first_line(problem)}") from None
+    with _explained(f"cannot load the model in {folder}"):
+        config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
+        model, missing = _best(transformers, config, folder)
     notes: tuple[str, ...] = ()
     if missing:
         what = f"{folder} lacks {len(missing)} of the weights of {type(model).__name__}, first {missing[0]}"
         notes = (f"{what}: they are random, and so is what goes through them",)
-    return Model(model.float().eval(), tokenizer, str(getattr(model, "base_model_prefix", "")), notes)
+    return Model(model.float().eval(), tokenizer, stored, str(getattr(model, "base_model_prefix", "")), notes)
 
 
 def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]:
     """The model of the class that the folder names, or of the bare one if that finds more of its weights there."""
     names = getattr(config, "architectures", None) or ()
-    classes = [found for name in names if (found := getattr(transformers, str(name), None)) is not None]
+    named = [getattr(transformers, str(name), None) for name in names]
+    classes = [each for each in named if hasattr(each, "from_pretrained")]
     best: tuple[Any, list[str]] | None = None
     for each in (*classes, transformers.AutoModel):
-        model, told = each.from_pretrained(
-            folder, config=config, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
+        model, told = each.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
         missing = sorted(told["missing_keys"])
         if best is None or len(missing) < len(best[1]):
             best = model, missing
@@ -126,24 +127,13 @@ def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]
     return best
 
 
-def shapes_of(folder: Path) -> dict[str, set[tuple[int, ...]]]:
+def _stored_in(folder: Path) -> dict[str, set[tuple[int, ...]]]:
     """Names and shapes of all tensors in the weight files of a folder."""
     found: dict[str, set[tuple[int, ...]]] = {}
     for checkpoint in open_folder(folder).checkpoints.values():
         for view in (view for unit in checkpoint.units for view in unit.views):
             found.setdefault(view.name, set()).add(view.spec.shape)
     return found
-
-
-def stored_name(
-    name: str, shape: tuple[int, ...], prefix: str, stored: Mapping[str, set[tuple[int, ...]]]
-) -> str | None:
-    """What a parameter is called in files: as in the model, or without or with the base model's prefix."""
-    start = f"{prefix}."
-    for candidate in (name, name.removeprefix(start), start + name):
-        if shape in stored.get(candidate, ()):
-            return candidate
-    return None
 
 
 def read_lines(path: Path, most: int) -> list[str]:
@@ -160,17 +150,19 @@ def read_lines(path: Path, most: int) -> list[str]:
     return lines
 
 
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What libraries have to say goes nowhere."""
+def _explained(what: str) -> Iterator[None]:
+    """Turn whatever transformers raises into a `SourceError`; what it has to say besides goes nowhere."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as problem:
+            reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+            raise SourceError(f"{what}: {reason}") from None

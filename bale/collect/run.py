@@ -1,15 +1,15 @@
-"""From a model and a text to a file of statistics."""
+"""From a model and lines of text to a file of statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from bale.collect.model import Model, load_model, read_lines, shapes_of, stored_name
+from bale.collect.model import Model, load_model
 from bale.collect.moments import Collector
 from bale.errors import SourceError
 from bale.io.commit import check_target
@@ -32,63 +32,64 @@ class Collected:
 
 def collect(
     folder: Path,
-    text: Path,
+    lines: Sequence[str],
     out: Path,
     *,
     length: int,
-    lines: int,
     covariance: bool = False,
     threads: int | None = None,
     force: bool = False,
+    inputs: tuple[Path, ...] = (),
     progress: Progress | None = None,
 ) -> Collected:
-    """Run a model on the lines of a text, and write the statistics of its inputs.
+    """Run a model on lines of text, and write the statistics of its inputs.
 
     Parameters
     ----------
     folder : Path
         Of a transformers model: config, tokenizer and weights.
-    text : Path
-        UTF-8; each line that is not empty is a text of its own.
+    lines : sequence of str
+        Each is a text of its own.
     length : int
         Tokens of a line at the most.
-    lines : int
-        Lines at the most.
+    inputs : tuple of Path
+        Files that must not be overwritten.
     progress : callable or None
-        Called with the name of the model and 1 for every line that has been run.
+        Called with the number of a line and its bytes whenever one has been run.
 
     Raises
     ------
     UsageError, SourceError, OutputError
         See `bale.errors`; nothing is left behind.
     """
-    check_target(out, force, (text,))
-    found = read_lines(text, lines)
+    check_target(out, force, inputs)
     model = load_model(folder)
-    stored = shapes_of(folder)
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-    tokens = model.tokens_of(found, length)
+
+    def done(place: int) -> None:
+        if progress is not None:
+            progress(f"line {place + 1}", len(lines[place].encode()))
+
+    tokens = model.tokens_of(lines, length)
     with Collector(model.torch_model, covariance=covariance) as collector:
-        model.run(tokens, lambda place: None if progress is None else progress(folder.name, 1))
-    tensors, notes = _entries(collector, model, stored)
+        model.run(tokens, done)
+    tensors, notes = _entries(collector, model)
     total = sum(map(len, tokens))
-    metadata = {"tool": f"bale {version('bale')}", "lines": str(len(found)), "tokens": str(total)}
+    metadata = {"tool": f"bale {version('bale')}", "lines": str(len(lines)), "tokens": str(total)}
     write_statistics(out, tensors, metadata, force)
     count = sum(not name.endswith(COVARIANCE) for name in tensors)
-    return Collected(out, count, len(found), total, (*model.notes, *notes))
+    return Collected(out, count, len(lines), total, (*model.notes, *notes))
 
 
-def _entries(
-    collector: Collector, model: Model, stored: dict[str, set[tuple[int, ...]]]
-) -> tuple[dict[str, Array], list[str]]:
+def _entries(collector: Collector, model: Model) -> tuple[dict[str, Array], list[str]]:
     """What stands in the file, by name, and a note on what has no place there."""
     tensors: dict[str, Array] = {}
     lost: list[str] = []
     for moments in collector.moments():
-        names = [stored_name(name, moments.weight, model.prefix, stored) for name in moments.names]
+        names = [model.stored_name(name, moments.weight) for name in moments.names]
         for name in dict.fromkeys(name for name in names if name is not None):
             for key, array in ((name, moments.second), (name + COVARIANCE, moments.covariance)):
                 if array is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bale.collect.model import read_lines, stored_name
+from bale.collect.model import Model, read_lines
 from bale.errors import SourceError
 
 
@@ -25,7 +25,6 @@ def test_lines_of_a_text(tmp_path: Path) -> None:
 
 def test_names_in_files() -> None:
     stored = {"bert.a": {(2, 3)}, "b": {(2, 3)}, "bert.c": {(3,)}, "c": {(2, 3)}}
-    found = {
-        name: stored_name(name, (2, 3), "bert", stored) for name in ("bert.a", "a", "b", "bert.b", "bert.c", "c", "d")
-    }
+    model = Model(None, None, stored, "bert", ())
+    found = {name: model.stored_name(name, (2, 3)) for name in ("bert.a", "a", "b", "bert.b", "bert.c", "c", "d")}
     assert found == {"bert.a": "bert.a", "a": "bert.a", "b": "b", "bert.b": "b", "bert.c": "c", "c": "c", "d": None}
