@@ -12,7 +12,7 @@ from bale.cli.app import app
 from tests.cli.conftest import Bale
 from tests.making import bf16, names_in, sha256, weights, write
 
-VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs"]
+VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs", "stats"]
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -46,7 +46,7 @@ def test_every_verb_takes_the_common_options(bale: Bale, verb: str) -> None:
     text = bale(verb, "--help").out
     expected = {"--json", "--quiet", "--help"}
     expected |= {"--threads"} if verb not in ("inspect", "codecs") else set()
-    expected |= {"--force"} if verb in ("compress", "decompress") else set()
+    expected |= {"--force"} if verb in ("compress", "decompress", "stats") else set()
     assert {option for option in expected if option in text} == expected
 
 
@@ -62,7 +62,7 @@ def test_version_and_top_help(bale: Bale) -> None:
 
 def test_unknown_verbs_and_missing_arguments(bale: Bale) -> None:
     bale("comprss").failed(2, "comprss")
-    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare"):
+    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare", "stats"):
         bale(verb).failed(2, "bale --help")
     said = bale("compress", "--json")
     assert said.code == 2
