@@ -92,13 +92,14 @@ def load_model(folder: Path) -> Model:
         raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")
     stored = _stored_in(folder)
     try:
-        import torch  # noqa: F401
+        import torch
         import transformers
     except ImportError:
         raise UsageError(
             "bale stats runs models with transformers and torch, which are not installed",
             "pip install 'bale[transformers]'",
         ) from None
+    torch.manual_seed(0)  # for weights that are missing
     with _explained(f"cannot load the model in {folder}"):
         config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)

@@ -90,14 +90,15 @@ class Statistics:
         SourceError
             When nothing in the file is of this source, or something does not fit its tensor.
         """
-        views = {view.name: view for file in files for unit in file.units for view in unit.views}
-        known = [name for name in self._file.means if name in views]
-        if not known:
-            raise self._of_another(list(views))
-        for name in known:
-            self._check_shapes(views[name])
+        views = [view for file in files for unit in file.units for view in unit.views]
+        names, told = dict.fromkeys(view.name for view in views), {**self._file.means, **self._file.covariances}
+        if not names.keys() & told.keys():
+            raise self._of_another(list(names))
+        for view in views:
+            if view.name in told:
+                self._check_shapes(view)
         notes = []
-        strange = [name for name in {**self._file.means, **self._file.covariances} if name not in views]
+        strange = [name for name in told if name not in names]
         if strange:
             others = f", nor {len(strange) - 1} other of its names" if len(strange) > 1 else ""
             notes.append(f"the source has no {strange[0]}, which {self._file.path} tells of{others}")
@@ -132,7 +133,9 @@ class Statistics:
         return values
 
     def _check_shapes(self, view: View) -> None:
-        mean, covariance = self._file.means[view.name], self._file.covariances.get(view.name)
+        mean, covariance = self._file.means.get(view.name), self._file.covariances.get(view.name)
+        if mean is None:
+            raise self._wrong(view.name, "there is a covariance and no mean squares")
         for entry in (mean, covariance):
             if entry is not None and entry.spec.dtype not in _FLOATS:
                 raise self._wrong(entry.name, f"its dtype is {entry.spec.dtype}, not {', '.join(_FLOATS)}")
@@ -150,10 +153,12 @@ class Statistics:
         rows = max(1, _ROWS // max(1, len(matrix)))
         for start in range(0, len(matrix), rows):
             at = slice(start, start + rows)
-            bound = _TOLERANCE * (deviations[at, None] * deviations) + _TINY
-            if (np.abs(matrix[at] - matrix[:, at].T) > bound).any():
+            most = deviations[at, None] * deviations + _TINY
+            with np.errstate(over="ignore"):
+                apart = np.abs(matrix[at] - matrix[:, at].T)
+            if (apart > _TOLERANCE * most).any():
                 raise self._wrong(name, "its covariance is not symmetric")
-            if (np.abs(matrix[at]) > (1 + 1 / _TOLERANCE) * bound).any():
+            if (np.abs(matrix[at]) - most > _TOLERANCE * most).any():
                 raise self._wrong(name, "its covariance is larger than mean squares allow")
 
     def _wrong(self, name: str, what: str) -> SourceError:

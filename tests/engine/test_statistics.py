@@ -266,6 +266,44 @@ def test_zeros_everywhere(tmp_path: Path) -> None:
         assert row["relative_error"] > 0
 
 
+def test_one_name_in_two_files_has_to_fit_both(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for n in (3, 4):
+        write(tmp_path / "model" / f"{n}.safetensors", {"w": weights(64, 10 * n)})
+    with pytest.raises(SourceError, match=r"F32\[40\] does not broadcast to the tensor's F32\[64,30\]"):
+        bale.plan(tmp_path / "model", stats=write(tmp_path / "s", {"w": np.ones(40, "<f4")}))
+
+
+@pytest.mark.parametrize("choice", ["int4", "int:bits=4,clip=mse", "trellis:bits=3", "svd:rank=8+int8"])
+def test_their_scale_makes_no_difference(tmp_path: Path, choice: str) -> None:
+    model = write(tmp_path / "m.safetensors", {"w": weights(64, 80)})
+    inputs = np.random.default_rng(0).standard_normal((500, 80)) * np.exp(np.random.default_rng(1).standard_normal(80))
+    covariance, found = inputs.T @ inputs / 500, set()
+    for scale in (2.0**-90, 1.0, 2.0**110):
+        scaled = (scale * covariance).astype("<f4")
+        stats = write(tmp_path / "s", {"w": scaled.diagonal().copy(), "w:covariance": scaled})
+        (row,) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
+        found.add((sha256(Path(f"{model}.bale")), round(row["output_error"], 12)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("choice", ["int4", "int:bits=4,clip=mse", "trellis:bits=3", "svd:rank=8+int8"])
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_squares_of_all_sizes(tmp_path: Path, choice: str, seed: int) -> None:
+    """From subnormal to the largest, and zero: nothing fails, and what comes out is measured."""
+    model = write(tmp_path / "m.safetensors", {"w": weights(64, 80)})
+    rng = np.random.default_rng(seed)
+    second = np.exp2(rng.uniform(-149, 128, 80)).astype("<f4") * (rng.random(80) < 0.9)
+    covariance = np.diag(second)
+    for given in ({"w": second}, {"w": second, "w:covariance": covariance}):
+        (row,) = bale.compress(model, pipeline=choice, stats=write(tmp_path / "s", given), force=True).to_json()[
+            "tensors"
+        ]
+        assert row["pipeline"] == choice
+        assert row["output_error"] is not None
+        assert row["output_error"] < 3
+
+
 @pytest.mark.parametrize("choice", ["int4", "trellis:bits=3", "svd:rank=8+int8"])
 def test_bytes_do_not_depend_on_threads(tmp_path: Path, stats: Path, choice: str) -> None:
     model = write(
@@ -320,6 +358,7 @@ def test_notes(tmp_path: Path, model: Path, stats: Path) -> None:
         ({"layers.1.weight": np.full(128, np.inf, "<f4")}, "not finite"),
         ({"layers.1.weight": np.full(128, 1e200)}, "not finite"),
         ({"layers.1.weight": np.arange(-1, 127, dtype="<f4")}, "negative"),
+        ({"layers.1.weight:covariance": np.eye(128, dtype="<f4")}, "a covariance and no mean squares"),
     ],
 )
 def test_wrong_mean_squares(tmp_path: Path, model: Path, given: dict[str, np.ndarray], words: str) -> None:
