@@ -140,7 +140,7 @@ class Encoder:
             for name, values in leaves.items()
         )
         lossy = subject.with_base(pipeline.decode(leaves, spec).reshape(-1), 0)
-        measured = Measured.between(source, lossy, spec, None if use is None else partial(use.spread, spec.shape))
+        measured = Measured.of_whole(source, lossy, spec, use)
         shapes = [(part.name, part.spec, part.bits, part.chunk, [chain for chain, _ in part.chunks]) for part in parts]
 
         def decode_first(stored: Iterator[bytes]) -> tuple[Array, dict[str, Values]]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
+
+from bale.compressors.floats import to_float32
+from bale.compressors.use import Use
 from bale.engine.signs import NEGATIVE, lost
 from bale.engine.source import all_finite, numbers
 from bale.engine.storage import runs
 from bale.errors import Refused
+from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
 
@@ -24,7 +30,7 @@ class Measured:
     lost : int
         Positive values that came back as zero or below; see `bale.engine.signs`.
     outputs : ErrorSums or None
-        Of elements that count by the mean squares of their inputs, where these are known.
+        Of elements that count by the mean squares of their inputs, or by their covariance, as far as these are known.
     """
 
     errors: ErrorSums
@@ -46,6 +52,36 @@ class Measured:
             NEGATIVE if NEGATIVE in counts else sum(counts),
             None if weights is None else ErrorSums.total(outputs),
         )
+
+    @classmethod
+    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Use | None) -> Measured:
+        """Compare two flat arrays of a whole tensor, which is used so."""
+        if use is None or use.covariance is None:
+            return cls.between(source, decoded, spec, None if use is None else partial(use.spread, spec.shape))
+        return replace(cls.between(source, decoded, spec, None), outputs=_correlated(source, decoded, spec, use))
+
+
+def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Use) -> ErrorSums:
+    """Errors of a whole tensor's outputs by the covariance of its inputs: the traces of ``E C E'`` and ``W C W'``.
+
+    Places of a kernel that share the statistics of their channel count one by one. Products are of float32.
+    """
+    assert use.covariance is not None
+    inputs = [axis for axis, size in enumerate(use.second.shape) if size > 1]
+    order = [*(axis for axis in range(len(spec.shape)) if axis not in inputs), *inputs]
+    x, y = (to_float32(array, spec).reshape(spec.shape).transpose(order) for array in (source, decoded))
+    x, y = (array.reshape(-1, len(use.covariance)) for array in (x, y))
+    rows, error2, norm2 = max(1, CHUNK_LIMIT // x.shape[1]), 0.0, 0.0
+    for start in range(0, len(x), rows):
+        at = slice(start, start + rows)
+        error2 += _trace(x[at] - y[at], use.covariance)
+        norm2 += _trace(x[at], use.covariance)
+    return ErrorSums(max(0.0, error2), max(0.0, norm2))
+
+
+def _trace(rows: Array, covariance: Array) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.einsum("ij,ij->", rows @ covariance, rows, dtype=np.float64, casting="same_kind"))
 
 
 def exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bale.compressors.base import Quantizer, Transform
 from bale.compressors.floats import to_float32
-from bale.compressors.lowrank.decomposition import Decomposition
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.use import Use
 from bale.errors import SourceError
@@ -20,6 +20,7 @@ from bale.spec import Array, TensorSpec, Unit, View
 _FLOATS = ("F32", "F16", "BF16", "F64")
 _TOLERANCE = 1e-2  # of a covariance: more than the rounding of any of these dtypes
 _TINY = np.float32(1e-30)
+_NOTHING = 2.0**-60
 _ROWS = 1 << 20  # elements of a covariance that are checked at a time
 
 
@@ -49,6 +50,9 @@ class Statistics:
     def use(self, unit: Unit, pipeline: Pipeline) -> Use | None:
         """What to tell the encoders of a pipeline of a unit, with its dimensions in memory order.
 
+        The largest mean square is between 1/2 and 1, and what is next to nothing beside it is nothing, so that no
+        encoder has to fear for its sums.
+
         Raises
         ------
         SourceError
@@ -67,6 +71,11 @@ class Statistics:
         if products is not None:
             covariance = self._numbers(products)
             self._check_covariance(name, covariance, second.reshape(-1))
+        exponent = np.frexp(second.max(initial=0))[1]
+        second = np.ldexp(second, -exponent)
+        second = np.where(second < _NOTHING, np.float32(0), second)
+        if covariance is not None:
+            covariance = np.ldexp(covariance, -exponent)
         use = Use(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
         return use if list(order) == sorted(order) else use.transposed(order)
 
@@ -123,7 +132,7 @@ class Statistics:
 
     def _entries(self, name: str, pipeline: Pipeline) -> tuple[Entry, Entry | None]:
         """Mean squares, and mean products where a codec uses them: they are large."""
-        wanted = any(isinstance(stage, Decomposition) for stage in pipeline.codecs)
+        wanted = any(isinstance(stage, Transform) and not isinstance(stage, Quantizer) for stage in pipeline.codecs)
         return self._file.means[name], self._file.covariances.get(name) if wanted else None
 
     def _numbers(self, entry: Entry) -> Array:

@@ -33,6 +33,12 @@ def mean(*values: float) -> np.ndarray:
     return np.array(values, "<f4")
 
 
+def scaled(values: Any) -> list[Any]:
+    """As they are told: by the power of two that takes the largest below 1."""
+    array = np.asarray(values, "<f4")
+    return np.ldexp(array, -np.frexp(array.max())[1]).tolist()
+
+
 def unit_of(path: Path, name: str) -> Unit:
     return next(unit for unit in open_checkpoint(path).units if name in [view.name for view in unit.views])
 
@@ -75,7 +81,7 @@ def test_shapes_are_aligned_at_the_last_dimension(
     use = use_of(write(tmp_path / "m", {"w": weights(*shape)}), write(tmp_path / "s", {"w": values}), "w")
     assert use is not None
     assert use.second.shape == told
-    np.testing.assert_array_equal(use.second.reshape(-1), values.reshape(-1))
+    assert use.second.reshape(-1).tolist() == scaled(values.reshape(-1))
     assert use.covariance is None
 
 
@@ -85,7 +91,7 @@ def test_other_floats(tmp_path: Path, dtype: str) -> None:
     use = use_of(write(tmp_path / "m", {"w": weights(4, 3)}), write(tmp_path / "s", {"w": values}), "w")
     assert use is not None
     assert use.second.dtype == np.float32
-    assert use.second.tolist() == [[1, 2, 0.5]]
+    assert use.second.tolist() == scaled([[1, 2, 0.5]])
 
 
 def test_a_transposed_tensor(tmp_path: Path) -> None:
@@ -97,8 +103,8 @@ def test_a_transposed_tensor(tmp_path: Path) -> None:
     use = use_of(tmp_path / "m.pt", stats, "w", SVD)
     assert use is not None
     assert use.covariance is not None
-    assert use.second.tolist() == [[1], [2], [3]]
-    np.testing.assert_array_equal(use.covariance, covariance)
+    assert use.second.tolist() == scaled([[1], [2], [3]])
+    assert use.covariance.tolist() == scaled(covariance)
 
 
 def test_a_channels_last_kernel(tmp_path: Path) -> None:
@@ -111,9 +117,9 @@ def test_a_channels_last_kernel(tmp_path: Path) -> None:
     use = use_of(tmp_path / "m.pt", write(tmp_path / "s", {"w": second, "w:covariance": covariance}), "w", SVD)
     assert use is not None
     assert use.covariance is not None
-    assert use.second.tolist() == [[[[1, 4], [2, 5], [3, 6]]]]
-    assert use.covariance.diagonal().tolist() == [1, 4, 2, 5, 3, 6]
-    assert (use.covariance[0, 2], use.covariance[2, 0]) == (1, 1)
+    assert use.second.tolist() == scaled([[[[1, 4], [2, 5], [3, 6]]]])
+    assert use.covariance.diagonal().tolist() == scaled([1, 4, 2, 5, 3, 6])
+    assert (use.covariance[0, 2], use.covariance[2, 0]) == (1 / 8, 1 / 8)
 
 
 def test_tied_names_have_the_first_that_is_there(tmp_path: Path) -> None:
@@ -127,8 +133,19 @@ def test_tied_names_have_the_first_that_is_there(tmp_path: Path) -> None:
     ]:
         use = use_of(tmp_path / "m.pt", write(tmp_path / "s", given), "a")
         assert use is not None
-        assert use.second.tolist() == told
+        assert use.second.tolist() == scaled(told)
     assert use_of(tmp_path / "m.pt", write(tmp_path / "s", {"flat": mean(1, 2, 3, 4, 5, 6)}), "a") is None
+
+
+def test_what_is_next_to_nothing_is_nothing(tmp_path: Path) -> None:
+    model = write(tmp_path / "m", {"w": weights(4, 3)})
+    given = np.float32([2.0**100, 2.0**41, 2.0**40])
+    stats = write(tmp_path / "s", {"w": given, "w:covariance": np.diag(given)})
+    use = use_of(model, stats, "w", SVD)
+    assert use is not None
+    assert use.covariance is not None
+    assert use.second.tolist() == [[0.5, 2.0**-60, 0]]
+    assert use.covariance[0, 0] == 0.5
 
 
 def test_tensors_that_overlap_have_none(tmp_path: Path) -> None:
@@ -141,7 +158,7 @@ def test_a_covariance_is_read_for_what_uses_it(tmp_path: Path) -> None:
     model = write(tmp_path / "m", {"w": weights(4, 2)})
     stats = write(tmp_path / "s", {"w": mean(1, 1), "w:covariance": np.float32([[1, 0.5], [0.5, 1]])})
     told = [use_of(model, stats, "w", Pipeline.parse(text)) for text in ("int8", "trellis:bits=3", "svd:rank=1+int8")]
-    assert [use is not None and use.covariance is not None for use in told] == [False, False, True]
+    assert [use is not None and use.covariance is not None for use in told] == [False, True, True]
 
 
 # What reaches the encoders.
@@ -180,7 +197,7 @@ def test_every_encoder_is_told(tmp_path: Path, model: Path, stats: Path, seen: l
             assert told, choice
             for use in told:
                 assert use is not None
-                assert use.second.tolist() == [wanted]
+                assert use.second.tolist() == scaled([wanted])
             assert all(use is None for shape, use in seen if shape == (100, 64))
 
 
@@ -197,7 +214,7 @@ def test_long_tensors_are_told_in_blocks_and_samples(tmp_path: Path, seen: list[
     bale.plan(model, pipeline="int4", stats=stats)
     ((shape, use),) = seen
     assert use.second.shape == shape
-    picked = use.second[:, 0].astype(int) - 1
+    picked = (4096 * use.second[:, 0]).astype(int) - 1
     assert picked[0] == 0
     assert picked[-1] == rows - 1
     assert (np.diff(picked) > 0).all()
@@ -234,6 +251,27 @@ def test_output_errors(model: Path, stats: Path, choice: str) -> None:
     assert rebuilt["stats"] is rebuilt["totals"]["output_error"] is rebuilt["tensors"][0]["output_error"] is None
     assert bale.plan(model, pipeline=choice, stats=stats).to_json()["stats"] == report["stats"]
     assert bale.verify(f"{model}.bale", model).exact is False
+
+
+@pytest.mark.parametrize("choice", ["trellis:bits=3", "svd:rank=8+int8"])
+@pytest.mark.parametrize("layout", ["plain", "transposed", "channels last"])
+def test_output_errors_by_covariance(tmp_path: Path, choice: str, layout: str) -> None:
+    """Those of the layer itself, on the inputs that it is the covariance of."""
+    shape = (48, 20, 2, 3) if layout == "channels last" else (48, 120)
+    weight = torch.from_numpy(weights(*shape))
+    stored = weight.T.contiguous().T if layout == "transposed" else weight
+    stored = weight.to(memory_format=torch.channels_last) if layout == "channels last" else stored
+    torch.save({"w": stored}, tmp_path / "m.pt")
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((300, 120)) @ rng.standard_normal((120, 120))
+    covariance = (inputs.T @ inputs / 300).astype("<f4")
+    mean = covariance.diagonal().reshape(shape[1:])
+    stats = write(tmp_path / "s", {"w": mean.copy(), "w:covariance": covariance})
+    (row,) = bale.compress(tmp_path / "m.pt", pipeline=choice, stats=stats).to_json()["tensors"]
+    with bale.open(tmp_path / "m.pt.bale") as tensors:
+        before, after = weight.numpy().reshape(48, 120), tensors["w"].reshape(48, 120)
+    wanted = np.linalg.norm(inputs @ (after - before).T) / np.linalg.norm(inputs @ before.T)
+    assert row["output_error"] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_what_comes_back_exactly_has_no_error(tmp_path: Path, model: Path, stats: Path) -> None:
