@@ -44,7 +44,7 @@ def command(
         ),
     ] = 1000,
     covariance: Annotated[
-        bool, typer.Option("--covariance", help="Mean products of two inputs as well, for svd. They are large.")
+        bool, typer.Option("--covariance", help="Mean products of two inputs as well: more gain, slower, large files.")
     ] = False,
     threads: options.Threads = None,
     force: options.Force = False,
