@@ -17,7 +17,7 @@ from bale.compressors.use import Use
 from bale.engine.base import BaseTensor
 from bale.engine.coded import Coded, CodedPart, coded_part, coded_rest
 from bale.engine.layers import compared, known_block, known_of, load_rest
-from bale.engine.measured import Measured, check_finite, exact_sums, numbers_of
+from bale.engine.measured import Measured, check_finite, exact_sums
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.source import SourceFile, all_finite, numbers
 from bale.engine.statistics import Statistics

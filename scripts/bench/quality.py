@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -21,9 +22,10 @@ from common import ROOT, Limit, page, parser, table, workspace
 from judged import Judged, Score
 from methods import Array, Coded, by_bale, by_peers, save
 from plot import grid, log_plot
-from quality_models import MODELS
+from quality_models import MODELS, MiniLM
 from sensitivity import sensitivity
 from venvs import quantizers, versions
+from weighted import section as weighted
 
 PAGE, PLOT = ROOT / "docs" / "quality.md", ROOT / "docs" / "quality.svg"
 SMALL = 4096  # elements that a tensor must have to be coded with loss by -p
@@ -40,6 +42,8 @@ BALANCES = {f"trellis:bits={bits}": f"trellis:bits={bits},balance=column" for bi
 PEERS = (*GGML, "NF4")
 OWN = tuple(f"int:bits={bits},group=64" for bits in (3, 4, 5, 6))
 """Pipelines of bale that the trellis is held against too."""
+
+SECTION = "<!-- begin weighted -->.*<!-- end weighted -->"
 
 TICKS = (1.5, 2, 3, 4, 6, 9)  # bits a weight
 
@@ -100,7 +104,13 @@ def main() -> None:
     made.add_argument("--peers", type=Path, default=quantizers().folder, help="venv of the peers (%(default)s)")
     made.add_argument("--only", action="append", metavar="TITLE", help="this model only, printed; can be repeated")
     made.add_argument("--share", type=float, default=1, help="of all questions, to try the bench; the page is printed")
+    made.add_argument("--weighted", action="store_true", help="the section on statistics of inputs alone")
     options = made.parse_args()
+    if options.weighted:
+        text = PAGE.read_text(encoding="utf-8")
+        found = marked(weighted(MiniLM(options.models)))
+        PAGE.write_text(re.sub(SECTION, lambda _: found, text, flags=re.DOTALL), encoding="utf-8")
+        return
     python = quantizers(options.peers).python()
     chosen = [kind for kind in MODELS if not options.only or kind.title in options.only]
     found, parts = {}, []
@@ -114,7 +124,8 @@ def main() -> None:
             start = time.monotonic()
             parts.append(sensitivity(kind(options.models, options.share / 2)))
             print(f"{kind.title}, groups: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    text = document(found, parts, python)
+    statistics = weighted(MiniLM(options.models, options.share)) if MiniLM in chosen else ""
+    text = document(found, parts, statistics, python)
     if options.only or options.share != 1:
         print(text)
     else:
@@ -144,7 +155,7 @@ def point(model: Judged, tensors: dict[str, Array], coded: Coded) -> Point:
     return Point(coded.bits(tensors), sum(coded.stored.values()) / 1e6, coded.mean_snr(tensors), score)
 
 
-def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], python: Path) -> str:
+def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], statistics: str, python: Path) -> str:
     names = versions(python, ("gguf", "pywhispercpp", "bitsandbytes"))
     plot = f"![divergence by stored bytes]({PLOT.name})"
     lines = ["# Quality", page(TEXT, plot), page(PEERS_TEXT.format(versions=names))]
@@ -153,11 +164,16 @@ def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], py
         head = ("method", "MB", "b/w", "SNR, dB", kind.divergence, kind.measure)
         rows = [each.row(shown(name)) for name, each in points.items()]
         lines.append(page(kind.text, table(head, rows)))
-    lines += ["## Balanced columns", balance(found)]
+    lines += ["## Balanced columns", balance(found), "## Statistics of inputs", marked(statistics)]
     if sensitivities:
         lines += ["## Tensors one by one", *sensitivities]
     lines += [f"Reproduce: `make bench-quality`\\\n{where()}"]
     return "\n\n".join(lines) + "\n"
+
+
+def marked(section: str) -> str:
+    """A section that can be made anew alone, by `--weighted`."""
+    return f"<!-- begin weighted -->\n{section}\n<!-- end weighted -->"
 
 
 def where() -> str:

@@ -3,138 +3,106 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import torch
 from common import ROOT, Limit, page, parser, table, workspace
-from judged import Array
+from judged import Judged
+from methods import Array
 from quality_models import MiniLM
-from safetensors.numpy import load_file, save_file
-from torch import Tensor, nn
 
-from bale.compressors.base import Values
-from bale.compressors.pipeline import Pipeline
-from bale.compressors.use import Use
-from bale.spec import TensorSpec
+import bale
 
 SENTENCES = 1000
-COVARIANCE = ":covariance"
 HELPS = Limit(0.75)
-PIPELINES: Mapping[str, Limit | None] = {
-    "svd:ratio=0.5": HELPS,
-    "svd:ratio=0.4": HELPS,
-    "svd:ratio=0.3": HELPS,
-    "int:bits=3,group=64,clip=mse": None,
-    "int:bits=4,group=64,clip=mse": None,
-}
-"""And what the divergence by the best statistics is to be at most, over that without."""
-
+MATRICES = r"re:encoder\..*(query|key|value|dense)\.weight"
 TEXT = (
-    "The {count} matrices of {title}'s encoder alone, everything else exact, without and with statistics of what they "
-    f"are multiplied with: mean squares of each input, or mean products of two. They come from {SENTENCES:,} sentences "
-    "of the docstrings of Python's library, and the model is judged on others. The divergence is {divergence}; *times* "
-    "is that with the best statistics over that without. `int` takes no products."
+    "Statistics of what {title}'s matrices are multiplied with (`bale stats`), from "
+    f"{SENTENCES:,} sentences of the docstrings of Python's library; the model is judged on those of torch. They are "
+    "mean squares of each input, or with `--covariance` mean products of two. The divergence is {divergence}, without "
+    "statistics and with them (`--stats`), at the same size; *times* is that with the best statistics over that "
+    "without. With `svd` only the {matrices} matrices of the encoder are coded, and the others exact; else all that "
+    "`-p` takes, embeddings included, which have no statistics. `int` takes no covariances."
 )
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of statistics."""
+class Case:
+    """A pipeline for all that `-p` takes, or for the encoder's matrices alone."""
 
-    title: str
-    mean_squares: bool = False
-    products: bool = False
+    pipeline: str
+    limit: Limit | None = None
+    matrices: bool = False
 
 
-KINDS = (Kind("without"), Kind("mean squares", True), Kind("covariances", True, True))
+CASES = (
+    Case("trellis:bits=3", HELPS),
+    Case("trellis:bits=4", HELPS),
+    Case("trellis:bits=3,balance=column"),
+    Case("trellis:bits=4,balance=column"),
+    Case("int:bits=3,group=64,clip=mse"),
+    Case("int:bits=4,group=64,clip=mse"),
+    Case("svd:ratio=0.5", HELPS, matrices=True),
+    Case("svd:ratio=0.4", HELPS, matrices=True),
+    Case("svd:ratio=0.3", HELPS, matrices=True),
+    Case("svd:ratio=0.5+trellis:bits=6", matrices=True),
+)
 
 
 def main() -> None:
     options = parser(__doc__, models=True)
     options.add_argument("--share", type=float, default=1, help="of all questions, to try the bench")
     given = options.parse_args()
-    print(weighted(MiniLM(given.models, given.share)))
+    print(section(MiniLM(given.models, given.share)))
 
 
-def weighted(model: MiniLM) -> str:
-    """A table of all pipelines by all kinds of statistics."""
+def section(model: Judged) -> str:
+    """A table of all pipelines, without and with statistics."""
+    rows, matrices = [], 0
     with workspace(in_memory=1e9) as work:
-        path = work / "statistics.safetensors"
-        names = statistics(model, path)
-        known = load_file(path)
-    rows = []
-    for text, limit in PIPELINES.items():
-        pipeline = Pipeline.parse(text)
-        kinds = KINDS if text.startswith("svd") else KINDS[:2]
-        found = [
-            model.score(
-                {name: coded(model.tensors[name], pipeline, use(known, name, kind)) for name in names}
-            ).divergence
-            for kind in kinds
-        ]
-        times = min(found[1:]) / found[0]
-        cells = [*(f"{each:.3g}" for each in found), *["-"] * (len(KINDS) - len(found))]
-        rows.append([f"`{text}`", *cells, f"{times:.2f}", limit.cell(times) if limit else "-"])
-    head = ("pipeline", *(kind.title for kind in KINDS), "times", "limit")
-    text = TEXT.format(count=len(names), title=model.title, divergence=model.divergence)
+        kinds = {"without": None, **statistics(model.path.parent, work)}
+        for case in CASES:
+            found = []
+            for stats in kinds.values():
+                values, bits = coded(model.path, case, stats, work)
+                found.append(model.score(values).divergence)
+                matrices = len(values) if case.matrices else matrices
+            if case.pipeline.startswith("int"):
+                found.pop()  # the same as by mean squares
+            times = min(found[1:]) / found[0]
+            figures = [*(f"{each:.3g}" for each in found), *["-"] * (len(kinds) - len(found)), f"{times:.2f}"]
+            rows.append([f"`{case.pipeline}`", f"{bits:.2f}", *figures, case.limit.cell(times) if case.limit else ""])
+    head = ("pipeline", "b/w", *kinds, "times", "limit")
+    text = TEXT.format(title=model.title, divergence=model.divergence, matrices=matrices)
     return page(text, table(head, rows))
 
 
-def coded(tensor: Array, pipeline: Pipeline, use: Use | None) -> Array:
-    """What comes back of a tensor."""
-    spec = TensorSpec("F32", tensor.shape)
-    return pipeline.decode(pipeline.encode(Values(spec, tensor, use=use)), spec)
+def coded(source: Path, case: Case, stats: Path | None, work: Path) -> tuple[Mapping[str, Array], float]:
+    """The tensors that came back other than they were, and bits for each of their weights."""
+    archive = work / "coded.bale"
+    rules = {"rules": [f"{MATRICES}={case.pipeline}"]} if case.matrices else {"pipeline": case.pipeline}
+    report = bale.compress(source, archive, stats=stats, force=True, **rules).to_json()
+    rows = [row for row in report["tensors"] if row["relative_error"]]
+    with bale.open(archive) as opened:
+        values = {row["name"]: np.asarray(opened[row["name"]]) for row in rows}
+    stored = sum(row["stored_bytes"] for row in rows)
+    return values, 8 * stored / sum(each.size for each in values.values())
 
 
-def use(known: Mapping[str, Array], name: str, kind: Kind) -> Use | None:
-    if not kind.mean_squares:
-        return None
-    return Use(known[name][None], known[name + COVARIANCE] if kind.products else None)
-
-
-def statistics(model: MiniLM, path: Path) -> list[str]:
-    """Write statistics of the inputs of the encoder's matrices; the names of these."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model.path.with_name("tokenizer.json")))
-    tokenizer.enable_truncation(128)
-    tokenizer.no_padding()
-    model.load({name: torch.from_numpy(tensor) for name, tensor in model.tensors.items()})
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-
-    def watch(name: str, layer: nn.Linear) -> torch.utils.hooks.RemovableHandle:
-        def seen(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            inputs = given[0].reshape(-1, given[0].shape[-1])
-            sums[name] = sums.get(name, 0) + (inputs.T @ inputs).double()
-            counts[name] = counts.get(name, 0) + len(inputs)
-
-        return layer.register_forward_pre_hook(seen)
-
-    layers = ((f"{name}.weight", module) for name, module in model.module.named_modules())
-    watched = [watch(name, layer) for name, layer in layers if isinstance(layer, nn.Linear) and "encoder" in name]
-    with torch.inference_mode():
-        for batch in batches([each.ids for each in tokenizer.encode_batch(sentences())]):
-            model.module(batch)
-    for each in watched:
-        each.remove()
-    products = {name: (total / counts[name]).numpy().astype(np.float32) for name, total in sums.items()}
-    squares = {name: np.diagonal(found).copy() for name, found in products.items()}
-    covariances = {name + COVARIANCE: found for name, found in products.items()}
-    save_file(squares | covariances, path, {"bale.stats": "1"})
-    return list(products)
-
-
-def batches(encoded: list[list[int]]) -> Iterator[Tensor]:
-    """Sentences of the same number of tokens together, so that none is filled up."""
-    for _, group in groupby(sorted(encoded, key=len), len):
-        yield torch.tensor(list(group))
+def statistics(model: Path, work: Path) -> dict[str, Path]:
+    """Files of mean squares, and of covariances beside them."""
+    text = work / "text.txt"
+    text.write_text("\n".join(sentences()), encoding="utf-8")
+    found = {"mean squares": work / "squares.safetensors", "covariances": work / "covariances.safetensors"}
+    for path, more in zip(found.values(), ([], ["--covariance"]), strict=True):
+        command = [sys.executable, "-m", "bale", "stats", model, "--text", text, "-o", path, *more]
+        subprocess.run(list(map(str, command)), check=True)
+    return found
 
 
 def sentences() -> list[str]:
