@@ -12,6 +12,7 @@ from bale.compressors.base import Place, Transform, Values
 from bale.compressors.entropy.smallest import smallest
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.trellis.codec import Trellis
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
@@ -86,7 +87,7 @@ def _with_error(codec: Trellis, error2: float, norm2: float) -> Trellis:
 def best_rank(
     most: int, code: Callable[[int], Leaves], decode: Callable[[Leaves], Array], rest: Transform, values: Values
 ) -> Leaves:
-    """The leaves of the rank at which both layers are smallest at equal error.
+    """The leaves of the rank at which both layers are smallest at equal error, of outputs if their inputs are known.
 
     Parameters
     ----------
@@ -105,6 +106,7 @@ def best_rank(
     found: dict[str, Leaves] = {}
     x = to_float32(values.array, spec)
     has_level = isinstance(rest, Trellis) and rest.bits is None
+    use = None if has_level else values.use  # a level is one of the weights' own error
     level = 1e-300
     least = math.inf
 
@@ -117,7 +119,7 @@ def best_rank(
             if not rank:
                 raise
             return math.inf
-        error2 = ErrorSums.between(x, to_float32(decode(leaves), spec)).error2
+        error2 = _error2(x, to_float32(decode(leaves), spec), spec, use)
         if has_level and not rank:
             level = max(level, error2)
         bits = stored_bits(leaves) + spec.elements / 2 * math.log2(max(error2, level))
@@ -128,6 +130,16 @@ def best_rank(
 
     _try_ranks(cost, most)
     return found["best"]
+
+
+def _error2(x: Array, y: Array, spec: TensorSpec, use: Use | None) -> float:
+    """Sum of squared errors, which count by their inputs where these are known."""
+    flat, again, total = x.reshape(-1), y.reshape(-1), 0.0
+    for start in range(0, flat.size, _BLOCK):
+        at = slice(start, min(start + _BLOCK, flat.size))
+        weights = None if use is None else use.spread(spec.shape, start, at.stop - start)
+        total += ErrorSums.between(flat[at], again[at], weights).error2
+    return total
 
 
 def _try_ranks(cost: Callable[[int], float], most: int) -> None:

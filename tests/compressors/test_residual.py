@@ -1,5 +1,7 @@
 """Two layers with loss: low rank, and a quantizer for what it leaves over."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.residual import add, best_rank, code_rest, stored_bits, subtract
 from bale.compressors.trellis.codec import Trellis
+from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import TensorSpec
 
@@ -87,6 +90,24 @@ def test_auto_finds_the_rank_of_low_rank_and_noise():
     error, leaves = relative_error(Pipeline.parse("svd:rank=auto+int8/int:bits=3"), values)
     assert leaves["u.qdata"].spec.shape == (300, 5)
     assert error < 0.02
+
+
+@pytest.mark.parametrize("rest", ["int:bits=3", "trellis:bits=3"])
+def test_auto_goes_by_the_error_of_outputs_where_inputs_are_known(rest):
+    """Columns of low rank that have all of the input, and noise in twice as many that have nearly none."""
+    rng = np.random.default_rng(4)
+    low = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 60))
+    x = np.concatenate([low, 4 * rng.normal(size=(300, 120))], axis=1)
+    second = np.repeat(np.float32([1, 1e-4]), [60, 120])[None]
+    pipeline = Pipeline.parse(f"svd:rank=auto+int8/{rest}")
+    found = []
+    for use in (None, Use(second)):
+        values = replace(values_of(x), use=use)
+        leaves = pipeline.encode(values)
+        again = pipeline.decode(leaves, values.spec).reshape(x.shape)
+        found.append(float((second * (again - values.array) ** 2).sum()))
+    assert leaves["u.qdata"].spec.shape[1] >= 2
+    assert found[1] < 0.1 * found[0]
 
 
 def low_rank_and_noise(rank=6, noise=0.02, shape=(320, 256), seed=3):
