@@ -96,7 +96,7 @@ class ErrorSums:
     def snr_db(self) -> float | None:
         """-20 log10(relative error); None where nothing was lost or nothing was there."""
         relative = self.relative_error
-        return -20 * math.log10(relative) if relative else None
+        return 0.0 - 20 * math.log10(relative) if relative else None
 
     @property
     def cosine(self) -> float | None:

@@ -269,7 +269,7 @@ class Pipeline:
         """The leaves of the first layer and those of the second."""
         assert self.rest is not None
         first = self.first.decode(leaves, values.spec)
-        rest = code_rest(self.rest.transforms[0], values, first, stored_bits(leaves))
+        rest = code_rest(self.rest.transforms[0], values, first, stored_bits(leaves, self.first.storers))
         return leaves | {walks.join(_REST, name): leaf for name, leaf in rest.items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
@@ -288,11 +288,11 @@ class Pipeline:
         return add(decoded.array, self.rest.decode(walks.below(_REST, parts), spec), spec)
 
     def _decode_first(self, parts: Mapping[str, Values], spec: TensorSpec) -> Values:
-        if self._is_first_missing(parts):
+        if self.is_first_missing(parts):
             return Values(spec, np.zeros(spec.storage_shape, spec.storage))
         return walks.decode(self.transforms, parts, spec)
 
-    def _is_first_missing(self, leaves: Mapping[str, Values]) -> bool:
+    def is_first_missing(self, leaves: Mapping[str, Values]) -> bool:
         """Whether a rank of 0 was found."""
         return self.finds_rank and all(name.startswith(f"{_REST}.") for name in leaves)
 
@@ -307,7 +307,7 @@ class Pipeline:
         parts: dict[str, Values] = {}
         head, *tail = self.transforms or (None,)
         bounds = self.first.leaves(spec) if head is None else head.parts(spec)
-        for part in () if self._is_first_missing(leaves) else bounds:
+        for part in () if self.is_first_missing(leaves) else bounds:
             if not (part.optional and walks.is_missing(part.name, leaves)):
                 parts[part.name] = walks.decode(tail if part.primary else (), leaves, part.spec, part.name)
         if self.has_residual and self.rest is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from bale.compressors.base import Place, Transform, Values
+from bale.compressors.base import Codec, Compressor, Place, Serializer, Transform, Values
 from bale.compressors.entropy.smallest import smallest
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.trellis.codec import Trellis
@@ -18,7 +19,7 @@ from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
 
 _LARGEST = np.finfo(np.float32).max
-_BLOCK = 1 << 16
+_BLOCK, _CHUNK = 1 << 16, 1 << 20
 _LEAST_BITS, _LEAST_ERROR, _STEPS = 0.1, 1e-7, (1e-38, 1e38)  # what trellis takes
 _CLOSER = 0.999
 _RISES = 2  # ranks in a row, each worse than the one before, after which the search turns back,
@@ -159,12 +160,30 @@ def _try_ranks(cost: Callable[[int], float], most: int) -> None:
         best, step = min(filter(None, costs), key=lambda at: costs[at]), step // 2
 
 
-def stored_bits(leaves: Mapping[str, Values]) -> float:
-    """Bits of codes as they are stored, and the plain bits of what is not codes."""
+def stored_bits(leaves: Mapping[str, Values], storers: Sequence[Codec] | None = None) -> float:
+    """Bits of codes as they are stored, by these stages or the smallest one; plain bits of what is not codes."""
     return 8.0 * sum(
-        len(smallest(replace(leaf, place=Place(leaf.spec.shape)))[1]) if leaf.bits else leaf.spec.nbytes
-        for leaf in leaves.values()
+        sum(map(partial(_bytes, storers), _chunks(leaf))) if leaf.bits else leaf.spec.nbytes for leaf in leaves.values()
     )
+
+
+def _chunks(leaf: Values) -> Iterator[Values]:
+    """Codes as they are stored: a million at a time."""
+    flat = leaf.array.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        piece = flat[start : start + _CHUNK]
+        yield Values(TensorSpec(leaf.spec.dtype, piece.shape), piece, leaf.bits, Place(leaf.spec.shape, start))
+
+
+def _bytes(storers: Sequence[Codec] | None, codes: Values) -> int:
+    serializer, *compressors = storers or (None,)
+    if not isinstance(serializer, Serializer) or serializer.name == "rans":  # which leaves the choice
+        return len(smallest(codes)[1])
+    data = serializer.encode(codes)
+    for compressor in compressors:
+        assert isinstance(compressor, Compressor)
+        data = compressor.encode(data)
+    return len(data)
 
 
 def _combined(combine: np.ufunc, first: Array, second: Array, spec: TensorSpec) -> Array:

@@ -174,7 +174,7 @@ class Encoder:
             one = pipeline.first.decode(leaves, spec).reshape(-1)
         sums = None if one is None else Measured.between(source, one, spec, None).errors
         stored = sum(part.size for part in parts)
-        note = compared(pipeline, Values(spec, array), measured.errors.error2, stored)
+        note = compared(pipeline, leaves, Values(spec, array), measured.errors.error2, stored)
         self.run.buffers.release(buffer)
         return Coded(
             parts,

@@ -86,7 +86,7 @@ class GrowingUnit:
 
     def finished(self, unit: Unit, decision: Decision, base: str | None) -> StoredUnit:
         """The unit as it stands in the manifest; `base` is the digest of the tensor that it is a difference to."""
-        pipeline, notes = decision.pipeline, (*decision.notes, *self.notes, *told(self._lost))
+        pipeline, notes = decision.pipeline, (*decision.notes, *self.notes, *told(self._lost, decision.pipeline))
         measured = [errors for errors in self._errors if errors is not None]
         sums = ErrorSums.total(measured) if measured and len(measured) == len(self._errors) else None
         parts = tuple(part.finished(name) for name, part in self.parts.items())

@@ -33,14 +33,16 @@ def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, 
     return Known(decoded, once(lambda: first.cells_block(codes, 0, spec, side)))
 
 
-def compared(pipeline: Pipeline, values: Values, error2: float, stored: int) -> str | None:
-    """How a pipeline with a decomposition fares against a quantizer; None for others."""
+def compared(
+    pipeline: Pipeline, leaves: Mapping[str, Values], values: Values, error2: float, stored: int
+) -> str | None:
+    """How a pipeline with a decomposition fares against a quantizer; None for others, and where its rank is 0."""
     from bale.compressors.lowrank.decomposition import Decomposition
     from bale.compressors.lowrank.rival import comparison
 
     name = next((stage.name for stage in pipeline.transforms if isinstance(stage, Decomposition)), None)
     spec = values.spec
-    if name is None:
+    if name is None or pipeline.is_first_missing(leaves):
         return None
     return comparison(name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
 

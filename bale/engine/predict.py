@@ -164,7 +164,9 @@ def _predict(
         return instead(refusal.message)
     if lossy is pipeline and not decision.pipeline.on_base and (x := to_float32(array, sample)).min() >= 0:
         counts = [lost(x, to_float32(pipeline.decode(leaves, sample), sample))]
-        decision = replace(decision, notes=(*decision.notes, *told(counts, sample.elements / unit.spec.elements)))
+        decision = replace(
+            decision, notes=(*decision.notes, *told(counts, pipeline, sample.elements / unit.spec.elements))
+        )
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
@@ -174,7 +176,7 @@ def _predict(
         note: str | None = f"not compared with a quantizer: more than {_WHOLE} elements"
         if sample == unit.spec:
             x, y = (to_float32(each, sample) for each in (array, pipeline.decode(leaves, sample)))
-            note = compared(pipeline, Values(sample, array), ErrorSums.between(x, y).error2, round(size))
+            note = compared(pipeline, leaves, Values(sample, array), ErrorSums.between(x, y).error2, round(size))
         decision = replace(decision, notes=(*decision.notes, *([note] if note else [])))
     if lossy is not pipeline:
         known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))

@@ -57,7 +57,18 @@ def test_stored_bits_by_hand():
     codes = Values(TensorSpec("U8", (8,)), np.array([0, 1, 2, 3, 0, 0, 0, 0], np.uint8), 2)
     assert stored_bits({"qdata": codes, "scale": Values(TensorSpec("F16", (3,)), np.zeros(3, np.uint16))}) == 16 + 48
     one = np.zeros(1 << 12, np.uint8)
-    assert stored_bits({"qdata": Values(TensorSpec("U8", one.shape), one, 8)}) < 8 * one.size / 20
+    leaves = {"qdata": Values(TensorSpec("U8", one.shape), one, 8)}
+    assert stored_bits(leaves) < 8 * one.size / 20
+    assert stored_bits(leaves, Pipeline.parse("int8+bitpack").storers) == 8 * one.size
+    assert stored_bits(leaves, Pipeline.parse("int8+zstd").storers) < 8 * one.size / 20
+    assert stored_bits(leaves, Pipeline.parse("int8+rans").storers) == stored_bits(leaves)
+
+
+def test_bits_count_factors_as_they_are_forced_to_be_stored():
+    values = values_of(np.outer(np.arange(1, 201), np.ones(100)) + np.random.default_rng(0).normal(size=(200, 100)))
+    leaves = Pipeline.parse("svd:rank=8+int8+bitpack/trellis:bits=5").encode(values)
+    stored = sum(leaf.array.nbytes for leaf in leaves.values())
+    assert 4.9 * 200 * 100 / 8 < stored <= 5 * 200 * 100 / 8
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64"])

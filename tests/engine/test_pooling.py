@@ -45,6 +45,16 @@ def test_an_error_is_met_by_all_together(source: Path) -> None:
     assert pooled(source, "trellis:snr=26.0206,pool=model")[1] == pytest.approx(together[1], rel=1e-3)
 
 
+def test_bits_and_errors_are_met_where_covariances_are_known(source: Path, tmp_path: Path) -> None:
+    mixed = np.random.default_rng(0).normal(size=(40, 600)) * np.linspace(0.1, 3, 600)
+    covariance = (mixed.T @ mixed / 40).astype(np.float32)
+    entries = {name: (covariance.diagonal().copy(), covariance) for name in SCALES}
+    tensors = {name: second for name, (second, _) in entries.items()}
+    stats = write(tmp_path / "stats.safetensors", tensors | {f"{n}:covariance": c for n, (_, c) in entries.items()})
+    assert 0.995 * 3 <= pooled(source, "trellis:bits=3,pool=model", stats=stats)[0] <= 3
+    assert 0.98 * 0.1 <= pooled(source, "trellis:error=0.1,pool=model", stats=stats)[1] <= 0.1
+
+
 def test_the_step_that_all_share_stands_in_the_report(source: Path) -> None:
     rows = pooled(source, "trellis:bits=3,pool=model")[2]
     (pipeline,) = {row["pipeline"] for row in rows.values()}

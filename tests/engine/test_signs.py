@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import bale
+from bale.compressors.pipeline import Pipeline
 from bale.engine.signs import NEGATIVE, lost, told
 from tests.making import weights, write
+
+INT = Pipeline.parse("int4")
 
 
 def test_by_hand() -> None:
@@ -18,9 +21,10 @@ def test_by_hand() -> None:
     assert lost(values, np.array([-1, 1, -1, 0], np.float32)) == 2
     assert lost(values - 1, values) == NEGATIVE
     assert lost(values[:0], values[:0]) == 0
-    assert told([]) == told([0, 0]) == told([3, NEGATIVE]) == ()
-    assert told([1, 2])[0].startswith("3 of its positive values")
-    assert told([3], 0.5)[0].startswith("about 6 of")
+    assert told([], INT) == told([0, 0], INT) == told([3, NEGATIVE], INT) == ()
+    assert told([1, 2], INT)[0] == "3 of its positive values come back as zero or below: `positive+` keeps them"
+    assert told([3], INT, 0.5)[0].startswith("about 6 of")
+    assert told([1], Pipeline.parse("positive+svd:rank=2+int8/int4"))[0].endswith("zero or below")
 
 
 @pytest.mark.parametrize("pipeline", ["int4", "trellis:bits=3", "positive+int4"])

@@ -19,8 +19,6 @@ Measured on MiniLM with other text: it costs 0.5 % of the divergence where there
 gains 2 % where there are fewer than channels.
 """
 
-_LARGEST = np.finfo(np.float32).max
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -86,6 +84,7 @@ class Inputs:
 
 
 def _use(second: Array, covariance: Array | None = None) -> Use:
-    """In float32; rounding makes nothing negative or infinite."""
-    products = None if covariance is None else np.clip(covariance, -_LARGEST, _LARGEST).astype(np.float32)
-    return Use(np.clip(second, 0, _LARGEST).astype(np.float32), products)
+    """In float32, the largest mean square between a half and 1: only what they are to each other matters."""
+    exponent = -int(np.frexp(second.max(initial=0))[1])
+    products = None if covariance is None else np.ldexp(covariance, exponent).astype(np.float32)
+    return Use(np.maximum(np.ldexp(second, exponent), 0).astype(np.float32), products)

@@ -70,9 +70,10 @@ class Svd(Decomposition):
     of the largest value; where less than a sixth of more than 1024 is wanted, they come from a random sketch with as
     many half steps as bring the error within 1.5 % of the least one (an error that was asked for is met all the same,
     by a slightly higher rank). 4096 x 4096 take 1 s at rank 256 on one core, 15 s for all ranks. Memory is at most 6
-    times the float32 size; 6 times the tensor's own where ranks come from a sketch and no second quantizer follows.
-    Decoding is one product, with the same bits on every machine (`exact_matmul`); encoding has the same bits at any
-    number of threads, but with another BLAS it may find other, equally good factors.
+    times the float32 size; 6 times the tensor's own where ranks come from a sketch and no second quantizer follows;
+    covariances of inputs take some 36 bytes each beside it. Decoding is one product, with the same bits on every
+    machine (`exact_matmul`); encoding has the same bits at any number of threads, but with another BLAS it may find
+    other, equally good factors.
 
     Eckart and Young 1936, doi:10.1007/BF02288367; Halko, Martinsson and Tropp 2011, arXiv:0909.4061; statistics of
     inputs: Yuan et al. 2023, arXiv:2312.05821 (mean squares), Wang et al. 2024, arXiv:2403.07378 (covariances).

@@ -118,10 +118,17 @@ class Attempts:
         """Those that are used."""
         return self._model.classes
 
+    @property
+    def _descends(self) -> bool:
+        """Whether paths are searched again by covariances."""
+        return self._subject.covariance is not None and not self._search.scalar
+
     def estimate(self, step: float) -> Trial:
         """Size and error of the whole tensor, by the sample; what else the step decides is kept for `attempt`."""
         subject = self._subject
         levels = self._search.levels(subject.sample, np.float32(step), subject.sample_weights)
+        if subject.whole and self._descends:
+            levels = descend(levels, subject, self._search, np.float32(step))
         self._model = model = self._fit(levels, np.float32(step))
         scale, error2 = subject.size / levels.size, 0.0
         if self._measured:
@@ -149,7 +156,7 @@ class Attempts:
         """The levels of each chunk."""
         subject, search = self._subject, self._search
         found = ((at, search.levels(subject.down(at), step, subject.weights(at))) for at in subject.chunks)
-        if subject.covariance is None or search.scalar:
+        if not self._descends:
             yield from found
         else:
             levels = descend(np.concatenate([each for _, each in found]), subject, search, step)

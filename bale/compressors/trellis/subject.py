@@ -121,8 +121,10 @@ class Subject:
     def covariance(self) -> Array | None:
         """Mean products of the inputs of a row's elements, and a little more on the diagonal, if they are known."""
         row = self.size // self.spec.shape[0] if self.spec.shape else 1
-        if self.use is None or self.use.covariance is None or len(self.use.covariance) != row or row == 1:
+        if self.use is None or self.use.covariance is None or row == 1:
             return None
+        if len(self.use.second) != 1 or self.use.second.size != row:
+            return None  # the inputs are those of rows, or of channels
         found = np.array(self.use.covariance, np.float32)
         if self.scaling.balance is not None:
             self.scaling.columns(found.reshape(-1), 0, np.multiply)

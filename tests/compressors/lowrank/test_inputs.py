@@ -178,33 +178,61 @@ def test_which_matrix_inputs_belong_to():
     assert found.moments.tolist() == [[1, 1], [1, 1]]
 
 
+def unit_of(second):
+    """The power of two that brings the largest of them to between a half and 1."""
+    return 2.0 ** -np.frexp(second.max())[1]
+
+
 def test_how_factors_are_used():
     """u gets ``V x``; errors of a row of vh count as much as the column of u that it meets."""
     x, products = np.diag([4.0, 1.0]), np.float32([[1, 0.5], [0.5, 9]])
     parts = Svd(rank=2).encode(values_of(x, by_products(products)))
     u, vh = (to_float32(part.array, part.spec) for part in parts.values())
-    assert np.allclose(parts["u"].use.covariance, vh @ products @ vh.T)
-    assert np.allclose(parts["u"].use.second, np.diag(vh @ products @ vh.T)[None])
-    assert np.allclose(parts["vh"].use.second, np.outer((u**2).sum(axis=0), [1, 9]))
+    passed = vh @ products @ vh.T
+    unit = unit_of(np.diag(passed))
+    assert np.allclose(parts["u"].use.covariance, unit * passed)
+    assert np.allclose(parts["u"].use.second, unit * np.diag(passed)[None])
+    second = np.outer((u**2).sum(axis=0), [1, 9])
+    assert np.allclose(parts["vh"].use.second, unit_of(second) * second)
     turned = Svd(rank=2).encode(values_of(x.T, by_products(products).transposed((1, 0))))
     u, vh = (to_float32(part.array, part.spec) for part in turned.values())
-    assert np.allclose(turned["vh"].use.covariance, u.T @ products @ u)
+    passed = u.T @ products @ u
+    assert np.allclose(turned["vh"].use.covariance, unit_of(np.diag(passed)) * passed)
     assert turned["vh"].use.second.shape == (2, 1)
-    assert np.allclose(turned["u"].use.second, np.outer([1, 9], (vh**2).sum(axis=1)))
+    second = np.outer([1, 9], (vh**2).sum(axis=1))
+    assert np.allclose(turned["u"].use.second, unit_of(second) * second)
 
 
 def test_errors_of_parts_count_as_their_use_says():
-    """The sum of weighted squared errors of a factor is what comes out of the whole."""
+    """The sum of weighted squared errors of a factor is what comes out of the whole, but for a unit."""
     rng = np.random.default_rng(8)
     x, products = rng.normal(size=(9, 7)), some_products(rng, 7, 30)
     products = np.diag(np.diag(products))
     parts = Svd(rank=7).encode(values_of(x, by_columns(np.diag(products))))
     u, vh = (to_float32(part.array, part.spec).astype(np.float64) for part in parts.values())
-    change = rng.normal(size=vh.shape)
-    assert np.sum(parts["vh"].use.second * change**2) == pytest.approx(off(u @ change, products), rel=1e-3)
-    one = np.zeros_like(u)
-    one[3, 2] = 1
-    assert np.sum(parts["u"].use.second * one**2) == pytest.approx(off(one @ vh, products), rel=1e-3)
+    units = []
+    for name, put_out in (
+        ("vh", lambda change: off(u @ change, products)),
+        ("u", lambda change: off(change @ vh, products)),
+    ):
+        for _ in range(3):
+            change = rng.normal(size=parts[name].spec.shape)
+            if name == "u":  # of which the errors of one column alone add up
+                change[:, 1:] = 0
+            units.append(np.sum(parts[name].use.second * change**2) / put_out(change))
+            assert np.log2(units[-1]) == pytest.approx(np.rint(np.log2(units[-1])), abs=2e-3)
+    assert len(set(np.rint(np.log2(units[:3])))) == len(set(np.rint(np.log2(units[3:])))) == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-30, 1, 1e30])
+def test_uses_of_factors_are_finite_whatever_the_size_of_values(size):
+    rng = np.random.default_rng(10)
+    x, products = size * rng.normal(size=(60, 40)), some_products(rng, 40, 9)
+    for part in Svd(rank=6).encode(values_of(x, by_products(products))).values():
+        assert 0.5 <= part.use.second.max() < 1
+        assert np.isfinite(part.use.covariance if part.use.covariance is not None else 0).all()
+    Pipeline.parse("svd:rank=6+trellis:bits=5").encode(values_of(x, by_products(products)))
 
 
 def test_layers_and_quantizers_behind_take_statistics():

@@ -101,8 +101,11 @@ def test_covariances_lower_the_error_of_outputs_at_the_same_size(shape, balance)
     assert both < 0.8 * weighted < 0.8 * plain
 
 
-@pytest.mark.parametrize("covariance", [np.zeros((4, 4), np.float32), np.eye(3, dtype=np.float32)])
-def test_what_says_nothing_of_rows_is_not_used(covariance):
-    x = np.ones((2, 4), np.float32)
-    subject = Subject(x.reshape(-1), TensorSpec("F32", (2, 4)), balanced=False, use=Use(np.ones((1, 4)), covariance))
-    assert subject.covariance is None
+@pytest.mark.parametrize(
+    ("shape", "second", "size"),
+    [((2, 4), (1, 4), 0), ((4, 4), (4, 1), 1), ((4, 2, 2), (1, 2, 1), 1), ((4, 1), (1, 1), 1), ((4,), (4,), 1)],
+)
+def test_what_says_nothing_of_rows_is_not_used(shape, second, size):
+    x, n = np.ones(shape, np.float32), np.ones(second).size
+    use = Use(np.ones(second, np.float32), size * np.eye(n, dtype=np.float32))
+    assert Subject(x.reshape(-1), TensorSpec("F32", shape), balanced=False, use=use).covariance is None
