@@ -1,4 +1,4 @@
-"""Archives of released formats give back what they gave when they were made, for ever (T22)."""
+"""Archives of released formats give back what they gave when they were made, for ever."""
 
 from __future__ import annotations
 

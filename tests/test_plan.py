@@ -1,4 +1,4 @@
-"""Decisions (T24): precedence, what is refused, what is an error."""
+"""Decisions: precedence, what is refused, what is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report against its schema, the files on disk, and an independent measurement of its errors (T19)."""
+"""The report against its schema, the files on disk, and an independent measurement of its errors."""
 
 from __future__ import annotations
 

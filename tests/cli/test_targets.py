@@ -1,4 +1,4 @@
-"""Where results may go (T7), and several sources in one command."""
+"""Where results may go, and several sources in one command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error that each lossy codec states, on random tensors and on those that codecs tend to break on (T18)."""
+"""The error that each lossy codec states, on random tensors and on those that codecs tend to break on."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The same input and choices give the same bytes, whatever the threads, the run and the hash seed (T14)."""
+"""The same input and choices give the same bytes, whatever the threads, the run and the hash seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders there and back, and interrupted runs (T5). Forged ones are in io/test_folder.py."""
+"""Folders there and back, and interrupted runs. Forged ones are in io/test_folder.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory follows the largest tensor, not the model (T13)."""
+"""Memory follows the largest tensor, not the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `plan` predicts is what `compress` does (T21)."""
+"""What `plan` predicts is what `compress` does."""
 
 from __future__ import annotations
 

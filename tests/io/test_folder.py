@@ -1,4 +1,4 @@
-"""Names in folders, indexes and records are taken for what they are: not trusted (T16)."""
+"""Names in folders, indexes and records are taken for what they are: not trusted."""
 
 from __future__ import annotations
 
