@@ -56,13 +56,12 @@ def command(
     from bale.collect.run import collect
 
     printer = Printer(json, quiet)
-    target = out if out is not None else model.resolve().with_name(f"{model.resolve().name}.stats.safetensors")
     found = read_lines(text, lines)
     with printer.progress(model.name, sum(len(line.encode()) for line in found)) as progress:
         done = collect(
             model,
             found,
-            target,
+            out,
             length=length,
             covariance=covariance,
             threads=threads,

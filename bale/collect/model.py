@@ -74,22 +74,26 @@ class Model:
                     done(place)
 
 
-def load_model(folder: Path) -> Model:
-    """Load what lies in a folder; nothing is fetched, and no code from the folder is run.
-
-    Raises
-    ------
-    UsageError
-        When transformers or torch is not installed.
-    SourceError
-        When there is no model or no tokenizer, or it cannot be loaded.
-    """
+def check_model(folder: Path) -> None:
+    """Raise `SourceError` for a folder that has no config or no tokenizer; what is in them is not read."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
     if not (folder / "config.json").is_file():
         raise SourceError(f"{folder} has no config.json", "name the folder of a transformers model")
     if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")
+
+
+def load_model(folder: Path) -> Model:
+    """Load what lies in a folder that `check_model` passes; nothing is fetched, and no code from the folder is run.
+
+    Raises
+    ------
+    UsageError
+        When transformers or torch is not installed.
+    SourceError
+        When there are no weights, or it cannot be loaded.
+    """
     stored = _stored_in(folder)
     try:
         import torch

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.collect.model import Model, load_model
+from bale.collect.model import Model, check_model, load_model
 from bale.collect.moments import Collector
-from bale.errors import SourceError
+from bale.errors import OutputError, SourceError
 from bale.io.commit import check_target
 from bale.io.statistics import COVARIANCE, write_statistics
 from bale.spec import Array
@@ -33,7 +33,7 @@ class Collected:
 def collect(
     folder: Path,
     lines: Sequence[str],
-    out: Path,
+    out: Path | None,
     *,
     length: int,
     covariance: bool = False,
@@ -50,6 +50,8 @@ def collect(
         Of a transformers model: config, tokenizer and weights.
     lines : sequence of str
         Each is a text of its own.
+    out : Path or None
+        Not in `folder`, where it would be taken for weights. None for a name beside the folder.
     length : int
         Tokens of a line at the most.
     inputs : tuple of Path
@@ -62,7 +64,10 @@ def collect(
     UsageError, SourceError, OutputError
         See `bale.errors`; nothing is left behind.
     """
-    check_target(out, force, inputs)
+    check_model(folder)
+    out = out if out is not None else _beside(folder)
+    _check_outside(out, folder)
+    check_target(out, force, (*inputs, *(path for path in folder.rglob("*") if path.is_file())))
     model = load_model(folder)
     if threads is not None:
         import torch
@@ -82,6 +87,16 @@ def collect(
     write_statistics(out, tensors, metadata, force)
     count = sum(not name.endswith(COVARIANCE) for name in tensors)
     return Collected(out, count, len(lines), total, (*model.notes, *notes))
+
+
+def _beside(folder: Path) -> Path:
+    real = folder.resolve()
+    return real.parent / f"{real.name}.stats.safetensors"
+
+
+def _check_outside(out: Path, folder: Path) -> None:
+    if out.parent.resolve().is_relative_to(folder.resolve()):
+        raise OutputError(f"cannot write {out}: it is in the model's folder", "choose another place with -o")
 
 
 def _entries(collector: Collector, model: Model) -> tuple[dict[str, Array], list[str]]:

@@ -54,12 +54,35 @@ def test_what_is_no_model(tmp_path: Path, text: Path, bale: Bale) -> None:
     bale("stats", folder, "--text", text, "-o", out).failed(6, "exists already")
 
 
+def test_nothing_of_the_model_is_overwritten(tmp_path: Path, text: Path, bale: Bale) -> None:
+    """Neither in its folder, by whatever name, nor where its files are linked to."""
+    folder = tmp_path / "model"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("config.json", "vocab.txt"):
+        (folder / name).write_text("{}")
+    stored = write(tmp_path / "blob", {"w": weights(2, 2)})
+    (folder / "model.safetensors").symlink_to(stored)
+    (tmp_path / "linked").symlink_to(folder)
+    before = sha256(stored), names_in(folder)
+    for out in (folder / "model.safetensors", folder / "new", folder / "inner" / "new", tmp_path / "linked" / "new"):
+        for model in (folder, tmp_path / "linked"):
+            bale("stats", model, "--text", text, "-o", out, "-f").failed(6, "it is in the model's folder", "-o")
+    bale("stats", folder, "--text", text, "-o", stored, "-f").failed(6, "it is the input")
+    assert (sha256(stored), names_in(folder)) == before
+
+
+def test_a_folder_that_has_no_name(text: Path, bale: Bale) -> None:
+    bale("stats", "/", "--text", text).failed(3, "/ has no config.json")
+
+
 def test_without_transformers(tmp_path: Path, text: Path, bale: Bale, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "vocab.txt").touch()
-    write(tmp_path / "model.safetensors", {"w": weights(2, 2)})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "vocab.txt").touch()
+    write(folder / "model.safetensors", {"w": weights(2, 2)})
     monkeypatch.setitem(sys.modules, "transformers", None)
-    said = bale("stats", tmp_path, "--text", text, "-o", tmp_path / "out")
+    said = bale("stats", folder, "--text", text, "-o", tmp_path / "out")
     said.failed(2, "not installed", "pip install 'bale[transformers]'")
     assert not (tmp_path / "out").exists()
 
