@@ -222,7 +222,7 @@ class _Packer:
             again = self._run.ordered((0, job) for job in jobs)
             stored = self._append_all(future.result for _, future in again)
         self.seconds.append(stored.seconds)
-        self.output_errors.append(self._encoder.output_error(unit, pipeline, stored.outputs))
+        self.output_errors.append(self._encoder.output_error(unit, pipeline, stored.errors, stored.outputs))
         base = self._partners[index] if pipeline.on_base else None
         decision = replace(decision, pipeline=pipeline, notes=notes)
         return stored.finished(unit, decision, None if base is None else base.digest)

@@ -61,6 +61,12 @@ class GrowingUnit:
         return sum(chunk.size for part in self.parts.values() for chunk in part.chunks)
 
     @property
+    def errors(self) -> ErrorSums | None:
+        """The sums of all its elements, where they were measured."""
+        measured = [errors for errors in self._errors if errors is not None]
+        return ErrorSums.total(measured) if measured and len(measured) == len(self._errors) else None
+
+    @property
     def outputs(self) -> ErrorSums | None:
         """The sums by use, where that is known."""
         return ErrorSums.total(self._outputs) if self._outputs else None
@@ -87,8 +93,7 @@ class GrowingUnit:
     def finished(self, unit: Unit, decision: Decision, base: str | None) -> StoredUnit:
         """The unit as it stands in the manifest; `base` is the digest of the tensor that it is a difference to."""
         pipeline, notes = decision.pipeline, (*decision.notes, *self.notes, *told(self._lost, decision.pipeline))
-        measured = [errors for errors in self._errors if errors is not None]
-        sums = ErrorSums.total(measured) if measured and len(measured) == len(self._errors) else None
+        sums = self.errors
         parts = tuple(part.finished(name) for name, part in self.parts.items())
         if unit.views and self.size == unit.spec.nbytes >= WORTH_A_NOTE and all(part.plain for part in parts):
             notes = (*notes, DENSE)

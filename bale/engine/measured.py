@@ -31,6 +31,7 @@ class Measured:
         Positive values that came back as zero or below; see `bale.engine.signs`.
     outputs : ErrorSums or None
         Of elements that count by the mean squares of their inputs, or by their covariance, as far as these are known.
+        Sums by a covariance are below zero where it is none.
     """
 
     errors: ErrorSums
@@ -71,12 +72,14 @@ def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Use) -> Er
     order = [*(axis for axis in range(len(spec.shape)) if axis not in inputs), *inputs]
     x, y = (to_float32(array, spec).reshape(spec.shape).transpose(order) for array in (source, decoded))
     x, y = (array.reshape(-1, len(use.covariance)) for array in (x, y))
-    rows, error2, norm2 = max(1, CHUNK_LIMIT // x.shape[1]), 0.0, 0.0
+    rows, error2, norm2, largest = max(1, CHUNK_LIMIT // x.shape[1]), 0.0, 0.0, 0.0
     for start in range(0, len(x), rows):
         at = slice(start, start + rows)
-        error2 += _trace(x[at] - y[at], use.covariance)
+        difference = x[at] - y[at]
+        error2 += _trace(difference, use.covariance)
+        largest = max(largest, float(np.abs(difference).max(initial=0)))
         norm2 += _trace(x[at], use.covariance)
-    return ErrorSums(max(0.0, error2), max(0.0, norm2))
+    return ErrorSums(error2, norm2, largest=largest)
 
 
 def _trace(rows: Array, covariance: Array) -> float:

@@ -295,13 +295,26 @@ def test_equal_tensors_and_tied_names_share_it(tmp_path: Path) -> None:
 
 
 def test_zeros_everywhere(tmp_path: Path) -> None:
-    """No input at all: outputs are the same whatever the weights, and nothing is divided by zero."""
-    model = write(tmp_path / "m.safetensors", {"w": weights(64, 80)})
-    stats = write(tmp_path / "s", {"w": np.zeros(80, "<f4"), "w:covariance": np.zeros((80, 80), "<f4")})
+    """No input at all: what an error is relative to is zero, unless there is none."""
+    model = write(tmp_path / "m.safetensors", {"w": weights(64, 80), "zero": np.zeros((64, 80), "<f4")})
+    nothing = {"": np.zeros(80, "<f4"), ":covariance": np.zeros((80, 80), "<f4")}
+    stats = write(tmp_path / "s", {name + end: each for name in ("w", "zero") for end, each in nothing.items()})
     for choice in ("int4", "svd:rank=4+int8", "trellis:bits=3"):
-        (row,) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
-        assert row["output_error"] == 0
+        report = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()
+        assert [row["output_error"] for row in report["tensors"]] == [None, 0]
+        assert report["tensors"][0]["relative_error"] > 0
+
+
+def test_what_is_no_covariance_tells_no_error(tmp_path: Path) -> None:
+    """Every pair of inputs with the correlation -1: the traces are negative."""
+    covariance = np.full((80, 80), -1, "<f4") + 2 * np.eye(80, dtype="<f4")
+    stats = write(tmp_path / "s", {"w": np.ones(80, "<f4"), "w:covariance": covariance})
+    rng = np.random.default_rng(0)
+    for weight in (np.ones((64, 80), "<f4") + rng.standard_normal((64, 1)).astype("<f4") / 9, 1 + weights(64, 80)):
+        model = write(tmp_path / "m.safetensors", {"w": weight})
+        (row,) = bale.compress(model, pipeline="svd:rank=4+int8", stats=stats, force=True).to_json()["tensors"]
         assert row["relative_error"] > 0
+        assert row["output_error"] is None
 
 
 def test_one_name_in_two_files_has_to_fit_both(tmp_path: Path) -> None:
