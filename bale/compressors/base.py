@@ -164,6 +164,8 @@ class Codec(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     lossless: ClassVar[bool] = True
+    uses_covariance: ClassVar[bool] = False
+    """Whether its encoder goes by the covariance of inputs, not by their mean squares alone."""
 
     def __post_init__(self) -> None:
         settings.check(self)

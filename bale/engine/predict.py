@@ -98,7 +98,13 @@ def predict_file(
         source = SourceFile.of(checkpoint, descriptor)
         twins = find_duplicates(source, plan)
         jobs = (
-            (index, Job(partial(_predict, source, unit, decision, partner, statistics), 4 * SAMPLE))
+            (
+                index,
+                Job(
+                    partial(_predict, source, unit, decision, partner, statistics),
+                    4 * SAMPLE + (statistics.size(unit, decision.pipeline) if statistics is not None else 0),
+                ),
+            )
             for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         )
         rows: list[Predicted] = []

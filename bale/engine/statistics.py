@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.compressors.base import Quantizer, Transform
 from bale.compressors.floats import to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.use import Use
@@ -17,10 +16,11 @@ from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.plan import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
-_FLOATS = ("F32", "F16", "BF16", "F64")
+_LEAST = {"F32": 2.0**-149, "F16": 2.0**-24, "BF16": 2.0**-133, "F64": 2.0**-1074}  # above zero, by dtype
+_FLOATS = tuple(_LEAST)
 _TOLERANCE = 1e-2  # of a covariance: more than the rounding of any of these dtypes
-_TINY = np.float32(1e-30)
 _NOTHING = 2.0**-60
+_COVARIANCE_COST = 36  # bytes in memory for each of its elements, with what encoders make of them
 _ROWS = 1 << 20  # elements of a covariance that are checked at a time
 
 
@@ -67,15 +67,14 @@ class Statistics:
         second = self._numbers(mean)
         if (second < 0).any():
             raise self._wrong(name, "a mean square is negative")
+        exponent = int(np.frexp(second.max(initial=0))[1])
+        second = _scaled(second, -exponent)
         covariance = None
         if products is not None:
-            covariance = self._numbers(products)
-            self._check_covariance(name, covariance, second.reshape(-1))
-        exponent = np.frexp(second.max(initial=0))[1]
-        second = np.ldexp(second, -exponent)
+            covariance = _scaled(self._numbers(products), -exponent)
+            rounding = sum(np.ldexp(_LEAST[each.spec.dtype], -exponent) for each in (mean, products))
+            self._check_covariance(name, covariance, second.reshape(-1), np.float32(max(rounding, _LEAST["F32"])))
         second = np.where(second < _NOTHING, np.float32(0), second)
-        if covariance is not None:
-            covariance = np.ldexp(covariance, -exponent)
         use = Use(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
         return use if list(order) == sorted(order) else use.transposed(order)
 
@@ -89,7 +88,10 @@ class Statistics:
     def size(self, unit: Unit, pipeline: Pipeline) -> int:
         """Bytes that the use of a unit takes in memory, about."""
         found = self._find(unit)
-        return 0 if found is None else sum(8 * e.spec.elements for e in self._entries(found[0].name, pipeline) if e)
+        if found is None:
+            return 0
+        mean, products = self._entries(found[0].name, pipeline)
+        return 8 * mean.spec.elements + (0 if products is None else _COVARIANCE_COST * products.spec.elements)
 
     def check(self, files: Sequence[FilePlan]) -> tuple[str, ...]:
         """Hold names and shapes against all files of a source; returns notes on what is of no use.
@@ -132,13 +134,15 @@ class Statistics:
 
     def _entries(self, name: str, pipeline: Pipeline) -> tuple[Entry, Entry | None]:
         """Mean squares, and mean products where a codec uses them: they are large."""
-        wanted = any(isinstance(stage, Transform) and not isinstance(stage, Quantizer) for stage in pipeline.codecs)
+        wanted = any(stage.uses_covariance for stage in pipeline.codecs)
         return self._file.means[name], self._file.covariances.get(name) if wanted else None
 
     def _numbers(self, entry: Entry) -> Array:
-        values = to_float32(self._file.read(entry), entry.spec)
+        """Of float64 for F64, and of float32 for all other dtypes."""
+        values = self._file.read(entry)
+        values = values if entry.spec.dtype == "F64" else to_float32(values, entry.spec)
         if not np.isfinite(values).all():
-            raise self._wrong(entry.name, "a value is not finite in float32")
+            raise self._wrong(entry.name, "a value is not finite")
         return values
 
     def _check_shapes(self, view: View) -> None:
@@ -154,24 +158,27 @@ class Statistics:
         if covariance is not None and covariance.spec.shape != (n, n):
             raise self._wrong(covariance.name, f"it is {covariance.spec}, and there are {n} mean squares")
 
-    def _check_covariance(self, name: str, matrix: Array, diagonal: Array) -> None:
-        """Raise `SourceError` unless a matrix is symmetric, with this diagonal and nothing that cannot be beside it."""
-        deviations = np.sqrt(diagonal)
-        if (np.abs(matrix.diagonal() - diagonal) > _TOLERANCE * diagonal + _TINY).any():
+    def _check_covariance(self, name: str, matrix: Array, diagonal: Array, rounding: np.float32) -> None:
+        """Raise `SourceError` unless a matrix is symmetric, with this diagonal and nothing that cannot be beside it.
+
+        All values may be off by a share, and by `rounding`, whatever their size.
+        """
+        deviations = np.sqrt(diagonal + rounding)
+        if (np.abs(matrix.diagonal() - diagonal) > _TOLERANCE * diagonal + rounding).any():
             raise self._wrong(name, "the diagonal of its covariance is not its mean squares")
         rows = max(1, _ROWS // max(1, len(matrix)))
         for start in range(0, len(matrix), rows):
             at = slice(start, start + rows)
-            most = deviations[at, None] * deviations + _TINY
-            with np.errstate(over="ignore"):
+            most = deviations[at, None] * deviations
+            with np.errstate(over="ignore", invalid="ignore"):  # of values that are infinite once they are scaled
                 apart = np.abs(matrix[at] - matrix[:, at].T)
-            if (apart > _TOLERANCE * most).any():
+            if (apart > _TOLERANCE * most + rounding).any():
                 raise self._wrong(name, "its covariance is not symmetric")
-            if (np.abs(matrix[at]) - most > _TOLERANCE * most).any():
+            if (np.abs(matrix[at]) - most > _TOLERANCE * most + rounding).any():
                 raise self._wrong(name, "its covariance is larger than mean squares allow")
 
     def _wrong(self, name: str, what: str) -> SourceError:
-        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "collect them again")
+        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "mend or collect them again")
 
     def _of_another(self, names: Sequence[str]) -> SourceError:
         own = next(iter({**self._file.means, **self._file.covariances}), None)
@@ -186,6 +193,12 @@ def open_statistics(path: Path) -> Iterator[Statistics]:
     """Open a file of statistics; `SourceError` when it is none."""
     with open_statistics_file(path) as file:
         yield Statistics(file)
+
+
+def _scaled(values: Array, exponent: int) -> Array:
+    """Float32, times a power of two; what is too large then is infinite."""
+    with np.errstate(over="ignore"):
+        return np.ldexp(values, exponent).astype(np.float32, copy=False)
 
 
 def _memory_order(view: View, unit: TensorSpec) -> Sequence[int] | None:

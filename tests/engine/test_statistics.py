@@ -157,8 +157,15 @@ def test_tensors_that_overlap_have_none(tmp_path: Path) -> None:
 def test_a_covariance_is_read_for_what_uses_it(tmp_path: Path) -> None:
     model = write(tmp_path / "m", {"w": weights(4, 2)})
     stats = write(tmp_path / "s", {"w": mean(1, 1), "w:covariance": np.float32([[1, 0.5], [0.5, 1]])})
-    told = [use_of(model, stats, "w", Pipeline.parse(text)) for text in ("int8", "trellis:bits=3", "svd:rank=1+int8")]
-    assert [use is not None and use.covariance is not None for use in told] == [False, True, True]
+    reads = {"int8": False, "trellis:bits=3": True, "svd:rank=1+int8": True, "svd:rank=1/trellis:bits=3": True}
+    reads |= dict.fromkeys(("tucker:error=0.1+int8", "tt:error=0.1", "cp:rank=1", "positive+int8"), False)
+    for text, wanted in reads.items():
+        pipeline = Pipeline.parse(text)
+        use = use_of(model, stats, "w", pipeline)
+        assert use is not None
+        assert (use.covariance is not None) == wanted, text
+        with open_statistics(stats) as statistics:
+            assert statistics.size(unit_of(model, "w"), pipeline) == 8 * 2 + 36 * 4 * wanted
 
 
 # What reaches the encoders.
@@ -330,8 +337,9 @@ def test_their_scale_makes_no_difference(tmp_path: Path, choice: str) -> None:
     model = write(tmp_path / "m.safetensors", {"w": weights(64, 80)})
     inputs = np.random.default_rng(0).standard_normal((500, 80)) * np.exp(np.random.default_rng(1).standard_normal(80))
     covariance, found = inputs.T @ inputs / 500, set()
-    for scale in (2.0**-90, 1.0, 2.0**110):
-        scaled = (scale * covariance).astype("<f4")
+    covariance = covariance.astype("<f4").astype("<f8")
+    for scale, dtype in ((2.0**-90, "<f4"), (1.0, "<f4"), (2.0**110, "<f4"), (2.0**-200, "<f8"), (2.0**900, "<f8")):
+        scaled = (scale * covariance).astype(dtype)
         stats = write(tmp_path / "s", {"w": scaled.diagonal().copy(), "w:covariance": scaled})
         (row,) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
         found.add((sha256(Path(f"{model}.bale")), round(row["output_error"], 12)))
@@ -407,7 +415,7 @@ def test_notes(tmp_path: Path, model: Path, stats: Path) -> None:
         ({"layers.1.weight": np.ones(128, "<i4")}, "its dtype is I32"),
         ({"layers.1.weight": np.full(128, np.nan, "<f4")}, "not finite"),
         ({"layers.1.weight": np.full(128, np.inf, "<f4")}, "not finite"),
-        ({"layers.1.weight": np.full(128, 1e200)}, "not finite"),
+        ({"layers.1.weight": np.full(128, -np.inf)}, "not finite"),
         ({"layers.1.weight": np.arange(-1, 127, dtype="<f4")}, "negative"),
         ({"layers.1.weight:covariance": np.eye(128, dtype="<f4")}, "a covariance and no mean squares"),
     ],
@@ -443,6 +451,43 @@ def test_wrong_covariances(tmp_path: Path, model: Path, change: Callable[[np.nda
             call(model, stats=broken, rules=["layers.1.weight=svd:rank=4"])
         assert words in str(caught.value)
         assert "layers.1.weight" in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e-35, 1.0, 1e35])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "bf16"])
+def test_a_covariance_is_checked_at_every_scale(tmp_path: Path, scale: float, dtype: str) -> None:
+    scale = scale if dtype != "<f8" else scale**3
+    model = write(tmp_path / "m", {"w": weights(4, 3)})
+    ones = np.full((3, 3), scale)
+    for change, words in (
+        (0 * ones, "diagonal"),
+        (np.eye(3) * scale * 1.05, "diagonal"),
+        (ones - np.triu(ones, 1), "not symmetric"),
+        (np.eye(3) * scale * -0.1 + 1.1 * ones, "larger"),
+        (np.eye(3) * scale, None),
+        (ones, None),
+    ):
+        given = {"w": np.full(3, scale), "w:covariance": change}
+        if dtype == "bf16":
+            stats = write(tmp_path / "s", {name: bf16(each.astype("<f4")) for name, each in given.items()})
+        else:
+            stats = write(tmp_path / "s", {name: each.astype(dtype) for name, each in given.items()})
+        if words is None:
+            assert use_of(model, stats, "w", SVD) is not None
+            continue
+        with pytest.raises(SourceError, match=words) as caught:
+            use_of(model, stats, "w", SVD)
+        assert caught.value.hint == "mend or collect them again"
+
+
+def test_a_covariance_rounded_to_halves(tmp_path: Path) -> None:
+    """Of inputs that are not large: F16 rounds small mean squares to few digits, and the smallest to zero."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((500, 2)) @ rng.standard_normal((2, 80)) * np.exp2(rng.uniform(-14, 1, 80))
+    covariance = (inputs.T @ inputs / 500).astype("<f2")
+    assert 0 < (covariance.diagonal() < 2.0**-20).sum() < 80
+    stats = write(tmp_path / "s", {"w": covariance.diagonal().copy(), "w:covariance": covariance})
+    assert use_of(write(tmp_path / "m", {"w": weights(64, 80)}), stats, "w", SVD) is not None
 
 
 def test_of_another_model(tmp_path: Path, model: Path) -> None:

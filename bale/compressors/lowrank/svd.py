@@ -80,6 +80,7 @@ class Svd(Decomposition):
     """
 
     name: ClassVar[str] = "svd"
+    uses_covariance: ClassVar[bool] = True
     ways: ClassVar[tuple[str, ...]] = ("rank", "energy", "error", "ratio")
 
     rank: int | Literal["auto"] | None = setting(None, low=1, help="singular values kept; auto with a second layer")

@@ -74,6 +74,7 @@ class Trellis(Transform):
     name: ClassVar[str] = "trellis"
     lossless: ClassVar[bool] = False
     last: ClassVar[bool] = True
+    uses_covariance: ClassVar[bool] = True
 
     bits: float | None = setting(
         None, low=0.1, high=20, help="bits a weight as stored, all that it takes counted, at most"
