@@ -1,7 +1,7 @@
 """Collect statistics of a model's inputs, for compress --stats.
 
-The model runs on lines of text, by transformers and torch (pip install 'bale[transformers]'). Nothing is fetched, and
-no code from the folder is run.
+The model runs on lines of text, by transformers and torch (pip install '.[transformers]' in a clone). Nothing is
+fetched, and no code from the folder is run.
 
 Example: bale stats model --text lines.txt -o stats.safetensors
 """

@@ -52,7 +52,8 @@ class Model:
         longest = getattr(self.torch_model.config, "max_position_embeddings", None)
         most = min(length, self.tokenizer.model_max_length, longest if isinstance(longest, int) else length)
         with _explained("the tokenizer cannot read the text"):
-            return [list(each) for each in self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]]
+            found = self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]
+        return [list(each)[:most] for each in found]  # tokenizers cut nothing where special tokens alone are more
 
     def run(self, lines: Sequence[Sequence[int]], done: Callable[[int], None]) -> None:
         """Run lines of tokens; those of equal length together, so that nothing is padded.
@@ -101,12 +102,14 @@ def load_model(folder: Path) -> Model:
     except ImportError:
         raise UsageError(
             "bale stats runs models with transformers and torch, which are not installed",
-            "pip install 'bale[transformers]'",
+            "pip install '.[transformers]' in a clone of bale",
         ) from None
     torch.manual_seed(0)  # for weights that are missing
-    with _explained(f"cannot load the model in {folder}"):
+    with _explained(f"cannot load the config in {folder}"):
         config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
+    with _explained(f"cannot load the tokenizer in {folder}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
+    with _explained(f"cannot load the model in {folder}"):
         model, missing = _best(transformers, config, folder)
     notes: tuple[str, ...] = ()
     if missing:
@@ -135,7 +138,7 @@ def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]
 def _stored_in(folder: Path) -> dict[str, set[tuple[int, ...]]]:
     """Names and shapes of all tensors in the weight files of a folder."""
     found: dict[str, set[tuple[int, ...]]] = {}
-    for checkpoint in open_folder(folder).checkpoints.values():
+    for checkpoint in open_folder(folder, "put them beside the config").checkpoints.values():
         for view in (view for unit in checkpoint.units for view in unit.views):
             found.setdefault(view.name, set()).add(view.spec.shape)
     return found
@@ -169,5 +172,5 @@ def _explained(what: str) -> Iterator[None]:
         except MemoryError:
             raise
         except Exception as problem:
-            reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-            raise SourceError(f"{what}: {reason}") from None
+            said = next(iter(str(problem).strip().splitlines()), "")
+            raise SourceError(f"{what}: {type(problem).__name__}{said and f': {said}'}") from None

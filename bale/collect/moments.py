@@ -138,13 +138,13 @@ class Collector:
             hook.remove()
 
     def moments(self) -> Iterator[Moments]:
-        """Those of every weight that has met an input, in the model's order."""
+        """Those of every weight that has met an input, in the model's order, once: sums go as they are finished."""
         names: dict[tuple[int, torch.Size], list[str]] = {}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
             names.setdefault(_key(parameter), []).append(name)
-        for key, sums in self._sums.items():
-            if sums.count:
-                yield sums.finished(tuple(names.get(key, ())))
+        for key in list(self._sums):
+            if self._sums[key].count:
+                yield self._sums.pop(key).finished(tuple(names.get(key, ())))
 
 
 def _key(weight: torch.Tensor) -> tuple[int, torch.Size]:

@@ -23,10 +23,10 @@ class SourceFolder:
     side: tuple[str, ...]
 
 
-def open_folder(path: Path) -> SourceFolder:
+def open_folder(path: Path, hint: str = "name a file to have it stored as it is") -> SourceFolder:
     """List a folder, read the structure of its weight files, and check its indexes.
 
-    Raises `SourceError` when it holds no weights, when a weights file is broken, or a shard is missing.
+    Raises `SourceError` when it holds no weights, with this hint, when a weights file is broken, or a shard is missing.
     """
     if is_stored_folder(path):
         raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
@@ -39,7 +39,7 @@ def open_folder(path: Path) -> SourceFolder:
     }
     weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
     if not weights:
-        raise SourceError(f"{path} holds no weights that bale knows", "name a file to have it stored as it is")
+        raise SourceError(f"{path} holds no weights that bale knows", hint)
     for name in weights:
         if f"{name}.bale" in found:
             raise SourceError(f"{path} has both {name} and {name}.bale, its archive's name", "move one of them away")

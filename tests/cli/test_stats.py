@@ -43,7 +43,7 @@ def test_what_is_no_model(tmp_path: Path, text: Path, bale: Bale) -> None:
     (folder / "config.json").write_text("{}")
     bale("stats", folder, "--text", text, "-o", out).failed(3, "has no tokenizer")
     (folder / "vocab.txt").touch()
-    bale("stats", folder, "--text", text, "-o", out).failed(3, "holds no weights")
+    bale("stats", folder, "--text", text, "-o", out).failed(3, "holds no weights", "put them beside the config")
     (folder / "model.safetensors").write_text("none")
     bale("stats", folder, "--text", text, "-o", out).failed(3, "model.safetensors")
     bale("stats", folder).failed(2, "--text")
@@ -83,7 +83,7 @@ def test_without_transformers(tmp_path: Path, text: Path, bale: Bale, monkeypatc
     write(folder / "model.safetensors", {"w": weights(2, 2)})
     monkeypatch.setitem(sys.modules, "transformers", None)
     said = bale("stats", folder, "--text", text, "-o", tmp_path / "out")
-    said.failed(2, "not installed", "pip install 'bale[transformers]'")
+    said.failed(2, "not installed", "pip install '.[transformers]'")
     assert not (tmp_path / "out").exists()
 
 
@@ -187,6 +187,9 @@ def test_the_same_file_again_and_never_over_another(folder: Path, text: Path, ba
     assert names_in(folder) == before
     few = bale("stats", folder, "--text", text, "-f", "--json", "--lines", "2", "--length", "6").json
     assert (few["lines"], few["tokens"]) == (2, 5 + 6)
+    for length in range(1, 4):
+        few = bale("stats", folder, "--text", text, "-f", "--json", "--length", length).json
+        assert (few["lines"], few["tokens"]) == (4, 4 * length)
 
 
 @needs_transformers
@@ -245,13 +248,17 @@ def test_models_that_will_not_do(folder: Path, text: Path, bale: Bale) -> None:
     out = folder.with_name("s")
     sound = (folder / "config.json").read_text()
     for change, words in (
-        ({"model_type": "nothing-known", "architectures": ["NothingKnown"]}, "cannot load the model"),
+        ({"model_type": "nothing-known", "architectures": ["NothingKnown"]}, "cannot load the config"),
         ({"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}, "model_type": "evil"}, "cannot load"),
     ):
         (folder / "config.json").write_text(json.dumps({**json.loads(sound), **change}))
         (folder / "evil.py").write_text("raise SystemExit('run')")
         bale("stats", folder, "--text", text, "-o", out).failed(3, words)
     (folder / "config.json").write_text(sound)
+    (folder / "tokenizer.json").write_text("{}")
+    said = bale("stats", folder, "--text", text, "-o", out)
+    said.failed(3, f"cannot load the tokenizer in {folder}: ", "Error: ")
+    (folder / "tokenizer.json").unlink()
     write(folder / "model.safetensors", {"unrelated": weights(3, 3)})
     bale("stats", folder, "--text", text, "-o", out).failed(3, "no layer of the model has a weight of its name")
     (folder / "model.safetensors").unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -139,3 +141,15 @@ def test_it_listens_only_within() -> None:
         pass
     model(torch.ones(1))
     assert not list(collector.moments())
+
+
+def test_sums_go_as_they_are_finished() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    with torch.no_grad(), Collector(model, covariance=True) as collector:
+        model(torch.ones(4, 2))
+    alive = [weakref.ref(sums) for sums in collector._sums.values()]
+    found = collector.moments()
+    next(found)
+    assert [sums() is None for sums in alive] == [True, False]
+    next(found)
+    assert [sums() is None for sums in alive] == [True, True]
