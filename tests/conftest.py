@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,4 +26,14 @@ def model(tmp_path: Path) -> Path:
             "embed.weight": bf16(weights(100, 64, seed=4)),
         },
         {"format": "pt"},
+    )
+
+
+@pytest.fixture
+def stats(tmp_path: Path, model: Path) -> Path:
+    """Statistics of the two matrices of the fixture `model` that are layers."""
+    return write(
+        tmp_path / "stats.safetensors",
+        {"layers.1.weight": np.arange(1, 129, dtype="<f4"), "layers.10.weight": 1 / np.arange(1, 65, dtype="<f4")},
+        {"bale.stats": "1"},
     )
