@@ -138,7 +138,7 @@ class Statistics:
         return self._file.means[name], self._file.covariances.get(name) if wanted else None
 
     def _numbers(self, entry: Entry) -> Array:
-        """Of float64 for F64, and of float32 for all other dtypes."""
+        """Values as float64 for F64, and as float32 for all other dtypes; `SourceError` for NaN and infinity."""
         values = self._file.read(entry)
         values = values if entry.spec.dtype == "F64" else to_float32(values, entry.spec)
         if not np.isfinite(values).all():
