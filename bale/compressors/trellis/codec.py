@@ -48,9 +48,9 @@ class Trellis(Transform):
     then; whether a model can spare them, only the model can tell.
 
     Given mean squares of its inputs (`bale stats`), paths are chosen by the error of the layer's output, while step,
-    size and decoder stay as they are. On MiniLM that takes 0.62 and 0.67 of the divergence at 3 and 4 bits, for 0.8 dB
+    size and decoder stay as they are. On MiniLM that takes 0.63 and 0.68 of the divergence at 3 and 4 bits, for 0.8 dB
     of the weights' own SNR. Given their covariances too, paths are searched a second time, each given the errors on all
-    others: 0.43 and 0.45, at 3 M weights/s, in memory of 8 times the float32 size. Such files depend on the machine's
+    others: 0.46 and 0.48, at 3 M weights/s, in memory of 8 times the float32 size. Such files depend on the machine's
     BLAS in the last digits. `error` and `snr` are still met by the weights, with more bits. Where levels are chosen
     without a trellis, statistics change nothing.
 
