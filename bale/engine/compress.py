@@ -222,7 +222,9 @@ class _Packer:
             again = self._run.ordered((0, job) for job in jobs)
             stored = self._append_all(future.result for _, future in again)
         self.seconds.append(stored.seconds)
-        self.output_errors.append(self._encoder.output_error(unit, pipeline, stored.errors, stored.outputs))
+        told = self._encoder.statistics
+        error = None if told is None else told.output_error(unit, pipeline, stored.errors, stored.outputs)
+        self.output_errors.append(error)
         base = self._partners[index] if pipeline.on_base else None
         decision = replace(decision, pipeline=pipeline, notes=notes)
         return stored.finished(unit, decision, None if base is None else base.digest)

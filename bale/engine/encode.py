@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 
 import numpy as np
 import xxhash
@@ -78,18 +77,6 @@ class Encoder:
         else:
             told = 0 if self.statistics is None else self.statistics.size(unit, pipeline)
             yield Job(partial(self._whole, subject, pipeline), WHOLE_COST * unit.spec.nbytes + told)
-
-    def output_error(
-        self, unit: Unit, pipeline: Pipeline, errors: ErrorSums | None, outputs: ErrorSums | None
-    ) -> float | None:
-        """Relative error of a unit that was coded so, by its use; None where that is not known."""
-        if self.statistics is None or not self.statistics.covers(unit):
-            return None
-        if pipeline.lossless or (errors is not None and errors.largest == 0):
-            return 0.0
-        if outputs is None or not (0 < outputs.norm2 < inf and 0 <= outputs.error2 < inf):
-            return None
-        return outputs.relative_error
 
     def _sample(self, unit: Unit, start: int, count: int) -> Array:
         return self.source.read(unit, start, count, np.empty(flat_spec(unit.spec, count).nbytes, np.uint8))

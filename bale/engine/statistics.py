@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.compressors.use import Use
 from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
+from bale.metrics import ErrorSums
 from bale.plan import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
@@ -92,6 +94,18 @@ class Statistics:
             return 0
         mean, products = self._entries(found[0].name, pipeline)
         return 8 * mean.spec.elements + (0 if products is None else _COVARIANCE_COST * products.spec.elements)
+
+    def output_error(
+        self, unit: Unit, pipeline: Pipeline, errors: ErrorSums | None, outputs: ErrorSums | None
+    ) -> float | None:
+        """Relative error of a unit that was coded so, by its use; None where that is not known."""
+        if not self.covers(unit):
+            return None
+        if pipeline.lossless or (errors is not None and errors.largest == 0):
+            return 0.0
+        if outputs is None or not (0 < outputs.norm2 < inf and 0 <= outputs.error2 < inf):
+            return None
+        return outputs.relative_error
 
     def check(self, files: Sequence[FilePlan]) -> tuple[str, ...]:
         """Hold names and shapes against all files of a source; returns notes on what is of no use.
