@@ -31,6 +31,7 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.commit import check_target, write_file
 from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
+from bale.notes import Note, Noted, summed_up
 from bale.plan import FilePlan, Plan, make_plan
 from bale.recipe import Recipe, make_recipe
 from bale.report import FileRow, Report, stats_json
@@ -66,7 +67,7 @@ class Planned:
 
     source: Path
     files: tuple[Prediction, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     stats: tuple[str, str] | None = None
 
     @property
@@ -104,8 +105,16 @@ class Planned:
                 "coverage": coverage,
             },
             "tensors": [row.to_json() for file in self.files for row in file.tensors],
-            "notes": [*self.notes, *(note for file in self.files for note in file.notes)],
+            "notes": [note.text for note in self.all_notes],
+            "note_kinds": [note.kind for note in self.all_notes],
         }
+
+    @property
+    def all_notes(self) -> tuple[Note, ...]:
+        """Notes on the whole and on its files, and those on its tensors summed up by kind."""
+        rows = (row for file in self.files for row in file.tensors if row.same_as is None)
+        tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in rows)
+        return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
 
 
 def compress(
@@ -379,7 +388,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             "bytes": sum(checkpoint.size for checkpoint in files.values()),
         },
         "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
-        "notes": [note for checkpoint in files.values() for note in checkpoint.notes],
+        "notes": [note.text for checkpoint in files.values() for note in checkpoint.notes],
+        "note_kinds": [note.kind for checkpoint in files.values() for note in checkpoint.notes],
     }
     if floor:
         plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
@@ -508,9 +518,8 @@ def _report(
     notes = list(plan.notes)
     before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
     if after > before:
-        notes.append(
-            f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
-        )
+        text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
+        notes.append(Note("no-gain", text))
     return Report(
         tool=version("bale"),
         format_version=".".join(map(str, FORMAT)),

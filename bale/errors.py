@@ -34,9 +34,13 @@ class UsageError(BaleError):
 
 
 class Refused(UsageError):
-    """A codec cannot take this tensor; the message is the reason, short enough for a note."""
+    """A codec cannot take this tensor; the message is the reason, short enough for a note of kind `note`."""
 
     kind = "refused"
+
+    def __init__(self, message: str, hint: str = "", note: str = "refused") -> None:
+        super().__init__(message, hint)
+        self.note = note
 
 
 class SourceError(BaleError):

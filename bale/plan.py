@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
+from bale.notes import Note
 from bale.recipe import Recipe, Rule
+from bale.roles import Roles
 from bale.spec import TensorSpec, Unit
 
 LOSSLESS = Pipeline.parse("lossless")
@@ -19,15 +21,21 @@ MIN_ELEMENTS = 4096
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done with a unit, which rule says so, and what a user should know of it.
+    """A unit's pipeline, the rule that chose it, and notes for the user.
 
-    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline.
+    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline. `broad` marks what
+    ``-p`` chose: not by the tensor's name.
     """
 
     pipeline: Pipeline
     rule: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     otherwise: Pipeline = LOSSLESS
+    broad: bool = False
+
+    def left(self, note: Note) -> Decision:
+        """The same unit kept lossless, for this reason."""
+        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Plan:
     """The decisions for all files of a source, and notes on the rules."""
 
     files: tuple[FilePlan, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
@@ -80,14 +88,15 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     return FilePlan(plan.units, tuple(decisions))
 
 
-def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> str | None:
-    """Why a unit is not coded as a difference to a base, if it is not."""
+def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> Note | None:
+    """The reason why a unit is not coded as a difference to a base, if it is not."""
     if pipeline.rest is not None and not pipeline.has_residual:
-        return f"the base is not used: {pipeline} is exact already"
+        return Note("reference-unused", f"the base is not used: {pipeline} is exact already")
     if not found:
-        return "the base has no tensor of this name and shape"
+        return Note("no-reference", "the base has no tensor of this name and shape")
     if pipeline.transforms and unit.spec.info.bits <= 8:
-        return f"the base is not used: differences of {unit.spec.dtype} are not coded with loss"
+        reason = f"the base is not used: differences of {unit.spec.dtype} are not coded with loss"
+        return Note("reference-unused", reason)
     return None
 
 
@@ -106,7 +115,7 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
     UsageError
         For a rule that matches nothing or is wholly shadowed, and for one (or a `-p`) that no tensor can take.
     """
-    planner = _Planner(recipe)
+    planner = _Planner(recipe, Roles(view for units in files for unit in units for view in unit.views))
     plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
     return Plan(plans, tuple(planner.conclude()))
 
@@ -124,43 +133,50 @@ class _Count:
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, roles: Roles) -> None:
+        self._recipe, self._roles = recipe, roles
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
 
     def decide(self, unit: Unit) -> Decision:
         """Choose the pipeline of a unit and count what its rule met."""
         if not unit.views:
-            return Decision(LOSSLESS, "default", ("payload that no tensor covers",))
+            return Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
         rule = self._rule_of(unit)
         if rule is not None:
             return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])
         if self._recipe.default is None:
-            return Decision(LOSSLESS, "default", _said(unit.exact))
+            return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
-        if is_lossy(pipeline) and (reason := _too_small(unit.spec)):
+        if is_lossy(pipeline) and (reason := self._no_weight(unit)):
             return Decision(LOSSLESS, "default", (reason,))
-        return self._take(unit, pipeline, f"-p {pipeline}", self._default)
+        return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
 
-    def conclude(self) -> list[str]:
+    def _no_weight(self, unit: Unit) -> Note | None:
+        """The reason why ``-p`` leaves a unit lossless, if it does."""
+        if unit.exact:
+            return _overlap(unit)[0]
+        role = next(filter(None, map(self._roles.note, unit.views)), None)
+        return role or _too_small(unit.spec)
+
+    def conclude(self) -> list[Note]:
         """Notes on rules that did nothing; raises where that is an error."""
-        notes = []
+        notes: list[Note] = []
         for rules in self._recipe.lists:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
                     raise UsageError(problem, "mend the pattern, or say --allow-unmatched")
                 if problem:
-                    notes.append(problem)
+                    notes.append(Note("rule-unused", problem))
                 _refuse(str(rule), self._counts[id(rule)])
         if self._recipe.default is not None:
             _refuse(f"-p {self._recipe.default}", self._default)
             if not self._default.chosen and not self._recipe.default.lossless:
-                notes.append(
-                    f"-p {self._recipe.default} touches no tensor: it takes floating-point tensors with at least "
-                    f"{MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+                takes = (
+                    f"it takes floating-point weights with at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
                 )
+                notes.append(Note("untouched", f"-p {self._recipe.default} touches no tensor: {takes}"))
         return notes
 
     def _rule_of(self, unit: Unit) -> Rule | None:
@@ -184,7 +200,7 @@ class _Planner:
     def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
         count.chosen += 1
         if not is_lossy(pipeline):
-            return Decision(pipeline, rule, _said(unit.exact), pipeline)
+            return Decision(pipeline, rule, _overlap(unit), pipeline)
         reason = unit.exact
         if reason is None:
             try:
@@ -194,7 +210,7 @@ class _Planner:
                 reason = refusal.message
         count.refused += 1
         count.reason = count.reason or f"{unit.views[0].name}: {reason}"
-        return Decision(LOSSLESS, rule, (f"{pipeline} refused: {reason}",))
+        return Decision(LOSSLESS, rule, (Note("refused", f"{pipeline} refused: {reason}"),))
 
     def _problem(self, rule: Rule) -> str | None:
         count = self._counts[id(rule)]
@@ -210,13 +226,13 @@ def _refuse(rule: str, count: _Count) -> None:
         raise UsageError(f"{rule} can be used for none of the {count.chosen} tensors it chooses ({count.reason})")
 
 
-def _too_small(spec: TensorSpec) -> str | None:
+def _too_small(spec: TensorSpec) -> Note | None:
     if not spec.is_float:
-        return f"{spec.dtype} is not floating point"
+        return Note("dtype", f"{spec.dtype} is not floating point")
     if len(spec.shape) < MIN_NDIM:
-        return f"ndim {len(spec.shape)}, -p takes {MIN_NDIM} and more"
+        return Note("small", f"ndim {len(spec.shape)}, -p takes {MIN_NDIM} and more")
     if spec.elements < MIN_ELEMENTS:
-        return f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more"
+        return Note("small", f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more")
     return None
 
 
@@ -225,5 +241,5 @@ def is_lossy(pipeline: Pipeline) -> bool:
     return not all(codec.lossless for codec in pipeline.codecs)
 
 
-def _said(reason: str | None) -> tuple[str, ...]:
-    return (reason,) if reason else ()
+def _overlap(unit: Unit) -> tuple[Note, ...]:
+    return (Note("overlap", unit.exact),) if unit.exact else ()

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from bale.metrics import ErrorSums
+from bale.notes import Note, Noted, summed_up
 from bale.spec import TensorSpec
 
 SCHEMA = 1
-DENSE = "already dense: stored as it is"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TensorRow:
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
     `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error by
-    the use of the elements, where that is known.
+    the use of the elements, where that is known, `worst_row_error` the largest relative error of a row.
     """
 
     name: str
@@ -35,18 +35,29 @@ class TensorRow:
     exact: bool
     sums: ErrorSums | None
     seconds: float | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     first: ErrorSums | None = None
     output_error: float | None = None
+    worst_row_error: float | None = None
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of all parts."""
         return sum(self.parts.values())
 
+    @property
+    def error(self) -> float:
+        """Relative error, for ranking: infinite where values were lost and there is nothing to be relative to."""
+        relative = self._lost.relative_error
+        return math.inf if relative is None else relative
+
+    @property
+    def _lost(self) -> ErrorSums:
+        return ErrorSums() if self.exact or self.sums is None else self.sums
+
     def to_json(self) -> dict[str, Any]:
         """The row with its keys in the fixed order."""
-        sums = ErrorSums() if self.exact or self.sums is None else self.sums
+        sums = self._lost
         row = {
             "name": self.name,
             "file": self.file,
@@ -63,9 +74,11 @@ class TensorRow:
             "snr_db": number(sums.snr_db),
             "max_abs_error": number(sums.largest),
             "cosine": 1.0 if self.exact else number(sums.cosine),
+            "worst_row_error": 0.0 if self.exact else number(self.worst_row_error),
             "output_error": number(self.output_error),
             "seconds": None if self.seconds is None else round(self.seconds, 6),
-            "notes": list(self.notes),
+            "notes": [note.text for note in self.notes],
+            "note_kinds": [note.kind for note in self.notes],
         }
         if self.first is not None:
             stored = 0 if self.same_as else sum(n for part, n in self.parts.items() if not part.startswith("rest."))
@@ -90,7 +103,7 @@ class FileRow:
     archive_bytes: int
     archive_sha256: str | None
     rows: tuple[TensorRow, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Source and archive, as they stand in `files`."""
@@ -102,7 +115,7 @@ class FileRow:
                 "sha256": self.source_sha256,
             },
             "archive": {"name": self.archive, "bytes": self.archive_bytes, "sha256": self.archive_sha256},
-            "notes": list(self.notes),
+            "notes": [note.text for note in self.notes],
         }
 
 
@@ -128,7 +141,7 @@ class Report:
     files: tuple[FileRow, ...]
     folder: tuple[str, str] | None = None
     side_bytes: int = 0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
     stats: tuple[str, str] | None = None
 
     @cached_property
@@ -151,10 +164,10 @@ class Report:
         """Whether every bit comes back."""
         return all(row.exact for row in self.rows)
 
-    @property
-    def sums(self) -> ErrorSums:
-        """Error sums over all measured tensors, each stored one counted once."""
-        return ErrorSums.total(row.sums for row in self.rows if row.sums is not None and row.same_as is None)
+    @cached_property
+    def lossy_rows(self) -> tuple[TensorRow, ...]:
+        """The tensors that do not come back bit for bit, each stored one once."""
+        return tuple(row for row in self.rows if not row.exact and row.same_as is None)
 
     def to_json(self) -> dict[str, Any]:
         """The report, strictly JSON, with its keys in the fixed order."""
@@ -173,7 +186,8 @@ class Report:
             "stats": stats_json(self.stats),
             "totals": self.totals,
             "tensors": [row.to_json() for row in self.rows],
-            "notes": self.all_notes,
+            "notes": [note.text for note in self.all_notes],
+            "note_kinds": [note.kind for note in self.all_notes],
         }
         if self.folder is not None:
             data["files"] = [file.to_json() for file in self.files]
@@ -189,25 +203,41 @@ class Report:
             text = text.replace('\n "tensors": []', f'\n "tensors": [\n{rows}\n ]', 1)
         return text.encode("utf-8", "backslashreplace").decode()
 
-    @property
-    def all_notes(self) -> list[str]:
-        """Notes on the whole and on its files."""
-        return [*self.notes, *(note for file in self.files for note in file.notes)]
+    @cached_property
+    def all_notes(self) -> tuple[Note, ...]:
+        """Notes on the whole and on its files, and those on its tensors summed up by kind."""
+        tensors = (Noted(row.name, row.spec.nbytes, row.error, row.notes) for row in self.rows if row.same_as is None)
+        return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
 
     def _output_error(self) -> dict[str, Any] | None:
         """Mean and worst of the tensors coded with loss that have one."""
-        rows = (row for row in self.rows if row.same_as is None and not row.exact)
-        found = [(error, row.name) for row in rows if (error := number(row.output_error)) is not None]
+        found = [(error, row.name) for row in self.lossy_rows if (error := number(row.output_error)) is not None]
         if not found:
             return None
         worst, name = max(found, key=lambda pair: pair[0])
         mean = sum(error for error, _ in found) / len(found)
         return {"tensors": len(found), "mean": mean, "worst": worst, "worst_tensor": name}
 
+    def _lossy(self) -> dict[str, Any] | None:
+        """The row of all tensors that are lossy; None where every bit comes back."""
+        rows = self.lossy_rows
+        if not rows:
+            return None
+        worst = max(rows, key=lambda row: row.error)
+        return {
+            "tensors": len(rows),
+            "original_bytes": sum(row.spec.nbytes for row in rows),
+            "stored_bytes": sum(row.stored_bytes for row in rows),
+            **_pooled(rows),
+            "worst_tensor": worst.name,
+            "worst_relative_error": number(worst.error),
+            "worst_row_error": max(filter(None, (number(row.worst_row_error) for row in rows)), default=None),
+        }
+
     @cached_property
     def totals(self) -> dict[str, Any]:
         """The row of all tensors together."""
-        sums, exact = self.sums, self.exact
+        lossy = self._lossy()
         elements = sum(row.spec.elements for row in self.rows if row.same_as is None)
         return {
             "original_bytes": self.original_bytes,
@@ -215,11 +245,19 @@ class Report:
             "overhead_bytes": self.stored_bytes - sum(row.stored_bytes for row in self.rows),
             "ratio": ratio(self.original_bytes, self.stored_bytes),
             "bits_per_weight": ratio(8 * self.stored_bytes, elements),
-            "relative_error": 0.0 if exact else number(sums.relative_error),
-            "snr_db": None if exact else number(sums.snr_db),
+            "relative_error": 0.0 if lossy is None else lossy["relative_error"],
+            "snr_db": None if lossy is None else lossy["snr_db"],
+            "lossy": lossy,
+            "all_weights": None if lossy is None else _pooled(self.rows),
             "output_error": self._output_error(),
             "coverage": coverage(self.rows),
         }
+
+
+def _pooled(rows: Iterable[TensorRow]) -> dict[str, float | None]:
+    """The error of all measured tensors together, each stored one counted once."""
+    sums = ErrorSums.total(row.sums for row in rows if row.sums is not None and row.same_as is None)
+    return {"relative_error": number(sums.relative_error), "snr_db": number(sums.snr_db)}
 
 
 def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:

@@ -16,15 +16,17 @@ import bale
 from tests.making import weights, write
 
 ROOT = Path(bale.__file__).parent
-FLOOR_0 = {"bale.errors", "bale.spec", "bale.metrics"}
+FLOOR_0 = {"bale.errors", "bale.spec", "bale.metrics", "bale.notes"}
 MAY_IMPORT = {
     "errors": set(),
     "spec": set(),
     "metrics": {"bale.spec"},
+    "notes": set(),
+    "roles": set(),
     "compressors": {"bale.compressors"},
     "io": {"bale.io"},
     "recipe": {"bale.compressors"},
-    "plan": {"bale.recipe", "bale.compressors"},
+    "plan": {"bale.recipe", "bale.roles", "bale.compressors"},
     "report": set(),
     "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
     "api": {"bale.engine", "bale.io", "bale.plan", "bale.recipe", "bale.report"},

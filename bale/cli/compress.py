@@ -71,8 +71,8 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        for note in (*done.all_notes, *left_out(done), *(without_base(done) if base is not None else ())):
-            printer.note(note)
+        for note in done.all_notes:
+            printer.note(note.text)
         return done.to_json() if json else None, lines(done, path, target)
 
     return printer.each(source, work)
@@ -99,26 +99,6 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
     return {path: out / path.name.removesuffix(".bale") for path in paths}
 
 
-def left_out(done: Report) -> list[str]:
-    """A note on the tensors that were to be coded with loss and were not."""
-    from bale.report import DENSE
-
-    rows = (row for row in done.rows if row.exact and row.rule != "default" and row.same_as is None)
-    kept = [(row.name, notes[-1]) for row in rows if (notes := [note for note in row.notes if note != DENSE])]
-    return (
-        [f"{many(len(kept), 'tensor')} chosen by a rule or -p kept lossless, first {': '.join(kept[0])}"]
-        if kept
-        else []
-    )
-
-
-def without_base(done: Report) -> list[str]:
-    """A note on the tensors that are no differences to the base."""
-    rows = (row for row in done.rows if not row.pipeline.startswith("base/") and row.same_as is None)
-    alone = [(row.name, notes[0]) for row in rows if (notes := [note for note in row.notes if "the base" in note])]
-    return [f"{many(len(alone), 'tensor')} stored without the base, first {': '.join(alone[0])}"] if alone else []
-
-
 def lines(done: Report, source: Path, target: Path) -> list[str]:
     """What a person wants to know of a report."""
     totals = done.totals
@@ -136,9 +116,13 @@ def lines(done: Report, source: Path, target: Path) -> list[str]:
         )
     if done.exact:
         return [*text, "  every bit comes back"]
-    snr = totals["snr_db"]
-    error = f"{figure(totals['relative_error'], '.3g')} relative" + ("" if snr is None else f", SNR {snr:.1f} dB")
-    text.append(f"  error of the weights: {error}; it does not tell how well the model works")
+    lossy = totals["lossy"]
+    snr = "" if lossy["snr_db"] is None else f", SNR {lossy['snr_db']:.1f} dB"
+    worst = f"{figure(lossy['worst_relative_error'], '.3g')} at worst ({plain(lossy['worst_tensor'])})"
+    text.append(
+        f"  error of the {many(lossy['tensors'], 'lossy tensor')}: {figure(lossy['relative_error'], '.3g')} relative"
+        f"{snr}; {worst}. It does not tell how well the model works"
+    )
     outputs = totals["output_error"]
     if outputs is not None:
         mean, worst = (figure(outputs[key], ".3g") for key in ("mean", "worst"))

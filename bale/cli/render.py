@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bale.errors import BaleError, OutputError
+from bale.notes import many as many
+from bale.notes import size as size
 
 T = TypeVar("T")
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
@@ -106,23 +108,9 @@ def plain(text: str) -> str:
     return "".join("�" if unicodedata.category(letter)[0] == "C" else letter for letter in text)
 
 
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
-
-
 def percent(part: float, whole: float) -> str:
     """A share for people."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
-
-
-def many(count: int, noun: str) -> str:
-    """A number of things, in words."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def figure(value: float | None, digits: str = ".4g") -> str:

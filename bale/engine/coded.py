@@ -11,6 +11,7 @@ from bale.compressors.base import Known, Place, Values
 from bale.engine.storage import flat_spec, runs, store
 from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
+from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
 Decode = Callable[[Sequence[bytes]], Array]  # the stored bytes of a block's chunks -> the bytes of its values
@@ -54,8 +55,8 @@ class Coded:
         Of a pipeline with two layers: the bytes of the values that the first layer alone gives back.
     first_errors : ErrorSums or None
         Those of the first layer.
-    notes : tuple of str
-        What a user should know of it.
+    notes : tuple of Note
+        For the user.
     lost : int
         Positive values that came back as zero or below; see `bale.engine.signs`.
     outputs : ErrorSums or None
@@ -72,7 +73,7 @@ class Coded:
     leased: bool = False
     first: Array | None = None
     first_errors: ErrorSums | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     lost: int = 0
     outputs: ErrorSums | None = None
 

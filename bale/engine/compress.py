@@ -32,6 +32,7 @@ from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.commit import Target
 from bale.io.files import reading
 from bale.io.manifest import Manifest, StoredUnit
+from bale.notes import Note
 from bale.plan import Decision, FilePlan, on_base
 from bale.spec import TensorSpec, Unit
 
@@ -209,15 +210,14 @@ class _Packer:
         try:
             stored = self._append_all(results)
             if _can_grow(pipeline) and stored.size >= stored.exact_size:
-                raise Refused(
-                    f"{pipeline} would take {stored.size} bytes, exact coding takes at most {stored.exact_size}"
-                )
+                sizes = f"{pipeline} would take {stored.size} bytes, exact coding takes at most {stored.exact_size}"
+                raise Refused(sizes, note="grows")
         except Refused as refusal:
             for _ in results:
                 pass  # what is still under way for this unit
             self._settle()
             self._writer.rewind(position)
-            pipeline, notes = decision.otherwise, (*notes, refusal.message)
+            pipeline, notes = decision.otherwise, (*notes, Note(refusal.note, refusal.message))
             jobs = self._encoder.jobs(unit, Decision(pipeline, decision.rule))
             again = self._run.ordered((0, job) for job in jobs)
             stored = self._append_all(future.result for _, future in again)

@@ -66,9 +66,9 @@ class Encoder:
         pipeline = whole.rest if whole.on_base and whole.rest is not None else whole
         subject = _Subject(unit, whole, base if whole.on_base else None)
         if whole.on_base and base is None:
-            raise Refused("there is no tensor of this name and shape in a base")
+            raise Refused("there is no tensor of this name and shape in a base", note="no-reference")
         if base is not None and not base.is_near(partial(self._sample, unit)):
-            raise Refused("the base's tensor has nothing in common with it")
+            raise Refused("the base's tensor has nothing in common with it", note="reference-unused")
         quantizer = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
         if not pipeline.transforms:
             yield from self._exact_jobs(subject, forced_chain(decision.otherwise if pipeline.is_exact else pipeline))

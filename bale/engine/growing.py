@@ -12,8 +12,8 @@ from bale.engine.signs import told
 from bale.engine.storage import PLAIN
 from bale.io.manifest import Chunk, First, Part, StoredUnit
 from bale.metrics import ErrorSums
+from bale.notes import DENSE, Note
 from bale.plan import Decision
-from bale.report import DENSE
 from bale.spec import TensorSpec, Unit
 
 WORTH_A_NOTE = 1 << 12  # bytes
@@ -46,7 +46,7 @@ class GrowingUnit:
 
     def __init__(self) -> None:
         self.parts: dict[str, GrowingPart] = {}
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[Note, ...] = ()
         self.exact_size = 0
         self.seconds = 0.0
         self._lost: list[int] = []

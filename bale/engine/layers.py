@@ -11,6 +11,7 @@ from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.trellis.codec import Trellis
 from bale.engine.storage import flat_bytes, flat_spec, load, runs
+from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
 
@@ -35,8 +36,8 @@ def known_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, 
 
 def compared(
     pipeline: Pipeline, leaves: Mapping[str, Values], values: Values, error2: float, stored: int
-) -> str | None:
-    """How a pipeline with a decomposition fares against a quantizer; None for others, and where its rank is 0."""
+) -> Note | None:
+    """A note on how a decomposition compares with a quantizer; None for other pipelines, and where its rank is 0."""
     from bale.compressors.lowrank.decomposition import Decomposition
     from bale.compressors.lowrank.rival import comparison
 

@@ -104,4 +104,4 @@ def numbers_of(array: Array, spec: TensorSpec) -> Array:
 def check_finite(values: Array) -> None:
     """Raise `Refused` for what is never coded with loss."""
     if not all_finite(values):
-        raise Refused("holds NaN or infinity, or values beyond float32: kept lossless")
+        raise Refused("holds NaN or infinity, or values beyond float32: kept lossless", note="non-finite")

@@ -27,8 +27,9 @@ from bale.io.archive import header_room
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
 from bale.metrics import ErrorSums
+from bale.notes import DENSE, Note
 from bale.plan import Decision, FilePlan, on_base
-from bale.report import DENSE, ratio
+from bale.report import ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample tells little
@@ -61,7 +62,8 @@ class Predicted:
             "predicted_bytes": self.predicted_bytes,
             "bits_per_weight": ratio(8 * self.predicted_bytes, self.spec.elements),
             "same_as": self.same_as,
-            "notes": list(self.decision.notes),
+            "notes": [note.text for note in self.decision.notes],
+            "note_kinds": [note.kind for note in self.decision.notes],
         }
 
 
@@ -74,7 +76,7 @@ class Prediction:
     original_bytes: int
     overhead_bytes: int
     tensors: tuple[Predicted, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def predicted_bytes(self) -> int:
@@ -138,12 +140,12 @@ def _predict(
         return 0, decision
     plain = _predict_exact(source, unit, forced_chain(decision.otherwise))
 
-    def instead(note: str) -> tuple[int, Decision]:
-        return plain, Decision(decision.otherwise, decision.rule, (*decision.notes, note), decision.otherwise)
+    def instead(kind: str, text: str) -> tuple[int, Decision]:
+        return plain, decision.left(Note(kind, text))
 
     if pipeline.on_base and pipeline.rest is not None:
         if base is None or not base.is_near(partial(read, source, unit)):
-            return instead("the base's tensor has nothing in common with it")
+            return instead("reference-unused", "the base's tensor has nothing in common with it")
         pipeline = pipeline.rest
         if pipeline.is_exact:
             return _predict_rest(source, unit, base), decision
@@ -158,7 +160,7 @@ def _predict(
         array = np.concatenate([base.subtract(run, at) for run, at in zip(runs, starts, strict=True)])
         array = array.reshape(sample.shape)
     if not all_finite(to_float32(array, sample)):
-        return instead("holds NaN or infinity, or values beyond float32: kept lossless")
+        return instead("non-finite", "holds NaN or infinity, or values beyond float32: kept lossless")
     lossy = pipeline if pipeline.has_residual else pipeline.first
     full = {bound.name: bound.spec.elements for bound in lossy.leaves(unit.spec)}
     part = {bound.name: bound.spec.elements for bound in lossy.leaves(sample)}
@@ -167,7 +169,7 @@ def _predict(
         use = None if statistics is None else statistics.sampled(unit, pipeline, starts, sample)
         leaves = pipeline.encode(Values(sample, array, use=use))
     except Refused as refusal:
-        return instead(refusal.message)
+        return instead(refusal.note, refusal.message)
     if lossy is pipeline and not decision.pipeline.on_base and (x := to_float32(array, sample)).min() >= 0:
         counts = [lost(x, to_float32(pipeline.decode(leaves, sample), sample))]
         decision = replace(
@@ -179,7 +181,7 @@ def _predict(
         stored = len(store(flat, forced_chain(pipeline.layer_of(name)), compiled=lossy is not pipeline)[1])
         size += stored * full[name] / part[name] if part[name] else 0
     if decomposes and lossy is pipeline:
-        note: str | None = f"not compared with a quantizer: more than {_WHOLE} elements"
+        note: Note | None = Note("baseline", f"not compared with a quantizer: more than {_WHOLE} elements")
         if sample == unit.spec:
             x, y = (to_float32(each, sample) for each in (array, pipeline.decode(leaves, sample)))
             note = compared(pipeline, leaves, Values(sample, array), ErrorSums.between(x, y).error2, round(size))
@@ -190,7 +192,7 @@ def _predict(
         size += len(store(piece, None, known)[1]) * unit.spec.elements / sample.elements
         plain = unit.spec.nbytes
     if size >= plain and not pipeline.forced:
-        return instead(f"{decision.pipeline} would take about {round(size)} bytes, exact coding about {plain}")
+        return instead("grows", f"{decision.pipeline} would take about {round(size)} bytes, exact coding about {plain}")
     return round(size), decision
 
 

@@ -36,6 +36,7 @@ def tensor_rows(
                     notes=stored.notes,
                     first=None if stored.first is None else ErrorSums(*stored.first.errors),
                     output_error=None if output_errors is None else output_errors[index],
+                    worst_row_error=stored.worst_row,
                 )
             )
     return tuple(rows)

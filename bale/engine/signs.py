@@ -8,6 +8,7 @@ import numpy as np
 
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
+from bale.notes import Note
 from bale.spec import Array
 
 NEGATIVE = -1
@@ -20,7 +21,7 @@ def lost(values: Array, decoded: Array) -> int:
     return int(np.count_nonzero(decoded[values > 0] <= 0))
 
 
-def told(counts: Sequence[int], pipeline: Pipeline, share: float = 1) -> tuple[str, ...]:
+def told(counts: Sequence[int], pipeline: Pipeline, share: float = 1) -> tuple[Note, ...]:
     """A note on a tensor whose blocks lost so many; of a sample, `share` is what it is of the tensor."""
     found = sum(counts)
     if not counts or min(counts) == NEGATIVE or not found:
@@ -28,4 +29,5 @@ def told(counts: Sequence[int], pipeline: Pipeline, share: float = 1) -> tuple[s
     has_positive = any(codec.name == registry.POSITIVE for codec in pipeline.codecs)
     advice = "" if has_positive else ": `positive+` keeps them"
     about = "" if share == 1 else "about "
-    return (f"{about}{round(found / share)} of its positive values come back as zero or below{advice}",)
+    text = f"{about}{round(found / share)} of its positive values come back as zero or below{advice}"
+    return (Note("vanished", text),)

@@ -15,6 +15,7 @@ from bale.compressors.use import Use
 from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.metrics import ErrorSums
+from bale.notes import Note
 from bale.plan import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
@@ -107,7 +108,7 @@ class Statistics:
             return None
         return outputs.relative_error
 
-    def check(self, files: Sequence[FilePlan]) -> tuple[str, ...]:
+    def check(self, files: Sequence[FilePlan]) -> tuple[Note, ...]:
         """Hold names and shapes against all files of a source; returns notes on what is of no use.
 
         Raises
@@ -136,7 +137,7 @@ class Statistics:
             notes.append(
                 f"{len(without)} of {len(lossy)} tensors coded with loss have no statistics, first {without[0]}"
             )
-        return tuple(notes)
+        return tuple(Note("statistics", text) for text in notes)
 
     def _find(self, unit: Unit) -> tuple[View, Sequence[int]] | None:
         """The first view of a unit that has statistics, and the order of its dimensions in memory."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bale.notes import Note
 from bale.spec import Unit, View
 
 __all__ = ["Checkpoint", "Checksum", "Unit", "View"]
@@ -32,7 +33,7 @@ class Checkpoint:
         Bytes of the file.
     units : tuple of Unit
         Disjoint, by ascending offset. What lies between them is the skeleton.
-    notes : tuple of str
+    notes : tuple of Note
         What a user should know of how the file was read.
     checksums : tuple of Checksum
         To be made anew where a unit within their range comes back changed.
@@ -42,7 +43,7 @@ class Checkpoint:
     kind: str
     size: int
     units: tuple[Unit, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     checksums: tuple[Checksum, ...] = ()
 
     def skeleton_ranges(self) -> Iterator[tuple[int, int]]:

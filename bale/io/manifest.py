@@ -13,15 +13,17 @@ from typing import Any
 
 from bale.errors import ArchiveError
 from bale.io.checkpoint import Checksum, Unit, View
+from bale.notes import Note
 from bale.spec import DTYPES, TensorSpec
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
 CHUNK_LIMIT = 1 << 20
 KINDS = ("safetensors", "torch", "torch-legacy", "opaque")
 PART_NAME = re.compile(r"[a-z0-9_.]+")
 DIGEST64 = re.compile(r"[0-9a-f]{16}")
 DIGEST128 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NOTE_KIND = re.compile(r"[a-z0-9-]+")
 
 
 _KEYS = {"base", "format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
@@ -92,6 +94,8 @@ class StoredUnit:
         Digest of the tensor of the base that is its first layer.
     first : First or None
         Of its first layer, where that is lossy and a second one makes it exact.
+    worst_row : float or None
+        The largest relative error of a row, where the unit is lossy and has rows.
     """
 
     unit: Unit
@@ -102,9 +106,10 @@ class StoredUnit:
     same_as: int | None = None
     errors: tuple[float, float, float, float, float] | None = None
     norm2: float | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     base: str | None = None
     first: First | None = None
+    worst_row: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Manifest:
     skeleton_stored: int
     skeleton_digest: str
     units: tuple[StoredUnit, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     checksums: tuple[Checksum, ...] = ()
     base: str | None = None
     format: tuple[int, int] = field(default=FORMAT)
@@ -149,7 +154,7 @@ class Manifest:
             "tool": self.tool,
             "codecs": dict(self.codecs),
             "source": {"kind": self.kind, "bytes": self.source_bytes, "sha256": self.source_sha256},
-            "notes": list(self.notes),
+            "notes": _notes_json(self.notes),
             "skeleton": {
                 "bytes": self.skeleton_bytes,
                 "stored": self.skeleton_stored,
@@ -200,7 +205,7 @@ def _unit_json(stored: StoredUnit) -> dict[str, Any]:
     if unit.swapped:
         data["swapped"] = True
     if stored.notes:
-        data["notes"] = list(stored.notes)
+        data["notes"] = _notes_json(stored.notes)
     optional = {
         "exact": unit.exact,
         "errors": None if stored.errors is None else list(stored.errors),
@@ -208,6 +213,7 @@ def _unit_json(stored: StoredUnit) -> dict[str, Any]:
         "same_as": stored.same_as,
         "base": stored.base,
         "first": None if stored.first is None else [stored.first.digest, list(stored.first.errors)],
+        "worst_row": stored.worst_row,
     }
     data.update({key: value for key, value in optional.items() if value is not None})
     return data
@@ -250,7 +256,7 @@ def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
         skeleton_stored=_integer(skeleton["stored"]),
         skeleton_digest=_match(DIGEST64, skeleton["digest"]),
         units=tuple(_unit(item) for item in data["units"]),
-        notes=tuple(_text(note) for note in data["notes"]),
+        notes=tuple(_note(item) for item in data["notes"]),
         checksums=tuple(
             Checksum(_integer(start), _integer(length), tuple(_integer(at) for at in fields))
             for start, length, fields in data["checksums"]
@@ -277,7 +283,9 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
     norm2 = data.get("norm2")
     if norm2 is not None and not 0 <= float(norm2) < math.inf:
         raise ValueError(f"a norm of {norm2}")
-    same_as, base = data.get("same_as"), data.get("base")
+    same_as, base, worst_row = data.get("same_as"), data.get("base"), data.get("worst_row")
+    if worst_row is not None and not 0 <= float(worst_row) < 1e100:
+        raise ValueError(f"an error of {worst_row} in a row")
     first = None
     if data.get("first") is not None:
         digest, sums = data["first"]
@@ -293,10 +301,23 @@ def _unit(data: dict[str, Any]) -> StoredUnit:
         same_as=None if same_as is None else _integer(same_as),
         errors=errors,
         norm2=None if norm2 is None else float(norm2),
-        notes=tuple(_text(note) for note in data.get("notes", ())),
+        notes=tuple(_note(item) for item in data.get("notes", ())),
         base=None if base is None else _match(DIGEST128, base),
         first=first,
+        worst_row=None if worst_row is None else float(worst_row),
     )
+
+
+def _note(item: Any) -> Note:
+    """A kind and a text; in format 1.0 a text alone."""
+    if isinstance(item, str):
+        return Note("other", item)
+    kind, text = item
+    return Note(_match(NOTE_KIND, kind), _text(text))
+
+
+def _notes_json(notes: tuple[Note, ...]) -> list[list[str]]:
+    return [[note.kind, note.text] for note in notes]
 
 
 def _check_errors(error2: float, norm2: float, decoded2: float, dot: float, largest: float) -> None:

@@ -6,22 +6,23 @@ from collections.abc import Iterable
 
 from bale.io.faults import printable
 from bale.io.pickle_reader import Global
+from bale.notes import Note
 
 SHOWN = 5
 
 
-def global_notes(found: Iterable[Global]) -> list[str]:
+def global_notes(found: Iterable[Global]) -> list[Note]:
     """At most one warning of dangerous names, and one note of names that are merely unknown."""
     names = list(dict.fromkeys(found))
     dangerous = [each for each in names if _is_dangerous(each)]
     unknown = [each for each in names if not _is_dangerous(each) and not _is_known(each)]
     notes = []
     if dangerous:
-        notes.append(
-            f"the pickle refers to {_listed(dangerous)}; bale never runs it, but torch.load(weights_only=False) would"
-        )
+        what = "bale never runs it, but torch.load(weights_only=False) would"
+        notes.append(Note("dangerous", f"the pickle refers to {_listed(dangerous)}; {what}"))
     if unknown:
-        notes.append(f"the pickle refers to {_listed(unknown)}, unknown to bale: kept as it stands, never imported")
+        what = "unknown to bale: kept as it stands, never imported"
+        notes.append(Note("unknown-name", f"the pickle refers to {_listed(unknown)}, {what}"))
     return notes
 
 

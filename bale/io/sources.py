@@ -15,6 +15,7 @@ from bale.io.files import read_bytes, reading
 from bale.io.safetensors_file import read_safetensors
 from bale.io.torch_legacy import is_torch_legacy, read_torch_legacy
 from bale.io.torch_zip import read_torch_zip
+from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
 _HEAD = 1024  # bytes that tell the formats apart
@@ -99,4 +100,4 @@ def _reader(content: str) -> Callable[[Path, int, int], Checkpoint]:
 def _opaque(path: Path, size: int, reason: str) -> Checkpoint:
     spec = TensorSpec("U8", (size,))
     unit = Unit(0, spec, (View("bytes", spec),))
-    return Checkpoint(path, "opaque", size, (unit,), (f"coded as opaque bytes: {reason}",))
+    return Checkpoint(path, "opaque", size, (unit,), (Note("opaque", f"coded as opaque bytes: {reason}"),))

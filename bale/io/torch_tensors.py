@@ -10,6 +10,7 @@ from typing import Any
 
 from bale.io.faults import Broken, NotFollowed, printable
 from bale.io.pickle_reader import Global, Object, Persistent
+from bale.notes import Note, many
 from bale.spec import DTYPES
 
 NAME_LIMIT = 250_000
@@ -147,7 +148,7 @@ def storage_dtypes(persistents: Iterable[Persistent]) -> dict[str, str | None]:
     return dtypes
 
 
-def find_tensors(root: Any) -> tuple[list[Tensor], list[str]]:
+def find_tensors(root: Any) -> tuple[list[Tensor], list[Note]]:
     """All tensors that can be reached from an object, in its order, and notes on those that cannot be described.
 
     Raises `NotFollowed` when there are more names than any checkpoint has.
@@ -159,7 +160,7 @@ def find_tensors(root: Any) -> tuple[list[Tensor], list[str]]:
             tensors.append(_describe(name, node))
         except _Undescribed as problem:
             notes.add(str(problem), name)
-    return tensors, notes.lines()
+    return tensors, notes.made()
 
 
 class _Undescribed(Exception):
@@ -194,9 +195,13 @@ class _Notes:
         self._first.setdefault(reason, name)
         self._count[reason] = self._count.get(reason, 0) + 1
 
-    def lines(self) -> list[str]:
+    def made(self) -> list[Note]:
         return [
-            f"{self._count[reason]} tensor(s), the first {printable(name)!r}, {reason}: kept as bytes without a name"
+            Note(
+                "undescribed",
+                f"{many(self._count[reason], 'tensor')}, the first {printable(name)!r}, {reason}: "
+                "kept as bytes without a name",
+            )
             for reason, name in self._first.items()
         ]
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from bale.compressors.lowrank.truncated import squares
+from bale.notes import Note
 from bale.spec import Array
 
 _SAMPLE = 1 << 16
@@ -16,7 +17,7 @@ _A_BIT = 20 * math.log10(2)
 _HALVINGS = 12
 
 
-def comparison(name: str, tensor: Array, error2: float, stored: int) -> str | None:
+def comparison(name: str, tensor: Array, error2: float, stored: int) -> Note | None:
     """Say how a decomposition fares against a quantizer of as many bytes; None where there is nothing to compare.
 
     Parameters
@@ -37,7 +38,8 @@ def comparison(name: str, tensor: Array, error2: float, stored: int) -> str | No
     there = quantizer_snr(tensor, bits)
     better = there - here
     what = f"{abs(better):.1f} dB {'more' if better > 0 else 'less'} than {name}'s {here:.1f} dB"
-    return f"a quantizer would keep about {there:.1f} dB in as many bytes, {what} (estimated from a sample)"
+    text = f"a quantizer would keep about {there:.1f} dB in as many bytes, {what} (estimated from a sample)"
+    return Note("baseline-better" if better > 0 else "baseline", text)
 
 
 def quantizer_snr(tensor: Array, bits: float) -> float:

@@ -1,0 +1,150 @@
+"""Typed notes: remarks for the user, each of a kind. Code decides by the kind and never reads the words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark on a tensor, a file or a whole run.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `KINDS`; archives of other versions may have others.
+    text : str
+        One line for people.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Meaning of a kind, and the words that sum up several tensors with it; without words each stands for itself.
+
+    `left` marks tensors that ``-p`` leaves lossless: their sum names the reason, the bytes and the largest.
+    """
+
+    meaning: str
+    summary: str = ""
+    left: bool = False
+
+
+KINDS = {
+    # tensors that -p leaves lossless
+    "optimizer-state": Kind("optimizer state, by its name", left=True),
+    "second-moment": Kind("optimizer state that is never negative and whose roots are divided by", left=True),
+    "quantized": Kind("scales, zero points and tables of a checkpoint that is quantized already", left=True),
+    "buffer": Kind("masks, running statistics, counters, ids and precomputed tables, by their names", left=True),
+    "never-negative": Kind(
+        "no value is negative, as in second moments, variances, scales and masks, and in no weights", left=True
+    ),
+    "dtype": Kind("not floating point", "not floating point", left=True),
+    "small": Kind("less than -p takes", "fewer than 2 dimensions or 4,096 elements", left=True),
+    "overlap": Kind("tensors that share a part of their memory, or are stored big-endian", left=True),
+    # tensors for which a choice was made that did not suit them
+    "refused": Kind("the codec cannot take the tensor", "chosen by a rule or -p and kept lossless"),
+    "non-finite": Kind("NaN, infinity, or values beyond float32: never lossy", "kept lossless"),
+    "grows": Kind("exact coding is no larger", "kept lossless, which is no larger"),
+    "no-reference": Kind("the base has no tensor of this name and shape", "stored without the base"),
+    "reference-unused": Kind("the base is of no use for the tensor", "stored without the base"),
+    "dense": Kind("already dense: stored as it is"),
+    "payload": Kind("payload that no tensor covers"),
+    # harm that loss has done
+    "vanished": Kind(
+        "positive values, none of them negative, that come back as zero or below", "with values that vanished"
+    ),
+    "zeroed": Kind("more than half of the values that are not zero come back as zero", "that come back as zeros"),
+    "rows-lost": Kind("more than a tenth of the rows have an error above 0.9", "with rows that are lost"),
+    "zeros-moved": Kind(
+        "zeros, of which the tensor has many, come back as other values", "whose zeros are zeros no more"
+    ),
+    "large-error": Kind("a relative error above 0.5", "with an error above 0.5"),
+    "baseline-better": Kind("a quantizer would keep more in as many bytes", "that a quantizer would keep better"),
+    "baseline": Kind("a quantizer would keep less in as many bytes, or was not compared"),
+    # files
+    "opaque": Kind("a file that no reader follows, coded as bytes"),
+    "dangerous": Kind("a pickle names what can run code; bale never runs it"),
+    "unknown-name": Kind("a pickle names what bale does not know"),
+    "undescribed": Kind("tensors that are kept as bytes without a name"),
+    # the run
+    "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
+    "untouched": Kind("-p touches no tensor"),
+    "statistics": Kind("statistics that are of no use"),
+    "no-gain": Kind("the archive is larger than its source"),
+    "other": Kind("a remark of an archive of format 1.0, which has no kinds"),
+}
+
+
+DENSE = Note("dense", "already dense: stored as it is")
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A tensor with notes, as far as summing up needs it.
+
+    `error` is its relative error, None where there is none.
+    """
+
+    name: str
+    nbytes: int
+    error: float | None
+    notes: tuple[Note, ...]
+
+
+def summed_up(tensors: Iterable[Noted], chosen: str = "-p") -> tuple[Note, ...]:
+    """One note for each kind that tensors have: how many there are, and the worst of them.
+
+    Parameters
+    ----------
+    tensors : iterable of Noted
+        Each stored tensor once.
+    chosen : str
+        The choice that leaves tensors alone, as the user wrote it.
+    """
+    groups: dict[str, list[tuple[Noted, Note]]] = {}
+    for tensor in tensors:
+        for note in tensor.notes:
+            kind = KINDS.get(note.kind)
+            if kind is not None and (kind.left or kind.summary):
+                groups.setdefault(note.kind, []).append((tensor, note))
+    order = list(KINDS)
+    return tuple(
+        Note(kind, _left(kind, group, chosen) if KINDS[kind].left else _told(kind, group))
+        for kind, group in sorted(groups.items(), key=lambda item: order.index(item[0]))
+    )
+
+
+def _left(kind: str, group: list[tuple[Noted, Note]], chosen: str) -> str:
+    whole = size(sum(tensor.nbytes for tensor, _ in group))
+    largest, note = max(group, key=lambda pair: pair[0].nbytes)
+    example = f"such as {largest.name}" if len(group) > 1 else largest.name
+    reason = KINDS[kind].summary or note.text
+    return f"{chosen} leaves {many(len(group), 'tensor')} ({whole}) lossless: {reason} ({example})"
+
+
+def _told(kind: str, group: list[tuple[Noted, Note]]) -> str:
+    worst, note = max(group, key=lambda pair: (pair[0].error or 0.0, pair[0].nbytes))
+    which = "the worst is " if len(group) > 1 else ""
+    return f"{many(len(group), 'tensor')} {KINDS[kind].summary}: {which}{worst.name}: {note.text}"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} TB"
+
+
+def many(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
