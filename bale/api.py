@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,8 +17,8 @@ from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.folder import compress_folder, restore_folder, verify_folder
 from bale.engine.listing import SourceFolder, archives_of, is_stored_folder, open_folder
-from bale.engine.pooling import settle_pools
 from bale.engine.predict import Prediction, predict_file
+from bale.engine.resolve import resolve_plan
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
@@ -191,7 +191,7 @@ def compress(
     _check_base(base, (out, report))
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
         checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
-        plan = _plan(list(checkpoints.values()), choices, run, known, told)
+        plan = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
             rows, side_bytes = compress_folder(
@@ -300,7 +300,7 @@ def plan(
     _check_apart(base, source)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
-        made = _plan(list(checkpoints.values()), choices, run, known, told)
+        made = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
         files = tuple(
             predict_file(checkpoint, file, name, run, known, told)
             for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
@@ -451,16 +451,6 @@ def _open_statistics(stats: PathLike | None) -> AbstractContextManager[Statistic
 
 def _named(statistics: Statistics | None) -> tuple[str, str] | None:
     return None if statistics is None else (statistics.name, statistics.sha256)
-
-
-def _plan(
-    checkpoints: Sequence[Checkpoint], choices: Recipe, run: Run, base: Base | None, statistics: Statistics | None
-) -> Plan:
-    """The plan for all files of a source, ready to be carried out."""
-    plan = make_plan([checkpoint.units for checkpoint in checkpoints], choices)
-    if statistics is not None:
-        plan = replace(plan, notes=(*plan.notes, *statistics.check(plan.files)))
-    return settle_pools(checkpoints, plan, run, has_base=base is not None, statistics=statistics)
 
 
 def _check_base(base: PathLike | None, targets: Sequence[Path]) -> None:

@@ -132,8 +132,8 @@ def _left(kind: str, group: list[tuple[Noted, Note]], chosen: str) -> str:
 
 def _told(kind: str, group: list[tuple[Noted, Note]]) -> str:
     worst, note = max(group, key=lambda pair: (pair[0].error or 0.0, pair[0].nbytes))
-    which = "the worst is " if len(group) > 1 else ""
-    return f"{many(len(group), 'tensor')} {KINDS[kind].summary}: {which}{worst.name}: {note.text}"
+    which = "" if len(group) == 1 else "the worst is " if worst.error else "such as "
+    return f"{many(len(group), 'tensor')} {KINDS[kind].summary}: {which}{worst.name} ({note.text})"
 
 
 def size(count: float) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bale.errors import UsageError
+from bale.notes import Note
 from bale.plan import Plan, make_plan
 from bale.recipe import make_recipe
 from bale.spec import TensorSpec, Unit, View
@@ -87,7 +88,7 @@ def test_rules_that_do_nothing(rules: tuple[str, ...], words: str) -> None:
     assert words in caught.value.message
     assert "--allow-unmatched" in caught.value.hint
     made = plan(given, None, *rules, allow_unmatched=True)
-    assert any(words in note for note in made.notes)
+    assert any(words in note.text for note in made.notes)
 
 
 def test_rules_of_another_list_may_be_shadowed(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_optional_rules_may_match_nothing(tmp_path: Path) -> None:
     made = plan(units(a=WEIGHT), None, recipe=path)
     assert chosen(made) == ["int8"]
     assert len(made.notes) == 1
-    assert "recipe rule 1" in made.notes[0]
+    assert "recipe rule 1" in made.notes[0].text
 
 
 def test_rules_are_checked_against_all_files_together() -> None:
@@ -131,14 +132,14 @@ def test_what_p_leaves_alone_and_why() -> None:
         ("packed", "quantized already"),
         ("complex", "not floating point"),
     ):
-        assert word in found[name].notes[0]
+        assert word in found[name].notes[0].text
     assert not made.files[0].lossless
 
 
 def test_p_that_touches_nothing_is_a_note() -> None:
     made = plan(units(a=TensorSpec("F32", (10,))), "int8")
     assert chosen(made) == ["lossless"]
-    assert "touches no tensor" in made.notes[0]
+    assert "touches no tensor" in made.notes[0].text
 
 
 def test_a_lossless_p_takes_everything() -> None:
@@ -149,7 +150,7 @@ def test_a_rule_overrides_size_and_rank_but_not_dtype() -> None:
     given = units(vector=TensorSpec("F32", (8,)), scalar=TensorSpec("F32", ()), number=TensorSpec("I8", (64, 64)))
     made = plan(given, None, "*=int8")
     assert chosen(made) == ["int8", "int8", "lossless"]
-    assert made.files[0].decisions[2].notes == ("int8 refused: I8 is not floating point",)
+    assert made.files[0].decisions[2].notes == (Note("refused", "int8 refused: I8 is not floating point"),)
 
 
 def test_a_rule_whose_matches_are_all_refused() -> None:
@@ -166,8 +167,8 @@ def test_exact_units_are_never_coded_with_loss() -> None:
     unit = Unit(0, WEIGHT, (View("a", WEIGHT),), exact="tensors overlap")
     made = plan((unit, *units(b=WEIGHT)), "int8")
     assert chosen(made) == ["lossless", "int8"]
-    assert "tensors overlap" in made.files[0].decisions[0].notes[0]
-    assert plan((unit,)).files[0].decisions[0].notes == ("tensors overlap",)
+    assert "tensors overlap" in made.files[0].decisions[0].notes[0].text
+    assert plan((unit,)).files[0].decisions[0].notes == (Note("overlap", "tensors overlap"),)
 
 
 def test_tied_tensors_go_by_the_first_rule_that_matches_any_name() -> None:

@@ -15,11 +15,12 @@ import pytest
 from safetensors import safe_open
 
 import bale
+from bale.notes import KINDS
 from tests.making import Raw, bf16, sha256, weights, write
 
 SCHEMA = json.loads(files("bale").joinpath("report.schema.json").read_text())
 PAGE = Path(__file__).parents[1] / "docs" / "report.md"
-TOP = ["schema", "verified", "tool", "source", "archive", "stats", "totals", "tensors", "notes"]
+TOP = ["schema", "verified", "tool", "source", "archive", "stats", "totals", "tensors", "notes", "note_kinds"]
 TOTALS = [
     "original_bytes",
     "stored_bytes",
@@ -28,6 +29,8 @@ TOTALS = [
     "bits_per_weight",
     "relative_error",
     "snr_db",
+    "lossy",
+    "all_weights",
     "output_error",
     "coverage",
 ]
@@ -47,9 +50,11 @@ ROW = [
     "snr_db",
     "max_abs_error",
     "cosine",
+    "worst_row_error",
     "output_error",
     "seconds",
     "notes",
+    "note_kinds",
 ]
 
 
@@ -161,7 +166,7 @@ def test_errors_are_those_that_anybody_measures(mixed: Path) -> None:
     document, archive = compress(mixed)
     back = mixed.with_name("back.safetensors")
     bale.decompress(archive, back)
-    error2 = norm2 = 0.0
+    sums: dict[str, tuple[float, float]] = {}
     with safe_open(mixed, framework="pt") as before, safe_open(back, framework="pt") as after:
         for row in document["tensors"]:
             x = before.get_tensor(row["name"]).double().numpy().ravel()
@@ -176,10 +181,20 @@ def test_errors_are_those_that_anybody_measures(mixed: Path) -> None:
                 assert row["max_abs_error"] == pytest.approx(np.abs(x - y).max(), rel=1e-6)
                 assert row["cosine"] == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-6)
             if row["dtype"] != "I64" and row["same_as"] is None and np.isfinite(x).all():
-                error2 += float(((x - y) ** 2).sum())
-                norm2 += float((x**2).sum())
+                sums[row["name"]] = float(((x - y) ** 2).sum()), float((x**2).sum())
     assert {row["name"] for row in document["tensors"] if row["relative_error"]} == {"int", "low", "shared", "again"}
-    assert document["totals"]["relative_error"] == pytest.approx(math.sqrt(error2 / norm2), rel=1e-6)
+    totals = document["totals"]
+    lossy = [sums[name] for name in ("int", "low", "shared")]
+    for key, found in ((totals, lossy), (totals["lossy"], lossy), (totals["all_weights"], sums.values())):
+        error2, norm2 = (sum(column) for column in zip(*found, strict=True))
+        assert key["relative_error"] == pytest.approx(math.sqrt(error2 / norm2), rel=1e-6)
+    assert totals["all_weights"]["relative_error"] < totals["lossy"]["relative_error"]
+    worst = max(document["tensors"], key=lambda row: row["relative_error"])
+    assert (totals["lossy"]["worst_tensor"], totals["lossy"]["worst_relative_error"]) == (
+        worst["name"],
+        worst["relative_error"],
+    )
+    assert totals["lossy"]["tensors"] == 3
 
 
 def test_shared_tensors(mixed: Path) -> None:
@@ -194,6 +209,14 @@ def test_without_loss_nothing_is_measured(mixed: Path) -> None:
     assert (document["totals"]["relative_error"], document["totals"]["snr_db"]) == (0, None)
     assert {row["relative_error"] for row in document["tensors"]} == {0}
     assert {row["cosine"] for row in document["tensors"]} == {1}
+
+
+def test_every_kind_of_note_is_described() -> None:
+    page = PAGE.read_text()
+    assert all(f"| `{name}` | {kind.meaning} |" in page for name, kind in KINDS.items())
+    assert len(re.findall(r"^\| `[a-z0-9-]+` \| .* \|$", page.partition("## Kinds of notes")[2], re.MULTILINE)) == len(
+        KINDS
+    )
 
 
 def test_every_key_is_described() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -15,9 +14,7 @@ from bale.engine.run import Job, Run
 from bale.engine.sampling import norm2_of, rows_of
 from bale.engine.source import SourceFile
 from bale.engine.statistics import Statistics
-from bale.errors import Refused, SourceError, UsageError
-from bale.io.checkpoint import Checkpoint
-from bale.io.files import reading
+from bale.errors import Refused, UsageError
 from bale.plan import FilePlan, Plan
 from bale.spec import Unit
 
@@ -25,7 +22,7 @@ _EACH, _ALL = 1 << 18, 1 << 24  # elements in the samples of one tensor and of a
 
 
 def settle_pools(
-    checkpoints: Sequence[Checkpoint],
+    sources: Sequence[SourceFile],
     plan: Plan,
     run: Run,
     *,
@@ -48,16 +45,11 @@ def settle_pools(
         return plan
     if has_base:
         raise UsageError(f"{next(iter(pools))}: differences to a base have no common step", "leave out pool=model")
-    with ExitStack() as stack:
-        sources = [
-            SourceFile.of(checkpoint, stack.enter_context(reading(checkpoint.path, SourceError)))
-            for checkpoint in checkpoints
-        ]
-        twins = [find_duplicates(source, file) for source, file in zip(sources, plan.files, strict=True)]
-        settled = {}
-        for pipeline, places in pools.items():
-            units = [(sources[n], plan.files[n].units[index]) for n, index in places if index not in twins[n]]
-            settled[pipeline] = _settle(pipeline, units, run, statistics)
+    twins = [find_duplicates(source, file) for source, file in zip(sources, plan.files, strict=True)]
+    settled = {}
+    for pipeline, places in pools.items():
+        units = [(sources[n], plan.files[n].units[index]) for n, index in places if index not in twins[n]]
+        settled[pipeline] = _settle(pipeline, units, run, statistics)
     files = tuple(
         FilePlan(
             file.units,

@@ -8,10 +8,15 @@ import numpy as np
 
 from bale.compressors import registry
 from bale.compressors.pipeline import Pipeline
+from bale.engine.sampling import read
+from bale.engine.source import SourceFile, numbers
+from bale.engine.storage import flat_spec
+from bale.io.manifest import CHUNK_LIMIT
 from bale.notes import Note
-from bale.spec import Array
+from bale.spec import Array, Unit
 
 NEGATIVE = -1
+_FIRST = 1 << 10  # elements that are looked at first
 
 
 def lost(values: Array, decoded: Array) -> int:
@@ -19,6 +24,23 @@ def lost(values: Array, decoded: Array) -> int:
     if not values.size or values.min() < 0:
         return NEGATIVE if values.size else 0
     return int(np.count_nonzero(decoded[values > 0] <= 0))
+
+
+def is_never_negative(source: SourceFile, unit: Unit) -> bool:
+    """Whether a floating-point unit holds positive values, and none that is negative or NaN.
+
+    Weights show a negative value in the first few, so that they cost a read of one page.
+    """
+    length, positive = _FIRST, False
+    start = 0
+    while start < unit.spec.elements:
+        count = min(length, unit.spec.elements - start)
+        values = numbers(read(source, unit, start, count), flat_spec(unit.spec, count))
+        if values is None or not values.min() >= 0:
+            return False
+        positive = positive or bool(values.max() > 0)
+        start, length = start + count, CHUNK_LIMIT
+    return positive
 
 
 def told(counts: Sequence[int], pipeline: Pipeline, share: float = 1) -> tuple[Note, ...]:

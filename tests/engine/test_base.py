@@ -14,6 +14,7 @@ import bale
 from bale.api import decompress_to
 from bale.errors import OutputError, SourceError, UsageError
 from bale.io.archive import open_archive
+from bale.notes import Note
 from tests.making import Raw, bf16, sha256, weights, write
 
 BIG = (1100, 1000)  # more than a chunk
@@ -144,7 +145,7 @@ def test_an_unrelated_base_costs_next_to_nothing(files: tuple[Path, Path], tmp_p
     assert size(report) <= 1.001 * plain + 200
     row = next(row for row in report.rows if row.name == "a.weight")
     assert row.pipeline == "lossless:effort=max"
-    assert "nothing in common" in row.notes[-1]
+    assert row.notes[-1].kind == "reference-unused"
     assert back(tmp_path / "t.bale", base=other) == sha256(tuned)
 
 
@@ -262,13 +263,13 @@ def test_what_the_base_does_not_have_is_noted(files: tuple[Path, Path], tmp_path
     tuned = write(tmp_path / "t.safetensors", tensors(0.003, seed=9) | {"head": weights(64, 64, seed=4)})
     report = bale.compress(tuned, tmp_path / "t.bale", base=base)
     noted = {row.name: row.notes for row in report.rows if row.notes}
-    assert noted == {"head": ("the base has no tensor of this name and shape",)}
+    assert noted == {"head": (Note("no-reference", "the base has no tensor of this name and shape"),)}
     planned = bale.plan(tuned, base=base).files[0].tensors
     assert {row.name: row.decision.notes for row in planned if row.decision.notes} == noted
     report = bale.compress(tuned, tmp_path / "2.bale", base=base, rules=["head=int4/exact", "b.weight=int4/exact"])
     for name in ("head", "b.weight"):
         row = next(row for row in report.rows if row.name == name)
-        assert row.notes == ("the base is not used: int4/exact is exact already",)
+        assert row.notes == (Note("reference-unused", "the base is not used: int4/exact is exact already"),)
 
 
 def test_a_source_is_not_its_own_base(files: tuple[Path, Path], tmp_path: Path) -> None:

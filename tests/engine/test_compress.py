@@ -142,7 +142,7 @@ def test_a_bale_is_a_safetensors_file(model: Path) -> None:
     bale.compress(model, archive, pipeline="int4")
     with safe_open(archive, framework="np") as file:
         assert {"layers.1.weight:qdata", "layers.1.weight:scale", "layers.1.bias:data", ":manifest"} <= set(file.keys())
-        assert file.metadata()["bale"] == "1.0"
+        assert file.metadata()["bale"] == "1.1"
 
 
 _NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda name: name != "__metadata__")

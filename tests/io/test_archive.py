@@ -137,7 +137,7 @@ def test_reading_says_what_is_wrong(every_part: bytes, victim: Victim) -> None:
     newer = b'{"__metadata__":{"bale":"2.0","layout":"another"}}'
     assert "format 2.0, newer than this bale; upgrade bale" in victim.must_be_found(struct.pack("<Q", 1 << 40) + newer)
     assert "newer than this bale; upgrade bale" in victim.must_be_found(
-        every_part.replace(b'{"bale":"1.0"', b'{"bale":"2.0"', 1)
+        every_part.replace(b'{"bale":"1.1"', b'{"bale":"2.0"', 1)
     )
 
 

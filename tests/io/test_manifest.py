@@ -9,6 +9,7 @@ import pytest
 from bale.errors import ArchiveError
 from bale.io.checkpoint import Checksum
 from bale.io.manifest import Chunk, Manifest, Part, StoredUnit, decode_manifest
+from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
 MATRIX = TensorSpec("BF16", (4, 8))
@@ -34,7 +35,15 @@ def full() -> Manifest:
         Part("scale", TensorSpec("F16", (1,)), None, ("",), 1 << 20, chunks(2)),
     )
     units = (
-        StoredUnit(Unit(10, MATRIX, views), "lossless", "default", DIGEST * 2, (plain,), norm2=2.5, notes=("n",)),
+        StoredUnit(
+            Unit(10, MATRIX, views),
+            "lossless",
+            "default",
+            DIGEST * 2,
+            (plain,),
+            norm2=2.5,
+            notes=(Note("vanished", "n"),),
+        ),
         StoredUnit(Unit(80, MATRIX, (View("b", MATRIX),)), "lossless", "r", DIGEST * 2, (), same_as=0),
         StoredUnit(Unit(150, MATRIX, ()), "lossless", "default", DIGEST * 2, (plain,)),
         StoredUnit(
@@ -44,6 +53,7 @@ def full() -> Manifest:
             DIGEST * 2,
             parts,
             errors=(0.1, 0.2, 0.3, 0.4, 0.5),
+            worst_row=0.75,
         ),
     )
     covered = 4 * 64
@@ -57,7 +67,7 @@ def full() -> Manifest:
         20,
         DIGEST,
         units,
-        ("a note",),
+        (Note("opaque", "a note"),),
         (Checksum(10, 60, (3, 296)),),
     )
 
@@ -71,7 +81,7 @@ def test_the_json_is_canonical() -> None:
     text = full().encode().decode("utf-8", "surrogatepass")
     data = json.loads(text)
     assert text == json.dumps(data, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    assert data["format"] == [1, 0]
+    assert data["format"] == [1, 1]
     assert data["units"][0]["views"] == [
         ["a"],
         ["t", "BF16", [8, 4], 0, [1, 8]],
@@ -127,5 +137,5 @@ def test_a_newer_version_says_so_whatever_else_it_holds() -> None:
 
 
 def test_a_newer_minor_version_is_read() -> None:
-    text = full().encode().replace(b'"format":[1,0]', b'"format":[1,7],"later":true')
+    text = full().encode().replace(b'"format":[1,1]', b'"format":[1,7],"later":true')
     assert decode_manifest(text).format == (1, 7)

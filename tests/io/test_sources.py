@@ -47,8 +47,8 @@ def assert_opaque(path: Path, reason: str = "no reader recognizes") -> Checkpoin
     assert unit.spec == TensorSpec("U8", (path.stat().st_size,))
     assert [view.name for view in unit.views] == ["bytes"]
     (note,) = checkpoint.notes
-    assert reason in note
-    assert path.name not in note  # notes go into the archive, which knows no names of files
+    assert reason in note.text
+    assert path.name not in note.text  # notes go into the archive, which knows no names of files
     return checkpoint
 
 

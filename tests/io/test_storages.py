@@ -286,8 +286,8 @@ def test_whole_modules_and_custom_classes(tmp_path: Path, zipped: bool) -> None:
     assert [values[name].size for name in ("m.anything.0", "p", "p.tag", "t")] == [4, 6, 7, 8]
     assert [name for name in values if name.startswith("s.")] == ["s.state.1.tensor"]
     assert {"d.0.a", "d.1.b", "d.2.0"} <= set(values)
-    assert "Slotted" in "".join(checkpoint.notes)
-    assert "never imported" in "".join(checkpoint.notes)
+    assert "Slotted" in "".join(note.text for note in checkpoint.notes)
+    assert "never imported" in "".join(note.text for note in checkpoint.notes)
 
 
 def _collections() -> list[Any]:
@@ -315,7 +315,7 @@ def test_conjugated_and_negated_tensors_are_kept_as_bytes(tmp_path: Path, change
     value = {"c": change(torch.ones(3, dtype=torch.complex64)), "x": filled(2)}
     checkpoint = opened(saved(tmp_path, value))
     assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
-    assert "'c', is stored conjugated or negated" in checkpoint.notes[0]
+    assert "'c', is stored conjugated or negated" in checkpoint.notes[0].text
 
 
 def test_storages_that_no_tensor_views(tmp_path: Path) -> None:
@@ -341,13 +341,13 @@ def test_exponentially_shared_structures(tmp_path: Path) -> None:
         full = [full, full]
     checkpoint = opened(saved(tmp_path, full))
     assert checkpoint.kind == "opaque"
-    assert "more than 250000 tensors" in checkpoint.notes[0]
+    assert "more than 250000 tensors" in checkpoint.notes[0].text
 
 
 def test_nesting_without_end(tmp_path: Path) -> None:
     checkpoint = opened(torch_zip(tmp_path / "x.pt", b"]" * 200_000 + b"a" * 199_999 + b"."))
     assert checkpoint.kind == "opaque"
-    assert "deep" in checkpoint.notes[0]
+    assert "deep" in checkpoint.notes[0].text
 
 
 def test_callees_that_multiply_are_never_spelled_out(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_a_storage_that_is_missing(tmp_path: Path) -> None:
 def test_sizes_beyond_reason_make_no_units(tmp_path: Path, size: bytes) -> None:
     checkpoint = opened(torch_zip(tmp_path / "x.pt", pickled_tensor(b"K\x00", size, b"K\x00"), {"0": bytes(24)}))
     assert [(unit.spec, unit.views) for unit in checkpoint.units] == [(TensorSpec("F32", (6,)), ())]
-    assert "kept as bytes" in checkpoint.notes[0]
+    assert "kept as bytes" in checkpoint.notes[0].text
 
 
 class TestMakeUnits:

@@ -109,7 +109,7 @@ def test_storages_of_unknown_type_are_opaque(tmp_path: Path) -> None:
     content = TENSOR + STORAGE.replace(b"Float", b"Fancy") + b"NtQ" + REST
     checkpoint = opened(legacy(tmp_path / "x.pt", content))
     assert checkpoint.kind == "opaque"
-    assert "unknown type" in checkpoint.notes[0]
+    assert "unknown type" in checkpoint.notes[0].text
 
 
 def test_another_protocol_is_opaque(tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_malicious_pickles_in_every_place(tmp_path: Path, place: int) -> None:
     path.write_bytes(pickle.dumps(MAGIC, 2) + b"".join(plain))
     checkpoint = opened(path)
     assert checkpoint.kind == "torch-legacy"
-    assert "os.system; bale never runs it" in checkpoint.notes[0]
+    assert "os.system; bale never runs it" in checkpoint.notes[0].text
     assert not canary.exists()

@@ -44,8 +44,8 @@ def assert_opaque(path: Path, reason: str) -> None:
     checkpoint = opened(path)
     assert checkpoint.kind == "opaque"
     (note,) = checkpoint.notes
-    assert reason in note
-    assert note.isprintable()
+    assert reason in note.text
+    assert note.text.isprintable()
 
 
 def test_what_torch_saves(model: Path) -> None:
@@ -349,21 +349,21 @@ class TestMalicious:
         checkpoint = opened(torch_zip(tmp_path / "x.pt", _pickled(value, protocol)))
         assert checkpoint.kind == "torch"
         if not name.startswith("pathlib"):
-            assert f"{name}; bale never runs it" in checkpoint.notes[0] or f"{name}," in checkpoint.notes[0]
+            assert f"{name}; bale never runs it" in checkpoint.notes[0].text or f"{name}," in checkpoint.notes[0].text
         assert not canary.exists()
 
     @pytest.mark.parametrize("opcode", [b"tR", b"t\x81", b"t}\x92", b"t}b"])
     def test_other_ways_of_calling(self, tmp_path: Path, canary: Path, opcode: bytes) -> None:
         command = b"X" + struct.pack("<I", len(f"touch {canary}")) + f"touch {canary}".encode()
         checkpoint = opened(torch_zip(tmp_path / "x.pt", b"\x80\x04cos\nsystem\n(" + command + opcode + b"."))
-        assert "os.system" in checkpoint.notes[0]
+        assert "os.system" in checkpoint.notes[0].text
         assert not canary.exists()
 
     def test_within_a_model_that_works(self, tmp_path: Path, canary: Path) -> None:
         path = tmp_path / "x.pt"
         torch.save(VALUE | {"evil": _System(str(canary))}, path)
         checkpoint = opened(path)
-        assert "posix.system; bale never runs it" in checkpoint.notes[0]
+        assert "posix.system; bale never runs it" in checkpoint.notes[0].text
         assert unit_of(checkpoint, "w").spec.shape == (3, 4)
         assert not canary.exists()
 

@@ -30,8 +30,8 @@ def test_the_note_says_who_is_better():
     norm2 = float((x.astype(float) ** 2).sum())
     worse, better = comparison("svd", x, norm2 / 10, 20000), comparison("svd", x, norm2 / 1e5, 20000)  # 4 bits
     assert worse is not None
-    assert "dB more than svd's 10.0 dB (estimated from a sample)" in worse
+    assert "dB more than svd's 10.0 dB (estimated from a sample)" in worse.text
     assert better is not None
-    assert "dB less than svd's 50.0 dB" in better
+    assert "dB less than svd's 50.0 dB" in better.text
     assert comparison("svd", x, 0.0, 20000) is None
     assert comparison("svd", np.zeros_like(x), 0.0, 20000) is None

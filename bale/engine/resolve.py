@@ -1,0 +1,77 @@
+"""The plan of a source, ready to be carried out: rules first, then what only the data can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+from bale.compressors import registry
+from bale.engine.pooling import settle_pools
+from bale.engine.run import Job, Run
+from bale.engine.signs import is_never_negative
+from bale.engine.source import SourceFile
+from bale.engine.statistics import Statistics
+from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint
+from bale.io.files import reading
+from bale.notes import Note
+from bale.plan import Decision, FilePlan, Plan, is_lossy, make_plan
+from bale.recipe import Recipe
+from bale.spec import Unit
+
+_NEVER_NEGATIVE = Note(
+    "never-negative",
+    "no value is negative, so these are no weights but second moments, variances, scales or masks; "
+    "a rule like --rule 'NAME=positive+int:zero=float' codes second moments safely",
+)
+
+
+def resolve_plan(
+    checkpoints: Sequence[Checkpoint],
+    recipe: Recipe,
+    run: Run,
+    *,
+    has_base: bool = False,
+    statistics: Statistics | None = None,
+) -> Plan:
+    """Decide for every unit of a source.
+
+    Raises
+    ------
+    UsageError
+        For rules that do nothing, and for pools that cannot be met.
+    SourceError
+        When a source cannot be read, or statistics are not of it.
+    """
+    plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe)
+    if statistics is not None:
+        plan = replace(plan, notes=(*plan.notes, *statistics.check(plan.files)))
+    with ExitStack() as stack:
+        sources = [
+            SourceFile.of(checkpoint, stack.enter_context(reading(checkpoint.path, SourceError)))
+            for checkpoint in checkpoints
+        ]
+        files = tuple(_without_positives(*pair, run) for pair in zip(sources, plan.files, strict=True))
+        return settle_pools(sources, replace(plan, files=files), run, has_base=has_base, statistics=statistics)
+
+
+def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:
+    """The same plan, but for what ``-p`` chose and no weight is by the signs of its values."""
+
+    def decide(unit: Unit, decision: Decision) -> Decision:
+        return decision.left(_NEVER_NEGATIVE) if is_never_negative(source, unit) else decision
+
+    pairs = list(zip(plan.units, plan.decisions, strict=True))
+    asked = [(index, pair) for index, pair in enumerate(pairs) if _is_asked(pair[1])]
+    decisions = list(plan.decisions)
+    for index, future in run.ordered((index, Job(partial(decide, *pair), 0)) for index, pair in asked):
+        decisions[index] = future.result()
+    return replace(plan, decisions=tuple(decisions))
+
+
+def _is_asked(decision: Decision) -> bool:
+    """Whether signs matter: loss that no rule asked for, by a pipeline that is not made for such values."""
+    positive = any(codec.name == registry.POSITIVE for codec in decision.pipeline.codecs)
+    return decision.broad and is_lossy(decision.pipeline) and not positive
