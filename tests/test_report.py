@@ -194,7 +194,7 @@ def test_errors_are_those_that_anybody_measures(mixed: Path) -> None:
         worst["name"],
         worst["relative_error"],
     )
-    assert totals["lossy"]["tensors"] == 3
+    assert totals["lossy"]["tensors"] == 4  # zeros came back as they were, but by chance
 
 
 def test_shared_tensors(mixed: Path) -> None:

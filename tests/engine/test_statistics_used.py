@@ -172,7 +172,7 @@ def test_what_is_no_covariance_tells_no_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for weight in (np.ones((64, 80), "<f4") + rng.standard_normal((64, 1)).astype("<f4") / 9, 1 + weights(64, 80)):
         model = write(tmp_path / "m.safetensors", {"w": weight})
-        (row,) = bale.compress(model, pipeline="svd:rank=4+int8", stats=stats, force=True).to_json()["tensors"]
+        (row,) = bale.compress(model, rules=["w=svd:rank=4+int8"], stats=stats, force=True).to_json()["tensors"]
         assert row["relative_error"] > 0
         assert row["output_error"] is None
 
