@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,8 @@ from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.folder import compress_folder, restore_folder, verify_folder
-from bale.engine.listing import SourceFolder, archives_of, is_stored_folder, open_folder
+from bale.engine.guards import base_files, bases_of, check_apart, check_targets
+from bale.engine.listing import SourceFolder, archives_of, complete_record, is_stored_folder, open_folder
 from bale.engine.predict import Prediction, predict_file
 from bale.engine.resolve import resolve_plan
 from bale.engine.restore import Restored, restore_file, stream_file
@@ -25,7 +26,7 @@ from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import verify_file
-from bale.errors import ArchiveError, OutputError, SourceError, UsageError
+from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import check_target, write_file
@@ -121,6 +122,7 @@ def compress(
     source: PathLike,
     out: PathLike | None = None,
     *,
+    into: PathLike | None = None,
     pipeline: str | None = None,
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
@@ -140,7 +142,10 @@ def compress(
     source : path
         A weights file, or a folder of them.
     out : path or None
-        The archive; a folder when the source is one. None: the source's name with ``.bale`` behind.
+        The archive; a folder when the source is one. None: beside the source, under its name with ``.bale`` behind;
+        where the plan is lossy, ``model.lossy.safetensors.bale``, so that nobody takes what comes back for the source.
+    into : path or None
+        In place of `out`: the folder that the archive goes into, under the name that it would have beside the source.
     pipeline : str or None
         What is done with floating-point tensors of at least two dimensions and 4,096 elements, like ``int4``.
     rules : sequence of str
@@ -177,21 +182,26 @@ def compress(
         See `bale.errors`; nothing is left behind.
     """
     source = Path(source)
-    out = Path(out) if out is not None else default_archive(source)
-    report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
+    if out is None:
+        default_archive(source)  # which needs a name
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
-    _check_apart(base, source)
-    if out.resolve() == report.resolve():
-        raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
-    inputs = (source, *([] if stats is None else [Path(stats)]))
-    if isinstance(opened, Checkpoint) or not os.path.isdir(out):
-        check_target(out, force, inputs)
-    check_target(report, force, inputs)
-    _check_base(base, (out, report))
+    checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
+    bases = _bases(base, checkpoints.values())
+    targets = _Targets(
+        source,
+        None if out is None else Path(out),
+        None if into is None else Path(into),
+        None if report is None else Path(report),
+        tuple(Path(each) for each in (source, stats, recipe) if each is not None),
+        bases,
+        force,
+    )
+    if out is not None:
+        targets.of(opened, lossy=False)  # before any work
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
-        checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
         plan = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
+        out, report = targets.of(opened, lossy=not all(file.lossless for file in plan.files))
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
             rows, side_bytes = compress_folder(
@@ -207,7 +217,7 @@ def compress(
             )
             result = _report(verify, (row,), plan, told)
     write_file(report, result.text().encode(), force)
-    return result
+    return replace(result, path=out)
 
 
 def decompress(
@@ -246,7 +256,7 @@ def decompress(
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
     first, known = _is_first(layers), None if base is None else Path(base)
-    _check_base(base, (target,))
+    _guard_bases(archive, target, known, whole=not tensors)
     with Run(threads, progress=progress) as run:
         if tensors:
             check_target(target, force, (archive,))
@@ -297,8 +307,8 @@ def plan(
     """
     source = Path(source)
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
-    _check_apart(base, source)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
+    _bases(base, checkpoints.values())
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
         made = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
         files = tuple(
@@ -416,12 +426,18 @@ def open(  # noqa: A001  (bale.open reads well)
     return _open_archives(Path(archive), threads, None if base is None else Path(base), _is_first(layers))
 
 
-def default_archive(source: Path) -> Path:
-    """Where `compress` puts the archive of a source."""
+def default_archive(source: Path, lossy: bool = False) -> Path:
+    """Where `compress` puts the archive of a source.
+
+    The name of a lossy one says so: ``model.lossy.safetensors.bale``, of a folder ``model.lossy.bale``.
+    """
     named = source if source.name not in ("", "..") else source.resolve()  # "." and ".." have no name of their own
     if not named.name:
         raise UsageError(f"{source} has no name of its own to give to the archive", "name it with -o")
-    return named.with_name(named.name + ".bale")
+    if not lossy:
+        return named.with_name(f"{named.name}.bale")
+    stem, suffix = (named.name, "") if os.path.isdir(named) else (named.stem, named.suffix)
+    return named.with_name(f"{stem}.lossy{suffix}.bale")
 
 
 def default_checkpoint(archive: Path) -> Path:
@@ -453,17 +469,53 @@ def _named(statistics: Statistics | None) -> tuple[str, str] | None:
     return None if statistics is None else (statistics.name, statistics.sha256)
 
 
-def _check_base(base: PathLike | None, targets: Sequence[Path]) -> None:
-    """Raise `OutputError` when a target is the base."""
-    for target in targets:
-        if base is not None and os.path.exists(target) and os.path.exists(base) and os.path.samefile(target, base):
-            raise OutputError(f"cannot write {target}: it is the base", "choose another name with -o")
+@dataclass(frozen=True)
+class _Targets:
+    """Where archive and report of a source go, and what must not be overwritten there."""
+
+    source: Path
+    out: Path | None
+    into: Path | None
+    report: Path | None
+    inputs: tuple[Path, ...]
+    bases: tuple[Path, ...]
+    force: bool
+
+    def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> tuple[Path, Path]:
+        """The archive and the report; raises when one of them must not be written."""
+        named = default_archive(self.source, lossy)
+        out = self.out or (named if self.into is None else self.into / named.name)
+        report = self.report or out.with_name(out.name + ".report.json")
+        if out.resolve() == report.resolve():
+            raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
+        written = [out, report]
+        if isinstance(opened, SourceFolder):
+            written += [out / f"{name}.bale" for name in opened.checkpoints] + [out / name for name in opened.side]
+        check_targets(written, self.bases, "the base, or a file of it")
+        if isinstance(opened, Checkpoint) or not os.path.isdir(out):
+            check_target(out, self.force, self.inputs)
+        check_target(report, self.force, self.inputs)
+        check_targets([report], self.inputs, "a file of the source")
+        return out, report
 
 
-def _check_apart(base: PathLike | None, source: Path) -> None:
-    """Raise `UsageError` when the base is the source: the archive could not be read once that is gone."""
-    if base is not None and os.path.exists(base) and os.path.exists(source) and os.path.samefile(base, source):
-        raise UsageError(f"{source} is its own base", "name the checkpoint that it was made from")
+def _bases(base: PathLike | None, checkpoints: Iterable[Checkpoint]) -> tuple[Path, ...]:
+    """The files that the base is read from, of which the source is none."""
+    if base is None:
+        return ()
+    found = tuple(base_files(Path(base)))
+    check_apart((checkpoint.path for checkpoint in checkpoints), Path(base), found)
+    return found
+
+
+def _guard_bases(archive: Path, target: Path, base: Path | None, whole: bool) -> None:
+    """Raise `OutputError` when what is decompressed would take the place of a file that its base is read from."""
+    is_folder = os.path.isdir(archive) and is_stored_folder(archive)
+    files = [] if base is None else [base]
+    for each in archives_of(archive) if is_folder else [archive]:
+        files += bases_of(each, base)
+    targets = [target / name for name in complete_record(archive).entries] if is_folder and whole else [target]
+    check_targets(targets, files, "the base, or a file of it")
 
 
 def _choices(

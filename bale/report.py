@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from bale.metrics import ErrorSums
@@ -133,6 +134,8 @@ class Report:
         Bytes of the files of a folder that were copied as they are.
     stats : tuple of (str, str), or None
         Name and SHA-256 of the statistics by which it was done.
+    path : Path or None
+        Where the archive was written; not a part of the document.
     """
 
     tool: str
@@ -143,6 +146,7 @@ class Report:
     side_bytes: int = 0
     notes: tuple[Note, ...] = field(default=())
     stats: tuple[str, str] | None = None
+    path: Path | None = None
 
     @cached_property
     def rows(self) -> tuple[TensorRow, ...]:

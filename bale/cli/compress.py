@@ -26,7 +26,13 @@ NAME = "compress"
 def command(
     source: options.Sources,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The archive. [default: SOURCE.bale]")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="The archive. [default: SOURCE.bale; of a lossy one STEM.lossy.SUFFIX.bale]",
+        ),
     ] = None,
     pipeline: options.Pipeline = None,
     recipe: options.Recipe = None,
@@ -49,16 +55,16 @@ def command(
     from bale import api
 
     printer = Printer(json, quiet)
-    targets = places(source, out, ".bale")
+    places(source, out)
+    target = {"out": out} if len(source) == 1 else {"into": out}
     if report is not None and len(source) > 1:
         raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
 
     def work(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
-        target = targets[path] or api.default_archive(path)
         with printer.progress(path.name, file_bytes(path)) as progress:
             done = api.compress(
                 path,
-                target,
+                **target,
                 pipeline=pipeline,
                 rules=rule or (),
                 recipe=recipe,
@@ -73,12 +79,12 @@ def command(
             )
         for note in done.all_notes:
             printer.note(note.text)
-        return done.to_json() if json else None, lines(done, path, target)
+        return done.to_json() if json else None, lines(done, path)
 
     return printer.each(source, work)
 
 
-def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path | None]:
+def places(paths: list[Path], out: Path | None) -> dict[Path, Path | None]:
     """Where the result of each path goes: `out`, or a file in it when there are several; None for the default."""
     for path in [*paths, *([out] if out is not None else [])]:
         if str(path) == "-":
@@ -94,20 +100,18 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
             raise UsageError(
                 f"two sources are called {name}, and would become one file in {out}", "compress them apart"
             )
-    if suffix:
-        return {path: out / (path.resolve().name + suffix) for path in paths}
     return {path: out / path.name.removesuffix(".bale") for path in paths}
 
 
-def lines(done: Report, source: Path, target: Path) -> list[str]:
-    """What a person wants to know of a report."""
+def lines(done: Report, source: Path) -> list[str]:
+    """The summary of a report, for people."""
     totals = done.totals
     before, after = totals["original_bytes"], totals["stored_bytes"]
     state = "verified" if done.verified else "not verified"
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
     bits = f"{figure(totals['bits_per_weight'], '.2f')} bits a weight"
     text = [
-        f"{plain(source.name)} -> {plain(str(target))}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"
+        f"{plain(source.name)} -> {plain(str(done.path))}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"
     ]
     for name, row in totals["coverage"].items():
         text.append(

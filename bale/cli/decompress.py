@@ -52,7 +52,7 @@ def command(
         return 0
     if tensor and len(archive) > 1:
         raise UsageError("--tensor takes one archive at a time")
-    targets = places(archive, out, "")
+    targets = places(archive, out)
 
     def work(path: Path) -> tuple[dict[str, Any], list[str]]:
         with printer.progress(path.name, _source_bytes(path)) as progress:

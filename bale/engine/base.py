@@ -241,20 +241,12 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
 
     `depth` counts the bases that stand on this one.
     """
-    if depth > _DEPTH:
-        raise SourceError(
-            f"{path}: more than {_DEPTH} bases stand on each other, or in a circle", "start from a checkpoint"
-        )
+    refuse_depth(path, depth)
     with ExitStack() as stack:
         cache = _Cache()
         tensors: list[BaseTensor] = []
         try:
-            if os.path.isdir(path):
-                stored = is_stored_folder(path)
-                paths = archives_of(path) if stored else [path / name for name in weights_of(path)]
-            else:
-                paths = [path]
-            for each in paths:
+            for each in files_of(path):
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
@@ -271,6 +263,31 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
         yield Base(path, tuple(tensors))
 
 
+def refuse_depth(path: Path, depth: int) -> None:
+    """Raise `SourceError` when too many bases stand on each other."""
+    if depth > _DEPTH:
+        raise SourceError(
+            f"{path}: more than {_DEPTH} bases stand on each other, or in a circle", "start from a checkpoint"
+        )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The checkpoints or archives that a base is made of."""
+    if not os.path.isdir(path):
+        return [path]
+    return archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
+
+
+def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
+    """Where the base of an archive is: at `path`, or beside the archive by its name; None where it has none.
+
+    Raises `SourceError` when it is not there.
+    """
+    if archive.manifest.base is None:
+        return None
+    return path or _beside(archive.path, archive.manifest.base)
+
+
 @contextmanager
 def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -> Iterator[_Finder | None]:
     """The function that finds the tensors of an archive's base: the one at `path`, or beside the archive by its name.
@@ -282,14 +299,14 @@ def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -
     SourceError
         When the base is missing or not the one.
     """
-    manifest = archive.manifest
-    if manifest.base is None:
+    where = base_path(archive, path)
+    if where is None:
         yield None
         return
-    with open_base(path or _beside(archive.path, manifest.base), run, depth) as base:
+    with open_base(where, run, depth) as base:
         found = {
             stored.unit.start: base.tensor(stored, archive.path)
-            for stored in manifest.units
+            for stored in archive.manifest.units
             if stored.base is not None and stored.same_as is None
         }
         yield _Finder(found)

@@ -20,7 +20,7 @@ from bale.errors import ArchiveError, OutputError
 from bale.io.archive import ArchiveFile, open_archive
 from bale.io.checkpoint import Checksum
 from bale.io.commit import Target
-from bale.io.files import pieces, read_bytes, reason, write_at
+from bale.io.files import pieces, read_bytes, reading, reason, write_at
 from bale.io.manifest import DAMAGED
 from bale.spec import Array
 
@@ -44,6 +44,8 @@ def restore_file(
     """
     with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
+        if not force and (first or not archive.manifest.exact):
+            refuse_original(archive, out)
         with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
             target.reserve(size)
             digest = hashlib.sha256()
@@ -69,6 +71,19 @@ def opened(path: Path, run: Run, base: Path | None, first: bool = False) -> Iter
         check_codecs(archive)
         with nearest(archive, base, run) as near:
             yield archive, Decoder(archive, run, near, first)
+
+
+def refuse_original(archive: ArchiveFile, out: Path) -> None:
+    """Raise `OutputError` when a lossy archive would take the place of the file that it was made from."""
+    manifest = archive.manifest
+    if not os.path.isfile(out) or os.path.getsize(out) != manifest.source_bytes:
+        return
+    with reading(out, OutputError) as descriptor:
+        if _digest(descriptor, manifest.source_bytes, out).hexdigest() == manifest.source_sha256:
+            raise OutputError(
+                f"{out} is the original of {archive.path}, which is lossy and does not give it back",
+                "choose another name with -o; -f gives the original up",
+            )
 
 
 def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None, first: bool = False) -> Restored:

@@ -221,7 +221,7 @@ def test_codecs(bale: Bale) -> None:
 def test_json_is_ascii_and_nothing_else_is_on_stdout(bale: Bale, tmp_path: Path) -> None:
     source = write(tmp_path / "größe.safetensors", {"gewicht\u2028\x9b": bf16(weights(64, 64))})
     for command in (
-        ["compress", source, "-p", "int8"],
+        ["compress", source, "-p", "int8", "-o", f"{source}.bale"],
         ["plan", source],
         ["inspect", source],
         ["inspect", f"{source}.bale"],
@@ -295,7 +295,7 @@ def test_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:
     assert "at worst (layers.10.weight)" in said.out
     assert "error of the outputs" not in bale("compress", model, "-p", "int4", "-f").out
     assert bale("plan", model, "-p", "int4", "--stats", stats, "--json").json["stats"]["name"] == "stats"
-    assert bale("verify", f"{model}.bale", "--against", model).code == 0
+    assert bale("verify", model.with_name("model.lossy.safetensors.bale"), "--against", model).code == 0
 
 
 def test_bad_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:

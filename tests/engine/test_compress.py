@@ -307,7 +307,7 @@ def test_the_archive_takes_mode_and_time_of_its_source(model: Path) -> None:
 
 def test_the_report_lies_beside_the_archive(model: Path) -> None:
     report = bale.compress(model, pipeline="int4")
-    assert json.loads(model.with_name("model.safetensors.bale.report.json").read_text()) == report.to_json()
+    assert json.loads(model.with_name("model.lossy.safetensors.bale.report.json").read_text()) == report.to_json()
 
 
 def test_without_verifying_the_bytes_are_the_same(model: Path) -> None:

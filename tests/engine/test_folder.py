@@ -43,8 +43,8 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("choice", [None, "int8"])
 def test_there_and_back(source: Path, tmp_path: Path, choice: str | None) -> None:
     report = bale.compress(source, pipeline=choice)
-    stored = tmp_path / "model.bale"
-    assert (tmp_path / "model.bale.report.json").is_file()
+    stored = tmp_path / ("model.bale" if choice is None else "model.lossy.bale")
+    assert Path(f"{stored}.report.json").is_file()
     expected = {name if not name.endswith(".safetensors") else f"{name}.bale" for name in contents(source)} | {RECORD}
     assert contents(stored).keys() == expected
     done = bale.verify(stored, source)

@@ -29,8 +29,8 @@ def test_to_a_stream(model: Path) -> None:
 
 
 def test_what_comes_back_with_loss_keeps_its_structure(model: Path) -> None:
-    bale.compress(model, pipeline="int4")
-    done = bale.decompress(f"{model}.bale", model.with_name("back"))
+    bale.compress(model, model.with_name("4.bale"), pipeline="int4")
+    done = bale.decompress(model.with_name("4.bale"), model.with_name("back"))
     before, after = model.read_bytes(), done.path.read_bytes()
     assert len(before) == len(after) == done.size
     header = 8 + int.from_bytes(before[:8], "little")

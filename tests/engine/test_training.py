@@ -71,9 +71,7 @@ def test_what_is_never_negative_is_no_weight(tmp_path: Path) -> None:
     moments = weights(80, 80) ** 2
     late = np.abs(weights(1100, 1000, seed=1))
     late[-1, -1] = -1
-    source = write(
-        tmp_path / "m.safetensors", {"a": moments, "b": late, "c": weights(80, 80, seed=3)}
-    )
+    source = write(tmp_path / "m.safetensors", {"a": moments, "b": late, "c": weights(80, 80, seed=3)})
     report = bale.compress(source, pipeline="int8")
     assert [row.pipeline for row in report.rows] == ["lossless", "int8", "int8"]
     assert report.rows[0].notes[0].kind == "never-negative"

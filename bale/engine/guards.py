@@ -1,0 +1,67 @@
+"""Guards of what a run reads: no input, and no file of a base, becomes a target or its own base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bale.engine.base import base_path, files_of, refuse_depth
+from bale.errors import ArchiveError, OutputError, SourceError, UsageError
+from bale.io.archive import is_archive, open_archive
+
+
+def base_files(path: Path, depth: int = 0) -> Iterator[Path]:
+    """Every file that a base, and the bases that it stands on, are read from; a folder stands for all that is in it.
+
+    Raises
+    ------
+    SourceError
+        When one of them is missing or damaged, or too many stand on each other.
+    """
+    refuse_depth(path, depth)
+    yield path
+    try:
+        for each in files_of(path):
+            yield each
+            yield from bases_of(each, None, depth + 1)
+    except ArchiveError as problem:
+        raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
+
+
+def bases_of(archive: Path, base: Path | None, depth: int = 0) -> Iterator[Path]:
+    """The files of the base of an archive, found as for decoding; none where it has no base."""
+    if is_archive(archive):
+        with open_archive(archive) as opened:
+            found = base_path(opened, base)
+        if found is not None:
+            yield from base_files(found, depth)
+
+
+def check_targets(targets: Iterable[Path], inputs: Sequence[Path], what: str) -> None:
+    """Raise `OutputError` when a target is one of the inputs, by whatever name or link, or lies in a folder of them.
+
+    `what` says what they are, for the message.
+    """
+    for target in targets:
+        if os.path.lexists(target) and any(_is_in(target, each) for each in inputs):
+            raise OutputError(f"cannot write {target}: it is {what}", "choose another name with -o")
+
+
+def check_apart(sources: Iterable[Path], base: Path, files: Sequence[Path]) -> None:
+    """Raise `UsageError` when a source is among the files of its base: no archive could be read once that is gone."""
+    for source in sources:
+        if any(os.path.isfile(each) and _same(source, each) for each in files):
+            where = "" if _same(source, base) else f": {base} is read from it too"
+            raise UsageError(f"{source} is its own base{where}", "name the checkpoint that it was made from")
+
+
+def _is_in(target: Path, given: Path) -> bool:
+    if not os.path.isdir(given):
+        return _same(target, given)
+    folder = Path(os.path.realpath(given))
+    return not os.path.isdir(target) and folder in Path(os.path.realpath(target)).parents
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
