@@ -61,6 +61,9 @@ class Coded:
         Positive values that came back as zero or below; see `bale.engine.signs`.
     outputs : ErrorSums or None
         Of what comes back with loss, by the use of the elements where that is known.
+    source : uint8 array, str or None
+        What was read of the source where `decoded` is not that: the bytes of a block in a leased buffer, or XXH3-128
+        of those of a whole unit.
     """
 
     parts: tuple[CodedPart, ...]
@@ -76,6 +79,7 @@ class Coded:
     notes: tuple[Note, ...] = ()
     lost: int = 0
     outputs: ErrorSums | None = None
+    source: Array | str | None = None
 
     @property
     def only_first(self) -> bool:

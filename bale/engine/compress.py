@@ -32,6 +32,7 @@ from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.commit import Target
 from bale.io.files import reading
 from bale.io.manifest import Manifest, StoredUnit
+from bale.io.sources import open_checkpoint
 from bale.notes import Note
 from bale.plan import Decision, FilePlan, on_base
 from bale.spec import TensorSpec, Unit
@@ -87,6 +88,8 @@ def compress_file(
         plan = on_base(plan, [partner is not None for partner in partners])
     with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
+        if verify and open_checkpoint(checkpoint.path) != checkpoint:
+            raise source.differs("its header")
         with Target(out, source.stat, force, (checkpoint.path,)) as target:
             digest = Digest(source)
             try:
@@ -95,7 +98,9 @@ def compress_file(
                 packer = _Packer(source, plan, partners, writer, run, verify, statistics)
                 units = packer.pack()
                 name = base.name if base is not None and any(stored.base for stored in units) else None
-                manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), source.skeleton())
+                skeleton = source.skeleton()
+                digest.check(packer.source_digests, skeleton)
+                manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), skeleton)
                 source.check_unchanged()
             finally:
                 digest.cancel()
@@ -141,6 +146,7 @@ class _Packer:
         run.allow(WHOLE_COST * _largest_whole(plan))
         self.seconds: list[float] = []
         self.output_errors: list[float | None] = []
+        self.source_digests: list[str] = []
         self._unchecked: list[Callable[[], None]] = []
         self._unchecked_cost = 0
 
@@ -155,6 +161,7 @@ class _Packer:
                 stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
                 self.seconds.append(0.0)
                 self.output_errors.append(self.output_errors[twin])
+                self.source_digests.append(self.source_digests[twin])
             else:
                 stored = self._store(index, unit, decision, (result for _, result in group))
             units.append(stored)
@@ -225,6 +232,7 @@ class _Packer:
         told = self._encoder.statistics
         error = None if told is None else told.output_error(unit, pipeline, stored.errors, stored.outputs)
         self.output_errors.append(error)
+        self.source_digests.append(stored.source_digest)
         base = self._partners[index] if pipeline.on_base else None
         decision = replace(decision, pipeline=pipeline, notes=notes)
         return stored.finished(unit, decision, None if base is None else base.digest)
@@ -254,6 +262,8 @@ class _Packer:
                 self._check_all()
         if coded.leased:
             self._run.buffers.release(coded.decoded)
+        if coded.source is not None and not isinstance(coded.source, str):
+            self._run.buffers.release(coded.source)
 
     def _check_all(self) -> None:
         """Have checked what has been appended since the last time."""

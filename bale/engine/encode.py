@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -121,6 +121,7 @@ class Encoder:
         unit, spec = subject.unit, subject.unit.spec
         buffer = self.run.buffers.lease(spec.nbytes)
         source = self.source.read(unit, 0, spec.elements, buffer)
+        seen = xxhash.xxh3_128_hexdigest(buffer.data)
         array = subject.less_base(source, 0)
         for start, count in runs(spec.elements):
             check_finite(to_float32(array[start : start + count], spec))
@@ -181,6 +182,7 @@ class Encoder:
             notes=(note,) if note else (),
             lost=measured.lost,
             outputs=measured.outputs,
+            source=seen,
         )
 
     def _quantizer_jobs(self, subject: _Subject, quantizer: Quantizer, forced: str | None) -> Iterator[Job[Coded]]:
@@ -224,6 +226,9 @@ class Encoder:
         spec = flat_spec(subject.unit.spec, count)
         buffer = self.run.buffers.lease(spec.nbytes)
         source = self.source.read(subject.unit, start, count, buffer)
+        digest = xxhash.xxh3_64_intdigest(buffer.data)
+        if subject.seen.setdefault(start, digest) != digest:  # what a pass has measured is not what the next one codes
+            raise self.source.differs(subject.unit.label)
         return buffer, source, to_float32(subject.less_base(source, start), spec)
 
     def _measure(
@@ -256,7 +261,6 @@ class Encoder:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
         measured = Measured.between(source, decoded, spec, block.weights(start))
-        self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
         def decode(stored: Sequence[bytes]) -> Array:
@@ -267,6 +271,7 @@ class Encoder:
         part = CodedPart(name, TensorSpec("U8", unit.spec.shape), block.bits, length, (chunk,))
         seconds, cost = time.perf_counter() - began, QUANTIZED_COST * count
         if subject.has_rest:
+            self.run.buffers.release(buffer)
             first, nothing = flat_bytes(decoded), np.empty(0, np.uint8)
             return Coded((part,), nothing, decode, None, 0, seconds, cost, first=first, first_errors=measured.errors)
         return Coded(
@@ -279,6 +284,7 @@ class Encoder:
             cost,
             lost=measured.lost,
             outputs=measured.outputs,
+            source=buffer,
         )
 
     def _rest(self, block: _Block, start: int, count: int) -> Coded:
@@ -302,11 +308,15 @@ class Encoder:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A unit, how it is coded, and the tensor of the base if that is the first layer."""
+    """A unit, how it is coded, and the tensor of the base if that is the first layer.
+
+    `seen` has digests of the blocks that are read more than once.
+    """
 
     unit: Unit
     pipeline: Pipeline
     base: BaseTensor | None
+    seen: dict[int, int] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:

@@ -50,7 +50,8 @@ class GrowingUnit:
         self.exact_size = 0
         self.seconds = 0.0
         self._lost: list[int] = []
-        self._digest, self._first_digest = xxhash.xxh3_128(), xxhash.xxh3_128()
+        self._digest, self._first_digest, self._source = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
+        self._source_digest: str | None = None
         self._errors: list[ErrorSums | None] = []
         self._first_errors: list[ErrorSums] = []
         self._outputs: list[ErrorSums] = []
@@ -71,6 +72,11 @@ class GrowingUnit:
         """The sums by use, where that is known."""
         return ErrorSums.total(self._outputs) if self._outputs else None
 
+    @property
+    def source_digest(self) -> str:
+        """XXH3-128 of the bytes of the source that were coded, little-endian."""
+        return self._source_digest or self._digest.hexdigest()
+
     def part(self, coded: CodedPart) -> GrowingPart:
         """The part that these chunks belong to."""
         return self.parts.setdefault(coded.name, GrowingPart(coded.spec, coded.bits, coded.chunk))
@@ -78,6 +84,11 @@ class GrowingUnit:
     def add(self, coded: Coded) -> None:
         """Take the values of the next block, whose chunks stand in the parts."""
         self._digest.update(coded.decoded.data)
+        if isinstance(coded.source, str):
+            self._source_digest = coded.source
+        elif coded.source is not None:
+            self._source.update(coded.source.data)
+            self._source_digest = self._source.hexdigest()
         if coded.first is not None and coded.first_errors is not None:
             self._first_digest.update(coded.first.data)
             self._first_errors.append(coded.first_errors)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import xxhash
 
 from bale.compressors.floats import to_float32
 from bale.errors import SourceError
@@ -54,32 +57,77 @@ class SourceFile:
         if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
             raise SourceError(f"{self.checkpoint.path} changed while it was being read", CHANGED)
 
+    def differs(self, what: str) -> SourceError:
+        """The error for a file that did not read the same twice."""
+        return SourceError(f"{self.checkpoint.path} did not read the same twice, at {what}", UNSOUND)
+
 
 CHANGED = "run again when nothing writes to it"
+UNSOUND = f"{CHANGED}; if nothing does, check the disk and the memory"
 
 
 class Digest(threading.Thread):
-    """SHA-256 of a source file, computed beside the work."""
+    """SHA-256 of a source file, computed beside the work, and what proves that the work has read the same bytes.
+
+    The file is read once here and once for coding: XXH3-128 digests of each unit and of the skeleton tell whether both
+    have seen the same.
+    """
 
     def __init__(self, source: SourceFile) -> None:
         super().__init__(name="bale-sha256", daemon=True)
         self._source = source
         self._cancelled = threading.Event()
         self._digest = hashlib.sha256()
+        self._skeleton = xxhash.xxh3_128()
+        self._units: list[str] = []
         self._error: SourceError | None = None
         self.start()
 
     def run(self) -> None:
         """Hash the file from its first byte to its last."""
-        source = self._source
+        checkpoint = self._source.checkpoint
         try:
-            name = str(source.checkpoint.path)
-            for piece in pieces(source.descriptor, 0, source.checkpoint.size, SourceError, name):
+            name = str(checkpoint.path)
+            units = self._unit_digests()
+            next(units)
+            for piece in pieces(self._source.descriptor, 0, checkpoint.size, SourceError, name):
                 if self._cancelled.is_set():
                     return
                 self._digest.update(piece)
+                units.send(piece)
+            units.close()
         except SourceError as error:
             self._error = error
+
+    def _unit_digests(self) -> Generator[None, memoryview, None]:
+        """Take the bytes of the file piece by piece, and digest each unit, and all that lies between units."""
+        piece, taken, at = memoryview(b""), 0, 0
+
+        def upto(end: int, digest: _Bytes) -> Generator[None, memoryview, None]:
+            nonlocal piece, taken, at
+            while at < end:
+                if taken == len(piece):
+                    piece, taken = (yield), 0
+                size = min(end - at, len(piece) - taken)
+                digest.update(piece[taken : taken + size])
+                taken, at = taken + size, at + size
+
+        for unit in self._source.checkpoint.units:
+            yield from upto(unit.start, self._skeleton)
+            digest = _Swapped(unit.spec.storage) if unit.swapped else xxhash.xxh3_128()
+            yield from upto(unit.end, digest)
+            self._units.append(digest.hexdigest())
+        yield from upto(self._source.checkpoint.size, self._skeleton)
+        yield  # the last piece has been taken
+
+    def check(self, units: Sequence[str], skeleton: bytes) -> None:
+        """Raise `SourceError` unless the work has read what was digested here; digests are those of its units."""
+        self.result()
+        if xxhash.xxh3_128_hexdigest(skeleton) != self._skeleton.hexdigest():
+            raise self._source.differs("its header")
+        for unit, read, digested in zip(self._source.checkpoint.units, units, self._units, strict=True):
+            if read != digested:
+                raise self._source.differs(unit.label)
 
     def cancel(self) -> None:
         """End early; the descriptor can be closed afterwards."""
@@ -91,6 +139,34 @@ class Digest(threading.Thread):
         self.join()
         if self._error is not None:
             raise self._error
+        return self._digest.hexdigest()
+
+
+class _Bytes(Protocol):
+    """A digest that bytes are fed to."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Take the next bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest of all."""
+
+
+class _Swapped:
+    """XXH3-128 of big-endian elements, taken as little-endian ones, which is how they are coded."""
+
+    def __init__(self, storage: np.dtype[Any]) -> None:
+        self._storage, self._digest, self._rest = storage, xxhash.xxh3_128(), b""
+
+    def update(self, data: memoryview, /) -> None:
+        """Take the next bytes, which may end within an element."""
+        found = self._rest + bytes(data)
+        whole = len(found) - len(found) % self._storage.itemsize
+        self._digest.update(np.frombuffer(found[:whole], self._storage).byteswap().tobytes())
+        self._rest = found[whole:]
+
+    def hexdigest(self) -> str:
+        """The digest of all whole elements."""
         return self._digest.hexdigest()
 
 
