@@ -44,6 +44,9 @@ _BUFFER = re.compile(
 )
 
 
+_SAFELY = "second moments of an optimizer; --rule '{}=positive+int:zero=float' codes them safely"
+
+
 class Roles:
     """Tells which tensors of a source are no weights.
 
@@ -68,9 +71,11 @@ class Roles:
         if _is_state(module, leaf):
             return _optimizer(module, leaf)
         if self._is_scale(view, module, leaf):
-            return Note("quantized", "this checkpoint is quantized already, and this says what its codes stand for")
+            return Note(
+                "quantized", "this checkpoint is quantized already, and such tensors say what its codes stand for"
+            )
         if _BUFFER.fullmatch(leaf):
-            return Note("buffer", "no weight by its name, but a mask, a statistic, a counter or a table")
+            return Note("buffer", "no weights by their names, but masks, statistics, counters or tables")
         return None
 
     def _is_scale(self, view: View, module: str, leaf: str) -> bool:
@@ -105,7 +110,7 @@ def _holds_state(module: str) -> bool:
 
 def _optimizer(module: str, leaf: str) -> Note:
     if _SECOND.fullmatch(leaf):
-        return Note("second-moment", f"optimizer state; --rule '*.{leaf}=positive+int:zero=float' codes it safely")
+        return Note("second-moment", _SAFELY.format(f"*.{leaf}"))
     if "nu" in module.split("."):
-        return Note("second-moment", "optimizer state; --rule '*.nu.*=positive+int:zero=float' codes it safely")
+        return Note("second-moment", _SAFELY.format("*.nu.*"))
     return Note("optimizer-state", f"optimizer state; a rule like --rule '*.{leaf}=int8' codes it")
