@@ -125,7 +125,7 @@ class Decoder:
         self._settle(current, digest)
 
     def array(self, index: int) -> Array:
-        """The whole array of a unit, in its storage bits, with its dimensions in memory order."""
+        """The whole array of a unit, in its storage bits, flat."""
         spec = self.archive.manifest.units[index].unit.spec
         try:
             whole = np.empty(spec.nbytes, np.uint8)
@@ -135,7 +135,7 @@ class Decoder:
             ) from None
         for block in self.blocks([index]):
             whole[block.start : block.start + block.data.size] = block.data
-        return whole.view(spec.storage).reshape(spec.storage_shape)
+        return whole.view(spec.storage)
 
     def _settle(self, index: int, digest: xxhash.xxh3_128) -> None:
         if index < 0:

@@ -319,6 +319,8 @@ def _view(item: list[Any], unit: TensorSpec) -> View:
     )
     if strides is not None and len(strides) != len(shape):
         raise ValueError(f"strides of {name!r}")
+    if view.spec.info.packed and (strides is not None or offset * view.spec.info.bits % 8):
+        raise ValueError(f"{name!r} begins within a byte, or has strides that do")
     if view.reach > unit.nbytes * 8:
         raise ValueError(f"{name!r} reaches out of its unit")
     return view
