@@ -51,6 +51,16 @@ def read_bytes(descriptor: int, size: int, offset: int, error: type[BaleError], 
     return bytes(buffer)
 
 
+def read_text(path: Path, limit: int, error: type[BaleError]) -> bytes:
+    """All of a file that describes others; `error`, before it is read, where it is longer than any of that name is."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise error(f"{path} has more than {limit} bytes, which no file of that name has", "fetch it again")
+    return data
+
+
 def pieces(descriptor: int, start: int, size: int, error: type[BaleError], what: str) -> Iterator[memoryview]:
     """The bytes of a range in order; each piece is valid until the next is asked for."""
     buffer = memoryview(bytearray(min(size, PIECE)))

@@ -26,12 +26,51 @@ MORE = [
     *("svd:rank=auto+int8/int4", "svd:rank=1,unfold=spatial", "svd:rank=99999999", "tt:ranks=9-9-9-9", "tucker:rank=7"),
     *("tucker:ranks=1", "tt:rank=4", "cp:error=0.5", "base/exact", "rot13", "", "+", "lossless+int8", "exact", "int8"),
     *("int:bits=3,group=column", "int:bits=2,group=row,rows=4", "positive:domain=sqrt+svd:rank=2", "bitpack", "base"),
-    *("int4/int4", "huffman+zstd", "rans", "trellis:bits=20", "trellis:error=0.1", "log:mu=3.0", "/", "int4/exact/exact"),
+    *(
+        "int4/int4",
+        "huffman+zstd",
+        "rans",
+        "trellis:bits=20",
+        "trellis:error=0.1",
+        "log:mu=3.0",
+        "/",
+        "int4/exact/exact",
+    ),
 ]
-CHAINS = ["", "lossless", "lossless:effort=max", "exact", "huffman", "bitpack", "bitpack+zstd", "rans", "zstd", "int8", "+"]
+CHAINS = [
+    "",
+    "lossless",
+    "lossless:effort=max",
+    "exact",
+    "huffman",
+    "bitpack",
+    "bitpack+zstd",
+    "rans",
+    "zstd",
+    "int8",
+    "+",
+]
 DTYPES = ["F32", "BF16", "F16", "F64", "U8", "I64", "BOOL", "F4", "F6_E2M3", "C64", "C128", "F8_E4M3", "F8_E8M0", "x"]
 SIZES = [0, 1, 2, 3, 5, 7, 8, 63, 64, 255, 256, 4096, 65536, 2**20, 2**20 + 1, 2**45, 2**62, 2**63, 2**64, -1]
-JUNK: list[Any] = [None, True, 0, -1, 1.5, "", "x", [], {}, [[]], [0], "\ud800", "\0", "n" * 5000, "../x", 10**30, 1e300]
+JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    [],
+    {},
+    [[]],
+    [0],
+    "\ud800",
+    "\0",
+    "n" * 5000,
+    "../x",
+    10**30,
+    1e300,
+]
 
 
 @dataclass(frozen=True)
@@ -166,7 +205,9 @@ def forge_views(rng: np.random.Generator, manifest: JSON) -> None:
         shape = [int(each) for each in rng.choice([0, 1, 2, 5, 40, 2**30], int(rng.integers(5)))]
         strides = [int(each) for each in rng.choice([0, 0, 1, 2, 40, 2**61], len(shape))]
         name = str(rng.choice([f"v{number}", "matrix", "a\0b", "..", "x:data", ""]))
-        views.append([name, str(rng.choice(DTYPES)), shape, int(rng.integers(3)), strides if rng.random() < 0.8 else None])
+        views.append(
+            [name, str(rng.choice(DTYPES)), shape, int(rng.integers(3)), strides if rng.random() < 0.8 else None]
+        )
     unit["views"] = views
 
 
