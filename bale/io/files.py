@@ -83,6 +83,14 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offs
         view, offset = view[put:], offset + put
 
 
+def cut_at(descriptor: int, size: int, what: str) -> None:
+    """Give a file its size, or raise `OutputError` about `what`."""
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as problem:
+        raise OutputError(f"cannot write {what}: {reason(problem)} at byte {size}", room_hint(problem, size)) from None
+
+
 def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
     """The bytes of a buffer, or of a contiguous array."""
     view: memoryview = data.reshape(-1).view("u1").data if isinstance(data, np.ndarray) else memoryview(data)

@@ -376,6 +376,8 @@ def _check_layout(manifest: Manifest) -> None:
         covered += unit.spec.nbytes
     if manifest.source_bytes - covered != manifest.skeleton_bytes:
         raise ArchiveError("the manifest makes no sense (units and skeleton do not make up the source)", DAMAGED)
+    if sum(checksum.length for checksum in manifest.checksums) > manifest.source_bytes:  # each costs a pass
+        raise ArchiveError("the manifest makes no sense (checksums of more than the source)", DAMAGED)
     for checksum in manifest.checksums:
         last = max((at + 4 for at in checksum.fields), default=0)
         if max(last, checksum.start + checksum.length) > manifest.source_bytes:
