@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def check_memory(problem: Exception) -> None:
+    """Raise `MemoryError` where a library says in an error of its own that memory has run out: nothing is damaged."""
+    if "not enough memory" in str(problem).lower():
+        raise MemoryError(str(problem)) from None
+
+
 class BaleError(Exception):
     """An expected failure, told in one line.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import reprlib
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
-from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import UsageError
+from bale.patterns import Pattern, compile_pattern
 from bale.spec import DTYPES, TensorSpec
 
 KEYS = {
@@ -58,7 +58,7 @@ class Rule:
     why: str = ""
 
     @cached_property
-    def _expression(self) -> re.Pattern[str]:
+    def _expression(self) -> Pattern:
         return compile_pattern(self.pattern, self.origin)
 
     def check(self) -> None:
@@ -99,14 +99,6 @@ class Recipe:
         return tuple(asked) if self.default is None else (*asked, self.default)
 
 
-def compile_pattern(text: str, origin: str) -> re.Pattern[str]:
-    """The regular expression of a name pattern, to be used with a full match."""
-    try:
-        return re.compile(text[3:] if text.startswith("re:") else translate(text), re.DOTALL)
-    except re.error as problem:
-        raise UsageError(f"{origin}: {text!r} is not a regular expression: {problem}") from None
-
-
 def parse_rule(text: str, number: int) -> Rule:
     r"""Read ``GLOB=PIPELINE``, split at the first ``=``; a pattern writes its own ``=`` as ``\x3d``."""
     origin = f"--rule {number}"
@@ -126,8 +118,10 @@ def load_recipe(path: Path) -> tuple[Rule, ...]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise UsageError(f"cannot read the recipe {path}: {problem.strerror}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except ValueError as problem:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise UsageError(f"the recipe {path} is not TOML: {problem}") from None
+    except RecursionError:
+        raise UsageError(f"the recipe {path} is not TOML that can be read: its values are nested too deeply") from None
     _known(data, ("rule",), f"the recipe {path}")
     rules = data.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(item, dict) for item in rules):
@@ -154,12 +148,14 @@ def _rule(item: dict[str, Any], origin: str) -> Rule:
     _known(item, tuple(KEYS), origin)
     for key, value in item.items():
         if type(value) is not KEYS[key]:
-            raise UsageError(f"{origin}: {key} = {value!r} is not {_WORDS[KEYS[key]]}")
+            raise UsageError(f"{origin}: {key} = {reprlib.repr(value)} is not {_WORDS[KEYS[key]]}")
     for key in ("name", "pipeline"):
         if key not in item:
             raise UsageError(f"{origin} has no {key}", f'write {key} = "..."')
     if "dtype" in item and item["dtype"] not in DTYPES:
-        raise UsageError(f"{origin}: there is no dtype {item['dtype']!r}", f"it is one of {', '.join(DTYPES)}")
+        raise UsageError(
+            f"{origin}: there is no dtype {reprlib.repr(item['dtype'])}", f"it is one of {', '.join(DTYPES)}"
+        )
     fields = {key: value for key, value in item.items() if key not in ("name", "pipeline")}
     rule = Rule(item["name"], _pipeline(item["pipeline"], origin), origin, **fields)
     rule.check()
@@ -174,7 +170,7 @@ def _known(item: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
         if key not in keys:
             near = get_close_matches(key, keys, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(keys)}"
-            raise UsageError(f"{where}: there is no key {key!r}", hint)
+            raise UsageError(f"{where}: there is no key {reprlib.repr(key)}", hint)
 
 
 def _pipeline(text: str, origin: str) -> Pipeline:

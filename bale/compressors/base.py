@@ -151,9 +151,16 @@ class PartBound:
     optional: bool = False
 
 
+def owned(array: Array, *given: Array) -> Array:
+    """An array that shares no memory with those given: itself, or a copy where it may."""
+    return array.copy() if any(np.may_share_memory(array, each) for each in given) else array
+
+
 @dataclass(frozen=True)
 class Codec(ABC):
     """A codec is its configuration: the fields of a frozen dataclass, each declared with `settings.setting`.
+
+    What `encode` and `decode` return shares no memory with what they were given: callers use their buffers again.
 
     Raises
     ------

@@ -31,6 +31,9 @@ from bale.io.archive import ArchiveFile
 from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
 from bale.spec import Array, TensorSpec
 
+FORGED = (ValueError, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError, UsageError)
+"""What decoders raise for parts that no encoder made."""
+
 T = TypeVar("T")
 Load = Callable[[], Known]
 
@@ -122,7 +125,7 @@ class Decoder:
         self._settle(current, digest)
 
     def array(self, index: int) -> Array:
-        """The whole array of a unit, in its storage bits, with its dimensions in memory order."""
+        """The whole array of a unit, in its storage bits, flat."""
         spec = self.archive.manifest.units[index].unit.spec
         try:
             whole = np.empty(spec.nbytes, np.uint8)
@@ -132,7 +135,7 @@ class Decoder:
             ) from None
         for block in self.blocks([index]):
             whole[block.start : block.start + block.data.size] = block.data
-        return whole.view(spec.storage).reshape(spec.storage_shape)
+        return whole.view(spec.storage)
 
     def _settle(self, index: int, digest: xxhash.xxh3_128) -> None:
         if index < 0:
@@ -283,7 +286,7 @@ class Decoder:
         """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
         try:
             return decode(*arguments)
-        except (ValueError, IndexError, KeyError, OverflowError, UsageError) as problem:
+        except FORGED as problem:
             raise _damaged(self.archive, stored, f"cannot be decoded ({problem})") from None
 
 
@@ -310,14 +313,28 @@ def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -
     has_first = pipeline.rest is not None and not pipeline.on_base
     if (stored.base is not None) != pipeline.on_base or (stored.first is not None) != has_first:
         raise _damaged(archive, stored, f"is {stored.pipeline}, and lacks what belongs to its layers")
-    bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
+    try:
+        pipeline.validate(stored.unit.spec)  # what was refused when it was planned has no parts
+        bounds = {bound.name: bound for bound in pipeline.leaves(stored.unit.spec)}
+    except FORGED as problem:
+        reason = problem.message if isinstance(problem, UsageError) else str(problem)
+        raise _damaged(archive, stored, f"cannot be {stored.pipeline} ({reason})") from None
     for part in stored.parts:
         bound = bounds.pop(part.name, None)
-        if bound is None or part.spec.dtype not in _dtypes(bound.spec.dtype) or part.spec.nbytes > bound.spec.nbytes:
+        if bound is None or not _fits(part.spec, bound.spec):
             raise _damaged(archive, stored, f"has a part {part.name!r} that does not fit {stored.pipeline}")
     bounds = {name: bound for name, bound in bounds.items() if not bound.optional}
     if bounds:
         raise _damaged(archive, stored, f"lacks the part {min(bounds)!r} of {stored.pipeline}")
+
+
+def _fits(spec: TensorSpec, bound: TensorSpec) -> bool:
+    """Whether a part can have this spec: no dimension is longer than that of its bound."""
+    return (
+        spec.dtype in _dtypes(bound.dtype)
+        and len(spec.shape) == len(bound.shape)
+        and all(size <= most for size, most in zip(spec.shape, bound.shape, strict=True))
+    )
 
 
 def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveError:

@@ -13,7 +13,7 @@ from bale.errors import UsageError
 from bale.io.commit import Target
 from bale.io.files import write_at
 from bale.io.header import PREAMBLE, header_block, header_text, padded
-from bale.recipe import compile_pattern
+from bale.patterns import compile_pattern
 
 
 def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:

@@ -20,7 +20,7 @@ from bale.errors import ArchiveError, OutputError
 from bale.io.archive import ArchiveFile, open_archive
 from bale.io.checkpoint import Checksum
 from bale.io.commit import Target
-from bale.io.files import pieces, read_bytes, reading, reason, write_at
+from bale.io.files import cut_at, pieces, read_bytes, reading, reason, write_at
 from bale.io.manifest import DAMAGED
 from bale.spec import Array
 
@@ -52,7 +52,7 @@ def restore_file(
             for offset, data in restored(decoder):
                 write_at(target.descriptor, data, offset, str(out))
                 digest.update(data.data)
-            os.ftruncate(target.descriptor, size)
+            cut_at(target.descriptor, size, str(out))
             exact = archive.manifest.exact and not first
             if exact:
                 _check_source(archive, digest.hexdigest())

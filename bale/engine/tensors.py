@@ -38,6 +38,8 @@ _NATIVE = {
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
 
+_EXPANDED, _REPEATED = 1 << 28, 64  # bytes of a tensor that repeats its values, and times those that it has
+
 
 class Tensors(Mapping[str, Array]):
     """Arrays by tensor name; each is read anew whenever it is asked for.
@@ -68,7 +70,13 @@ class Tensors(Mapping[str, Array]):
         """The array of a tensor in its storage bits (BF16 as uint16, 8-bit floats as uint8)."""
         index, view = self._places[name]
         with one_blas_thread():
-            return arrange(self._unit(index), view)
+            unit = self._unit(index)
+        if view.spec.nbytes > max(_EXPANDED, _REPEATED * unit.nbytes):
+            raise SourceError(
+                f"{name} says {view.spec.nbytes} bytes by repeating the {unit.nbytes} that it has",
+                "save the checkpoint again with less of it",
+            )
+        return arrange(unit, view)
 
     def __getitem__(self, name: str) -> Array:
         return _native(self.bits(name), self.spec(name).dtype)
@@ -276,10 +284,15 @@ def arrange(array: Array, view: View) -> Array:
     spec = view.spec
     start = view.offset * spec.info.bits // 8
     flat = array.reshape(-1).view(np.uint8)[start : (view.reach + 7) // 8].view(spec.storage)
-    if view.strides is None or spec.info.packed:
-        return flat.reshape(spec.storage_shape)
-    strides = tuple(stride * spec.storage.itemsize for stride in view.strides)
-    return np.lib.stride_tricks.as_strided(flat, spec.shape, strides)  # bounds: View.reach was checked
+    try:
+        if view.strides is None or spec.info.packed or not spec.elements:
+            return flat.reshape(spec.storage_shape)
+        # Bounds: View.reach was checked, where strides count only if there is something to step to.
+        steps = zip(spec.shape, view.strides, strict=True)
+        strides = tuple(stride * spec.storage.itemsize if size > 1 else 0 for size, stride in steps)
+        return np.lib.stride_tricks.as_strided(flat, spec.shape, strides)
+    except (ValueError, OverflowError):
+        raise SourceError(f"{view.name} has the shape {list(spec.shape)}, which numpy does not hold") from None
 
 
 def _native(array: Array, dtype: str) -> Array:

@@ -13,8 +13,8 @@ from pathlib import Path
 import xxhash
 import zstandard
 
-from bale.errors import ArchiveError, OutputError
-from bale.io.files import flat, pieces, read_bytes, read_into, reading, write_at
+from bale.errors import ArchiveError, OutputError, check_memory
+from bale.io.files import cut_at, flat, pieces, read_bytes, read_into, reading, write_at
 from bale.io.header import PREAMBLE, entry_bound, header_block, header_text, padded
 from bale.io.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
 from bale.io.safetensors_file import ENTRY_LIMIT, HEADER_LIMIT
@@ -89,12 +89,12 @@ class ArchiveWriter:
     def rewind(self, position: int) -> None:
         """Forget what was appended from `position` on."""
         self.flush()
-        os.ftruncate(self.descriptor, position)
+        cut_at(self.descriptor, position, str(self._path))
         self.position = position
 
     def finish(self, manifest: Manifest, skeleton: bytes) -> Manifest:
         """Write skeleton, manifest and header; returns the manifest as written. `skeleton` is the bytes as they are."""
-        stored = zstandard.ZstdCompressor(level=9).compress(skeleton)
+        stored = _fold(skeleton, 9)
         if len(skeleton) > _skeleton_limit(stored):
             raise OutputError(
                 f"cannot write {self._path}: the source holds {len(skeleton)} bytes beside its tensors, which take "
@@ -119,7 +119,7 @@ def _stored_manifest(manifest: Manifest) -> tuple[bytes, bytes]:
     """Frame and header text of a manifest, the smallest that readers take: see `MANIFEST_RATIO`."""
     data = manifest.encode()
     for level in (9, -10, -30, -100, -10_000):
-        frame = zstandard.ZstdCompressor(level=level).compress(data)
+        frame = _fold(data, level)
         text = archive_header(manifest, frame)
         if len(data) <= _manifest_limit(text, frame):
             return frame, text
@@ -257,6 +257,15 @@ def _skeleton_limit(stored: bytes) -> int:
     return max(_SKELETON_FLOOR, SKELETON_RATIO * len(stored))
 
 
+def _fold(data: bytes, level: int) -> bytes:
+    """One zstd frame with its content size."""
+    try:
+        return zstandard.ZstdCompressor(level=level).compress(data)
+    except zstandard.ZstdError as problem:
+        check_memory(problem)
+        raise
+
+
 def _unfold(frame: bytes, size: int | None, what: str, limit: int) -> bytes:
     """Decompress one zstd frame whose content size is stated and allowed."""
     try:
@@ -265,6 +274,7 @@ def _unfold(frame: bytes, size: int | None, what: str, limit: int) -> bytes:
             raise ArchiveError(f"{what} claims {stated} bytes", DAMAGED)
         data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=stated, allow_extra_data=False)
     except zstandard.ZstdError as problem:
+        check_memory(problem)
         raise ArchiveError(f"{what} cannot be decompressed ({problem})", DAMAGED) from None
     return data
 

@@ -51,6 +51,16 @@ def read_bytes(descriptor: int, size: int, offset: int, error: type[BaleError], 
     return bytes(buffer)
 
 
+def read_text(path: Path, limit: int, error: type[BaleError]) -> bytes:
+    """All of a file that describes others; `error`, before it is read, where it is longer than any of that name is."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
+        raise error(f"{path} has more than {limit} bytes, which no file of that name has", "fetch it again")
+    return data
+
+
 def pieces(descriptor: int, start: int, size: int, error: type[BaleError], what: str) -> Iterator[memoryview]:
     """The bytes of a range in order; each piece is valid until the next is asked for."""
     buffer = memoryview(bytearray(min(size, PIECE)))
@@ -71,6 +81,14 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offs
                 f"cannot write {what}: {reason(problem)} at byte {offset}", room_hint(problem, offset + view.nbytes)
             ) from None
         view, offset = view[put:], offset + put
+
+
+def cut_at(descriptor: int, size: int, what: str) -> None:
+    """Give a file its size, or raise `OutputError` about `what`."""
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError as problem:
+        raise OutputError(f"cannot write {what}: {reason(problem)} at byte {size}", room_hint(problem, size)) from None
 
 
 def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:

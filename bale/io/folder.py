@@ -13,9 +13,12 @@ from typing import Any
 
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.commit import PREFIX
+from bale.io.files import read_text
 
 RECORD = "bale.folder.json"
 COPY = "copy"
+NAME_LIMIT, PATH_LIMIT = 255, 1024  # bytes
+RECORD_LIMIT, INDEX_LIMIT = 1 << 28, 1 << 26  # bytes: those of some 500,000 files, and of 500,000 tensors
 _FORMAT = 1
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -65,7 +68,7 @@ def read_record(folder: Path) -> Record:
     """Read the record of a compressed folder; raise `ArchiveError` when it is not one or makes no sense."""
     path = folder / RECORD
     try:
-        data = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+        data = json.loads(read_text(path, RECORD_LIMIT, ArchiveError).decode("utf-8", "surrogateescape"))
         if data["format"] != _FORMAT:
             raise ArchiveError(f"{path} has format {data['format']}, newer than this bale", "upgrade bale")
         if RECORD in data["files"]:
@@ -128,12 +131,24 @@ def safe_name(name: str, error: type[BaleError], where: str) -> str:
         raise error(f"{message}: Windows would take {name[:2]} for a drive", "rename it")
     if "\0" in name or "\\" in name or any(piece in ("", ".", "..") for piece in name.split("/")):
         raise error(message, "mend or remove the name")
+    check_length(name, error, where)
     return name
+
+
+def check_length(name: str, error: type[BaleError], where: str) -> None:
+    """Raise `error` for a name that file systems do not have: too long, or with a surrogate that stands for no byte."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        raise error(f"{where} names {name!r}, which no file can be called", "mend or remove the name") from None
+    if max(map(len, encoded.split(b"/"))) > NAME_LIMIT or len(encoded) > PATH_LIMIT:
+        shown = f"{name[:40]!r}..."
+        raise error(f"{where} names {shown} of {len(name)} letters, which is too long", "mend or remove the name")
 
 
 def _shards(path: Path) -> set[str]:
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_text(path, INDEX_LIMIT, SourceError))
         shards = data.get("weight_map", {}).values()
         return {shard if isinstance(shard, str) else repr(shard) for shard in shards}
     except (OSError, ValueError, AttributeError, RecursionError) as problem:
@@ -168,4 +183,5 @@ def _entry(name: str, item: dict[str, Any]) -> Entry:
     kind, stored = str(item["kind"]), item["stored"]
     if stored != (name if kind == COPY else f"{name}.bale"):
         raise ValueError(f"{name!r} is stored as {stored!r}")
+    check_length(stored, ArchiveError, RECORD)
     return Entry(kind, stored, numbers[0], digests[0], numbers[1], digests[1], str(item["choices"]))

@@ -340,6 +340,8 @@ def _view(item: list[Any], unit: TensorSpec) -> View:
     )
     if strides is not None and len(strides) != len(shape):
         raise ValueError(f"strides of {name!r}")
+    if view.spec.info.packed and (strides is not None or offset * view.spec.info.bits % 8):
+        raise ValueError(f"{name!r} begins within a byte, or has strides that do")
     if view.reach > unit.nbytes * 8:
         raise ValueError(f"{name!r} reaches out of its unit")
     return view
@@ -395,6 +397,8 @@ def _check_layout(manifest: Manifest) -> None:
         covered += unit.spec.nbytes
     if manifest.source_bytes - covered != manifest.skeleton_bytes:
         raise ArchiveError("the manifest makes no sense (units and skeleton do not make up the source)", DAMAGED)
+    if sum(checksum.length for checksum in manifest.checksums) > manifest.source_bytes:  # each costs a pass
+        raise ArchiveError("the manifest makes no sense (checksums of more than the source)", DAMAGED)
     for checksum in manifest.checksums:
         last = max((at + 4 for at in checksum.fields), default=0)
         if max(last, checksum.start + checksum.length) > manifest.source_bytes:

@@ -12,6 +12,8 @@ from bale.io.faults import printable
 
 PROTOCOL = 5
 PICKLE_LIMIT = 1 << 28  # bytes of a pickle that readers are willing to hold
+_FLOOR, _RATIO, _CEILING = 1 << 26, 48, 1 << 30
+"""Bytes of memory that a pickle may take, and times its length: those of torch take 20 to 48 times, as counted here."""
 NUMBER_LIMIT = 1024  # bytes or digits of an integer: conversions of longer ones take quadratic time
 
 
@@ -98,10 +100,14 @@ class _Machine:
         self.persistents: list[Persistent] = []
 
     def run(self) -> Any:
-        data, table = self.data, _OPCODES
+        data, table, costs, spent = self.data, _OPCODES, _COSTS, 0
+        allowed = min(_FLOOR + _RATIO * (len(data) - self.at), _CEILING)
         while (code := data[self.at]) != _STOP:
             self.at += 1
             table[code](self)
+            spent += costs[code]
+            if spent > allowed:
+                raise PickleError(f"what it makes takes more than {allowed} bytes of memory")
         self.at += 1
         return self.stack.pop()
 
@@ -391,3 +397,9 @@ _OPCODES: dict[int, _Opcode] = {
     ord("P"): lambda machine: machine.push_persistent(_utf8(machine.line())),
     ord("Q"): lambda machine: machine.push_persistent(machine.stack.pop()),
 }
+
+_COSTS = [16] * 256
+"""Bytes in memory that come of an opcode, about: an object, a list, a tuple, a place in the memo, or anything else."""
+for _codes, _bytes in ((b"}\x8f\x91dR\x81\x92oi", 200), (b"](", 80), (b"\x85\x86\x87tlPQ", 80), (b"pqr\x94", 100)):
+    for _code in _codes:
+        _COSTS[_code] = _bytes

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from bale.io.faults import Broken, NotFollowed, printable
@@ -16,7 +17,7 @@ from bale.spec import DTYPES
 NAME_LIMIT = 250_000
 TEXT_LIMIT = 64_000_000  # characters of all names together
 LABEL_LIMIT = 64  # characters of a key that is no string
-VISIT_LIMIT = 2_000_000  # containers entered: shared ones can multiply without end
+VISIT_LIMIT = 2_000_000  # containers entered, or listed: shared ones can multiply without end
 DEPTH_LIMIT = 10_000  # containers in containers: no pickler goes as deep
 SIZE_LIMIT = 1 << 62
 RANK_LIMIT = 64
@@ -232,7 +233,7 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
     children = _Children()
     active, barren = set[int](), set[int]()
     found = text = visits = 0
-    frames = [_Frame(None, _SAME, 0, 0, iter(_leading([(_SAME, root)])))]
+    frames = [_Frame(None, _SAME, 0, 0, _leading([(_SAME, root)]))]
     while frames:
         frame = frames[-1]
         for label, child in frame.rest:
@@ -263,16 +264,20 @@ class _Children:
 
     def __init__(self) -> None:
         self._known: dict[int, list[tuple[Any, Any]]] = {}
+        self._count = 0
 
     def of(self, node: Any) -> list[tuple[Any, Any]]:
         if id(node) not in self._known:
             found = _members(node) if isinstance(node, Object) else enumerate(node)
-            self._known[id(node)] = _leading(found)
+            self._known[id(node)] = children = list(islice(_leading(found), VISIT_LIMIT - self._count + 1))
+            self._count += len(children)
+            if self._count > VISIT_LIMIT:
+                raise NotFollowed(f"the pickle lists more than {VISIT_LIMIT} containers")
         return self._known[id(node)]
 
 
-def _leading(members: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    return [(label, child) for label, child in members if isinstance(child, (Object, list, tuple))]
+def _leading(members: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    return ((label, child) for label, child in members if isinstance(child, (Object, list, tuple)))
 
 
 def _members(node: Object) -> Iterator[tuple[Any, Any]]:

@@ -166,6 +166,86 @@ def test_transforms_refuse_or_keep_their_bound(stage, dtype):
     assert bool(taken) == (dtype in LOSSY_DTYPES)
 
 
+def scribbled(data):
+    """Memory that now holds something else."""
+    flat = data.reshape(-1).view(np.uint8) if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    flat ^= 0x5A
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("stage", of_kind(Transform))
+def test_transforms_keep_nothing_of_the_memory_that_they_were_given(stage, dtype):
+    """Buffers are used again: for the next tensor while parts wait, for the next parts while values do."""
+    for number, shape in enumerate((*SHAPES, (1, 1, 1), (2, 1, 3))):
+        spec = TensorSpec(dtype, shape)
+        array = random_values(spec, number)
+        if stage.name == "positive" and dtype in LOSSY_DTYPES:
+            array = from_float32(np.abs(to_float32(array, spec)), spec)
+        if refusal(Pipeline((stage,)), spec) is not None:
+            continue
+        buffer = np.array(array)
+        parts = stage.encode(Values(spec, buffer))
+        expected = {name: part.array.tobytes() for name, part in parts.items()}
+        scribbled(buffer)
+        assert {name: part.array.tobytes() for name, part in parts.items()} == expected
+        copies = {name: Values(part.spec, np.array(part.array), part.bits) for name, part in parts.items()}
+        decoded = stage.decode(copies, spec)
+        before = decoded.tobytes()
+        for part in copies.values():
+            scribbled(part.array)
+        assert decoded.tobytes() == before
+
+
+@pytest.mark.parametrize("bits", [None, *range(1, 9)])
+@pytest.mark.parametrize("stage", of_kind(Serializer))
+def test_serializers_keep_nothing_of_the_memory_that_they_were_given(stage, bits):
+    for dtype in ALL_DTYPES if bits is None else ("U8",):
+        for number, shape in enumerate(SHAPES):
+            spec = TensorSpec(dtype, shape)
+            plain = random_bits(spec, number)
+            for array in (plain, random_values(spec, number)) if bits is None else (plain >> (8 - bits), plain & 1):
+                buffer = np.array(array)
+                data = stage.encode(Values(spec, buffer, bits))
+                expected = bytes(data)
+                scribbled(buffer)
+                assert bytes(data) == expected
+                stored = bytearray(data)
+                decoded = stage.decode(memoryview(stored), spec, bits)
+                scribbled(stored)
+                assert decoded.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+def test_what_codes_given_known_values_keeps_nothing_of_the_memory_that_it_was_given(dtype):
+    stage = Exact()
+    for number, shape in enumerate(SHAPES):
+        spec = TensorSpec(dtype, shape)
+        array, near = random_bits(spec, number).reshape(-1), random_values(spec, number).reshape(-1)
+        if refusal(Pipeline((stage,)), spec) is not None:
+            continue
+        flat, buffer, known = TensorSpec(dtype, (spec.elements,)), array.copy(), near.copy()
+        data = stage.encode(Values(flat, buffer, place=Place(shape)), Known(known))
+        scribbled(buffer)
+        scribbled(known)
+        known, stored = near.copy(), bytearray(data)
+        decoded = stage.decode(memoryview(stored), flat, Known(known))
+        scribbled(known)
+        scribbled(stored)
+        assert decoded.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("stage", of_kind(Compressor))
+def test_compressors_keep_nothing_of_the_memory_that_they_were_given(stage):
+    for data in (b"", b"a", bytes(5000), np.random.default_rng(0).bytes(5000)):
+        buffer = bytearray(data)
+        coded = stage.encode(memoryview(buffer))
+        scribbled(buffer)
+        stored = bytearray(coded)
+        decoded = stage.decode(memoryview(stored), len(data))
+        scribbled(stored)
+        assert decoded == data
+
+
 @pytest.mark.parametrize("stage", of_kind(Quantizer))
 def test_values_lie_in_the_cells_of_their_codes(stage):
     """All but what was clipped, and what is beyond the outermost levels of a codebook by far."""

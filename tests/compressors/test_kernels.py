@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 READ_ONLY = """
 from numba.core import caching
@@ -28,3 +33,67 @@ def test_they_run_on_a_read_only_installation_without_a_home() -> None:
     done = subprocess.run([sys.executable, "-c", READ_ONLY], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "[0, 1, 130, 131] True None\n"
+
+
+FLIP = """
+import numpy as np
+from bale.compressors.kernels.axes import flip
+
+words = np.arange(4, dtype=np.uint8)
+flip(words, 2, 0, np.array([0, 128], np.uint8))
+print(words.tolist(), sum(flip.stats.cache_hits.values()))
+"""
+
+
+def flipped(folder: Path) -> str:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", FLIP], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept")
+    assert flipped(folder) == "[0, 1, 130, 131] 0"
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "damage"), [("nbc", cut), ("nbc", one_bit), ("nbi", emptied), ("nbi", cut)])
+def test_compiled_code_that_was_damaged_is_made_again(
+    kept: Path, tmp_path: Path, kind: str, damage: Callable[[Path], None]
+) -> None:
+    """Without a word, and so that the next run finds it."""
+    folder = shutil.copytree(kept, tmp_path / "kept")
+    files = [path for path in folder.rglob(f"*.{kind}") if "flip" in path.name]
+    assert files
+    for path in files:
+        damage(path)
+    assert flipped(folder) == "[0, 1, 130, 131] 0"
+    assert flipped(folder) == "[0, 1, 130, 131] 1"
+
+
+def test_compiled_code_that_cannot_be_kept_runs(kept: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(kept, tmp_path / "kept")
+    for path in folder.rglob("*.nbc"):
+        a_folder(path)
+    assert flipped(folder) == "[0, 1, 130, 131] 0"

@@ -19,7 +19,15 @@ import zstandard
 import bale
 from bale.errors import ArchiveError, BaleError, OutputError
 from bale.io import archive as archive_module
-from bale.io.archive import MANIFEST_RATIO, _skeleton_limit, _unfold, header_room, is_archive, open_archive
+from bale.io.archive import (
+    HEADER_LIMIT,
+    MANIFEST_RATIO,
+    _skeleton_limit,
+    _unfold,
+    header_room,
+    is_archive,
+    open_archive,
+)
 from bale.spec import TensorSpec
 from tests.making import Raw, bf16, names_in, weights, write
 
@@ -144,8 +152,8 @@ def test_reading_says_what_is_wrong(every_part: bytes, victim: Victim) -> None:
 # Forged manifests whose every digest is right.
 
 
-def forge(data: bytes, change: Callable[[JSON], object]) -> bytes:
-    """Change the manifest and make the header and all digests fit again."""
+def forge(data: bytes, change: Callable[[JSON], object], digest: str | None = None) -> bytes:
+    """Change the manifest and make the header and all digests fit again, but for its own if `digest` is given."""
     (room,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + room])
     begin, end = header[":manifest"]["data_offsets"]
@@ -164,7 +172,7 @@ def forge(data: bytes, change: Callable[[JSON], object]) -> bytes:
     parts.append((":skeleton", "U8", [manifest["skeleton"]["stored"]], manifest["skeleton"]["stored"]))
     parts.append((":manifest", "U8", [len(frame)], len(frame)))
     version = ".".join(map(str, manifest["format"]))
-    entries: JSON = {"__metadata__": {"bale": version, "manifest": xxhash.xxh3_128_hexdigest(frame)}}
+    entries: JSON = {"__metadata__": {"bale": version, "manifest": digest or xxhash.xxh3_128_hexdigest(frame)}}
     at = 0
     for name, dtype, shape, size in parts:
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
@@ -187,6 +195,31 @@ def test_forging_itself_is_sound(every_part: bytes, tmp_path: Path) -> None:
     archive.write_bytes(forge(every_part, lambda manifest: manifest["notes"].append("forged")))
     bale.verify(archive)
     assert "forged" in bale.inspect(archive)["notes"]
+
+
+def test_the_digest_of_the_manifest_is_compared(every_part: bytes, victim: Victim) -> None:
+    """All else fits a manifest of which another text was changed, and a header that goes with it."""
+    old = json.loads(every_part[8 : 8 + struct.unpack_from("<Q", every_part)[0]])["__metadata__"]["manifest"]
+    for change in (lambda manifest: manifest["notes"].append("forged"), _set("coded.rule", "forged")):
+        victim.archive.write_bytes(forge(every_part, change))
+        bale.verify(victim.archive)
+        forged = forge(every_part, change, old)
+        assert "the manifest does not match its digest" in victim.must_be_found(forged)
+        for verb in (bale.inspect, bale.verify):
+            with pytest.raises(ArchiveError, match="the manifest does not match its digest"):
+                verb(victim.archive)
+
+
+@pytest.mark.parametrize("room", [HEADER_LIMIT, HEADER_LIMIT + 8])
+def test_a_header_of_more_than_the_limit_is_not_read(every_part: bytes, victim: Victim, room: int) -> None:
+    """Filled up with spaces, as headers are: nothing is wrong with it but its length."""
+    (before,) = struct.unpack_from("<Q", every_part)
+    data = struct.pack("<Q", room) + every_part[8 : 8 + before].ljust(room) + every_part[8 + before :]
+    if room > HEADER_LIMIT:
+        assert f"a header of {room} bytes" in victim.must_be_found(data)
+    else:
+        victim.archive.write_bytes(data)
+        bale.inspect(victim.archive)
 
 
 def _set(path: str, value: object) -> Callable[[JSON], object]:

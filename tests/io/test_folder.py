@@ -45,6 +45,38 @@ def test_a_drive_is_refused_with_the_reason() -> None:
         safe_name("c:model", SourceError, "here")
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "ü" * 128, f"a/{'n' * 300}/b", "a/" * 600 + "x", "\ud800", "a/\udfff"])
+def test_names_that_no_file_can_have(tmp_path: Path, stored: Path, name: str) -> None:
+    """In records and indexes alike: asking the system for such a file would be an error of another kind."""
+    record = json.loads((stored / RECORD).read_text())
+    entry = record["files"]["m.safetensors"]
+    for called in (name, f"{name[:253]}.b"):
+        forged = record | {"files": {called: {**entry, "stored": f"{called}.bale"}}}
+        (stored / RECORD).write_text(json.dumps(forged))
+        for ask in (bale.verify, bale.inspect, lambda path: bale.decompress(path, tmp_path / "out")):
+            with pytest.raises(ArchiveError, match=r"too long|no file can be called|missing|cannot read"):
+                ask(stored)
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source / "m.safetensors", {"w": weights(8)})
+    (source / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": name}}))
+    with pytest.raises(SourceError, match=r"too long|no file can be called"):
+        bale.compress(source)
+
+
+def test_records_and_indexes_of_gigabytes_are_not_read(tmp_path: Path, stored: Path) -> None:
+    """Sparse files, which cost nothing to make: memory would be several times as much."""
+    with open(stored / RECORD, "r+b") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(ArchiveError, match="more than 268435456 bytes"):
+        read_record(stored)
+    write(tmp_path / "m.safetensors", {"w": weights(8)})
+    (tmp_path / "m.index.json").write_text("{")
+    os.truncate(tmp_path / "m.index.json", 3 << 30)
+    with pytest.raises(SourceError, match="more than 67108864 bytes"):
+        check_indexes(tmp_path, ["m.index.json", "m.safetensors"])
+
+
 @pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
 def test_safe_names(name: str) -> None:
     assert safe_name(name, SourceError, "here") == name

@@ -28,7 +28,7 @@ class Bitpack(Serializer):
     def validate(self, spec: TensorSpec) -> None:
         """Accept every tensor."""
 
-    def encode(self, values: Values) -> memoryview:
+    def encode(self, values: Values) -> bytes | memoryview:
         """Bytes of one chunk: ``ceil(n bits / 8)`` for n codes, else ``spec.nbytes``.
 
         Raises
@@ -38,7 +38,7 @@ class Bitpack(Serializer):
         """
         flat = np.ascontiguousarray(values.array).reshape(-1)
         if values.bits is None:
-            return flat.view(np.uint8).data
+            return flat.tobytes()
         check_codes(flat, values.bits)
         return _pack(flat, values.bits).data
 

@@ -17,6 +17,7 @@ import threading
 import numpy as np
 import zstandard
 
+from bale.errors import check_memory
 from bale.spec import Array
 
 ENTROPY_LIMIT = 7.92
@@ -54,12 +55,20 @@ _coders = _Coders()
 
 def compress(plane: Array) -> bytes:
     """Zstd frame of a contiguous array, with its content size; nearly all of it Huffman codes."""
-    return _coders.literals.compress(plane.view(np.uint8).data)
+    return _compressed(_coders.literals, plane)
 
 
 def compress_general(words: Array) -> bytes:
     """Zstd frame that repetitions are looked for in as well: for counters, masks and ids, not for weights."""
-    return _coders.general.compress(words.view(np.uint8).data)
+    return _compressed(_coders.general, words)
+
+
+def _compressed(coder: zstandard.ZstdCompressor, array: Array) -> bytes:
+    try:
+        return coder.compress(array.view(np.uint8).data)
+    except zstandard.ZstdError as error:
+        check_memory(error)
+        raise
 
 
 def decompress(frame: memoryview, out: Array) -> None:
@@ -80,6 +89,7 @@ def decompress(frame: memoryview, out: Array) -> None:
             if reader.readinto(out.view(np.uint8)) != out.nbytes:
                 raise ValueError("coded plane is truncated")
     except zstandard.ZstdError as error:
+        check_memory(error)
         raise ValueError(f"coded plane is damaged: {error}") from None
 
 

@@ -9,6 +9,7 @@ import zstandard
 
 from bale.compressors.base import Compressor
 from bale.compressors.settings import setting
+from bale.errors import check_memory
 from bale.spec import TensorSpec
 
 _EMPTY = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0"
@@ -32,7 +33,11 @@ class Zstd(Compressor):
 
     def encode(self, data: bytes | bytearray | memoryview) -> bytes:
         """One frame."""
-        return zstandard.ZstdCompressor(level=self.level, write_checksum=False).compress(data)
+        try:
+            return zstandard.ZstdCompressor(level=self.level, write_checksum=False).compress(data)
+        except zstandard.ZstdError as error:
+            check_memory(error)
+            raise
 
     def decode(self, data: bytes | bytearray | memoryview, size: int) -> bytes:
         """Bytes of one frame.
@@ -48,6 +53,7 @@ class Zstd(Compressor):
                 raise ValueError(f"the zstd frame does not say that it holds {size} bytes")
             found = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:
+            check_memory(error)
             raise ValueError(f"the zstd frame is damaged: {error}") from None
         if len(found) != size:
             raise ValueError("the zstd frame is truncated")

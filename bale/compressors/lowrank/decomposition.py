@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bale.compressors.base import PartBound, Transform, Values
+from bale.compressors.base import PartBound, Transform, Values, owned
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.compressors.lowrank.truncated import squares
 from bale.compressors.use import Use
@@ -105,7 +105,7 @@ class Decomposition(Transform):
         tensor, exponent = scaled(finite(values))
         search = self.search(tensor, values.use)
         if self.share is None:
-            return self.stored(search(None).factors, exponent, spec)
+            return _owned(self.stored(search(None).factors, exponent, spec), values)
         norm2 = squares(tensor)
         allowed = target = self.share * norm2
         while True:
@@ -113,7 +113,7 @@ class Decomposition(Transform):
             parts = self.stored(found.factors, exponent, spec)
             error2 = self._squared_error(parts, tensor, exponent, spec)
             if error2 <= allowed:
-                return parts
+                return _owned(parts, values)
             if found.most:
                 relative = math.sqrt(error2 / norm2)
                 raise Refused(f"rounding alone gives a relative error of {relative:.2g}, above the bound")
@@ -122,7 +122,8 @@ class Decomposition(Transform):
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Product of the factors; `ValueError` where they are not finite, which no encoder makes them."""
-        return from_float32(self._product(parts, spec), spec).reshape(spec.shape)
+        decoded = from_float32(self._product(parts, spec), spec).reshape(spec.shape)
+        return owned(decoded, *(part.array for part in parts.values()))
 
     def _product(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         factors = {name: to_float32(part.array, part.spec) for name, part in parts.items()}
@@ -148,6 +149,11 @@ class Decomposition(Transform):
             difference = np.ldexp(block, -exponent) - flat[start : start + _BLOCK]
             total += float(np.dot(difference, difference))
         return total
+
+
+def _owned(parts: dict[str, Values], values: Values) -> dict[str, Values]:
+    """Factors that share no memory with the tensor: where nothing was cut, one of them can be the tensor itself."""
+    return {name: replace(part, array=owned(part.array, values.array)) for name, part in parts.items()}
 
 
 def finite(values: Values) -> Array:

@@ -197,6 +197,8 @@ def read_shape(data: memoryview) -> tuple[tuple[int, ...], memoryview]:
         for _ in range(data[1]):
             size, place = 0, 0
             while data[at] >= 128:
+                if place > 56:
+                    raise ValueError("a shape beyond 2^63")
                 size |= (data[at] & 127) << place
                 at, place = at + 1, place + 7
             shape.append(size | data[at] << place)
@@ -325,6 +327,7 @@ def _chunks(data: memoryview, elements: int) -> tuple[tuple[memoryview, memoryvi
 
 
 _PLAIN = struct.Struct("<fhBi")
+_AT_ONCE = 1 << 16  # elements of a plain stream, a multiple of 8: few bytes may say that there are very many
 
 
 def write_plain(indices: Array, step: np.float32, scaling: Scaling) -> bytes:
@@ -345,6 +348,12 @@ def read_plain(data: memoryview, spec: TensorSpec) -> Array:
     sound = 0 < step < math.inf and abs(exponent) <= 160 and width <= 24 and abs(base) <= 1 << 22
     if shape != spec.shape or not sound or len(data) != -(-spec.elements * width // 8):
         raise ValueError("a plain stream makes no sense")
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=spec.elements * width, bitorder="little")
-    codes = (bits.reshape(spec.elements, width).astype(np.int32) << np.arange(width, dtype=np.int32)).sum(axis=1)
-    return Scaling(spec, exponent).up((codes + base).astype(np.float32) * np.float32(step), 0)
+    scaling, found = Scaling(spec, exponent), np.empty(spec.elements, spec.storage)
+    stored, weights = np.frombuffer(data, np.uint8), np.int32(1) << np.arange(width, dtype=np.int32)
+    for start in range(0, spec.elements, _AT_ONCE):
+        count = min(_AT_ONCE, spec.elements - start)
+        piece = stored[start * width // 8 : (start + count) * width // 8 + 1]
+        bits = np.unpackbits(piece, count=count * width, bitorder="little").reshape(count, width)
+        codes = bits @ weights if width else np.zeros(count, np.int32)
+        found[start : start + count] = scaling.up((codes + base).astype(np.float32) * np.float32(step), start)
+    return found
