@@ -164,7 +164,7 @@ def test_help_is_light(arguments: list[str]) -> None:
 
 def test_looking_is_light(tmp_path: Path) -> None:
     source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
-    bale.compress(source, pipeline="int4")
+    bale.compress(source, f"{source}.bale", pipeline="int4")
     for arguments in (["inspect", str(source)], ["inspect", f"{source}.bale"], ["codecs", "int"]):
         assert not loaded(RUN, *arguments) & {"torch", "scipy", "numba"}
 

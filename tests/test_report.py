@@ -88,7 +88,7 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def compress(source: Path) -> tuple[dict[str, Any], Path]:
-    bale.compress(source, pipeline="int4", rules=["low=svd:rank=2"])
+    bale.compress(source, f"{source}.bale", pipeline="int4", rules=["low=svd:rank=2"])
     archive = source.with_name(source.name + ".bale")
     return strict(archive.with_name(archive.name + ".report.json").read_text()), archive
 

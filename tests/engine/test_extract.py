@@ -44,7 +44,7 @@ def test_of_every_dtype(tmp_path: Path) -> None:
 
 
 def test_with_loss_gives_what_decompress_gives(model: Path) -> None:
-    bale.compress(model, pipeline="int4")
+    bale.compress(model, f"{model}.bale", pipeline="int4")
     whole, some = model.with_name("whole"), model.with_name("some")
     bale.decompress(f"{model}.bale", whole)
     bale.decompress(f"{model}.bale", some, tensors=["*"])

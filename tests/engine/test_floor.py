@@ -119,7 +119,7 @@ def test_lossless_archives_come_near_it(tmp_path: Path) -> None:
 
 
 def test_of_loss_it_is_the_floor_of_what_comes_back(source: Path) -> None:
-    bale.compress(source, pipeline="int4")
+    bale.compress(source, f"{source}.bale", pipeline="int4")
     before = bale.inspect(source, floor=True)["totals"]["floor_bytes"]
     assert bale.inspect(f"{source}.bale", floor=True)["totals"]["floor_bytes"] < before
 

@@ -230,7 +230,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path, stats: Path, choice: str
 
 
 def test_the_archive_is_decoded_without(tmp_path: Path, model: Path, stats: Path) -> None:
-    bale.compress(model, pipeline="trellis:bits=3", stats=stats)
+    bale.compress(model, f"{model}.bale", pipeline="trellis:bits=3", stats=stats)
     stats.unlink()
     bale.decompress(f"{model}.bale", tmp_path / "back.safetensors")
     assert all(row.status == "equal" for row in bale.compare(f"{model}.bale", tmp_path / "back.safetensors"))

@@ -105,7 +105,7 @@ def test_a_manifest_with_other_errors(model: Path, lossy: Path) -> None:
 
 def test_a_loss_in_integers_is_no_loss_of_ours(tmp_path: Path) -> None:
     source = write(tmp_path / "m", {"ids": np.arange(100), "w": weights(64, 64)})
-    bale.compress(source, pipeline="int8")
+    bale.compress(source, f"{source}.bale", pipeline="int8")
     archive = tmp_path / "m.bale"
     archive.write_bytes(
         forge(archive.read_bytes(), lambda manifest: unit_of(manifest, "ids").update(errors=[0, 1, 1, 1, 0]))
