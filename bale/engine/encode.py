@@ -179,7 +179,7 @@ class Encoder:
             first=None if one is None else flat_bytes(one),
             first_errors=sums,
             notes=(note,) if note else (),
-            lost=measured.lost,
+            harm=measured.harm,
             outputs=measured.outputs,
         )
 
@@ -255,7 +255,7 @@ class Encoder:
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
-        measured = Measured.between(source, decoded, spec, block.weights(start))
+        measured = Measured.between(source, decoded, spec, block.weights(start), place)
         self.run.buffers.release(buffer)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
@@ -277,7 +277,7 @@ class Encoder:
             exact_size,
             seconds,
             cost,
-            lost=measured.lost,
+            harm=measured.harm,
             outputs=measured.outputs,
         )
 
