@@ -57,7 +57,7 @@ def command(
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer = Printer(json, quiet)
     rows = api.compare(a, b, threads=threads)
-    worst = ranking.ranked(rows, _KEYS, ranking.Sort.error)
+    worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]
     lost = sorted(rows, key=lambda row: -row.row_error)
     lost = [row for row in lost if max_row_error is not None and row.exceeds_in_row(max_row_error)]
@@ -69,7 +69,7 @@ def command(
         "summary": {
             "tensors": len(rows),
             "equal": equal,
-            "worst_tensor": worst[0].name if equal < len(rows) else None,
+            "worst_tensor": worst[0].name if worst else None,
             "max_error": max_error,
             "exceeded": len(worse),
             "max_row_error": max_row_error,

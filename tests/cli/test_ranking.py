@@ -61,6 +61,14 @@ def test_compare_shows_the_worst_first_and_folds_what_is_equal(bale: Bale, pair:
     assert bale("compare", pair[0], pair[0], "--json").json["summary"]["worst_tensor"] is None
 
 
+def test_what_differs_in_bits_alone_is_worse_than_what_is_equal(bale: Bale, tmp_path: Path) -> None:
+    a = write(tmp_path / "a", {"equal": weights(4), "zero": np.array([0.0], "<f4")})
+    b = write(tmp_path / "b", {"equal": weights(4), "zero": np.array([-0.0], "<f4")})
+    assert bale("compare", a, b, "--json").json["summary"]["worst_tensor"] == "zero"
+    assert bale("compare", a, b, "--max-error", "0").err.endswith("zero (a relative error of 0)\n")
+    assert bale("compare", a, b, "--max-error", "1e-9").code == 0
+
+
 def test_orders(bale: Bale, archive: tuple[Path, Path]) -> None:
     source, stored = archive
     for command in (["compare", source, stored], ["inspect", stored]):
