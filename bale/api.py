@@ -25,7 +25,7 @@ from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
-from bale.engine.verify import verify_file
+from bale.engine.verify import LossyTensor, Verified, told_apart, verify_file
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
@@ -53,13 +53,18 @@ class Decompressed:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `verify` found sound."""
+    """What `verify` found sound.
+
+    `lossy` has a row for each tensor that is lossy, in file order, with its errors: those that were measured, if there
+    was a source to measure against, and otherwise those that the archive records.
+    """
 
     path: Path
     size: int
     files: int
     tensors: int
     exact: bool
+    lossy: tuple[LossyTensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -349,11 +354,13 @@ def verify(
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
-            files = verify_folder(path, run, other, known)
+            found: list[Verified] = []
+            files = verify_folder(path, run, other, known, found.append)
+            lossy = told_apart([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
             with _open_archives(path, threads) as opened:
-                return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact)
+                return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact, lossy)
         done = verify_file(path, run, other, known)
-        return Checked(path, done.size, 1, done.tensors, done.exact)
+        return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy)
 
 
 def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""Measures of error between source values and decoded values, from five sums that add up over blocks."""
+"""Measures of error between source values and decoded values, from sums that add up over blocks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from bale.spec import Array
 
 _BLOCK = 1 << 16  # float64 scratch of half a megabyte an array stays in the cache
+_NARROW = 16  # elements of a row below which one call of the BLAS a row takes longer than plain sums
+_LEAST = 5e-324  # stands for squares that are too small for float64
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,41 @@ class ErrorSums:
 
         Given `weights` of as many elements, which are not negative, squares and products count by them.
         """
-        total = cls()
-        x, y = x.reshape(-1), y.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity give sums that are not finite
-            for start in range(0, x.size, _BLOCK):
-                at = slice(start, start + _BLOCK)
-                total += cls._block(x[at], y[at], None if weights is None else weights[at])
-        return total
+        return cls.by_rows(x, y, 0, 0, weights)[0]
 
     @classmethod
-    def _block(cls, x: Array, y: Array, weights: Array | None) -> ErrorSums:
+    def by_rows(
+        cls, x: Array, y: Array, width: int, start: int = 0, weights: Array | None = None
+    ) -> tuple[ErrorSums, RowSums]:
+        """Measure two arrays, and the rows of `width` elements each that they are a block of, from `start` on.
+
+        Rows are not measured where the width is 0.
+        """
+        total, rows = cls(), RowSums(width)
+        x, y = x.reshape(-1), y.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity give sums that are not finite
+            for begin in range(0, x.size, _BLOCK):
+                at = slice(begin, begin + _BLOCK)
+                sums, piece = cls._block(x[at], y[at], width, start + begin, None if weights is None else weights[at])
+                total += sums
+                rows = rows + piece if width else rows
+        return total, rows
+
+    @classmethod
+    def _block(cls, x: Array, y: Array, width: int, start: int, weights: Array | None) -> tuple[ErrorSums, RowSums]:
         a, b = x.astype(np.float64), y.astype(np.float64)
         if weights is not None:
             roots = np.sqrt(weights, dtype=np.float64)
             a, b = a * roots, b * roots
         difference = a - b
-        return cls(
+        sums = cls(
             float(np.dot(difference, difference)),
             float(np.dot(a, a)),
             float(np.dot(b, b)),
             float(np.dot(a, b)),
-            float(np.abs(difference, out=difference).max()),
+            abs(max(float(difference.max()), -float(difference.min()))),
         )
+        return sums, RowSums.of(a, difference, width, start) if width else RowSums(0)
 
     @classmethod
     def exact(cls, x: Array) -> ErrorSums:
@@ -105,3 +120,117 @@ class ErrorSums:
             return 1.0
         product = math.sqrt(self.norm2) * math.sqrt(self.decoded2)
         return max(-1.0, min(1.0, self.dot / product)) if product else None
+
+
+LOST = 0.9
+"""The relative error above which a row counts as lost."""
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """Sums of a row of which some elements are still to come: its number, and how many have been counted."""
+
+    row: int
+    count: int
+    error2: float
+    norm2: float
+
+    def __add__(self, other: OpenRow) -> OpenRow:
+        return OpenRow(self.row, self.count + other.count, self.error2 + other.error2, self.norm2 + other.norm2)
+
+    @property
+    def error(self) -> float:
+        """Its relative error, once it is whole."""
+        if not self.error2:
+            return 0.0
+        ratio = self.error2 / self.norm2 if self.norm2 else math.inf
+        return math.inf if math.isnan(ratio) else math.sqrt(ratio)
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """Errors of rows; those of blocks that lie one behind the other add up, wherever they begin and end.
+
+    Attributes
+    ----------
+    width : int
+        Elements of a row; 0 where there are none.
+    worst : float
+        The largest relative error of a whole row; infinite where a row of zeros came back as anything else.
+    count, lost : int
+        Whole rows, and those of them with a relative error above `LOST`.
+    open : tuple of OpenRow
+        The rows at the ends of the blocks, which are not whole yet.
+    """
+
+    width: int
+    worst: float = 0.0
+    count: int = 0
+    lost: int = 0
+    open: tuple[OpenRow, ...] = ()
+
+    @classmethod
+    def of(cls, values: Array, difference: Array, width: int, start: int) -> RowSums:
+        """The rows of a flat block of float64 values and of what they are off by, from element `start` on."""
+        begin = min(values.size, -start % width)
+        end = values.size - (values.size - begin) % width
+        ends = [
+            OpenRow((start + at.start) // width, at.stop - at.start, _square(difference[at]), _square(values[at]))
+            for at in (slice(0, begin), slice(end, values.size))
+            if at.stop > at.start
+        ]
+        if begin == end:
+            return cls(width, open=tuple(ends))
+        error2, norm2 = (_squares(array[begin:end].reshape(-1, width)) for array in (difference, values))
+        with np.errstate(divide="ignore"):
+            errors = np.sqrt(np.divide(error2, norm2, out=np.zeros_like(error2), where=error2 != 0))
+        worst, lost = float(errors.max()), int(np.count_nonzero(errors > LOST))
+        return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, tuple(ends))
+
+    def __add__(self, other: RowSums) -> RowSums:
+        total = RowSums(
+            max(self.width, other.width),
+            max(self.worst, other.worst),
+            self.count + other.count,
+            self.lost + other.lost,
+            (*self.open, *other.open),
+        )
+        return total._closed() if self.open and other.open else total
+
+    def _closed(self) -> RowSums:
+        """With the sums of the same row put together, and rows that are whole now counted among these."""
+        rows: dict[int, OpenRow] = {}
+        for each in self.open:
+            rows[each.row] = each + rows[each.row] if each.row in rows else each
+        errors = [each.error for each in rows.values() if each.count == self.width]
+        return RowSums(
+            self.width,
+            max([self.worst, *errors]),
+            self.count + len(errors),
+            self.lost + sum(error > LOST for error in errors),
+            tuple(each for each in rows.values() if each.count < self.width),
+        )
+
+    @property
+    def worst_error(self) -> float | None:
+        """The largest relative error of a row; None where there are no rows."""
+        return self.worst if self.width else None
+
+
+def row_width(shape: tuple[int, ...]) -> int:
+    """Elements of a row of a tensor, one index of its first dimension; 0 below two dimensions, which have none."""
+    return math.prod(shape[1:]) if len(shape) > 1 else 0
+
+
+def _square(values: Array) -> float:
+    """The sum of squares, not zero where a number is not, however small."""
+    return float(np.dot(values, values)) or (_LEAST if values.any() else 0.0)
+
+
+def _squares(rows: Array) -> Array:
+    """The same of each row."""
+    sums = np.vecdot(rows, rows) if rows.shape[1] >= _NARROW else np.einsum("ij,ij->i", rows, rows)
+    nothing = sums == 0
+    if nothing.any():
+        sums[nothing] = np.where(rows[nothing].any(axis=1), _LEAST, 0.0)
+    return np.asarray(sums)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, table
+from bale.cli.render import Printer, prose, table, terminal_width
 
 NAME = "codecs"
 
@@ -24,13 +24,12 @@ def command(
     """List all codecs, or describe one."""
     from bale.compressors import registry
 
-    printer = Printer(json, quiet)
+    printer, width = Printer(json, quiet), terminal_width()
     if name is None:
         found = [registry.describe(each) for each in registry.names()]
         rows = [(each.name, each.kind, "yes" if each.lossless else "no", each.summary) for each in found]
-        printer.result(
-            [asdict(each) for each in found], table(("codec", "kind", "lossless", "what it does"), rows, left=4)
-        )
+        head = ("codec", "kind", "lossless", "what it does")
+        printer.result([asdict(each) for each in found], table(head, rows, left=4, width=width, wrap=True))
         return 0
     codec = registry.describe(name)
     rows = [(each.name, each.allowed, _written(each.default), each.help) for each in codec.parameters]
@@ -39,8 +38,10 @@ def command(
         f"{codec.name}: {codec.summary}",
         kind,
         *(f"{alias} stands for {text}" for alias, text in codec.aliases.items()),
-        *(table(("key", "values", "default", "meaning"), rows, left=4) if rows else []),
     ]
+    lines = [line for text in lines for line in prose(text, width)]
+    if rows:
+        lines += table(("key", "values", "default", "meaning"), rows, left=4, width=width, wrap=True)
     printer.result(asdict(codec), lines)
     return 0
 

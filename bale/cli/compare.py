@@ -1,19 +1,22 @@
 """Compare two checkpoints or archives, tensor by tensor.
 
-Errors take A for the original. They are errors of weights, which do not tell how well a model works.
+Errors take A for the original. They are errors of weights, which do not tell how well a model works. The worst tensors
+come first, and what is equal is one line. Places where both have the same infinity, or both NaN, are equal.
 
-Example: bale compare model.safetensors model-int4.bale --max-error 0.1
+Example: bale compare model.safetensors model-int4.bale --max-error 0.1 --max-row-error 0.5
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isinf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bale.cli import options
-from bale.cli.render import Printer, error_document, figure, many, print_error, table
+from bale.cli import options, ranking
+from bale.cli.render import Printer, error_document, figure, many, plain, print_error, prose, table, terminal_width
 from bale.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +34,17 @@ def command(
             "--max-error", metavar="E", help="Fail (exit 5) when a tensor's relative error is larger; 0: any bit."
         ),
     ] = None,
+    max_row_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-row-error",
+            metavar="E",
+            help="Fail (exit 5) when the relative error of a row of any tensor is larger; a vector is one row.",
+        ),
+    ] = None,
+    sort: ranking.SortOption = None,
+    show_all: ranking.AllOption = False,
+    top: ranking.TopOption = None,
     threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -38,47 +52,89 @@ def command(
     """Compare A and B."""
     from bale import api
 
-    if max_error is not None and not 0 <= max_error < float("inf"):
-        raise UsageError(f"--max-error {max_error} is not a relative error", "give a number from 0, like 0.01")
+    for option, limit in (("--max-error", max_error), ("--max-row-error", max_row_error)):
+        if limit is not None and not 0 <= limit < float("inf"):
+            raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer = Printer(json, quiet)
     rows = api.compare(a, b, threads=threads)
-    worse = [row for row in rows if max_error is not None and row.exceeds(max_error)]
+    worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
+    worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]
+    lost = sorted(rows, key=lambda row: -row.row_error)
+    lost = [row for row in lost if max_row_error is not None and row.exceeds_in_row(max_row_error)]
     equal = sum(row.status == "equal" for row in rows)
     document = {
         "a": str(a),
         "b": str(b),
         "tensors": [row.to_json() for row in rows],
-        "summary": {"tensors": len(rows), "equal": equal, "max_error": max_error, "exceeded": len(worse)},
+        "summary": {
+            "tensors": len(rows),
+            "equal": equal,
+            "worst_tensor": worst[0].name if worst else None,
+            "max_error": max_error,
+            "exceeded": len(worse),
+            "max_row_error": max_row_error,
+            "exceeded_rows": len(lost),
+        },
     }
-    lines = table(
-        ("tensor", "status", "relative error", "SNR dB", "max abs error", "cosine"),
-        [
-            (
-                row.name,
-                row.status,
-                figure(row.relative_error),
-                figure(row.snr_db, ".1f"),
-                figure(row.max_abs_error),
-                figure(row.cosine, ".6f"),
-            )
-            for row in rows
-            if row.status != "equal"
-        ],
-        left=2,
-    )
-    differing = len(rows) - equal
-    summary = f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit"
-    failure = _failure(worse, f"{max_error:g}") if worse else None
+    found = [
+        *([_beyond(worse, f"--max-error {max_error:g}", _found(worse[0]))] if worse else []),
+        *([_beyond(lost, f"--max-row-error {max_row_error:g}", _found_in_row(lost[0]))] if lost else []),
+    ]
+    failure = CheckFailed("; ".join(found)) if found else None
     if failure is not None:
         document |= error_document(failure)
-    printer.result(document, [*lines, summary] if differing else [summary])
+    width = terminal_width()
+    shown = [
+        row for row in ranking.ranked(rows, _KEYS, sort or ranking.Sort.error) if show_all or row.status != "equal"
+    ]
+    shown, more = ranking.first(shown, top or ranking.on_a_terminal(width, show_all))
+    summary = f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit"
+    printer.result(document, [*(_table(shown, width) if shown else []), *more, *prose(summary, width)])
     if failure is not None:
         print_error(failure)
         return failure.code
     return 0
 
 
-def _failure(worse: list[Difference], limit: str) -> CheckFailed:
-    worst = worse[0]
-    found = worst.status if worst.relative_error is None else f"a relative error of {worst.relative_error:.4g}"
-    return CheckFailed(f"{many(len(worse), 'tensor')} beyond --max-error {limit}, first {worst.name} ({found})")
+_KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda row: row.nbytes)
+
+
+def _table(rows: Sequence[Difference], width: int | None) -> list[str]:
+    head = ("tensor", "status", "relative error", "worst row", "SNR dB", "max abs error", "cosine")
+    cells = [
+        (
+            row.name,
+            row.status,
+            figure(row.relative_error),
+            figure(row.worst_row_error),
+            figure(row.snr_db, ".1f"),
+            figure(row.max_abs_error),
+            figure(row.cosine, ".6f"),
+        )
+        for row in rows
+    ]
+    if width is None and any(row.remark for row in rows):
+        return table((*head, "notes"), [(*each, row.remark) for each, row in zip(cells, rows, strict=True)], left=2)
+    lines = table(head, cells, left=2, width=width, spare=("cosine", "max abs error", "SNR dB"))
+    told = [f"note: {plain(row.name)}: {row.remark}" for row in rows if row.remark]
+    return [*lines, *(line for text in told for line in prose(text, width))]
+
+
+def _beyond(rows: Sequence[Difference], limit: str, found: str) -> str:
+    """One line on what is beyond a limit, the worst first."""
+    which = ", the worst is" if len(rows) > 1 else ":"
+    return f"{many(len(rows), 'tensor')} beyond {limit}{which} {rows[0].name} ({found})"
+
+
+def _found(row: Difference) -> str:
+    if row.remark or row.status != "differs":
+        return row.remark or row.status
+    if row.relative_error is None:
+        return "it cannot be measured" if row.max_abs_error is None else "it is all zeros in A"
+    return f"a relative error of {row.relative_error:.4g}"
+
+
+def _found_in_row(row: Difference) -> str:
+    if row.worst_row_error is None or isinf(row.error):
+        return _found(row)
+    return "a row is all zeros in A" if isinf(row.row_error) else f"a row with an error of {row.row_error:.4g}"

@@ -4,18 +4,35 @@ With ``--floor`` every tensor is read, or decoded, to tell what is possible: the
 when each field of its elements (exponents, mantissa bytes) is coded by itself, at its own order-0 entropy, with no
 tables counted. Equal tensors count once. Of an archive with loss it is the floor of what it gives back.
 
+Of an archive with loss the worst tensors come first, and what is lossless is one line.
+
 Example: bale inspect model.safetensors.bale
 """
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bale.cli import options
-from bale.cli.render import Printer, figure, many, percent, plain, remarks, shape_text, size, sized_cells, table
+from bale.cli import options, ranking
+from bale.cli.render import (
+    Printer,
+    figure,
+    many,
+    percent,
+    plain,
+    prose,
+    shape_text,
+    size,
+    sized_cells,
+    sized_table,
+    table,
+    tell,
+    terminal_width,
+)
 
 NAME = "inspect"
 
@@ -27,28 +44,50 @@ def command(
     floor: Annotated[
         bool, typer.Option("--floor", help="Tell the order-0 floor of every tensor; reads or decodes all of them.")
     ] = False,
+    sort: ranking.SortOption = None,
+    show_all: ranking.AllOption = False,
+    top: ranking.TopOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Inspect each path."""
     from bale import api
 
-    printer = Printer(json, quiet)
+    printer, width = Printer(json, quiet), terminal_width()
 
     def work(item: Path) -> tuple[dict[str, Any], list[str]]:
         document = api.inspect(item)
         if floor:
             with printer.progress(item.name, document["source"]["bytes"]) as progress:
                 document = api.inspect(item, floor=True, progress=progress)
-        for note in document["notes"]:
-            printer.note(note)
-        return document, _stored(item, document) if "archive" in document else _plain(item, document)
+        is_lossy = "archive" in document and document["totals"]["lossy"] is not None
+        rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
+        rows = ranking.ranked(rows, _KEYS, sort or (ranking.Sort.error if is_lossy else ranking.Sort.file))
+        rows, more = ranking.first(rows, top or (ranking.on_a_terminal(width, show_all) if is_lossy else None))
+        notes = tell(printer, document, width)
+        show = _stored if "archive" in document else _plain
+        lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
+        lines += [line for text in (_summary(item, document), *_floor_line(document)) for line in prose(text, width)]
+        return document, [*lines, *notes]
 
     return printer.each(path, work)
 
 
-def _plain(path: Path, document: dict[str, Any]) -> list[str]:
-    rows = [
+def _error(row: dict[str, Any]) -> float:
+    """Relative error, infinite where it cannot be told; none of what came back exactly, and of checkpoints."""
+    error = row.get("relative_error", 0.0)
+    return inf if error is None else float(error)
+
+
+def _is_lossy(row: dict[str, Any]) -> bool:
+    return _error(row) != 0
+
+
+_KEYS = ranking.Keys[dict[str, Any]](_error, lambda row: str(row["name"]), lambda row: int(row["original_bytes"]))
+
+
+def _plain(rows: list[dict[str, Any]], document: dict[str, Any], width: int | None) -> list[str]:
+    cells = [
         (
             row["name"],
             row["dtype"],
@@ -57,28 +96,41 @@ def _plain(path: Path, document: dict[str, Any]) -> list[str]:
             *_floor_cells(row),
             row["same_as"] or "",
         )
-        for row in document["tensors"]
+        for row in rows
     ]
-    source = document["source"]
     head = ("tensor", "dtype", "shape", "bytes", *_floor_head(document), "same as")
-    summary = f"{plain(path.name)}: {source['kind']}, {many(len(rows), 'tensor')}, {size(source['bytes'])}"
-    return [*table(head, rows, left=2), summary, *_floor_line(document)]
+    if width is None:
+        return table(head, cells, left=2)
+    return table(head[:-1], [each[:-1] for each in cells], left=2, width=width, spare=("shape", "floor", "dtype"))
 
 
-def _stored(path: Path, document: dict[str, Any]) -> list[str]:
-    rows = [
-        [*sized_cells(row, "stored_bytes"), *_floor_cells(row), figure(row["snr_db"], ".1f"), remarks(row)]
-        for row in document["tensors"]
-    ]
-    sizes = ("bytes", "stored", "b/w", *_floor_head(document))
-    head = ("tensor", "dtype", "shape", "pipeline", *sizes, "SNR dB", "notes")
+def _stored(rows: list[dict[str, Any]], document: dict[str, Any], width: int | None) -> list[str]:
+    def cells(row: dict[str, Any]) -> list[str]:
+        return [*sized_cells(row, "stored_bytes"), *_floor_cells(row), figure(row["snr_db"], ".1f")]
+
+    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "stored", "b/w", *_floor_head(document), "SNR dB")
+    return sized_table(head, rows, cells, width)
+
+
+def _lossless(document: dict[str, Any]) -> list[str]:
+    """One line for all tensors that come back as they were."""
+    rows = [row for row in document["tensors"] if not _is_lossy(row)]
+    if not rows:
+        return []
+    before = sum(row["original_bytes"] for row in rows if not row["same_as"])
+    return [f"{many(len(rows), 'tensor')} lossless: {size(before)} in {size(sum(row['stored_bytes'] for row in rows))}"]
+
+
+def _summary(path: Path, document: dict[str, Any]) -> str:
+    source, tensors = document["source"], many(len(document["tensors"]), "tensor")
+    if "archive" not in document:
+        return f"{plain(path.name)}: {source['kind']}, {tensors}, {size(source['bytes'])}"
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
-    summary = (
-        f"{plain(path.name)}: {document['source']['kind']} of {size(before)} in {size(after)} "
-        f"({percent(after, before)}), {many(len(rows), 'tensor')}, format {document['tool']['format_version']}"
+    return (
+        f"{plain(path.name)}: {source['kind']} of {size(before)} in {size(after)} "
+        f"({percent(after, before)}), {tensors}, format {document['tool']['format_version']}"
     )
-    return [*table(head, rows, left=4), summary, *_floor_line(document)]
 
 
 def _floor_head(document: dict[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, file_bytes, percent, plain, remarks, size, sized_cells, table
+from bale.cli.render import (
+    Printer,
+    file_bytes,
+    percent,
+    plain,
+    prose,
+    size,
+    sized_cells,
+    sized_table,
+    tell,
+    terminal_width,
+)
 
 NAME = "plan"
 
@@ -47,13 +58,11 @@ def command(
             progress=progress,
         )
     document = made.to_json()
-    rows = [[*sized_cells(row, "predicted_bytes"), remarks(row)] for row in document["tensors"]]
-    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "notes")
+    width = terminal_width()
+    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w")
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
-    lines = table(head, rows, left=4)
-    lines.append(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})")
-    for note in document["notes"]:
-        printer.note(note)
-    printer.result(document, lines)
+    lines = sized_table(head, document["tensors"], lambda row: sized_cells(row, "predicted_bytes"), width)
+    lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    printer.result(document, [*lines, *tell(printer, document, width)])
     return 0

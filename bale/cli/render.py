@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bale.errors import BaleError, OutputError
+from bale.notes import KINDS
 from bale.notes import many as many
 from bale.notes import size as size
 
 T = TypeVar("T")
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
+_LEAST = 24, 8  # columns of a terminal that a name, and another text, are not cut below
 
 
 class Printer:
@@ -118,17 +123,89 @@ def figure(value: float | None, digits: str = ".4g") -> str:
     return "-" if value is None else format(value, digits)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Aligned columns, the first `left` of them to the left; nothing is cut, so that the output can be piped."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    width: int | None = None,
+    spare: Sequence[str] = (),
+    wrap: bool = False,
+) -> list[str]:
+    """Aligned columns, the first `left` of them to the left; without a width nothing is cut, as for a pipe.
+
+    Within a `width`, columns named in `spare` are left out until the rest fits, first to last; then texts are cut in
+    the middle, or wrapped.
+    """
     cells = [list(head), *([plain(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    if width is not None:
+        kept, widths = _fitted(list(head), widths, left, width, spare)
+        left = sum(column < left for column in kept)
+        fold = _wrapped if wrap else lambda cell, most: [middle(cell, most)]
+        folded = [[fold(row[column], most) for column, most in zip(kept, widths, strict=True)] for row in cells]
+        cells = [list(line) for row in folded for line in zip_longest(*row, fillvalue="")]
     return [
         "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
+            cell + " " * (width - columns(cell)) if column < left else " " * (width - columns(cell)) + cell
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
     ]
+
+
+def _fitted(
+    head: list[str], widths: list[int], left: int, width: int, spare: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Which columns stay, and how wide they become: texts are narrowed, the widest first."""
+    kept = list(range(len(head)))
+    least = [min(most, _LEAST[column > 0]) if column < left else most for column, most in enumerate(widths)]
+    for name in spare:
+        if sum(least[column] + 2 for column in kept) - 2 > width and name in head:
+            kept.remove(head.index(name))
+    narrowed = [widths[column] for column in kept]
+    while sum(narrowed) + 2 * (len(kept) - 1) > width:
+        room = [each - least[column] for each, column in zip(narrowed, kept, strict=True)]
+        if max(room) <= 0:
+            break  # too narrow a terminal for anything but its own wrapping
+        narrowed[max(range(len(kept)), key=lambda at: (room[at] > 0, narrowed[at]))] -= 1
+    return kept, narrowed
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+
+
+def columns(text: str) -> int:
+    """Columns that a text takes on a terminal: two for wide letters, none for marks above others."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) != 0 for letter in text)
+
+
+def middle(text: str, width: int) -> str:
+    """A text that takes no more columns than this, its middle replaced by an ellipsis if it is longer."""
+    if columns(text) <= width:
+        return text
+    head, tail = text[: len(text) // 2], text[len(text) // 2 :]
+    while head + tail and columns(head) + 1 + columns(tail) > width:
+        head, tail = (head[:-1], tail) if columns(head) > columns(tail) else (head, tail[1:])
+    return f"{head}…{tail}"
+
+
+def prose(text: str, width: int | None) -> list[str]:
+    """A line, on a terminal in as many lines as it needs there, with what follows the first indented."""
+    if width is None or columns(text) <= width:
+        return [text]
+    words = " ".join(middle(word, width - 2) for word in text.split(" "))
+    return textwrap.wrap(words, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none, and lines may be as long as they are."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return max(20, shutil.get_terminal_size().columns)
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -147,6 +224,43 @@ def sized_cells(row: dict[str, Any], key: str) -> list[str]:
 def remarks(row: dict[str, Any]) -> str:
     """What there is to say of a tensor."""
     return "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]])
+
+
+def sized_table(
+    head: Sequence[str], rows: Sequence[dict[str, Any]], cells: Callable[[dict[str, Any]], list[str]], width: int | None
+) -> list[str]:
+    """A table of tensors whose first four columns are those of `sized_cells`; in a pipe with what there is to say."""
+    if width is None:
+        return table((*head, "notes"), [[*cells(row), remarks(row)] for row in rows], left=4)
+    return table(head, [cells(row) for row in rows], left=4, width=width, spare=("shape", "dtype", "bytes", "floor"))
+
+
+def tell(printer: Printer, document: dict[str, Any], width: int | None) -> list[str]:
+    """Say the notes of a document: on a terminal as the lines returned, elsewhere on stderr."""
+    if width is not None and not printer.as_json:
+        return _notes_below(document, width)
+    for note in document["notes"]:
+        printer.note(note)
+    return []
+
+
+def _notes_below(document: dict[str, Any], width: int) -> list[str]:
+    """What a document has to say, for the end of its text on a terminal: in groups, not a line for each tensor."""
+    said = list(document["notes"])
+    twins = [row for row in document["tensors"] if row["same_as"]]
+    if twins:
+        example = f"{'such as ' if len(twins) > 1 else ''}{twins[0]['name']}, which is {twins[0]['same_as']}"
+        said.append(f"{many(len(twins), 'tensor')} stored once with another: {example}")
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for row in document["tensors"]:
+        for kind, text in zip(row.get("note_kinds", ()), row.get("notes", ()), strict=True):
+            summed_up = kind in KINDS and (KINDS[kind].left or KINDS[kind].summary)
+            if not summed_up and not row["same_as"]:
+                groups.setdefault(kind, []).append((row["name"], text))
+    for group in groups.values():
+        name, text = group[0]
+        said.append(f"{name}: {text}" if len(group) == 1 else f"{many(len(group), 'tensor')}, such as {name}: {text}")
+    return [line for text in said for line in prose(f"note: {plain(text)}", width)]
 
 
 def file_bytes(path: Path) -> int:

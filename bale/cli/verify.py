@@ -1,18 +1,23 @@
 """Check archives: every stored byte, then every decoded tensor, and the source if it is given.
 
+With --against the tensors that are lossy are listed, the worst first.
+
 Example: bale verify model.safetensors.bale --against model.safetensors
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bale.cli import options
-from bale.cli.render import Printer, file_bytes, many, plain, size
+from bale.cli import options, ranking
+from bale.cli.render import Printer, figure, file_bytes, many, plain, prose, size, table, terminal_width
 from bale.errors import UsageError
+
+if TYPE_CHECKING:
+    from bale.api import Checked
 
 NAME = "verify"
 
@@ -24,13 +29,17 @@ def command(
     ] = None,
     base: options.KnownBase = None,
     threads: options.Threads = None,
+    show_all: Annotated[bool, typer.Option("--all", help="With --against, show every tensor that is lossy.")] = False,
+    top: Annotated[
+        int, typer.Option("--top", min=1, metavar="N", help="With --against, show so many of the worst tensors.")
+    ] = 10,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Verify each archive."""
     from bale import api
 
-    printer = Printer(json, quiet)
+    printer, width = Printer(json, quiet), terminal_width()
     if against is not None and len(archive) > 1:
         raise UsageError("--against is the source of one archive, and there are several", "verify them one at a time")
 
@@ -42,14 +51,28 @@ def command(
             "ok": True,
             "bytes": done.size,
             "files": done.files,
-            "tensors": done.tensors,
+            "tensors": [row.to_json() for row in done.lossy],
+            "summary": {"tensors": done.tensors, "lossy": len(done.lossy)},
+            "worst_tensor": max(done.lossy, key=lambda row: row.error).name if done.lossy else None,
             "exact": done.exact,
             "against": None if against is None else str(against),
         }
-        kind = "bit for bit" if done.exact else "with recorded losses"
+        count = many(done.tensors, "tensor")
+        kind = f"{count} bit for bit" if done.exact else f"{len(done.lossy)} of {count} lossy"
         compared = "" if against is None else f", as {plain(str(against))} has them"
-        return document, [
-            f"{plain(str(path))}: sound, {many(done.tensors, 'tensor')} {kind}{compared}, {size(done.size)}"
-        ]
+        lines = [] if against is None or not done.lossy else _errors(done, None if show_all else top, width)
+        return document, [*lines, *prose(f"{plain(str(path))}: sound, {kind}{compared}, {size(done.size)}", width)]
 
     return printer.each(archive, work)
+
+
+def _errors(done: Checked, top: int | None, width: int | None) -> list[str]:
+    """What loss has cost, the worst first."""
+    rows, more = ranking.first(sorted(done.lossy, key=lambda row: -row.error), top)
+    cells = [(row.name, figure(row.error), figure(row.worst_row_error), figure(row.snr_db, ".1f")) for row in rows]
+    lossless = done.tensors - len(done.lossy)
+    return [
+        *table(("tensor", "relative error", "worst row", "SNR dB"), cells, width=width, spare=("SNR dB",)),
+        *more,
+        *([f"{many(lossless, 'tensor')} equal, bit for bit"] if lossless else []),
+    ]

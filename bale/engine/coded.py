@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.compressors.base import Known, Place, Values
+from bale.engine.harm import Harm
 from bale.engine.storage import flat_spec, runs, store
 from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
@@ -57,8 +58,8 @@ class Coded:
         Those of the first layer.
     notes : tuple of Note
         For the user.
-    lost : int
-        Positive values that came back as zero or below; see `bale.engine.signs`.
+    harm : Harm or None
+        Of what comes back with loss: what became zero, or is zero no more, and the errors of rows.
     outputs : ErrorSums or None
         Of what comes back with loss, by the use of the elements where that is known.
     source : uint8 array, str or None
@@ -77,7 +78,7 @@ class Coded:
     first: Array | None = None
     first_errors: ErrorSums | None = None
     notes: tuple[Note, ...] = ()
-    lost: int = 0
+    harm: Harm | None = None
     outputs: ErrorSums | None = None
     source: Array | str | None = None
 

@@ -180,7 +180,7 @@ class Encoder:
             first=None if one is None else flat_bytes(one),
             first_errors=sums,
             notes=(note,) if note else (),
-            lost=measured.lost,
+            harm=measured.harm,
             outputs=measured.outputs,
             source=seen,
         )
@@ -260,7 +260,7 @@ class Encoder:
         if 2 * len(chunk[1]) > spec.nbytes and not subject.has_rest:
             exact_size = len(store(Values(spec, source))[1])
         decoded = block.decoded(codes, start)
-        measured = Measured.between(source, decoded, spec, block.weights(start))
+        measured = Measured.between(source, decoded, spec, block.weights(start), place)
         length = chunk_length(quantizer.block_multiple(unit.spec))
 
         def decode(stored: Sequence[bytes]) -> Array:
@@ -282,7 +282,7 @@ class Encoder:
             exact_size,
             seconds,
             cost,
-            lost=measured.lost,
+            harm=measured.harm,
             outputs=measured.outputs,
             source=buffer,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.statistics import Statistics
-from bale.engine.verify import verify_file
+from bale.engine.verify import Verified, verify_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
 from bale.io.commit import PREFIX, Target, check_target, write_file
@@ -86,10 +86,16 @@ def restore_folder(
     return [out / name for name in record.entries]
 
 
-def verify_folder(path: Path, run: Run, against: Path | None = None, base: Path | None = None) -> list[str]:
+def verify_folder(
+    path: Path,
+    run: Run,
+    against: Path | None = None,
+    base: Path | None = None,
+    found: Callable[[Verified], None] = lambda done: None,
+) -> list[str]:
     """Check every file of a compressed folder; returns their names. Files that its record does not list are ignored.
 
-    `against` may not hold weights that the folder does not.
+    `against` may not hold weights that the folder does not. `found` is called with each archive that is sound.
     """
     entries = complete_record(path).entries
     for name in [] if against is None else list_files(against):
@@ -101,7 +107,7 @@ def verify_folder(path: Path, run: Run, against: Path | None = None, base: Path 
         if against is not None and not os.path.isfile(against / name):
             raise CheckFailed(f"{against} has no {name}")
         if entry.kind != COPY:
-            verify_file(path / entry.stored, run, None if against is None else against / name, base)
+            found(verify_file(path / entry.stored, run, None if against is None else against / name, base))
         elif against is not None and _sha256(against / name) != entry.source_sha256:
             raise CheckFailed(f"{against / name} is not the file that was stored")
     return list(entries)

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, field
 import xxhash
 
 from bale.engine.coded import Coded, CodedPart
-from bale.engine.signs import told
+from bale.engine.harm import Harm, joined, recorded
 from bale.engine.storage import PLAIN
 from bale.io.manifest import Chunk, First, Part, StoredUnit
 from bale.metrics import ErrorSums
@@ -49,7 +49,7 @@ class GrowingUnit:
         self.notes: tuple[Note, ...] = ()
         self.exact_size = 0
         self.seconds = 0.0
-        self._lost: list[int] = []
+        self._harms: list[Harm] = []
         self._digest, self._first_digest, self._source = xxhash.xxh3_128(), xxhash.xxh3_128(), xxhash.xxh3_128()
         self._source_digest: str | None = None
         self._errors: list[ErrorSums | None] = []
@@ -97,14 +97,19 @@ class GrowingUnit:
         if coded.outputs is not None:
             self._outputs.append(coded.outputs)
         self.notes += coded.notes
-        self._lost.append(coded.lost)
+        if coded.harm is not None:
+            self._harms.append(coded.harm)
         self.exact_size += coded.exact_size
         self.seconds += coded.seconds
 
     def finished(self, unit: Unit, decision: Decision, base: str | None) -> StoredUnit:
         """The unit as it stands in the manifest; `base` is the digest of the tensor that it is a difference to."""
-        pipeline, notes = decision.pipeline, (*decision.notes, *self.notes, *told(self._lost, decision.pipeline))
-        sums = self.errors
+        pipeline, notes, sums = decision.pipeline, (*decision.notes, *self.notes), self.errors
+        worst_row = None
+        if sums is not None and self._harms:
+            harm = joined(self._harms)
+            notes = (*notes, *harm.notes(sums, pipeline))
+            worst_row = recorded(harm.rows.worst_error)
         parts = tuple(part.finished(name) for name, part in self.parts.items())
         if unit.views and self.size == unit.spec.nbytes >= WORTH_A_NOTE and all(part.plain for part in parts):
             notes = (*notes, DENSE)
@@ -122,4 +127,5 @@ class GrowingUnit:
             notes=notes,
             base=base,
             first=first,
+            worst_row=worst_row,
         )

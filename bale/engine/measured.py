@@ -8,9 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from bale.compressors.base import Place
 from bale.compressors.floats import to_float32
 from bale.compressors.use import Use
-from bale.engine.signs import NEGATIVE, lost
+from bale.engine.harm import Harm, joined, rows_at
 from bale.engine.source import all_finite, numbers
 from bale.engine.storage import runs
 from bale.errors import Refused
@@ -27,39 +28,41 @@ class Measured:
 
     Attributes
     ----------
-    lost : int
-        Positive values that came back as zero or below; see `bale.engine.signs`.
+    harm : Harm
+        What became zero, or is zero no more, and the errors of rows.
     outputs : ErrorSums or None
         Of elements that count by the mean squares of their inputs, or by their covariance, as far as these are known.
         Sums by a covariance are below zero where it is none.
     """
 
     errors: ErrorSums
-    lost: int
+    harm: Harm
     outputs: ErrorSums | None
 
     @classmethod
-    def between(cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None) -> Measured:
-        """Compare two flat arrays in their storage bits."""
-        found, counts, outputs = [], [], []
+    def between(
+        cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None, place: Place | None = None
+    ) -> Measured:
+        """Compare two flat arrays in their storage bits; rows are measured where `place` tells what they are of."""
+        found, harms, outputs = [], [], []
+        width, first = rows_at(place)
         for start, count in runs(spec.elements):
             x, y = (numbers_of(array[start : start + count], spec) for array in (source, decoded))
-            found.append(ErrorSums.between(x, y))
-            counts.append(lost(x, y))
+            errors, rows = ErrorSums.by_rows(x, y, width, first + start)
+            found.append(errors)
+            harms.append(Harm.between(x, y, rows))
             if weights is not None:
                 outputs.append(ErrorSums.between(x, y, weights(start, count)))
-        return cls(
-            ErrorSums.total(found),
-            NEGATIVE if NEGATIVE in counts else sum(counts),
-            None if weights is None else ErrorSums.total(outputs),
-        )
+        return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
 
     @classmethod
     def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Use | None) -> Measured:
         """Compare two flat arrays of a whole tensor, which is used so."""
         if use is None or use.covariance is None:
-            return cls.between(source, decoded, spec, None if use is None else partial(use.spread, spec.shape))
-        return replace(cls.between(source, decoded, spec, None), outputs=_correlated(source, decoded, spec, use))
+            weights = None if use is None else partial(use.spread, spec.shape)
+            return cls.between(source, decoded, spec, weights, Place(spec.shape))
+        found = cls.between(source, decoded, spec, None, Place(spec.shape))
+        return replace(found, outputs=_correlated(source, decoded, spec, use))
 
 
 def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Use) -> ErrorSums:

@@ -16,9 +16,9 @@ from bale.engine.compress import header_entries
 from bale.engine.duplicates import find_duplicates
 from bale.engine.growing import WORTH_A_NOTE
 from bale.engine.layers import compared, known_of
+from bale.engine.measured import Measured
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.sampling import SAMPLE, gather, read, rows_of
-from bale.engine.signs import lost, told
 from bale.engine.source import SourceFile, all_finite
 from bale.engine.statistics import Statistics
 from bale.engine.storage import flat_spec, forced_chain, store
@@ -135,13 +135,13 @@ def _predict(
     source: SourceFile, unit: Unit, decision: Decision, base: BaseTensor | None, statistics: Statistics | None
 ) -> tuple[int, Decision]:
     """Stored bytes of a unit, and its decision: another one where the sample shows that its pipeline will not do."""
-    pipeline = decision.pipeline
+    pipeline, planned = decision.pipeline, decision
     if not unit.spec.elements:
         return 0, decision
     plain = _predict_exact(source, unit, forced_chain(decision.otherwise))
 
     def instead(kind: str, text: str) -> tuple[int, Decision]:
-        return plain, decision.left(Note(kind, text))
+        return plain, planned.left(Note(kind, text))  # which has no notes on loss
 
     if pipeline.on_base and pipeline.rest is not None:
         if base is None or not base.is_near(partial(read, source, unit)):
@@ -155,6 +155,7 @@ def _predict(
     decomposes = any(isinstance(stage, Decomposition) for stage in pipeline.transforms)
     whole = decomposes and unit.spec.elements <= _WHOLE
     sample, array, starts = rows_of(source, unit, _WHOLE if whole else SAMPLE)
+    original = array
     if base is not None and decision.pipeline.on_base:
         runs = np.split(array.reshape(-1), len(starts))
         array = np.concatenate([base.subtract(run, at) for run, at in zip(runs, starts, strict=True)])
@@ -170,11 +171,15 @@ def _predict(
         leaves = pipeline.encode(Values(sample, array, use=use))
     except Refused as refusal:
         return instead(refusal.note, refusal.message)
-    if lossy is pipeline and not decision.pipeline.on_base and (x := to_float32(array, sample)).min() >= 0:
-        counts = [lost(x, to_float32(pipeline.decode(leaves, sample), sample))]
-        decision = replace(
-            decision, notes=(*decision.notes, *told(counts, pipeline, sample.elements / unit.spec.elements))
-        )
+    decoded = pipeline.decode(leaves, sample)
+    if lossy is pipeline:
+        again = decoded.reshape(-1)
+        if base is not None and decision.pipeline.on_base:
+            runs = np.split(again, len(starts))
+            again = np.concatenate([base.add(run, at) for run, at in zip(runs, starts, strict=True)])
+        measured = Measured.of_whole(original.reshape(-1), again, sample, None)
+        told = measured.harm.notes(measured.errors, pipeline, sample.elements / unit.spec.elements)
+        decision = replace(decision, notes=(*decision.notes, *told))
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
@@ -183,11 +188,11 @@ def _predict(
     if decomposes and lossy is pipeline:
         note: Note | None = Note("baseline", f"not compared with a quantizer: more than {_WHOLE} elements")
         if sample == unit.spec:
-            x, y = (to_float32(each, sample) for each in (array, pipeline.decode(leaves, sample)))
+            x, y = (to_float32(each, sample) for each in (array, decoded))
             note = compared(pipeline, leaves, Values(sample, array), ErrorSums.between(x, y).error2, round(size))
         decision = replace(decision, notes=(*decision.notes, *([note] if note else [])))
     if lossy is not pipeline:
-        known = known_of(pipeline, leaves, sample, pipeline.decode(leaves, sample).reshape(-1))
+        known = known_of(pipeline, leaves, sample, decoded.reshape(-1))
         piece = Values(flat_spec(sample, sample.elements), array.reshape(-1), place=Place(sample.shape))
         size += len(store(piece, None, known)[1]) * unit.spec.elements / sample.elements
         plain = unit.spec.nbytes

@@ -3,34 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bale.engine.decode import Decoder
+from bale.engine.harm import recorded
 from bale.engine.restore import opened, restored
 from bale.engine.run import Run
 from bale.engine.source import SourceFile, numbers
 from bale.engine.storage import flat_spec
 from bale.errors import ArchiveError, CheckFailed, SourceError
 from bale.io.files import reading
-from bale.io.manifest import DAMAGED
+from bale.io.manifest import DAMAGED, StoredUnit
 from bale.io.sources import open_checkpoint
-from bale.metrics import ErrorSums
+from bale.metrics import ErrorSums, RowSums, row_width
+from bale.report import number
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order
+_WITH_ROWS = 1, 1  # the first format that records errors of rows
+
+
+@dataclass(frozen=True)
+class LossyTensor:
+    """What loss has cost a tensor; the worst row is None where there are no rows, or where a row of zeros is lost."""
+
+    name: str
+    error: float
+    snr_db: float | None
+    worst_row_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of `verify --json`."""
+        return {
+            "name": self.name,
+            "relative_error": number(self.error),
+            "worst_row_error": number(self.worst_row_error),
+            "snr_db": number(self.snr_db),
+        }
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A sound archive."""
+    """A sound archive.
+
+    `lossy` has a row for each tensor name that is lossy, in file order, with the errors that were measured if there was
+    something to measure against, and otherwise with those that the archive records.
+    """
 
     path: Path
     size: int
     tensors: int
-    exact: bool
-    against: Path | None
+    lossy: tuple[LossyTensor, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every bit comes back."""
+        return not self.lossy
 
 
 def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | None = None) -> Verified:
@@ -52,19 +86,44 @@ def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | 
     """
     with opened(path, run, base) as (archive, decoder):
         manifest = archive.manifest
+        lossy = [index for index, stored in enumerate(manifest.units) if stored.errors is not None]
         if against is not None:
-            _verify_against(decoder, against)
+            measured = _verify_against(decoder, against)
+            found = {index: (errors, rows.worst_error) for index, (errors, rows) in measured.items()}
         else:
+            found = {index: _recorded(manifest.units[index]) for index in lossy}
             digest = hashlib.sha256()
             for _, data in restored(decoder):
                 digest.update(data.data)
             if manifest.exact and digest.hexdigest() != manifest.source_sha256:
                 raise ArchiveError(f"{path}: what was decoded is not the source that went in", DAMAGED)
         tensors = sum(len(stored.unit.views) for stored in manifest.units)
-        return Verified(path, archive.size, tensors, manifest.exact, against)
+        named = ((view.name, found[index]) for index in lossy for view in manifest.units[index].unit.views)
+        rows = tuple(_row(name, errors, worst) for name, (errors, worst) in named)
+        return Verified(path, archive.size, tensors, rows)
 
 
-def _verify_against(decoder: Decoder, against: Path) -> None:
+def told_apart(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[LossyTensor, ...]:
+    """The rows of several archives; a name that comes twice gets that of its file put before it."""
+    taken = Counter(row.name for _, rows in files for row in rows)
+    return tuple(
+        row if taken[row.name] == 1 else replace(row, name=f"{file.removesuffix('.bale')}:{row.name}")
+        for file, rows in files
+        for row in rows
+    )
+
+
+def _row(name: str, errors: ErrorSums, worst: float | None) -> LossyTensor:
+    relative = errors.relative_error
+    return LossyTensor(name, math.inf if relative is None else relative, errors.snr_db, worst)
+
+
+def _recorded(stored: StoredUnit) -> tuple[ErrorSums, float | None]:
+    return ErrorSums(*(stored.errors or ())), stored.worst_row
+
+
+def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSums, RowSums]]:
+    """Raise `CheckFailed` where a source is not what an archive says; returns the errors of its lossy units."""
     archive, manifest = decoder.archive, decoder.archive.manifest
     checkpoint = open_checkpoint(against)
     if checkpoint.size != manifest.source_bytes:
@@ -77,7 +136,7 @@ def _verify_against(decoder: Decoder, against: Path) -> None:
         source = SourceFile.of(checkpoint, descriptor)
         if source.skeleton() != archive.skeleton():
             raise CheckFailed(f"{against} differs from the source of {archive.path} between its tensors")
-        sums: dict[int, ErrorSums] = {}
+        found: dict[int, tuple[ErrorSums, RowSums]] = {}
         for block in decoder.blocks(range(len(manifest.units))):
             stored = manifest.units[block.index]
             spec = stored.unit.spec
@@ -92,14 +151,27 @@ def _verify_against(decoder: Decoder, against: Path) -> None:
             x, y = numbers(values, piece), numbers(block.data.view(spec.storage), piece)
             if x is None or y is None:
                 raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never coded with loss")
-            sums[block.index] = sums.get(block.index, ErrorSums()) + ErrorSums.between(x, y)
-    for index, measured in sums.items():
+            width = row_width(stored.unit.spec.shape)
+            sums, rows = ErrorSums.by_rows(x, y, width, block.start * 8 // bits)
+            before = found.get(block.index, (ErrorSums(), RowSums(width)))
+            found[block.index] = before[0] + sums, before[1] + rows
+    for index, (measured, rows) in found.items():
         stored = manifest.units[index]
-        recorded = ErrorSums(*(stored.errors or ()))
-        if not np.isclose(measured.error2, recorded.error2, rtol=_TOLERANCE, atol=0) or not np.isclose(
-            measured.largest, recorded.largest, rtol=_TOLERANCE, atol=0
-        ):
+        said, worst = _recorded(stored)
+        if not (_is_close(measured.error2, said.error2) and _is_close(measured.largest, said.largest)):
             raise CheckFailed(
                 f"{stored.unit.label} has a relative error of {measured.relative_error} against {against}, "
-                f"the archive says {recorded.relative_error}"
+                f"the archive says {said.relative_error}"
             )
+        if manifest.format >= _WITH_ROWS and not _is_close(recorded(rows.worst_error), worst):
+            raise CheckFailed(
+                f"{stored.unit.label} has a row with an error of {rows.worst_error} against {against}, "
+                f"the archive says {worst}"
+            )
+    return found
+
+
+def _is_close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(np.isclose(one, other, rtol=_TOLERANCE, atol=0))

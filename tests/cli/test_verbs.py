@@ -169,12 +169,15 @@ def test_inspect_tells_the_floor_when_asked(bale: Bale, model: Path, lossy: Path
 def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
     assert "sound" in bale("verify", lossy).out
     assert bale("verify", lossy, "--against", model).code == 0
-    assert bale("verify", lossy, "--json").json == {
+    said = bale("verify", lossy, "--json").json
+    assert said == {
         "path": str(lossy),
         "ok": True,
         "bytes": lossy.stat().st_size,
         "files": 1,
-        "tensors": 4,
+        "tensors": said["tensors"],
+        "summary": {"tensors": 4, "lossy": 3},
+        "worst_tensor": said["worst_tensor"],
         "exact": False,
         "against": None,
     }
@@ -203,7 +206,11 @@ def test_a_failed_comparison_is_one_document(bale: Bale, model: Path, lossy: Pat
     said = bale("compare", model, lossy, "--max-error", "0.01", "--json")
     assert said.code == 5
     assert said.json["error"]["code"] == 5
-    assert said.json["summary"] == {"tensors": 4, "equal": 1, "max_error": 0.01, "exceeded": 3}
+    assert said.json["summary"] == {"tensors": 4, "equal": 1, "max_error": 0.01, "exceeded": 3} | {
+        "worst_tensor": said.json["summary"]["worst_tensor"],
+        "max_row_error": None,
+        "exceeded_rows": 0,
+    }
 
 
 def test_codecs(bale: Bale) -> None:

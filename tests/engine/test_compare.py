@@ -131,3 +131,92 @@ def test_names_that_several_files_of_a_folder_have(tmp_path: Path) -> None:
     bale.compress(tmp_path / "a")
     assert {row.status for row in bale.compare(tmp_path / "a", tmp_path / "a.bale")} == {"equal"}
     assert bale.verify(tmp_path / "a.bale").tensors == 3
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "remark"),
+    [
+        ([1, INF], [1, 2], "1 value is finite in one only"),
+        ([1, 2, 3], [1, NAN, -INF], "2 values are finite in one only"),
+        ([1, INF], [1, -INF], "1 value is infinite or NaN in different ways"),
+        (
+            [NAN, INF, 0],
+            [INF, NAN, INF],
+            "1 value is finite in one only; 2 values are infinite or NaN in different ways",
+        ),
+    ],
+)
+def test_values_that_differ_in_kind_are_beyond_every_limit(tmp_path: Path, x: list, y: list, remark: str) -> None:
+    a = write(tmp_path / "a", {"w": np.array([x], "<f4"), "v": np.array(x, "<f4")})
+    b = write(tmp_path / "b", {"w": np.array([y], "<f8"), "v": np.array(y, "<f4")})
+    for row in differences(a, b).values():
+        assert row.remark == remark
+        assert row.exceeds(1e300)
+        assert row.exceeds_in_row(1e300)
+        found = row.to_json()
+        assert found["non_finite_differences"] == sum(int(word) for word in remark.split() if word.isdigit())
+        keys = ("relative_error", "snr_db", "max_abs_error", "cosine", "worst_row_error")
+        assert [found[key] for key in keys] == [None] * 5
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f8"])
+def test_the_same_infinities_and_nan_are_equal_and_stay_out_of_the_norms(tmp_path: Path, dtype: str) -> None:
+    """As in a model and its cast to another precision, with a causal mask."""
+    mask = np.triu(np.full((8, 8), -INF, "<f4"), 1)
+    mixed = np.array([[3, INF, 4], [NAN, -INF, 0]], "<f4")
+    other = np.array([[3, INF, 5], [NAN, -INF, 0]], dtype)
+    a = write(tmp_path / "a", {"mask": mask, "mixed": mixed})
+    b = write(tmp_path / "b", {"mask": mask.astype(dtype), "mixed": other})
+    found = differences(a, b)
+    assert (found["mask"].status, found["mask"].error, found["mask"].worst_row_error) == ("differs", 0, 0)
+    assert not found["mask"].exceeds(1e-9)
+    assert found["mixed"].relative_error == pytest.approx(1 / 5)
+    assert (found["mixed"].max_abs_error, found["mixed"].non_finite_differences) == (1, 0)
+    assert found["mixed"].worst_row_error == pytest.approx(1 / 5)
+    assert found["mixed"].remark == ""
+
+
+def test_nan_of_other_bits_is_still_nan(tmp_path: Path) -> None:
+    bits = np.array([0x7FC00000, 0x3F800000], "<u4")
+    a = write(tmp_path / "a", {"w": bits.view("<f4")})
+    b = write(tmp_path / "b", {"w": (bits | np.array([1, 0], "<u4")).view("<f4")})
+    (row,) = differences(a, b).values()
+    assert (row.status, row.non_finite_differences) == ("differs", 0)
+
+
+def test_the_worst_row(tmp_path: Path) -> None:
+    x = np.array([[3, 4], [0, 0], [6, 8]], "<f4")
+    y = np.array([[3, 4], [0, 0], [6, 3]], "<f4")
+    a = write(tmp_path / "a", {"w": x, "ints": x.astype("<i4"), "vector": x[2], "zeros": x, "same": x})
+    b = write(tmp_path / "b", {"w": y, "ints": y.astype("<i4"), "vector": y[2], "zeros": x + 1, "same": x})
+    found = differences(a, b)
+    assert {name: row.worst_row_error for name, row in found.items()} == {
+        "w": 0.5,
+        "ints": 0.5,
+        "vector": None,
+        "zeros": INF,
+        "same": 0,
+    }
+    assert found["zeros"].to_json()["worst_row_error"] is None
+    for name, row in found.items():
+        assert row.exceeds_in_row(0.499) == row.exceeds_in_row(0) == (name != "same")
+        assert row.exceeds_in_row(0.5) == (name == "zeros")
+    assert not found["w"].exceeds(0.46)
+
+
+def test_rows_are_those_of_the_archive_where_a_tensor_lies_otherwise_in_memory(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    kernel = (0.02 * torch.randn(16, 32, 5, 5)).to(memory_format=torch.channels_last)
+    matrix = 0.02 * torch.randn(100, 64)
+    matrix[:, 3], kernel[5, 2] = 0.3, 0.4
+    torch.save({"t": matrix.t(), "k": kernel}, tmp_path / "m.pt")
+    report = bale.compress(tmp_path / "m.pt", tmp_path / "m.bale", rules=["*=int:bits=3"])
+    found = differences(tmp_path / "m.pt", tmp_path / "m.bale")
+    for row in report.rows:
+        assert row.worst_row_error
+        assert found[row.name].worst_row_error == pytest.approx(row.worst_row_error, rel=1e-9)
+        assert found[row.name].relative_error == pytest.approx(row.error, rel=1e-9)

@@ -103,6 +103,42 @@ def test_a_manifest_with_other_errors(model: Path, lossy: Path) -> None:
         bale.verify(lossy, model)
 
 
+def test_a_manifest_with_another_error_of_rows(model: Path, lossy: Path) -> None:
+    data = lossy.read_bytes()
+    for forged in (0.99, 1.01, None):
+
+        def change(manifest: dict, forged: float | None = forged) -> None:
+            unit = unit_of(manifest, "embed.weight")
+            unit["worst_row"] *= forged or 0
+            if forged is None:
+                del unit["worst_row"]
+
+        lossy.write_bytes(forge(data, change))
+        bale.verify(lossy)
+        with pytest.raises(CheckFailed, match=r"embed\.weight has a row with an error of"):
+            bale.verify(lossy, model)
+
+
+def test_a_format_that_had_no_errors_of_rows() -> None:
+    golden = Path(__file__).parents[1] / "golden"
+    done = bale.verify(golden / "1.0-tensors-int.bale", golden / "1.0-tensors.safetensors")
+    assert done.lossy
+    assert all(row.worst_row_error or row.error == 0 for row in done.lossy)  # which are measured all the same
+    assert all(row.worst_row_error is None for row in bale.verify(golden / "1.0-tensors-int.bale").lossy)
+
+
+def test_lossy_tensors_are_told_with_what_was_measured_or_recorded(model: Path, lossless: Path, lossy: Path) -> None:
+    assert bale.verify(lossless, model).lossy == bale.verify(lossless).lossy == ()
+    with bale.open(lossy) as opened:
+        report = {row.name: row for row in opened.report.lossy_rows}
+    for against in (None, model):
+        done = bale.verify(lossy, against)
+        assert [row.name for row in done.lossy] == list(report)
+        for row in done.lossy:
+            assert row.error == pytest.approx(report[row.name].error, rel=1e-9)
+            assert row.worst_row_error == pytest.approx(report[row.name].worst_row_error, rel=1e-9)
+
+
 def test_a_loss_in_integers_is_no_loss_of_ours(tmp_path: Path) -> None:
     source = write(tmp_path / "m", {"ids": np.arange(100), "w": weights(64, 64)})
     bale.compress(source, f"{source}.bale", pipeline="int8")

@@ -33,7 +33,9 @@ class Codebook(Quantizer):
     Values are counted by the upper 16 bits of their float32 (sign, exponent, 7 bits of mantissa); such a bin stands
     for the mean of its values. Levels start at the quantiles of the values; then each becomes the mean of the values
     that are nearest to it (Lloyd), until a round gains less than 10^-4 of the squared error, 50 rounds at most. Where
-    there are no more bins than levels, the bins are the levels. x becomes the nearest level.
+    there are no more bins than levels, the bins are the levels. Where at least one value in 2^bits is zero, as in
+    pruned tensors, one level stays at zero and the others start at the quantiles of the other values, unless that has a
+    larger squared error than one level for all. x becomes the nearest level.
 
     Parts: ``qdata``, the number of the level less 2^(bits-1), modulo 2^bits; ``levels``, F32, ascending, shape ``(runs,
     2^bits)``.
@@ -165,20 +167,41 @@ class Codebook(Quantizer):
         points, weights = points[order], counts[order].astype(np.float64)
         if points.size <= 2**self.bits:
             return np.append(points, np.full(2**self.bits - points.size, points[-1])).astype(np.float32)
-        total, moment = (np.append(0, each.cumsum()) for each in (weights, weights * points))
-        square = (weights * points * points).cumsum()[-1]
-        quantiles = (np.arange(2**self.bits) + 0.5) * total[-1] / 2**self.bits
-        levels, before = points[np.searchsorted(total[1:], quantiles)], np.inf
-        for _ in range(ROUNDS):
-            cuts = np.searchsorted(points, (levels[1:] + levels[:-1]) / 2)
-            mass, first = (np.diff(each[np.concatenate(([0], cuts, [points.size]))]) for each in (total, moment))
-            means = first / np.maximum(mass, 1)
-            error = square - (first * means).cumsum()[-1]
-            levels = np.where(mass > 0, means, levels)
-            if before - error <= _ENOUGH * error:
-                break
-            before = error
-        return np.sort(levels).astype(np.float32)
+        zeros = points == 0
+        if weights[zeros].sum() * 2**self.bits >= weights.sum():
+            start = np.sort(np.append(0.0, _quantiles(points[~zeros], weights[~zeros], 2**self.bits - 1)))
+            levels, error = _lloyd(points, weights, start, start == 0)
+            if error <= (weights * np.square(points - np.average(points, weights=weights))).sum():
+                return levels
+        return _lloyd(points, weights, _quantiles(points, weights, 2**self.bits))[0]
+
+
+def _quantiles(points: Array, weights: Array, count: int) -> Array:
+    """Points that so many equal parts of the weight have in their middles."""
+    total = weights.cumsum()
+    return np.asarray(points[np.searchsorted(total, (np.arange(count) + 0.5) * total[-1] / count)])
+
+
+def _lloyd(points: Array, weights: Array, levels: Array, fixed: Array | None = None) -> tuple[Array, float]:
+    """Levels of the least squared error for ascending points, float32, ascending, and that error.
+
+    Those that are `fixed` are zero, and stay so.
+    """
+    total, moment = (np.append(0, each.cumsum()) for each in (weights, weights * points))
+    square = (weights * points * points).cumsum()[-1]
+    before = error = np.inf
+    for _ in range(ROUNDS):
+        cuts = np.searchsorted(points, (levels[1:] + levels[:-1]) / 2)
+        mass, first = (np.diff(each[np.concatenate(([0], cuts, [points.size]))]) for each in (total, moment))
+        means = first / np.maximum(mass, 1)
+        if fixed is not None:
+            means[fixed] = 0
+        error = square - (first * means).cumsum()[-1]
+        levels = np.where(mass > 0, means, levels)
+        if before - error <= _ENOUGH * error:
+            break
+        before = error
+    return np.sort(levels).astype(np.float32), float(error)
 
 
 def _bins(values: Array) -> tuple[Array, Array]:

@@ -1,0 +1,151 @@
+"""What loss has done to a tensor beside its error: values and rows that are gone, zeros that are zeros no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from bale.compressors import registry
+from bale.compressors.base import Place
+from bale.compressors.pipeline import Pipeline
+from bale.metrics import LOST, ErrorSums, RowSums, row_width
+from bale.notes import Note
+from bale.spec import Array
+
+MANY_GONE = 1 / 2  # of the values that are not zero
+MANY_ROWS = 1 / 10
+MANY_ZEROS = 1 / 100  # of all values
+LARGE = 0.5
+_BLOCK = 1 << 16  # comparisons of so many elements stay in the cache
+_NO_ROWS = RowSums(0)
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Counts of source values and of what they came back as; those of blocks that follow each other add up.
+
+    Attributes
+    ----------
+    elements, nonzero : int
+        All values, and those of the source that are not zero.
+    zeroed, moved : int
+        Values that came back as zero and were none, and zeros that came back as anything else.
+    vanished : int
+        Positive values that came back as zero or below, if no value is negative.
+    negative : bool
+        Whether any value of the source is.
+    rows : RowSums
+        Errors of its rows.
+    """
+
+    elements: int = 0
+    nonzero: int = 0
+    zeroed: int = 0
+    moved: int = 0
+    vanished: int = 0
+    negative: bool = False
+    rows: RowSums = _NO_ROWS
+
+    @classmethod
+    def between(cls, x: Array, y: Array, rows: RowSums) -> Harm:
+        """Count flat arrays, of which the rows have been measured."""
+        pieces = [slice(start, start + _BLOCK) for start in range(0, x.size, _BLOCK)]
+        negative = bool(x.size and x.min() < 0)
+        counts = [_counts(x[at], y[at], negative) for at in pieces]
+        nonzero, zeroed, moved, vanished = map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
+        return cls(x.size, nonzero, zeroed, moved, vanished, negative, rows)
+
+    def __add__(self, other: Harm) -> Harm:
+        return Harm(
+            self.elements + other.elements,
+            self.nonzero + other.nonzero,
+            self.zeroed + other.zeroed,
+            self.moved + other.moved,
+            self.vanished + other.vanished,
+            self.negative or other.negative,
+            self.rows + other.rows,
+        )
+
+    def notes(self, errors: ErrorSums, pipeline: Pipeline, share: float = 1) -> tuple[Note, ...]:
+        """What users should know; of a sample, `share` is what it is of the tensor.
+
+        Notes that another one implies are left out: what has become zeros has a large error too.
+        """
+        vanished = self._vanished(pipeline, share)
+        told = [vanished, self._moved(share)]
+        if vanished is None or not self._mostly_zeroed:
+            gone = self._zeroed(pipeline, share), self._rows_lost(share), self._large(errors, share)
+            told += [note for note in gone if note is not None][:1]
+        return tuple(note for note in told if note is not None)
+
+    @property
+    def _mostly_zeroed(self) -> bool:
+        return self.zeroed > MANY_GONE * self.nonzero
+
+    def _vanished(self, pipeline: Pipeline, share: float) -> Note | None:
+        if self.negative or not self.vanished:
+            return None
+        has_positive = any(codec.name == registry.POSITIVE for codec in pipeline.codecs)
+        advice = "" if has_positive else ": `positive+` keeps them"
+        found = _about(share, self.vanished)
+        return Note("vanished", f"{found} of its positive values come back as zero or below{advice}")
+
+    def _zeroed(self, pipeline: Pipeline, share: float) -> Note | None:
+        if not self._mostly_zeroed:
+            return None
+        whole = round(self.nonzero / share)
+        has_one_step = any(codec.name == "trellis" for codec in pipeline.codecs)
+        advice = ": groups with scales of their own keep small values, as in `int4`" if has_one_step else ""
+        text = f"{_about(share, self.zeroed)} of its {whole} values that are not zero come back as zero{advice}"
+        return Note("zeroed", text)
+
+    def _rows_lost(self, share: float) -> Note | None:
+        rows = self.rows
+        if rows.lost <= MANY_ROWS * rows.count:
+            return None
+        text = f"{_about(share, rows.lost)} of its {round(rows.count / share)} rows have an error above {LOST}"
+        return Note("rows-lost", text)
+
+    def _moved(self, share: float) -> Note | None:
+        if not self.moved or self.moved < MANY_ZEROS * self.elements:
+            return None
+        zeros = round((self.elements - self.nonzero) / share)
+        text = f"{_about(share, self.moved)} of its {zeros} zeros come back as other values: `int4` keeps them"
+        return Note("zeros-moved", text)
+
+    def _large(self, errors: ErrorSums, share: float) -> Note | None:
+        error = errors.relative_error
+        if error is None or error <= LARGE:  # None: all of it is zeros, which are told of
+            return None
+        return Note("large-error", f"its relative error is {'' if share == 1 else 'about '}{error:.2g}")
+
+
+def joined(parts: list[Harm]) -> Harm:
+    """That of all blocks of a tensor."""
+    return reduce(add, parts, Harm())
+
+
+def rows_at(place: Place | None) -> tuple[int, int]:
+    """Elements of a row, and the first element of a block, where it is told which tensor the block is of."""
+    return (0, 0) if place is None else (row_width(place.shape), place.start)
+
+
+def recorded(worst: float | None) -> float | None:
+    """The worst error of a row as manifests have it: None where it is infinite, or beyond what they take."""
+    return worst if worst is not None and worst < 1e100 else None
+
+
+def _counts(x: Array, y: Array, negative: bool) -> tuple[int, int, int, int]:
+    """How many values are not zero, became zero, were zero and are no more, and vanished."""
+    was, now = x == 0, y == 0
+    zeros, both = np.count_nonzero(was), np.count_nonzero(was & now)
+    vanished = 0 if negative else int(np.count_nonzero((y <= 0) & ~was))
+    return int(x.size - zeros), int(np.count_nonzero(now) - both), int(zeros - both), vanished
+
+
+def _about(share: float, count: int) -> str:
+    """A count; one of a sample is scaled up to the tensor."""
+    return str(count) if share == 1 else f"about {round(count / share)}"
