@@ -36,21 +36,29 @@ class Restored:
 
 
 def restore_file(
-    path: Path, out: Path, run: Run, *, base: Path | None = None, first: bool = False, force: bool = False
+    path: Path,
+    out: Path,
+    run: Run,
+    *,
+    base: Path | None = None,
+    first: bool = False,
+    force: bool = False,
+    one_of_many: bool = False,
 ) -> Restored:
     """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all.
 
     `base` is where the base of its differences lies, if not beside it. With `first` only the first layer is decoded.
+    With `one_of_many` the caller brings the folder to the disk.
     """
     with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
-        with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
+        with Target(out, os.fstat(archive.descriptor), force, (path,), one_of_many) as target:
             target.reserve(size)
             digest = hashlib.sha256()
             for offset, data in restored(decoder):
                 write_at(target.descriptor, data, offset, str(out))
                 digest.update(data.data)
-            os.ftruncate(target.descriptor, size)
+            target.cut(size)
             exact = archive.manifest.exact and not first
             if exact:
                 _check_source(archive, digest.hexdigest())
