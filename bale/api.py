@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,12 +15,12 @@ from bale.engine.compare import Difference, compare_tensors
 from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
-from bale.engine.folder import compress_folder, restore_folder, verify_folder
-from bale.engine.listing import SourceFolder, archives_of, is_stored_folder, open_folder
+from bale.engine.folder import check_not_busy, compress_folder, restore_folder, verify_folder
+from bale.engine.listing import SourceFolder, archives_of, check_whole, is_stored_folder, open_folder
 from bale.engine.pooling import settle_pools
 from bale.engine.predict import Prediction, predict_file
+from bale.engine.reports import OTHER, STALE, is_orphan, report_beside, report_path, same_archive
 from bale.engine.restore import Restored, restore_file, stream_file
-from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
@@ -28,7 +28,7 @@ from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, OutputError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import check_target, write_file
+from bale.io.commit import Target, check_target, staged
 from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan, Plan, make_plan
@@ -51,13 +51,17 @@ class Decompressed:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `verify` found sound."""
+    """What `verify` found sound.
+
+    `report` tells of the report beside it: ``matches``, ``of another archive``, or None where there is none.
+    """
 
     path: Path
     size: int
     files: int
     tensors: int
     exact: bool
+    report: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,36 +173,60 @@ def compress(
     """
     source = Path(source)
     out = Path(out) if out is not None else default_archive(source)
-    report = Path(report) if report is not None else out.with_name(out.name + ".report.json")
+    report = Path(report) if report is not None else report_path(out)
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     _check_apart(base, source)
     if out.resolve() == report.resolve():
         raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
     inputs = (source, *([] if stats is None else [Path(stats)]))
-    if isinstance(opened, Checkpoint) or not os.path.isdir(out):
+    lost = not force and not os.path.lexists(report)  # of an archive that is there the report alone is made again
+    if not (lost and is_archive(out)) and (isinstance(opened, Checkpoint) or not os.path.isdir(out)):
         check_target(out, force, inputs)
-    check_target(report, force, inputs)
+    if isinstance(opened, SourceFolder):
+        check_not_busy(out)
+    over = force or is_orphan(report, out)
+    check_target(report, over, inputs)
     _check_base(base, (out, report))
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
         checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
         plan = _plan(list(checkpoints.values()), choices, run, known, told)
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
-            rows, side_bytes = compress_folder(
-                opened, plans, out, run, base=known, statistics=told, verify=verify, force=force
+            names = (source.resolve().name, out.resolve().name)
+            told_of = _ReportBeside(report, over, verify, plan, told, names)
+            compress_folder(
+                opened,
+                plans,
+                out,
+                run,
+                report=told_of.made,
+                base=known,
+                statistics=told,
+                verify=verify,
+                force=force,
+                only_report=lost,
             )
-            result = _report(verify, rows, plan, told, (source.resolve().name, out.resolve().name), side_bytes)
         else:
-            done = compress_file(
-                opened, plan.files[0], out, run, base=known, statistics=told, verify=verify, force=force
+            told_of = _ReportBeside(report, over, verify, plan, told)
+            row = same_archive(opened, plan.files[0], out, run, known, verify) if lost and told is None else None
+            if row is not None:
+                with told_of.made((row,), 0, again=True) as target:
+                    target.commit()
+                return told_of.result
+            check_target(out, force, inputs)
+            compress_file(
+                opened,
+                plan.files[0],
+                out,
+                run,
+                base=known,
+                statistics=told,
+                verify=verify,
+                force=force,
+                report=lambda done: told_of.made((done.row(source.name, out.name),)),
             )
-            row = file_row(
-                done.manifest, source.name, out.name, done.size, done.sha256, done.seconds, done.output_errors
-            )
-            result = _report(verify, (row,), plan, told)
-    write_file(report, result.text().encode(), force)
-    return result
+    return told_of.result
 
 
 def decompress(
@@ -332,9 +360,10 @@ def verify(
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
             files = verify_folder(path, run, other, known)
             with _open_archives(path, threads) as opened:
-                return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact)
+                size = opened.report.stored_bytes
+                return Checked(path, size, len(files), len(opened), opened.exact, report_beside(path))
         done = verify_file(path, run, other, known)
-        return Checked(path, done.size, 1, done.tensors, done.exact)
+        return Checked(path, done.size, 1, done.tensors, done.exact, report_beside(path))
 
 
 def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:
@@ -367,6 +396,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             report: Report = opened.report
             archives = opened.paths
         document = report.to_json()
+        if report_beside(path, whole=False) == OTHER:
+            document["notes"].append(STALE)
         if floor:
             with Run(progress=progress) as run:
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
@@ -426,6 +457,7 @@ def default_checkpoint(archive: Path) -> Path:
 def _open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
     if not os.path.isdir(path):
         return Archives([path], threads, base=base, first=first)
+    check_whole(path, ArchiveError)
     if not is_stored_folder(path):
         raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
     return Archives(archives_of(path), threads, path, base, first)
@@ -495,6 +527,29 @@ def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
         for unit in checkpoint.units
         for position, view in enumerate(unit.views)
     ]
+
+
+@dataclass
+class _ReportBeside:
+    """Makes the report of a compression when all of it is known, to take its name together with the archive."""
+
+    path: Path
+    force: bool
+    verified: bool
+    plan: Plan
+    statistics: Statistics | None
+    folder: tuple[str, str] | None = None
+    result: Report = field(init=False)
+
+    def made(
+        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
+    ) -> AbstractContextManager[Target]:
+        """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
+        self.result = _report(self.verified, rows, self.plan, self.statistics, self.folder, side_bytes)
+        if again:
+            notes = (*self.result.notes, "the archive was there already: only its report was made, again")
+            self.result = replace(self.result, notes=notes)
+        return staged(self.path, self.result.text().encode(), self.force)
 
 
 def _report(

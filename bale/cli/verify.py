@@ -29,6 +29,7 @@ def command(
 ) -> int:
     """Verify each archive."""
     from bale import api
+    from bale.engine.reports import OTHER, STALE
 
     printer = Printer(json, quiet)
     if against is not None and len(archive) > 1:
@@ -37,6 +38,8 @@ def command(
     def work(path: Path) -> tuple[dict[str, Any], list[str]]:
         with printer.progress(path.name, 3 * file_bytes(path) // 2) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
+        if done.report == OTHER:
+            printer.note(f"{path}: {STALE}")
         document = {
             "path": str(path),
             "ok": True,
@@ -45,6 +48,7 @@ def command(
             "tensors": done.tensors,
             "exact": done.exact,
             "against": None if against is None else str(against),
+            "report": done.report,
         }
         kind = "bit for bit" if done.exact else "with recorded losses"
         compared = "" if against is None else f", as {plain(str(against))} has them"
