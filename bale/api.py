@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,13 +15,13 @@ from bale.engine.compare import Difference, compare_tensors
 from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
-from bale.engine.folder import compress_folder, restore_folder, verify_folder
+from bale.engine.folder import check_not_busy, compress_folder, restore_folder, verify_folder
 from bale.engine.guards import base_files, bases_of, check_apart, check_targets
-from bale.engine.listing import SourceFolder, archives_of, complete_record, is_stored_folder, open_folder
+from bale.engine.listing import SourceFolder, archives_of, check_whole, complete_record, is_stored_folder, open_folder
 from bale.engine.predict import Prediction, predict_file
+from bale.engine.reports import OTHER, STALE, is_orphan, report_beside, report_path, same_archive
 from bale.engine.resolve import resolve_plan
 from bale.engine.restore import Restored, restore_file, stream_file
-from bale.engine.rows import file_row
 from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
@@ -29,7 +29,7 @@ from bale.engine.verify import LossyTensor, Verified, told_apart, verify_file
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import check_target, write_file
+from bale.io.commit import Target, check_target, staged
 from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.notes import Note, Noted, summed_up
@@ -57,6 +57,7 @@ class Checked:
 
     `lossy` has a row for each tensor that is lossy, in file order, with its errors: those that were measured, if there
     was a source to measure against, and otherwise those that the archive records.
+    `report` tells of the report beside it: ``matches``, ``of another archive``, or None where there is none.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Checked:
     tensors: int
     exact: bool
     lossy: tuple[LossyTensor, ...] = ()
+    report: str | None = None
 
 
 @dataclass(frozen=True)
@@ -206,23 +208,45 @@ def compress(
         targets.of(opened, lossy=False)  # before any work
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
         plan = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
-        out, report = targets.of(opened, lossy=not all(file.lossless for file in plan.files))
+        to = targets.of(opened, lossy=not all(file.lossless for file in plan.files))
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
-            rows, side_bytes = compress_folder(
-                opened, plans, out, run, base=known, statistics=told, verify=verify, force=force
+            names = (source.resolve().name, to.out.resolve().name)
+            told_of = _ReportBeside(to, verify, plan, told, names)
+            compress_folder(
+                opened,
+                plans,
+                to.out,
+                run,
+                report=told_of.made,
+                base=known,
+                statistics=told,
+                verify=verify,
+                force=force,
+                only_report=to.lost,
             )
-            result = _report(verify, rows, plan, told, (source.resolve().name, out.resolve().name), side_bytes)
         else:
-            done = compress_file(
-                opened, plan.files[0], out, run, base=known, statistics=told, verify=verify, force=force
+            told_of = _ReportBeside(to, verify, plan, told)
+            row = None
+            if to.lost and told is None:
+                row = same_archive(opened, plan.files[0], to.out, run, known, verify)
+            if row is not None:
+                with told_of.made((row,), 0, again=True) as target:
+                    target.commit()
+                return told_of.result
+            check_target(to.out, force, targets.inputs)
+            compress_file(
+                opened,
+                plan.files[0],
+                to.out,
+                run,
+                base=known,
+                statistics=told,
+                verify=verify,
+                force=force,
+                report=lambda done: told_of.made((done.row(source.name, to.out.name),)),
             )
-            row = file_row(
-                done.manifest, source.name, out.name, done.size, done.sha256, done.seconds, done.output_errors
-            )
-            result = _report(verify, (row,), plan, told)
-    write_file(report, result.text().encode(), force)
-    return replace(result, path=out)
+    return told_of.result
 
 
 def decompress(
@@ -358,9 +382,10 @@ def verify(
             files = verify_folder(path, run, other, known, found.append)
             lossy = told_apart([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
             with _open_archives(path, threads) as opened:
-                return Checked(path, opened.report.stored_bytes, len(files), len(opened), opened.exact, lossy)
+                size = opened.report.stored_bytes
+                return Checked(path, size, len(files), len(opened), opened.exact, lossy, report_beside(path))
         done = verify_file(path, run, other, known)
-        return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy)
+        return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy, report_beside(path))
 
 
 def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:
@@ -393,6 +418,9 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             report: Report = opened.report
             archives = opened.paths
         document = report.to_json()
+        if report_beside(path, whole=False) == OTHER:
+            document["notes"].append(STALE)
+            document["note_kinds"].append("stale-report")
         if floor:
             with Run(progress=progress) as run:
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
@@ -459,6 +487,7 @@ def default_checkpoint(archive: Path) -> Path:
 def _open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
     if not os.path.isdir(path):
         return Archives([path], threads, base=base, first=first)
+    check_whole(path, ArchiveError)
     if not is_stored_folder(path):
         raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
     return Archives(archives_of(path), threads, path, base, first)
@@ -477,6 +506,16 @@ def _named(statistics: Statistics | None) -> tuple[str, str] | None:
 
 
 @dataclass(frozen=True)
+class _Places:
+    """Where the archive and the report go; whether only the report may be missing, and whether one is overwritten."""
+
+    out: Path
+    report: Path
+    lost: bool
+    over: bool
+
+
+@dataclass(frozen=True)
 class _Targets:
     """Where archive and report of a source go, and what must not be overwritten there."""
 
@@ -488,22 +527,26 @@ class _Targets:
     bases: tuple[Path, ...]
     force: bool
 
-    def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> tuple[Path, Path]:
+    def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> _Places:
         """The archive and the report; raises when one of them must not be written."""
         named = default_archive(self.source, lossy)
         out = self.out or (named if self.into is None else self.into / named.name)
-        report = self.report or out.with_name(out.name + ".report.json")
+        report = self.report or report_path(out)
         if out.resolve() == report.resolve():
             raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
         written = [out, report]
         if isinstance(opened, SourceFolder):
             written += [out / f"{name}.bale" for name in opened.checkpoints] + [out / name for name in opened.side]
         check_targets(written, self.bases, "the base, or a file of it")
-        if isinstance(opened, Checkpoint) or not os.path.isdir(out):
+        lost = not self.force and not os.path.lexists(report)
+        if not (lost and is_archive(out)) and (isinstance(opened, Checkpoint) or not os.path.isdir(out)):
             check_target(out, self.force, self.inputs)
-        check_target(report, self.force, self.inputs)
+        if isinstance(opened, SourceFolder):
+            check_not_busy(out)
+        over = self.force or is_orphan(report, out)
+        check_target(report, over, self.inputs)
         check_targets([report], self.inputs, "a file of the source")
-        return out, report
+        return _Places(out, report, lost, over)
 
 
 def _bases(base: PathLike | None, checkpoints: Iterable[Checkpoint]) -> tuple[Path, ...]:
@@ -554,6 +597,29 @@ def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
         for unit in checkpoint.units
         for position, view in enumerate(unit.views)
     ]
+
+
+@dataclass
+class _ReportBeside:
+    """Makes the report of a compression when all of it is known, to take its name together with the archive."""
+
+    places: _Places
+    verified: bool
+    plan: Plan
+    statistics: Statistics | None
+    folder: tuple[str, str] | None = None
+    result: Report = field(init=False)
+
+    def made(
+        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
+    ) -> AbstractContextManager[Target]:
+        """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
+        self.result = _report(self.verified, rows, self.plan, self.statistics, self.folder, side_bytes)
+        if again:
+            note = Note("report-again", "the archive was there already: only its report was made, again")
+            self.result = replace(self.result, notes=(*self.result.notes, note))
+        self.result = replace(self.result, path=self.places.out)
+        return staged(self.places.report, self.result.text().encode(), self.places.over)
 
 
 def _report(

@@ -78,6 +78,8 @@ KINDS = {
     "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
     "untouched": Kind("-p touches no tensor"),
     "statistics": Kind("statistics that are of no use"),
+    "report-again": Kind("the archive was there already, and only its report was made"),
+    "stale-report": Kind("the report beside an archive is of another one"),
     "no-gain": Kind("the archive is larger than its source"),
     "other": Kind("a remark of an archive of format 1.0, which has no kinds"),
 }

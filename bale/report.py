@@ -105,6 +105,7 @@ class FileRow:
     archive_sha256: str | None
     rows: tuple[TensorRow, ...] = ()
     notes: tuple[Note, ...] = ()
+    archive_manifest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Source and archive, as they stand in `files`."""
@@ -115,7 +116,12 @@ class FileRow:
                 "bytes": self.source_bytes,
                 "sha256": self.source_sha256,
             },
-            "archive": {"name": self.archive, "bytes": self.archive_bytes, "sha256": self.archive_sha256},
+            "archive": {
+                "name": self.archive,
+                "bytes": self.archive_bytes,
+                "sha256": self.archive_sha256,
+                "manifest": self.archive_manifest,
+            },
             "notes": [note.text for note in self.notes],
         }
 
@@ -180,7 +186,7 @@ class Report:
             source, archive = file.to_json()["source"], file.to_json()["archive"]
         else:
             source = {"name": self.folder[0], "kind": "folder", "bytes": self.original_bytes, "sha256": None}
-            archive = {"name": self.folder[1], "bytes": self.stored_bytes, "sha256": None}
+            archive = {"name": self.folder[1], "bytes": self.stored_bytes, "sha256": None, "manifest": None}
         data = {
             "schema": SCHEMA,
             "verified": self.verified,

@@ -98,7 +98,7 @@ def test_keys_stand_in_the_fixed_order(mixed: Path) -> None:
     assert list(document) == TOP
     assert list(document["tool"]) == ["name", "version", "format_version"]
     assert list(document["source"]) == ["name", "kind", "bytes", "sha256"]
-    assert list(document["archive"]) == ["name", "bytes", "sha256"]
+    assert list(document["archive"]) == ["name", "bytes", "sha256", "manifest"]
     assert list(document["totals"]) == TOTALS
     assert all(list(row) == ROW for row in document["tensors"])
 

@@ -38,6 +38,7 @@ def command(
 ) -> int:
     """Verify each archive."""
     from bale import api
+    from bale.engine.reports import OTHER, STALE
 
     printer, width = Printer(json, quiet), terminal_width()
     if against is not None and len(archive) > 1:
@@ -46,6 +47,8 @@ def command(
     def work(path: Path) -> tuple[dict[str, Any], list[str]]:
         with printer.progress(path.name, 3 * file_bytes(path) // 2) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
+        if done.report == OTHER:
+            printer.note(f"{path}: {STALE}")
         document = {
             "path": str(path),
             "ok": True,
@@ -56,6 +59,7 @@ def command(
             "worst_tensor": max(done.lossy, key=lambda row: row.error).name if done.lossy else None,
             "exact": done.exact,
             "against": None if against is None else str(against),
+            "report": done.report,
         }
         count = many(done.tensors, "tensor")
         kind = f"{count} bit for bit" if done.exact else f"{len(done.lossy)} of {count} lossy"

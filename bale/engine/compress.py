@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,19 +23,21 @@ from bale.engine.coded import Coded, Decode
 from bale.engine.duplicates import find_duplicates
 from bale.engine.encode import Encoder
 from bale.engine.growing import GrowingUnit
+from bale.engine.rows import file_row
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.engine.source import Digest, SourceFile
 from bale.engine.statistics import Statistics
 from bale.engine.storage import codecs_of
 from bale.errors import ArchiveError, OutputError, Refused, SourceError, UsageError
-from bale.io.archive import ArchiveWriter, file_sha256, header_room, read_archive
+from bale.io.archive import ArchiveWriter, file_sha256, header_room, manifest_digest, read_archive
 from bale.io.checkpoint import Checkpoint, Checksum
-from bale.io.commit import Target
+from bale.io.commit import Target, commit_together
 from bale.io.files import reading
 from bale.io.manifest import Manifest, StoredUnit
 from bale.io.sources import open_checkpoint
 from bale.notes import Note
 from bale.plan import Decision, FilePlan, on_base
+from bale.report import FileRow
 from bale.spec import TensorSpec, Unit
 
 
@@ -52,6 +55,8 @@ class Compressed:
         Time spent by workers on each unit.
     output_errors : tuple of float or None
         Relative error of each unit by its use; None where that is not known.
+    digest : str
+        XXH3-128 of the stored manifest, which holds digests of all else.
     """
 
     manifest: Manifest
@@ -59,6 +64,12 @@ class Compressed:
     sha256: str | None
     seconds: tuple[float, ...]
     output_errors: tuple[float | None, ...]
+    digest: str
+
+    def row(self, source: str, archive: str) -> FileRow:
+        """The report's account of it, with the names that source and archive have there."""
+        errors = self.output_errors
+        return file_row(self.manifest, source, archive, self.size, self.sha256, self.seconds, errors, self.digest)
 
 
 def compress_file(
@@ -71,10 +82,14 @@ def compress_file(
     statistics: Statistics | None = None,
     verify: bool = True,
     force: bool = False,
+    report: Callable[[Compressed], AbstractContextManager[Target]] | None = None,
+    one_of_many: bool = False,
 ) -> Compressed:
     """Write the archive of one checkpoint; it appears under `out` whole or not at all.
 
     Given a base, tensors that it has too are stored as differences to it. Encoders with loss go by statistics.
+    `report` gives a file that takes its name together with the archive. With `one_of_many` the caller brings the folder
+    to the disk.
 
     Raises
     ------
@@ -90,7 +105,7 @@ def compress_file(
         source = SourceFile.of(checkpoint, descriptor)
         if verify and open_checkpoint(checkpoint.path) != checkpoint:
             raise source.differs("its header")
-        with Target(out, source.stat, force, (checkpoint.path,)) as target:
+        with Target(out, source.stat, force, (checkpoint.path,), one_of_many) as target:
             digest = Digest(source)
             try:
                 room = header_room(header_entries(plan), checkpoint.size)
@@ -105,8 +120,13 @@ def compress_file(
             finally:
                 digest.cancel()
             sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
-            target.commit()
-    return Compressed(manifest, writer.position, sha256, tuple(packer.seconds), tuple(packer.output_errors))
+            known = manifest_digest(target.descriptor, out)
+            done = Compressed(
+                manifest, writer.position, sha256, tuple(packer.seconds), tuple(packer.output_errors), known
+            )
+            with nullcontext() if report is None else report(done) as beside:
+                commit_together(*([] if beside is None else [beside]), target)
+    return done
 
 
 def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,10 +20,13 @@ from bale.engine.statistics import Statistics
 from bale.engine.verify import Verified, verify_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
-from bale.io.commit import PREFIX, Target, check_target, write_file
-from bale.io.files import pieces, reading, reason, write_at
-from bale.io.folder import COPY, RECORD, Entry, Record, list_files, read_record
+from bale.io.commit import Target, commit_together, sync_folder
+from bale.io.files import pieces, reading, reason, room_hint, write_at
+from bale.io.folder import COPY, RECORD, Entry, Progress, Record, list_files, read_progress, staged_record
+from bale.io.leftovers import lock_folder, remove_leftovers
+from bale.io.placing import is_empty
 from bale.io.sources import open_checkpoint
+from bale.io.tree import TreeTarget
 from bale.plan import FilePlan
 from bale.report import FileRow
 
@@ -34,55 +37,91 @@ def compress_folder(
     out: Path,
     run: Run,
     *,
+    report: Callable[[tuple[FileRow, ...], int, bool], AbstractContextManager[Target]],
     base: Base | None = None,
     statistics: Statistics | None = None,
     verify: bool = True,
     force: bool = False,
-) -> tuple[tuple[FileRow, ...], int]:
+    only_report: bool = False,
+) -> None:
     """Write a compressed folder, file by file; what an interrupted run has finished is not done again.
 
-    Returns the rows of the weight files and the bytes of all others.
+    `report` gives the file that takes its name together with the record, and is called with the rows of the weight
+    files, the bytes of all others, and whether nothing but the report is made. That is so where a finished folder is
+    what would be made again, with `only_report`; any other finished one is refused.
     """
-    finished = _begin(source, out, force)
-    entries: dict[str, Entry] = {}
-    rows = []
-    for name in (*source.side, *source.checkpoints):
-        earlier = finished.get(name)
-        if name in source.checkpoints:
-            entries[name], row = _store_weights(source, name, plans[name], out, run, earlier, base, statistics, verify)
+    with ExitStack() as stack:
+        found = _begin(source, out, force, only_report, stack)
+        writer = _Writer(source, plans, out, run, base, statistics, verify)
+        names = (*source.side, *source.checkpoints)
+        if found.complete and not force:
+            if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
+                raise _taken(out)
+            with report(*_told(found.entries, (writer.row(name, found.entries[name]) for name in names)), True) as told:
+                told.commit()
+            return
+        earlier = found.entries
+        if found.complete:  # each is to be made again
+            earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}
+        progress = stack.enter_context(Progress(out, earlier))
+        remove_leftovers(out)
+        entries: dict[str, Entry] = {}
+        rows = []
+        for name in names:
+            entries[name], row = writer.store(name, earlier.get(name))
             rows.append(row)
-        else:
-            entries[name] = _copy(source.path / name, out / name, name, earlier)
-        _write_record(out, Record(False, {**finished, **entries}))
-    _write_record(out, Record(True, entries))
-    _remove_strays(out, finished, entries)
-    return tuple(rows), sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
+            if entries[name] is not earlier.get(name):
+                progress.add(name, entries[name])
+        writer.sync()
+        with report(*_told(entries, rows), False) as told, staged_record(out, Record(True, entries)) as record:
+            commit_together(told, record)
+        _remove_strays(out, earlier, entries)
+
+
+def check_not_busy(out: Path) -> None:
+    """Raise `OutputError` when another run is writing a folder: before any work is done."""
+    if os.path.isdir(out) and not out.is_symlink():
+        os.close(_lock(out))
+
+
+def _lock(out: Path) -> int:
+    try:
+        return lock_folder(out, out)
+    except OSError as problem:
+        raise OutputError(f"cannot write {out}: {reason(problem)}", "choose another place with -o") from None
+
+
+def _told(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
+    """What a report says: the rows of the weight files, and the bytes of all others."""
+    side_bytes = sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
+    return tuple(row for row in rows if row is not None), side_bytes
 
 
 def restore_folder(
     path: Path, out: Path, run: Run, *, base: Path | None = None, first: bool = False, force: bool = False
 ) -> list[Path]:
-    """Give a folder back, with every file checked; returns the files written."""
+    """Give a folder back, with every file checked; it appears whole or not at all. Returns the files written."""
     record = complete_record(path)
+    if all(entry.kind == COPY for entry in record.entries.values()):
+        raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
     if _is_inside(out, path):
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
-    if os.path.exists(out) and not os.path.isdir(out):
-        check_target(out, force)
-    if os.path.isdir(out) and not _is_empty(out) and not force:
-        raise OutputError(f"{out} exists already", "use -f to overwrite what is in it, or choose another name with -o")
-    for entry in record.entries.values():
-        _check_stored(path, entry)
-    with _removed_on_failure() as made:
+    work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
+    size = sum(entry.source_bytes for entry in record.entries.values())
+    with TreeTarget(out, work, list(record.entries), size, _is_file_of, force) as target:
+        for entry in record.entries.values():
+            _check_stored(path, entry)
         for name, entry in record.entries.items():
-            target = out / name
-            made += _make_folder(target.parent, out)
-            fresh = not os.path.lexists(target)
+            if name in target.finished:
+                continue
+            place = target.place(name)
             if entry.kind == COPY:
-                _copy_file(path / entry.stored, target, entry.stored_sha256, force)
+                done = _copy_file(path / entry.stored, place, entry.stored_sha256)
             else:
-                restore_file(path / entry.stored, target, run, base=base, first=first, force=force)
-            if fresh:
-                made.append(target)
+                restored = restore_file(path / entry.stored, place, run, base=base, first=first, one_of_many=True)
+                done = restored.size, restored.sha256
+            target.add(name, *done)
+        target.commit()
     return [out / name for name in record.entries]
 
 
@@ -113,29 +152,34 @@ def verify_folder(
     return list(entries)
 
 
-def _begin(source: SourceFolder, out: Path, force: bool) -> dict[str, Entry]:
-    """Make the target folder, or take over one that is there; returns what an earlier run has left in it."""
+def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stack: ExitStack) -> Record:
+    """Make the target folder, or take over one that is there, and lock it; returns what an earlier run has left."""
     if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
-    if os.path.lexists(out) and (not os.path.isdir(out) or out.is_symlink()):
+    if out.is_symlink():
+        raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
+    if os.path.lexists(out) and not os.path.isdir(out):
         raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
-    if not os.path.lexists(out) or _is_empty(out):
+    if not os.path.lexists(out):
         _make_folder(out, out)
-        _write_record(out, Record(False, {}))  # from here on an interrupted run can be told from somebody's folder
-        return {}
-    record = read_record(out) if is_stored_folder(out) else None
+    stack.callback(os.close, _lock(out))
+    if is_empty(out):
+        return Record(False, {})
+    record = read_progress(out) if is_stored_folder(out) else None
     if record is not None and not record.complete:
-        return dict(record.entries)
-    if not force:
-        raise OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
+        return record
+    if not force and not (record is not None and only_report):
+        raise _taken(out)
     if record is None:
         raise OutputError(f"{out} is not a compressed folder, and is not overwritten", "choose another name with -o")
-    earlier = {name: replace(entry, choices="") for name, entry in record.entries.items()}  # each to be made again
-    _write_record(out, Record(False, earlier))  # so that an interrupted run can go on
-    return earlier
+    return record
 
 
-def _remove_strays(out: Path, earlier: dict[str, Entry], entries: dict[str, Entry]) -> None:
+def _taken(out: Path) -> OutputError:
+    return OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
+
+
+def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
     """Remove what an earlier run has stored and the record no longer lists; nothing that a link leads to."""
     kept = {os.stat(out / entry.stored).st_ino for entry in entries.values()}  # one file may have names in two cases
     for stray in (out / entry.stored for entry in earlier.values()):
@@ -144,38 +188,87 @@ def _remove_strays(out: Path, earlier: dict[str, Entry], entries: dict[str, Entr
                 stray.unlink()
 
 
-def _store_weights(
-    source: SourceFolder,
-    name: str,
-    plan: FilePlan,
-    out: Path,
-    run: Run,
-    earlier: Entry | None,
-    base: Base | None,
-    statistics: Statistics | None,
-    verify: bool,
-) -> tuple[Entry, FileRow]:
-    checkpoint = source.checkpoints[name]
-    stored = f"{name}.bale"
-    choices = _choices(plan, base, statistics, verify)
-    if earlier is not None and earlier.choices == choices and _is_current(source.path / name, out, earlier):
-        with open_archive(out / stored) as archive:
-            row = file_row(archive.manifest, name, stored, archive.size, earlier.stored_sha256)
-        return earlier, row
-    _make_folder((out / stored).parent, out)
-    done = compress_file(
-        checkpoint, plan, out / stored, run, base=base, statistics=statistics, verify=verify, force=True
-    )
-    entry = Entry(
-        checkpoint.kind,
-        stored,
-        checkpoint.size,
-        done.manifest.source_sha256,
-        done.size,
-        done.sha256 or _sha256(out / stored),
-        choices,
-    )
-    return entry, file_row(done.manifest, name, stored, done.size, done.sha256, done.seconds, done.output_errors)
+@dataclass
+class _Writer:
+    """Stores the files of a source folder, one by one, or finds that they are stored."""
+
+    source: SourceFolder
+    plans: Mapping[str, FilePlan]
+    out: Path
+    run: Run
+    base: Base | None
+    statistics: Statistics | None
+    verify: bool
+    folders: set[Path] = field(default_factory=set)
+
+    def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
+        """Store a file; returns its entry, `earlier` if that is what it would be, and the row of a weights file."""
+        if earlier is not None and self.is_current(name, earlier):
+            return earlier, self.row(name, earlier)
+        self._make_folder((self.out / name).parent)
+        if name not in self.source.checkpoints:
+            size, sha256 = _copy_file(self.source.path / name, self.out / name, None, force=True, verify=self.verify)
+            return Entry(COPY, name, size, sha256, size, sha256), None
+        checkpoint, stored = self.source.checkpoints[name], f"{name}.bale"
+        done = compress_file(
+            checkpoint,
+            self.plans[name],
+            self.out / stored,
+            self.run,
+            base=self.base,
+            statistics=self.statistics,
+            verify=self.verify,
+            force=True,
+            one_of_many=True,
+        )
+        entry = Entry(
+            checkpoint.kind,
+            stored,
+            checkpoint.size,
+            done.manifest.source_sha256,
+            done.size,
+            done.sha256 or _sha256(self.out / stored),
+            self._choices(name),
+        )
+        return entry, done.row(name, stored)
+
+    def is_current(self, name: str, entry: Entry) -> bool:
+        """Whether the stored form is there, is of the file as it is now, and is what would be made of it."""
+        return (
+            (entry.kind != COPY) == (name in self.source.checkpoints)
+            and entry.choices == self._choices(name)
+            and _is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
+            and _is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
+        )
+
+    def row(self, name: str, entry: Entry) -> FileRow | None:
+        """The row of a weights file that has been stored before."""
+        if entry.kind == COPY:
+            return None
+        with open_archive(self.out / entry.stored) as archive:
+            return file_row(
+                archive.manifest, name, entry.stored, archive.size, entry.stored_sha256, digest=archive.digest
+            )
+
+    def sync(self) -> None:
+        """Bring the names of all files to the disk."""
+        try:
+            for folder in self.folders:
+                sync_folder(folder)
+        except OSError as problem:
+            raise OutputError(f"cannot write {self.out}: {reason(problem)}", "check the disk") from None
+
+    def _choices(self, name: str) -> str:
+        if name not in self.source.checkpoints:
+            return ""
+        return _choices(self.plans[name], self.base, self.statistics, self.verify)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self.folders:
+            _make_folder(folder, self.out)
+            if folder != self.out:
+                remove_leftovers(folder)
+            self.folders.add(folder)
 
 
 def _choices(plan: FilePlan, base: Base | None, statistics: Statistics | None, verify: bool) -> str:
@@ -191,40 +284,37 @@ def _choices(plan: FilePlan, base: Base | None, statistics: Statistics | None, v
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_current(path: Path, out: Path, entry: Entry) -> bool:
-    """Whether an earlier run's stored form is there and is of the file as it is now."""
-    stored = out / entry.stored
-    return (
-        stored.is_file()
-        and stored.stat().st_size == entry.stored_bytes
-        and _sha256(stored) == entry.stored_sha256
-        and _sha256(path) == entry.source_sha256
-    )
+def _is_file_of(path: Path, size: int, sha256: str) -> bool:
+    """Whether a path is that of a file of this content."""
+    return path.is_file() and path.stat().st_size == size and _sha256(path) == sha256
 
 
-def _copy(path: Path, target: Path, name: str, earlier: Entry | None) -> Entry:
-    if earlier is not None and earlier.kind == COPY and _is_current(path, target.parents[name.count("/")], earlier):
-        return earlier
-    _make_folder(target.parent, target.parents[name.count("/")])
-    size, sha256 = _copy_file(path, target, None, force=True)
-    return Entry(COPY, name, size, sha256, size, sha256)
+def _copy_file(
+    path: Path, target: Path, expected: str | None, force: bool = False, verify: bool = True
+) -> tuple[int, str]:
+    """Copy a file whole or not at all, and read the copy back, within folders that the caller brings to the disk.
 
-
-def _copy_file(path: Path, target: Path, expected: str | None, force: bool) -> tuple[int, str]:
-    """Copy a file whole or not at all; returns its size and SHA-256, which must be `expected` if that is given."""
+    Returns its size and SHA-256, which must be `expected` if that is given.
+    """
     digest = hashlib.sha256()
     with reading(path, SourceError) as descriptor:
         stat = os.fstat(descriptor)
-        with Target(target, stat, force, (path,)) as copy:
+        with Target(target, stat, force, (path,), one_of_many=True) as copy:
             at = 0
             for piece in pieces(descriptor, 0, stat.st_size, SourceError, str(path)):
                 write_at(copy.descriptor, piece, at, str(target))
                 digest.update(piece)
                 at += len(piece)
-            if expected is not None and digest.hexdigest() != expected:
+            sha256 = digest.hexdigest()
+            if expected is not None and sha256 != expected:
                 raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
+            if verify and file_sha256(copy.descriptor, at, target) != sha256:
+                raise OutputError(
+                    f"cannot write {target}: what was read back is not what was written",
+                    "check the disk and the memory",
+                )
             copy.commit()
-    return stat.st_size, digest.hexdigest()
+    return stat.st_size, sha256
 
 
 def _check_stored(folder: Path, entry: Entry) -> None:
@@ -248,43 +338,18 @@ def _sha256(path: Path) -> str:
         return file_sha256(descriptor, os.fstat(descriptor).st_size, path)
 
 
-@contextmanager
-def _removed_on_failure() -> Iterator[list[Path]]:
-    """A list of files and folders that are removed, the last first, when what follows fails or is interrupted."""
-    made: list[Path] = []
-    try:
-        yield made
-    except BaseException:
-        for path in reversed(made):
-            with suppress(OSError):
-                path.rmdir() if path.is_dir() else path.unlink()
-        raise
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a killed run may have left."""
-    return all(path.name.startswith(PREFIX) for path in folder.iterdir())
-
-
 def _is_inside(path: Path, folder: Path) -> bool:
     """Whether a path is or lies in a folder, all links followed."""
     inner, outer = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     return outer in (inner, *inner.parents)
 
 
-def _make_folder(folder: Path, root: Path) -> list[Path]:
-    """Make a folder of the target, and return all that were made; one that leads out of `root` by a link is refused."""
+def _make_folder(folder: Path, root: Path) -> None:
+    """Make a folder of the target; one that leads out of `root` by a link is refused."""
     if not _is_inside(folder, root):
         raise OutputError(f"{folder} leads out of {root}", "remove the link, or choose another place with -o")
-    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise OutputError(
-            f"cannot make the folder {folder}: {reason(problem)}", "choose another place with -o"
-        ) from None
-    return missing[::-1]
-
-
-def _write_record(out: Path, record: Record) -> None:
-    write_file(out / RECORD, record.encode(), force=True)
+        hint = room_hint(problem, 4096)  # a folder takes a block
+        raise OutputError(f"cannot make the folder {folder}: {reason(problem)}", hint) from None

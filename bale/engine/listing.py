@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bale.errors import ArchiveError, SourceError
+from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.folder import COPY, RECORD, Record, check_indexes, list_files, read_record
 from bale.io.sources import open_checkpoint
+from bale.io.tree import is_incomplete
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
 
@@ -28,6 +29,7 @@ def open_folder(path: Path, hint: str = "name a file to have it stored as it is"
 
     Raises `SourceError` when it holds no weights, with this hint, when a weights file is broken, or a shard is missing.
     """
+    check_whole(path, SourceError)
     if is_stored_folder(path):
         raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
     names = list_files(path)
@@ -56,6 +58,12 @@ def is_stored_folder(path: Path) -> bool:
     return os.path.isfile(path / RECORD)
 
 
+def check_whole(path: Path, error: type[BaleError]) -> None:
+    """Raise an error for a folder that a killed run of `decompress` has left."""
+    if is_incomplete(path):
+        raise error(f"{path} is incomplete: it was interrupted", "run `bale decompress` on its archive again")
+
+
 def archives_of(path: Path) -> list[Path]:
     """The archives of a compressed folder."""
     found = [path / entry.stored for entry in complete_record(path).entries.values() if entry.kind != COPY]
@@ -71,6 +79,7 @@ def side_bytes(path: Path) -> int:
 
 def complete_record(path: Path) -> Record:
     """The record of a compressed folder; raise `ArchiveError` when it was interrupted."""
+    check_whole(path, ArchiveError)
     record = read_record(path)
     if not record.complete:
         raise ArchiveError(f"{path} is incomplete: it was interrupted", "run `bale compress` on its source again")

@@ -20,7 +20,7 @@ from bale.errors import ArchiveError, OutputError
 from bale.io.archive import ArchiveFile, open_archive
 from bale.io.checkpoint import Checksum
 from bale.io.commit import Target
-from bale.io.files import cut_at, pieces, read_bytes, reading, reason, write_at
+from bale.io.files import pieces, read_bytes, reading, reason, write_at
 from bale.io.manifest import DAMAGED
 from bale.spec import Array
 
@@ -36,23 +36,31 @@ class Restored:
 
 
 def restore_file(
-    path: Path, out: Path, run: Run, *, base: Path | None = None, first: bool = False, force: bool = False
+    path: Path,
+    out: Path,
+    run: Run,
+    *,
+    base: Path | None = None,
+    first: bool = False,
+    force: bool = False,
+    one_of_many: bool = False,
 ) -> Restored:
     """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all.
 
     `base` is where the base of its differences lies, if not beside it. With `first` only the first layer is decoded.
+    With `one_of_many` the caller brings the folder to the disk.
     """
     with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
         if not force and (first or not archive.manifest.exact):
             refuse_original(archive, out)
-        with Target(out, os.fstat(archive.descriptor), force, (path,)) as target:
+        with Target(out, os.fstat(archive.descriptor), force, (path,), one_of_many) as target:
             target.reserve(size)
             digest = hashlib.sha256()
             for offset, data in restored(decoder):
                 write_at(target.descriptor, data, offset, str(out))
                 digest.update(data.data)
-            cut_at(target.descriptor, size, str(out))
+            target.cut(size)
             exact = archive.manifest.exact and not first
             if exact:
                 _check_source(archive, digest.hexdigest())

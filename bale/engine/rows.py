@@ -50,6 +50,7 @@ def file_row(
     sha256: str | None,
     seconds: Sequence[float] | None = None,
     output_errors: Sequence[float | None] | None = None,
+    digest: str | None = None,
 ) -> FileRow:
     """The report's account of one archive."""
     return FileRow(
@@ -60,6 +61,7 @@ def file_row(
         archive=archive,
         archive_bytes=size,
         archive_sha256=sha256,
+        archive_manifest=digest,
         rows=tensor_rows(manifest, source, seconds, output_errors),
         notes=manifest.notes,
     )

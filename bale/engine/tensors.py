@@ -271,7 +271,8 @@ def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Re
     """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
     stored = [(archive, _label(archive.path, folder)) for archive in archives]
     files = tuple(
-        file_row(archive.manifest, name.removesuffix(".bale"), name, archive.size, None) for archive, name in stored
+        file_row(archive.manifest, name.removesuffix(".bale"), name, archive.size, None, digest=archive.digest)
+        for archive, name in stored
     )
     names = None if folder is None else (folder.name.removesuffix(".bale"), folder.name)
     first = archives[0].manifest

@@ -150,12 +150,14 @@ def is_archive(path: Path) -> bool:
 class ArchiveFile:
     """An archive whose header and manifest have been checked; chunks are checked as they are read.
 
-    `offsets` holds for each unit and part where its first chunk begins.
+    `digest` is the XXH3-128 of the stored manifest; `offsets` holds for each unit and part where its first chunk
+    begins.
     """
 
     path: Path
     descriptor: int
     size: int
+    digest: str
     manifest: Manifest
     offsets: tuple[tuple[int, ...], ...]
     skeleton_offset: int
@@ -225,7 +227,16 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     if archive_header(manifest, frame) != text:
         raise ArchiveError(f"{path}: the header is not the one that the manifest produces", DAMAGED)
     offsets, skeleton_offset = _offsets(manifest, payload)
-    return ArchiveFile(path, descriptor, size, manifest, offsets, skeleton_offset)
+    return ArchiveFile(path, descriptor, size, start[3].decode(), manifest, offsets, skeleton_offset)
+
+
+def manifest_digest(descriptor: int, path: Path) -> str:
+    """XXH3-128 of the stored manifest, as the header of an open archive tells it; `ArchiveError` when it tells none."""
+    size = min(os.fstat(descriptor).st_size, PREAMBLE + _metadata_room() + _CLAIM)
+    found = _HEAD.match(read_bytes(descriptor, size, 0, ArchiveError, str(path)), PREAMBLE)
+    if found is None:
+        raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
+    return found[3].decode()
 
 
 def file_sha256(descriptor: int, size: int, path: Path) -> str:

@@ -7,19 +7,24 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from bale.errors import ArchiveError, BaleError, SourceError
-from bale.io.commit import PREFIX
+from bale.errors import ArchiveError, BaleError, OutputError, SourceError
+from bale.io.commit import Target, staged
 from bale.io.files import read_text
+from bale.io.journal import Journal, read_journal
+from bale.io.leftovers import is_temporary, temporary_name
 
 RECORD = "bale.folder.json"
 COPY = "copy"
 NAME_LIMIT, PATH_LIMIT = 255, 1024  # bytes
 RECORD_LIMIT, INDEX_LIMIT = 1 << 28, 1 << 26  # bytes: those of some 500,000 files, and of 500,000 tensors
 _FORMAT = 1
+_JOURNAL = temporary_name("the files of a compressed folder that are finished")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,6 +45,16 @@ class Entry:
     stored_sha256: str
     choices: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry as it stands in the record."""
+        return {
+            "kind": self.kind,
+            "stored": self.stored,
+            "source": {"bytes": self.source_bytes, "sha256": self.source_sha256},
+            "archive": {"bytes": self.stored_bytes, "sha256": self.stored_sha256},
+            "choices": self.choices,
+        }
+
 
 @dataclass(frozen=True)
 class Record:
@@ -50,16 +65,7 @@ class Record:
 
     def encode(self) -> bytes:
         """JSON text, the same for the same entries whatever order they came in."""
-        files = {
-            name: {
-                "kind": entry.kind,
-                "stored": entry.stored,
-                "source": {"bytes": entry.source_bytes, "sha256": entry.source_sha256},
-                "archive": {"bytes": entry.stored_bytes, "sha256": entry.stored_sha256},
-                "choices": entry.choices,
-            }
-            for name, entry in self.entries.items()
-        }
+        files = {name: entry.to_json() for name, entry in self.entries.items()}
         data = {"format": _FORMAT, "complete": self.complete, "files": files}
         return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()  # ASCII: names need not be UTF-8
 
@@ -81,6 +87,60 @@ def read_record(folder: Path) -> Record:
         raise ArchiveError(f"{path} makes no sense ({type(problem).__name__}: {problem})", "fetch it again") from None
 
 
+class Progress:
+    """What a run that writes a compressed folder has finished, noted so that the next one can go on after a kill.
+
+    The record is written whole at the beginning and at the end only: to do so for each file would cost their square.
+    """
+
+    def __init__(self, folder: Path, entries: Mapping[str, Entry]) -> None:
+        self._folder, self._entries = folder, dict(entries)
+        self._journal = Journal(folder / _JOURNAL)
+
+    def __enter__(self) -> Progress:
+        self._write()
+        self._journal.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is not None:
+                self._write()
+            os.unlink(self._journal.path)
+        except (OutputError, OSError):
+            pass  # then the journal stays, and tells as much
+        finally:
+            self._journal.__exit__(kind, error, trace)
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Note that a file has been stored."""
+        self._entries[name] = entry
+        self._journal.add({"name": name, **entry.to_json()})
+
+    def _write(self) -> None:
+        with staged_record(self._folder, Record(False, self._entries)) as record:
+            record.commit()
+
+
+def staged_record(folder: Path, record: Record) -> AbstractContextManager[Target]:
+    """The record of a folder, written and not yet in its place."""
+    return staged(folder / RECORD, record.encode(), force=True, one_of_many=True)
+
+
+def read_progress(folder: Path) -> Record:
+    """The record of a compressed folder with all that an interrupted run has noted since it wrote it."""
+    record = read_record(folder)
+    if record.complete:
+        return record
+    entries = dict(record.entries)
+    with suppress(ArchiveError, ValueError, TypeError, KeyError):  # what makes no sense is made again
+        for item in read_journal(folder / _JOURNAL):
+            entries[safe_name(item["name"], ArchiveError, str(folder))] = _entry(item["name"], item)
+    return Record(False, entries)
+
+
 def list_files(folder: Path) -> list[str]:
     """Names of all files below a folder, sorted, with ``/`` between the levels.
 
@@ -97,7 +157,7 @@ def list_files(folder: Path) -> list[str]:
             raise SourceError(f"cannot read the folder {folder / inside}: {problem.strerror}") from None
         for item in items:
             name = f"{inside}{item.name}"
-            if item.name.startswith(PREFIX):
+            if is_temporary(item.name):
                 continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(f"{name}/")
@@ -119,7 +179,7 @@ def check_indexes(folder: Path, names: list[str]) -> set[str]:
         for shard in sorted(_shards(folder / name)):
             inside = safe_name(shard, SourceError, str(folder / name))
             named.add(str(Path(name).parent / inside))
-            if not named <= present:
+            if str(Path(name).parent / inside) not in present:
                 raise SourceError(f"{folder / name} names {shard!r}, which is not there", "fetch the missing file")
     return named
 

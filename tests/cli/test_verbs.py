@@ -166,6 +166,22 @@ def test_inspect_tells_the_floor_when_asked(bale: Bale, model: Path, lossy: Path
     assert both[0]["totals"]["floor_bytes"] > both[1]["totals"]["floor_bytes"]  # of loss less comes back
 
 
+def test_verify_tells_of_a_report_that_is_of_another_archive(bale: Bale, model: Path, lossy: Path) -> None:
+    """The archive is what is asked about: it is sound, and the exit code 0."""
+    assert "report" not in bale("verify", lossy).err
+    report = lossy.with_name(f"{lossy.name}.report.json")
+    assert bale("compress", model, "-o", model.with_name("other.bale"), "-q").code == 0
+    model.with_name("other.bale.report.json").rename(report)
+    said = bale("verify", lossy)
+    assert said.code == 0
+    assert said.err == f"bale: note: {lossy}: the report beside it is of another archive\n"
+    assert bale("verify", lossy, "-q").err == ""
+    assert bale("verify", lossy, "--json").json["report"] == "of another archive"
+    assert "the report beside it is of another archive" in bale("inspect", lossy, "--json").json["notes"]
+    report.unlink()
+    assert bale("verify", lossy, "--json").json["report"] is None
+
+
 def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
     assert "sound" in bale("verify", lossy).out
     assert bale("verify", lossy, "--against", model).code == 0
@@ -180,6 +196,7 @@ def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
         "worst_tensor": said["worst_tensor"],
         "exact": False,
         "against": None,
+        "report": "matches",
     }
     other = write(model.with_name("other"), {"w": weights(8)})
     bale("verify", lossy, "--against", other).failed(5)

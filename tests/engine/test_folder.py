@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import bale
+from bale import api
 from bale.engine import folder as engine
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.folder import RECORD
+from bale.io.leftovers import lock_folder
 from tests.making import bf16, names_in, sha256, weights, write
 
 
@@ -166,7 +170,6 @@ def test_what_is_not_what_would_be_made_is_made_again(
 def test_a_finished_folder_is_not_overwritten(source: Path, tmp_path: Path) -> None:
     bale.compress(source)
     before = contents(tmp_path / "model.bale")
-    (tmp_path / "model.bale.report.json").unlink()
     with pytest.raises(OutputError, match="exists already"):
         bale.compress(source)
     assert contents(tmp_path / "model.bale") == before
@@ -304,9 +307,9 @@ def test_two_entries_that_changed_places(source: Path, tmp_path: Path) -> None:
 def test_a_run_into_an_empty_folder_goes_on(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".bale-tmp-0").touch()
+    (out / f".bale-tmp-{0:016x}").touch()
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "_copy", _interrupt)
+        patched.setattr(engine, "_copy_file", _interrupt)
         with pytest.raises(Interrupted):
             bale.compress(source, out)
     bale.compress(source, out)
@@ -404,3 +407,132 @@ def test_files_that_were_added(source: Path, tmp_path: Path) -> None:
         write(source / name, {"w": weights(8)})
     with pytest.raises(CheckFailed, match=r"does not hold a\.safetensors"):
         bale.verify(stored, source)
+
+
+# Two runs, and what they cost.
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_second_run_is_refused_and_touches_nothing(source: Path, tmp_path: Path, force: bool) -> None:
+    out, back, report = tmp_path / "out", tmp_path / "back", tmp_path / "r.json"
+    bale.compress(source)
+    if force:
+        bale.compress(source, out, report=report)
+    else:
+        out.mkdir()
+    back.mkdir()
+    before = contents(tmp_path)
+    never = pytest.MonkeyPatch()
+    never.setattr(api, "_plan", lambda *_: pytest.fail("work was begun"))
+    never.setattr(engine, "_check_stored", lambda *_: pytest.fail("work was begun"))
+    for place, work in (
+        (out, lambda: bale.compress(source, out, report=report, force=force)),
+        (out, lambda: bale.compress(source, out, report=report, pipeline="int8", force=force)),
+        (back, lambda: bale.decompress(tmp_path / "model.bale", back, force=force)),
+    ):
+        lock = lock_folder(place, place)
+        with pytest.raises(OutputError, match="another run is writing it"):
+            work()
+        os.close(lock)
+    never.undo()
+    assert contents(tmp_path) == before
+    bale.compress(source, out, report=report, force=force)
+
+
+def test_the_lock_is_held_until_the_report_is_there(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "out", []
+    honest = engine.commit_together
+
+    def look(*targets: object) -> None:
+        with pytest.raises(OutputError, match="another run"):
+            lock_folder(out, out)
+        seen.append(len(targets))
+        honest(*targets)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "commit_together", look)
+    bale.compress(source, out)
+    assert seen == [2]
+    os.close(lock_folder(out, out))
+
+
+def test_a_link_to_a_folder_is_refused_by_both(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    bale.compress(source)
+    for force in (False, True):
+        with pytest.raises(OutputError, match="symbolic link"):
+            bale.compress(source, tmp_path / "link", force=force)
+        with pytest.raises(OutputError, match="symbolic link"):
+            bale.decompress(tmp_path / "model.bale", tmp_path / "link", force=force)
+    assert names_in(tmp_path / "real") == []
+
+
+def test_files_whose_names_are_like_temporary_ones(source: Path, tmp_path: Path) -> None:
+    (source / ".bale-tmp-x").write_text("mine")
+    bale.compress(source)
+    bale.decompress(tmp_path / "model.bale", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(source)
+
+
+@pytest.mark.parametrize("verb", ["compress", "decompress"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_copies_are_read_back(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, verify: bool
+) -> None:
+    """A bit flips on the way to the disk."""
+    bale.compress(source, tmp_path / "sound")
+    honest = engine.write_at
+
+    def flipping(descriptor: int, data: memoryview, at: int, what: str) -> None:
+        honest(descriptor, bytes([data[0] ^ 1]) + bytes(data[1:]), at, what)
+
+    monkeypatch.setattr(engine, "write_at", flipping)
+    out = tmp_path / "out"
+    if verb == "decompress":
+        with pytest.raises(OutputError, match="read back"):
+            bale.decompress(tmp_path / "sound", out)
+        assert not out.exists()
+    elif verify:
+        with pytest.raises(OutputError, match="read back"):
+            bale.compress(source, out)
+        assert names_in(out) == [RECORD]
+    else:
+        bale.compress(source, out, verify=False)
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, count: int) -> Counter[str]:
+    """System calls of a run over so many side files, and entries of folders that it looks at."""
+    source.mkdir()
+    write(source / "a.safetensors", {"w": weights(8, 8)})
+    for n in range(count):
+        (source / f"{n}.txt").write_text(str(n))
+    done: Counter[str] = Counter()
+    with monkeypatch.context() as patched:
+        for name in ("open", "pwrite", "fsync", "link", "unlink", "replace", "scandir", "lstat", "stat", "rename"):
+            honest = getattr(os, name)
+
+            def counting(*a: object, honest: Callable[..., object] = honest, name: str = name, **k: object) -> object:
+                done[name] += 1
+                if name == "scandir":
+                    done["entries"] += len(os.listdir(*a))  # type: ignore[call-overload]
+                if name == "pwrite":
+                    done["bytes"] += len(a[1])  # type: ignore[arg-type]
+                return honest(*a, **k)
+
+            patched.setattr(os, name, counting)
+        bale.compress(source, out)
+        bale.decompress(out, out.with_name("back"))
+    shutil.rmtree(source), shutil.rmtree(out), shutil.rmtree(out.with_name("back"))
+    out.with_name(f"{out.name}.report.json").unlink()
+    return done
+
+
+def test_the_cost_follows_the_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten times the files, at most ten times the calls, the entries that are looked at, and the bytes written."""
+    few, many = (calls_of(monkeypatch, tmp_path / "source", tmp_path / "out", count) for count in (20, 200))
+    assert few.keys() >= {"open", "pwrite", "fsync", "link", "scandir", "entries", "bytes"}
+    for name in few:
+        assert many[name] <= 10 * few[name] + 20, name
+    assert many["fsync"] < 2 * 200 + 40  # each copy once, in either direction

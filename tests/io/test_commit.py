@@ -7,13 +7,16 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bale.errors import OutputError
-from bale.io.commit import PREFIX, Target, write_file
+from bale.io import commit
+from bale.io.commit import Target, commit_together, write_file
 from bale.io.files import write_at
+from bale.io.leftovers import PREFIX, temporary_name, try_lock
 from tests.making import names_in
 
 
@@ -66,16 +69,16 @@ def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> N
 
 def test_the_order_is_write_sync_rename_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    for name in ("fsync", "link", "replace"):
-        honest = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, honest=honest, name=name: (done.append(name), honest(*a))[1])
+    for module, name in ((os, "fsync"), (os, "link"), (commit, "exchange")):
+        honest = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, honest=honest, name=name: (done.append(name), honest(*a))[1])
     write_file(tmp_path / "out", b"data")
     write_file(tmp_path / "out", b"data", force=True)
-    assert done == ["fsync", "link", "fsync", "fsync", "replace", "fsync"]
+    assert done == ["fsync", "link", "fsync", "fsync", "exchange", "fsync"]
 
 
 def test_leftovers_of_killed_runs_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
-    dead, alive, link = (tmp_path / f"{PREFIX}{name}" for name in ("dead", "alive", "link"))
+    dead, alive, link = (tmp_path / f"{PREFIX}{digit * 16}" for digit in "123")
     dead.write_bytes(b"x")
     alive.write_bytes(b"x")
     link.symlink_to("elsewhere")
@@ -124,13 +127,14 @@ def test_a_file_system_that_cannot_reserve_is_no_error(tmp_path: Path, monkeypat
         target.reserve(12345)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "open"])  # where a link fails, a rename is tried
-def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+@pytest.mark.parametrize("calls", [["fsync"], ["link", "replace"], ["open"]])  # where a link fails, a rename is tried
+def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[str]) -> None:
     def fail(*arguments: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, call, fail)
+        for call in calls:
+            patched.setattr(os, call, fail)
         with pytest.raises(OutputError, match="input/output error"):
             write_file(tmp_path / "out", b"data", force=True)
     assert names_in(tmp_path) == []
@@ -184,7 +188,7 @@ def test_a_temporary_file_that_is_taken_for_a_leftover_is_made_again(
 
 
 def test_a_leftover_whose_path_is_another_file_by_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leftover = tmp_path / f"{PREFIX}0"
+    leftover = tmp_path / f"{PREFIX}{0:016}"
     leftover.write_bytes(b"old")
     honest = fcntl.flock
 
@@ -216,3 +220,137 @@ def test_permission_bits_are_copied_and_no_others(tmp_path: Path) -> None:
     with Target(tmp_path / "out", source.stat()) as target:
         target.commit()
     assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o754
+
+
+# Several files together.
+
+
+def two(tmp_path: Path, force: bool = False) -> None:
+    with Target(tmp_path / "report", None, force) as one, Target(tmp_path / "archive", None, force) as other:
+        for target in (one, other):
+            write_at(target.descriptor, b"new", 0, "out")
+        commit_together(one, other)
+
+
+@pytest.mark.parametrize(("force", "name"), [(False, "link"), (True, "exchange")])
+def test_names_are_given_one_directly_behind_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool, name: str
+) -> None:
+    """The first first: a run that is killed between them leaves a report alone, and no archive without one."""
+    done: list[str] = []
+
+    def watch(module: object, name: str) -> None:
+        honest = getattr(module, name)
+
+        def watched(*arguments: object, **more: object) -> object:
+            done.append(f"{name} {Path(str(arguments[-1])).name}" if name in ("link", "exchange") else name)
+            return honest(*arguments, **more)
+
+        monkeypatch.setattr(module, name, watched)
+
+    if force:
+        two(tmp_path)
+    for call in ("link", "replace", "rename", "fsync", "unlink", "open", "fchmod", "utime", "pwrite", "stat"):
+        watch(os, call)
+    watch(commit, "exchange")
+    two(tmp_path, force)
+    first = done.index(f"{name} report")
+    assert done[first + 1] == f"{name} archive"
+    assert done[:first].count("fsync") == 2
+    assert done[first:].count("fsync") == 1  # one folder
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("call", ["second name", "folder"])
+def test_both_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool, call: str) -> None:
+    """Also when it is the very last call that fails: that which brings the names to the disk."""
+    if force:
+        for name in ("report", "archive"):
+            (tmp_path / name).write_bytes(b"old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def failing(honest: Callable[..., object]) -> Callable[..., object]:
+        return lambda *paths: (fail if Path(paths[1]).name == "archive" else honest)(*paths)
+
+    if call == "folder":
+        monkeypatch.setattr(commit, "sync_folder", fail)
+    else:
+        monkeypatch.setattr(os, "replace", failing(os.replace))
+        monkeypatch.setattr(os, "link", failing(os.link))
+        monkeypatch.setattr(commit, "exchange", failing(commit.exchange))
+    with pytest.raises(OutputError, match="input/output error"):
+        two(tmp_path, force)
+    assert names_in(tmp_path) == (["archive", "report"] if force else [])
+    assert all((tmp_path / name).read_bytes() == b"old" for name in names_in(tmp_path))
+
+
+def test_what_cannot_be_undone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an exchange the old file is gone when the folder cannot be brought to the disk."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "out").write_bytes(b"old")
+    monkeypatch.setattr(commit, "exchange", lambda *paths: False)
+    monkeypatch.setattr(commit, "sync_folder", fail)
+    with pytest.raises(OutputError, match=r"the new .*out is in place, and may be lost if the power fails"):
+        write_file(tmp_path / "out", b"new", force=True)
+    assert (tmp_path / "out").read_bytes() == b"new"
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("call", ["link", "fsync"])
+def test_a_full_disk_is_told_with_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match="no space left") as raised:
+        write_file(tmp_path / "out", b"x" * 4321)
+    assert "at least 4321 bytes" in raised.value.hint
+
+
+def test_a_second_name_that_appears_takes_the_first_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = os.link
+
+    def meanwhile(old: Path, new: Path) -> None:
+        if new.name == "archive":
+            new.write_bytes(b"somebody's")
+        honest(old, new)
+
+    monkeypatch.setattr(os, "link", meanwhile)
+    with pytest.raises(OutputError, match="archive exists already"):
+        two(tmp_path)
+    assert names_in(tmp_path) == ["archive"]
+    assert (tmp_path / "archive").read_bytes() == b"somebody's"
+
+
+def test_names_of_two_files_are_given_by_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, seen = os.link, []
+
+    def look(old: Path, new: Path) -> None:
+        descriptor = os.open(tmp_path / temporary_name("commit archive"), os.O_RDWR)
+        seen.append(try_lock(descriptor))
+        os.close(descriptor)
+        honest(old, new)
+
+    monkeypatch.setattr(os, "link", look)
+    two(tmp_path)
+    assert seen == [False, False]
+
+
+def test_many_that_overwrite_two_files_do_not_mix_theirs(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom bale.io.commit import commit_together, staged\n"
+        "folder, mine = Path(sys.argv[1]), sys.argv[2].encode()\n"
+        "for n in range(60):\n"
+        "    with staged(folder / 'report', mine, True) as one, staged(folder / 'archive', mine, True) as other:\n"
+        "        commit_together(one, other)"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(n)]) for n in range(3)]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert (tmp_path / "report").read_bytes() == (tmp_path / "archive").read_bytes()
+    assert names_in(tmp_path) == ["archive", "report"]

@@ -84,7 +84,7 @@ def test_safe_names(name: str) -> None:
 
 def test_listing(tmp_path: Path) -> None:
     (tmp_path / "b" / "c").mkdir(parents=True)
-    for name in ("z", "b/y", "b/c/x", ".hidden", ".bale-tmp-1"):
+    for name in ("z", "b/y", "b/c/x", ".hidden", f".bale-tmp-{1:016x}"):
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("z")
     assert list_files(tmp_path) == [".hidden", "b/c/x", "b/y", "link", "z"]

@@ -1,0 +1,158 @@
+"""Reports that lie beside their archives: whether one is of the other, and one made again that was lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bale.engine.base import Base
+from bale.engine.listing import complete_record, is_stored_folder
+from bale.engine.rows import file_row
+from bale.engine.run import Run
+from bale.engine.verify import verify_file
+from bale.errors import ArchiveError, BaleError
+from bale.io.archive import file_sha256, is_archive, manifest_digest, open_archive
+from bale.io.checkpoint import Checkpoint
+from bale.io.files import reading
+from bale.io.folder import COPY, read_record
+from bale.io.manifest import StoredUnit
+from bale.plan import Decision, FilePlan, on_base
+from bale.report import FileRow
+
+MATCHES, OTHER = "matches", "of another archive"
+STALE = "the report beside it is of another archive"
+_LIMIT = 1 << 28  # bytes of a report that is read
+
+
+def report_path(archive: Path) -> Path:
+    """Where the report of an archive is, unless another place was chosen."""
+    return archive.with_name(archive.name + ".report.json")
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """A report of bale's; None for anything else."""
+    with suppress(OSError, ValueError, RecursionError):
+        if os.path.isfile(path) and os.path.getsize(path) <= _LIMIT:
+            data = json.loads(path.read_bytes())
+            if isinstance(data, dict) and isinstance(data.get("archive"), dict) and _tool(data) == "bale":
+                return data
+    return None
+
+
+def report_beside(archive: Path, whole: bool = True) -> str | None:
+    """Whether the report that lies beside an archive, or a compressed folder, is of it; None where none is."""
+    path = report_path(archive) if archive.name not in ("", "..") else report_path(archive.resolve())
+    if not os.path.lexists(path):
+        return None
+    found = read_report(path)
+    return MATCHES if found is not None and report_fits(found, archive, whole) else OTHER
+
+
+def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) -> bool:
+    """Whether a report is of an archive, or of a compressed folder, by sizes and digests.
+
+    Parameters
+    ----------
+    report : mapping
+        The document.
+    archive : Path
+        An archive that can be read.
+    whole : bool
+        Whether the archive is read to its end where the report has its SHA-256; else its header decides, if it can.
+    """
+    try:
+        if not os.path.isdir(archive):
+            return _is_of(report["archive"], archive, whole)
+        entries = complete_record(archive).entries.values()
+        archives = {entry.stored: entry for entry in entries if entry.kind != COPY}
+        told = {file["archive"]["name"]: file["archive"] for file in report["files"]}
+        return (
+            told.keys() == archives.keys()
+            and report["side_bytes"] == sum(entry.stored_bytes for entry in entries if entry.kind == COPY)
+            and all(
+                told[name]["sha256"] in (None, entry.stored_sha256) and _is_of(told[name], archive / name, whole=False)
+                for name, entry in archives.items()
+            )
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def is_orphan(report: Path, archive: Path) -> bool:
+    """Whether a report is of an archive of this name that is not there: what a run leaves that is killed in between."""
+    if os.path.lexists(archive) and not _is_unfinished(archive):
+        return False
+    found = read_report(report)
+    return found is not None and found["archive"].get("name") in (archive.name, archive.resolve().name)
+
+
+def same_archive(
+    checkpoint: Checkpoint, plan: FilePlan, out: Path, run: Run, base: Base | None, verify: bool
+) -> FileRow | None:
+    """The row of an archive that is there, if it is what would be made now; None for any other file."""
+    try:
+        if not is_archive(out):
+            return None
+        with open_archive(out) as archive:
+            manifest, size, digest = archive.manifest, archive.size, archive.digest
+            if manifest.tool != version("bale") or manifest.source_bytes != checkpoint.size:
+                return None
+            if tuple(stored.unit for stored in manifest.units) != plan.units:
+                return None
+            partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
+            if base is not None:
+                plan = on_base(plan, [partner is not None for partner in partners])
+            for stored, decision, partner in zip(manifest.units, plan.decisions, partners, strict=True):
+                if not _is_as_planned(stored, decision):
+                    return None
+                if stored.base is not None and (partner is None or partner.digest != stored.base):
+                    return None
+            with reading(checkpoint.path, ArchiveError) as source:
+                if file_sha256(source, checkpoint.size, checkpoint.path) != manifest.source_sha256:
+                    return None
+            sha256 = file_sha256(archive.descriptor, size, out) if verify else None
+        if verify:
+            verify_file(out, run, base=None if base is None else base.path)
+    except BaleError:
+        return None
+    return file_row(manifest, checkpoint.path.name, out.name, size, sha256, digest=digest)
+
+
+def _is_as_planned(stored: StoredUnit, decision: Decision) -> bool:
+    """Whether a unit was stored by a decision, or was refused by its pipeline, which a note more tells."""
+    if stored.rule != decision.rule:
+        return False
+    return stored.pipeline == str(decision.pipeline) or (
+        stored.pipeline == str(decision.otherwise) and len(stored.notes) > len(decision.notes)
+    )
+
+
+def _is_of(told: Mapping[str, Any], archive: Path, whole: bool) -> bool:
+    with reading(archive, ArchiveError) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if told["bytes"] != size:
+            return False
+        known = told.get("manifest")
+        if known is not None and manifest_digest(descriptor, archive) != known:
+            return False
+        if told["sha256"] is None or (known is not None and not whole):
+            return True
+        return file_sha256(descriptor, size, archive) == str(told["sha256"])
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder is one that a run of `compress` has begun."""
+    try:
+        return is_stored_folder(folder) and not read_record(folder).complete
+    except ArchiveError:
+        return False
+
+
+def _tool(report: Mapping[str, Any]) -> Any:
+    tool = report.get("tool")
+    return tool.get("name") if isinstance(tool, dict) else None
