@@ -25,10 +25,11 @@ from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import verify_file
-from bale.errors import ArchiveError, OutputError, SourceError, UsageError
+from bale.errors import OutputError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import check_target, write_file
+from bale.io.files import check_readable
 from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.plan import FilePlan, Plan, make_plan
@@ -236,7 +237,7 @@ def decompress(
     if tensors and out is None:
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
-    first, known = _is_first(layers), None if base is None else Path(base)
+    first, known = _is_first(layers), _readable(base)
     _check_base(base, (target,))
     with Run(threads, progress=progress) as run:
         if tensors:
@@ -265,7 +266,7 @@ def decompress_to(
     path = Path(archive)
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
-    known = None if base is None else Path(base)
+    known = _readable(base)
     with Run(threads) as run:
         return _decompressed(stream_file(path, stream, run, base=known, first=_is_first(layers)))
 
@@ -325,7 +326,7 @@ def verify(
     """
     path = Path(archive)
     other = Path(against) if against is not None else None
-    known = None if base is None else Path(base)
+    known = _readable(base)
     with Run(threads, progress=progress) as run:
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):
@@ -403,7 +404,7 @@ def open(  # noqa: A001  (bale.open reads well)
     ...     weight = tensors["encoder.layer.0.output.dense.weight"]
     ...     u, vh = tensors.parts("encoder.layer.0.output.dense.weight").values()  # compressed with svd
     """
-    return _open_archives(Path(archive), threads, None if base is None else Path(base), _is_first(layers))
+    return _open_archives(Path(archive), threads, _readable(base), _is_first(layers))
 
 
 def default_archive(source: Path) -> Path:
@@ -426,9 +427,15 @@ def default_checkpoint(archive: Path) -> Path:
 def _open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
     if not os.path.isdir(path):
         return Archives([path], threads, base=base, first=first)
-    if not is_stored_folder(path):
-        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
     return Archives(archives_of(path), threads, path, base, first)
+
+
+def _readable(base: PathLike | None) -> Path | None:
+    """The base that was named for reading an archive; it must be there even where no tensor needs it."""
+    if base is None:
+        return None
+    check_readable(Path(base))
+    return Path(base)
 
 
 def _open_base(base: PathLike | None, run: Run) -> AbstractContextManager[Base | None]:

@@ -2,7 +2,7 @@
 
 Errors take A for the original. They are errors of weights, which do not tell how well a model works.
 
-Example: bale compare model.safetensors model-int4.bale --max-error 0.1
+Example: bale compare model.safetensors model-4.bale --max-error 0.1
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ NAME = "compare"
 
 
 def command(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint, an archive, or a folder of either.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The same, for comparison.")],
+    a: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
+    ],
+    b: Annotated[Path, typer.Argument(parser=options.path, metavar="B", help="The same, for comparison.")],
     max_error: Annotated[
         float | None,
         typer.Option(
