@@ -2,7 +2,13 @@
 
 Every bit comes back unless a pipeline says otherwise (see bale codecs). A folder becomes a folder.
 
-Example: bale compress model.safetensors -p int4 --rule '*embed*=int8' -o model-int4.bale
+Example: bale compress model.safetensors -p trellis:bits=4 --rule '*embed*=int8' -o model-4.bale
+
+Pipelines are written codec[:key=value,...], with stages joined by +, like trellis:bits=3.5 or int:bits=6,group=64; A/B
+codes with B what A leaves over, like int4/exact. Rules name tensors by a pattern on the whole name: GLOB, whose *
+crosses dots, or re: and a regular expression, like 're:.*(query|key)[.]weight=int8'. A recipe is a TOML file with a
+[[rule]] for each: name (the pattern), pipeline, and if wanted min_ndim, max_ndim, min_elements, dtype, optional, why.
+The first match wins: --rule in order, then the recipe, then -p; what nothing names stays lossless.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ NAME = "compress"
 def command(
     source: options.Sources,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="OUT", help="The archive. [default: SOURCE.bale]")
+        Path | None,
+        typer.Option("--output", "-o", parser=options.path, metavar="OUT", help="The archive. [default: SOURCE.bale]"),
     ] = None,
     pipeline: options.Pipeline = None,
     recipe: options.Recipe = None,
@@ -34,7 +41,10 @@ def command(
     base: options.Base = None,
     stats: options.Stats = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="The JSON report. [default: OUT.report.json]")
+        Path | None,
+        typer.Option(
+            "--report", parser=options.path, metavar="FILE", help="The JSON report. [default: OUT.report.json]"
+        ),
     ] = None,
     allow_unmatched: options.AllowUnmatched = False,
     no_verify: Annotated[
@@ -100,7 +110,7 @@ def places(paths: list[Path], out: Path | None, suffix: str) -> dict[Path, Path 
 
 
 def left_out(done: Report) -> list[str]:
-    """A note on the tensors that were to be coded with loss and were not."""
+    """A note on the tensors that were to be lossy and are not."""
     from bale.report import DENSE
 
     rows = (row for row in done.rows if row.exact and row.rule != "default" and row.same_as is None)
