@@ -6,7 +6,7 @@ FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
 .PHONY: setup test lint fmt check docs demo soak fetch finetune clean \
-	bench bench-lossless bench-quant bench-lowrank bench-quality bench-stats
+	bench bench-lossless bench-quant bench-lowrank bench-quality bench-stats bench-menu
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +72,9 @@ bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec be
 
 bench-quality: fetch .venv-quality/ready  ## what quantization does to models, and writes docs/quality.md; 20 minutes
 	.venv-quality/bin/python scripts/bench/quality.py --models $(MODELS)
+
+bench-menu: fetch .venv-quality/ready  ## the figures that `bale codecs` begins with; 2 minutes
+	.venv-quality/bin/python scripts/bench/menu.py --models $(MODELS)
 
 bench-stats: fetch .venv-quality/ready  ## its section on statistics of inputs only; 3 minutes
 	.venv-quality/bin/python scripts/bench/quality.py --models $(MODELS) --weighted

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all else that an interrupt may meet here
 if TYPE_CHECKING:
+    from typing import Any
+
     from bale.api import compare, compress, decompress, inspect, open, plan, verify  # noqa: A004
 
 __all__ = ["compare", "compress", "decompress", "inspect", "open", "plan", "verify"]

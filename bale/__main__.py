@@ -1,5 +1,6 @@
 """`python -m bale`."""
 
-from bale.cli.app import main
+from bale.cli.entry import main
 
-main()
+if __name__ == "__main__":
+    main()

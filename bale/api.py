@@ -30,6 +30,7 @@ from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.commit import Target, check_target, staged
+from bale.io.files import check_readable
 from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.notes import Note, Noted, summed_up
@@ -284,7 +285,7 @@ def decompress(
     if tensors and out is None:
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
-    first, known = _is_first(layers), None if base is None else Path(base)
+    first, known = _is_first(layers), _readable(base)
     _guard_bases(archive, target, known, whole=not tensors)
     with Run(threads, progress=progress) as run:
         if tensors:
@@ -313,7 +314,7 @@ def decompress_to(
     path = Path(archive)
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
-    known = None if base is None else Path(base)
+    known = _readable(base)
     with Run(threads) as run:
         return _decompressed(stream_file(path, stream, run, base=known, first=_is_first(layers)))
 
@@ -373,7 +374,7 @@ def verify(
     """
     path = Path(archive)
     other = Path(against) if against is not None else None
-    known = None if base is None else Path(base)
+    known = _readable(base)
     with Run(threads, progress=progress) as run:
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):
@@ -458,7 +459,7 @@ def open(  # noqa: A001  (bale.open reads well)
     ...     weight = tensors["encoder.layer.0.output.dense.weight"]
     ...     u, vh = tensors.parts("encoder.layer.0.output.dense.weight").values()  # compressed with svd
     """
-    return _open_archives(Path(archive), threads, None if base is None else Path(base), _is_first(layers))
+    return _open_archives(Path(archive), threads, _readable(base), _is_first(layers))
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:
@@ -488,9 +489,15 @@ def _open_archives(path: Path, threads: int | None, base: Path | None = None, fi
     if not os.path.isdir(path):
         return Archives([path], threads, base=base, first=first)
     check_whole(path, ArchiveError)
-    if not is_stored_folder(path):
-        raise ArchiveError(f"{path} is not a compressed folder", "a folder is made into one by `bale compress`")
     return Archives(archives_of(path), threads, path, base, first)
+
+
+def _readable(base: PathLike | None) -> Path | None:
+    """The base that was named for reading an archive; it must be there even where no tensor needs it."""
+    if base is None:
+        return None
+    check_readable(Path(base))
+    return Path(base)
 
 
 def _open_base(base: PathLike | None, run: Run) -> AbstractContextManager[Base | None]:

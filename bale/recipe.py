@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bale.compressors.pipeline import Pipeline
-from bale.errors import UsageError
+from bale.errors import SourceError, UsageError
 from bale.patterns import Pattern, compile_pattern
 from bale.spec import DTYPES, TensorSpec
 
@@ -117,7 +117,9 @@ def load_recipe(path: Path) -> tuple[Rule, ...]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise UsageError(f"cannot read the recipe {path}: {problem.strerror}", "check the path") from None
+        raise SourceError(
+            f"cannot read the recipe {path}: {problem.strerror}", "check the path and its permissions"
+        ) from None
     except ValueError as problem:  # of TOML, of UTF-8, and of a number with thousands of digits
         raise UsageError(f"the recipe {path} is not TOML: {problem}") from None
     except RecursionError:

@@ -17,12 +17,12 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from bale.cli import app, codecs, compare, compress, decompress, plan, stats, verify
+from bale.cli import app, codecs, compare, completion, compress, decompress, plan, stats, verify
 from bale.cli import inspect as inspect_verb
 from bale.compressors import registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-VERBS = (compress, decompress, plan, inspect_verb, verify, compare, codecs, stats)
+VERBS = (compress, decompress, plan, inspect_verb, verify, compare, codecs, stats, completion)
 GENERATED = "<!-- Written by scripts/docs.py (`make docs`). Do not edit. -->"
 KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",
@@ -35,11 +35,11 @@ EXIT_CODES = (
     ("0", "done"),
     ("1", "internal error, with a traceback: please report it"),
     ("2", "usage, recipe or plan refused"),
-    ("3", "source unreadable, broken or with unsafe paths"),
+    ("3", "an input is missing, not permitted, broken or with unsafe paths; the base is wrong"),
     ("4", "not a bale, damaged, truncated, or of a newer version"),
     ("5", "a check failed: `verify --against`, `compare --max-error`"),
     ("6", "output could not be written, exists already, is the input, or is a folder"),
-    ("130", "interrupted"),
+    ("130, 143, 129", "ended by SIGINT (Ctrl-C), SIGTERM, SIGHUP; cleaned up"),
 )
 
 
@@ -107,8 +107,9 @@ def codecs_page() -> Iterator[str]:
     yield from ("# The codecs", "", GENERATED, "")
     yield from _fill(
         "A pipeline is an ordered chain of codecs, written `codec[:key=value,...]` and joined by `+`, for example "
-        "`svd:rank=64+int8`. Transforms come first, then at most one serializer, then at most one compressor. Without "
-        "a serializer or a compressor the smallest way to store each part is found and recorded."
+        "`int:bits=6,group=64` or `positive+int8`. Transforms come first, then at most one serializer, then at most "
+        "one compressor. Without a serializer or a compressor the smallest way to store each part is found and "
+        "recorded. `bale codecs` begins with what to choose."
     )
     yield from ("| codec | kind | lossless | what it does |", "|---|---|---|---|")
     found = [registry.describe(name) for name in registry.names()]
@@ -121,7 +122,7 @@ def codecs_page() -> Iterator[str]:
     yield ""
     for each in found:
         yield from (f"## {each.name}", "", _markup(each.summary), "")
-        loss = "lossless" if each.lossless else "with loss"
+        loss = "lossless" if each.lossless else "lossy"
         yield from (f"A {each.kind}, {loss}, version {each.version}. {KINDS[each.kind]}", "")
         if each.parameters:
             yield from ("| key | values | default | meaning |", "|---|---|---|---|")

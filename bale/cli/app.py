@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+import threading
 import traceback
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from bale.cli import codecs, compare, compress, decompress, inspect, plan, stats, verify
-from bale.cli.render import emit, emit_json, error_document, print_error
+from bale.cli import codecs, compare, completion, compress, decompress, inspect, plan, signals, stats, verify
+from bale.cli.entry import main as main  # where earlier installations look for it
+from bale.cli.render import emit, emit_json, error_document, harmless, print_error
+from bale.cli.verbs import Verbs, usage_error
 from bale.errors import BaleError, OutputError, UsageError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="bale",
+    cls=Verbs,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (compress, decompress, plan, inspect, verify, compare, codecs, stats):
+for verb in (compress, decompress, plan, inspect, verify, compare, codecs, stats, completion):
     app.command(verb.NAME, help=verb.__doc__, short_help=(verb.__doc__ or "").partition("\n")[0])(verb.command)
 
 
@@ -40,32 +41,24 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Bind model checkpoints into small, verifiable archives: every bit back by default, less on request.
 
-    Exit codes: 0 done, 1 internal error, 2 usage or plan refused, 3 source broken, 4 archive damaged, 5 a check failed,
-    6 output not written, 130 interrupted.
+    `bale help VERB` explains a verb, `bale codecs` says what to choose.
+
+    Exit codes: 0 done, 1 internal error, 2 usage or plan refused, 3 an input missing, not permitted or broken, 4
+    archive damaged, 5 a check failed, 6 output not written; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP.
 
     Example: bale compress model.safetensors
     """
 
 
-def main() -> NoReturn:
-    """Run the program and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names may be in no encoding that the terminal has
-    code = run(sys.argv[1:])
-    if code == INTERRUPTED:
-        os._exit(code)  # without waiting for the workers; files have been removed
-    sys.exit(code)
-
-
 def run(arguments: list[str]) -> int:
     """Run the program with these arguments; returns the exit code."""
     code = 0
+    signals.answer(False)
     if sys.stderr is None:  # closed: its number must not go to a file, nor what goes there to stdout
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None:
@@ -80,32 +73,74 @@ def run(arguments: list[str]) -> int:
             print_error(OutputError(f"cannot write to stdout: {problem.strerror}"))
         code = code or OutputError.code
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        print("bale: interrupted", file=sys.stderr, flush=True)
-    return code
+        code = signals.exit_code()
+    if code == signals.INTERRUPTED and not _can_start_threads():  # OpenBLAS, which had no thread, interrupts us
+        return _fail(_NO_THREAD, "--json" in arguments)
+    return signals.tell(arguments) if code in signals.CODES else code
 
 
 def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    if completion.VARIABLE in os.environ:
+        completion.prepare()
     try:
-        code = app(arguments or ["--help"], standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="bale", standalone_mode=False)
         if not arguments:
             return UsageError.code
+        if code == signals.INTERRUPTED:  # typer's word for any KeyboardInterrupt
+            return signals.exit_code()
         return code if isinstance(code, int) else 0
     except BaleError as error:
         return _fail(error, as_json)
     except TyperException as problem:
-        return _fail(UsageError(_message(problem), "see bale --help"), as_json)
-    except SystemExit:  # typer's answer to a reader that has had enough
-        return OutputError.code
-    except MemoryError:
-        return _fail(BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine"), as_json)
-    except Exception as problem:  # a bug: the traceback is for us
+        return _fail(usage_error(problem, arguments), as_json)
+    except SystemExit as ended:  # typer's answer to a reader that has had enough, and when it has completed a word
+        return OutputError.code if ended.code else 0
+    except Exception as problem:
         if isinstance(problem, OSError) and _is_typers(problem):
             raise  # typer could not print its help, which `run` says
-        traceback.print_exc()
+        lacking = _lacking(problem)
+        if lacking is not None:
+            return _fail(lacking, as_json)
+        for line in traceback.format_exc().splitlines():  # a bug: the traceback is for us
+            print(harmless(line), file=sys.stderr)
         return _fail(BaleError(f"internal error ({type(problem).__name__}: {problem})", "please report it"), as_json)
+
+
+_NO_MEMORY = BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine")
+_NO_THREAD = BaleError(
+    "no thread could be started", "allow more processes (ulimit -u) or memory (ulimit -v), or use fewer with -T"
+)
+_LITTLE = 1 << 26  # bytes
+_MEMORY_WORDS = ("not enough memory", "cannot allocate memory", "unable to allocate", "failed to map segment")
+
+
+def _lacking(problem: BaseException | None) -> BaleError | None:
+    """What the machine had too little of, where that is the cause of an exception or of what it was raised from."""
+    while problem is not None:
+        said = str(problem).lower()
+        if isinstance(problem, MemoryError) or any(words in said for words in _MEMORY_WORDS):
+            return _NO_MEMORY
+        if isinstance(problem, RuntimeError) and "can't start new thread" in said:
+            return _NO_THREAD
+        problem = problem.__cause__ or problem.__context__
+    try:
+        bytearray(_LITTLE)
+    except MemoryError:  # and so whatever it was that failed, other threads may have met it first
+        return _NO_MEMORY
+    return None
+
+
+def _can_start_threads() -> bool:
+    thread = threading.Thread(target=lambda: None)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
 
 
 def _is_typers(problem: Exception) -> bool:
@@ -119,9 +154,3 @@ def _fail(error: BaleError, as_json: bool) -> int:
         with suppress(OutputError, BrokenPipeError):
             emit_json(error_document(error))
     return error.code
-
-
-def _message(problem: TyperException) -> str:
-    format_message = getattr(problem, "format_message", None)
-    text = format_message() if callable(format_message) else str(problem)
-    return " ".join(text.split()).rstrip(".")

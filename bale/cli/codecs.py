@@ -1,6 +1,6 @@
-"""List the codecs, or explain one and its parameters.
+"""Say what to choose, list the codecs, or explain one and its parameters.
 
-Example: bale codecs int
+Example: bale codecs trellis
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """List all codecs, or describe one."""
+    from bale.cli import menu
     from bale.compressors import registry
 
     printer, width = Printer(json, quiet), terminal_width()
@@ -29,11 +30,12 @@ def command(
         found = [registry.describe(each) for each in registry.names()]
         rows = [(each.name, each.kind, "yes" if each.lossless else "no", each.summary) for each in found]
         head = ("codec", "kind", "lossless", "what it does")
-        printer.result([asdict(each) for each in found], table(head, rows, left=4, width=width, wrap=True))
+        listed = table(head, rows, left=4, width=width, wrap=True)
+        printer.result([asdict(each) for each in found], [*menu.lines(), "", *listed])
         return 0
     codec = registry.describe(name)
     rows = [(each.name, each.allowed, _written(each.default), each.help) for each in codec.parameters]
-    kind = f"{codec.kind}, {'lossless' if codec.lossless else 'with loss'}, version {codec.version}"
+    kind = f"{codec.kind}, {'lossless' if codec.lossless else 'lossy'}, version {codec.version}"
     lines = [
         f"{codec.name}: {codec.summary}",
         kind,

@@ -3,7 +3,7 @@
 Errors take A for the original. They are errors of weights, which do not tell how well a model works. The worst tensors
 come first, and what is equal is one line. Places where both have the same infinity, or both NaN, are equal.
 
-Example: bale compare model.safetensors model-int4.bale --max-error 0.1 --max-row-error 0.5
+Example: bale compare model.safetensors model-4.bale --max-error 0.1 --max-row-error 0.5
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ NAME = "compare"
 
 
 def command(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A checkpoint, an archive, or a folder of either.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The same, for comparison.")],
+    a: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
+    ],
+    b: Annotated[Path, typer.Argument(parser=options.path, metavar="B", help="The same, for comparison.")],
     max_error: Annotated[
         float | None,
         typer.Option(

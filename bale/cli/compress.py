@@ -2,7 +2,13 @@
 
 Every bit comes back unless a pipeline says otherwise (see bale codecs). A folder becomes a folder.
 
-Example: bale compress model.safetensors -p int4 --rule '*embed*=int8' -o model-int4.bale
+Example: bale compress model.safetensors -p trellis:bits=4 --rule '*embed*=int8' -o model-4.bale
+
+Pipelines are written codec[:key=value,...], with stages joined by +, like trellis:bits=3.5 or int:bits=6,group=64; A/B
+codes with B what A leaves over, like int4/exact. Rules name tensors by a pattern on the whole name: GLOB, whose *
+crosses dots, or re: and a regular expression, like 're:.*(query|key)[.]weight=int8'. A recipe is a TOML file with a
+[[rule]] for each: name (the pattern), pipeline, and if wanted min_ndim, max_ndim, min_elements, dtype, optional, why.
+The first match wins: --rule in order, then the recipe, then -p; what nothing names stays lossless.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ def command(
         typer.Option(
             "--output",
             "-o",
+            parser=options.path,
             metavar="OUT",
             help="The archive. [default: SOURCE.bale; of a lossy one STEM.lossy.SUFFIX.bale]",
         ),
@@ -40,7 +47,10 @@ def command(
     base: options.Base = None,
     stats: options.Stats = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="The JSON report. [default: OUT.report.json]")
+        Path | None,
+        typer.Option(
+            "--report", parser=options.path, metavar="FILE", help="The JSON report. [default: OUT.report.json]"
+        ),
     ] = None,
     allow_unmatched: options.AllowUnmatched = False,
     no_verify: Annotated[

@@ -23,7 +23,13 @@ def command(
     archive: options.Archives,
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The checkpoint; - for stdout. [default: without .bale]"),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.path,
+            metavar="OUT",
+            help="The checkpoint; - for stdout. [default: without .bale]",
+        ),
     ] = None,
     tensor: Annotated[
         list[str] | None,

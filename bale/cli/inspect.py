@@ -2,7 +2,7 @@
 
 With ``--floor`` every tensor is read, or decoded, to tell what is possible: the bytes and bits a weight that it takes
 when each field of its elements (exponents, mantissa bytes) is coded by itself, at its own order-0 entropy, with no
-tables counted. Equal tensors count once. Of an archive with loss it is the floor of what it gives back.
+tables counted. Equal tensors count once. Of a lossy archive it is the floor of what it gives back.
 
 Of an archive with loss the worst tensors come first, and what is lossless is one line.
 
@@ -39,7 +39,8 @@ NAME = "inspect"
 
 def command(
     path: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="A checkpoint, an archive, or a folder of either.")
+        list[Path],
+        typer.Argument(parser=options.path, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
     ],
     floor: Annotated[
         bool, typer.Option("--floor", help="Tell the order-0 floor of every tensor; reads or decodes all of them.")

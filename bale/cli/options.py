@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from bale.errors import UsageError
+
+
+def path(text: str) -> Path:
+    """A path of the command line; whether it can be read is found when it is, and told alike by every verb."""
+    if not text:
+        raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
+    return Path(text)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Threads = Annotated[
@@ -15,23 +25,32 @@ Threads = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights.")
+    list[Path],
+    typer.Argument(parser=path, metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights."),
 ]
-Archives = Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="A .bale file, or a folder of them.")]
+Archives = Annotated[
+    list[Path], typer.Argument(parser=path, metavar="ARCHIVE", help="A .bale file, or a folder of them.")
+]
 Pipeline = Annotated[
     str | None,
     typer.Option(
         "--pipeline",
         "-p",
         metavar="PIPELINE",
-        help="For floating-point tensors with at least 2 dimensions and 4,096 elements, like int4 or svd:rank=64+int8. "
-        "[default: lossless]",
+        help="For floating-point tensors with at least 2 dimensions and 4,096 elements, like trellis:bits=4; "
+        "bale codecs says what to choose. [default: lossless]",
     ),
 ]
-Recipe = Annotated[Path | None, typer.Option("--recipe", "-r", metavar="FILE", help="Rules in a TOML file.")]
+Recipe = Annotated[
+    Path | None, typer.Option("--recipe", "-r", parser=path, metavar="FILE", help="Rules in a TOML file.")
+]
 Rule = Annotated[
     list[str] | None,
-    typer.Option("--rule", metavar="GLOB=PIPELINE", help="For tensors whose whole name matches; the first match wins."),
+    typer.Option(
+        "--rule",
+        metavar="GLOB=PIPELINE",
+        help="For tensors whose whole name matches GLOB, or re: and a regular expression; the first match wins.",
+    ),
 ]
 AllowUnmatched = Annotated[
     bool, typer.Option("--allow-unmatched", help="Let a rule that matches nothing be a note, not an error.")
@@ -40,6 +59,7 @@ Base = Annotated[
     Path | None,
     typer.Option(
         "--base",
+        parser=path,
         metavar="BASE",
         help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
     ),
@@ -48,6 +68,7 @@ Stats = Annotated[
     Path | None,
     typer.Option(
         "--stats",
+        parser=path,
         metavar="FILE",
         help="How the inputs of tensors are distributed (see bale stats): which errors matter. It is not needed to "
         "decompress.",
@@ -57,6 +78,7 @@ KnownBase = Annotated[
     Path | None,
     typer.Option(
         "--base",
+        parser=path,
         metavar="BASE",
         help="What ARCHIVE holds differences to. [default: the file of its name beside ARCHIVE]",
     ),

@@ -2,7 +2,11 @@
 
 Sizes are predicted from a sample of at most a million elements a tensor.
 
-Example: bale plan model.safetensors -p int4
+Example: bale plan model.safetensors -p trellis:bits=4
+
+Pipelines are written codec[:key=value,...], with stages joined by +; A/B codes with B what A leaves over. Rules name
+tensors by a pattern on the whole name: GLOB, whose * crosses dots, or re: and a regular expression. The first match
+wins: --rule in order, then the recipe (see bale compress --help), then -p; what nothing names stays lossless.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ NAME = "plan"
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint, or a folder of weights.")],
+    source: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="SOURCE", help="A checkpoint, or a folder of weights.")
+    ],
     pipeline: options.Pipeline = None,
     recipe: options.Recipe = None,
     rule: options.Rule = None,

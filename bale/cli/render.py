@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bale.cli import signals
 from bale.errors import BaleError, OutputError
 from bale.notes import KINDS
 from bale.notes import many as many
@@ -23,6 +25,8 @@ from bale.notes import size as size
 T = TypeVar("T")
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
 _LEAST = 24, 8  # columns of a terminal that a name, and another text, are not cut below
+_CONTROL = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # line separators break lines as control characters do
+_ORDER = re.compile(r"##(?=[^\s\[]{0,40}\[)")  # Azure's ##vso[...], TeamCity's ##teamcity[...], GitHub's older ##[...]
 
 
 class Printer:
@@ -45,12 +49,12 @@ class Printer:
         if self.as_json:
             emit_json(document)
         elif not self.quiet:
-            emit("\n".join(lines))
+            emit("\n".join(map(harmless, lines)))
 
     def note(self, text: str) -> None:
         """Print a note for people."""
         if not self.quiet:
-            print(f"bale: note: {plain(text)}", file=sys.stderr)
+            say(f"note: {text}")
 
     def each(self, paths: Sequence[Path], work: Callable[[Path], tuple[Any, list[str]]]) -> int:
         """Do the work for every path, print each result, and return the exit code: that of the first failure."""
@@ -95,7 +99,13 @@ def emit(text: str) -> None:
 
 def emit_json(document: Any) -> None:
     """Print JSON to stdout, in ASCII: names of whatever letters pass through any pipe and harm no terminal."""
-    emit(json.dumps(document, allow_nan=False, indent=1))
+    signals.answer(True)
+    emit(json.dumps(document, allow_nan=False, indent=1).replace("##", r"#\u0023"))  # see `harmless`
+
+
+def say(text: str) -> None:
+    """Print one line to stderr."""
+    print(harmless(f"bale: {text}"), file=sys.stderr, flush=True)
 
 
 def error_document(error: BaleError) -> dict[str, Any]:
@@ -105,12 +115,24 @@ def error_document(error: BaleError) -> dict[str, Any]:
 
 def print_error(error: BaleError) -> None:
     """One line on stderr."""
-    print(f"bale: error: {plain(str(error))}", file=sys.stderr)
+    say(f"error: {error}")
 
 
 def plain(text: str) -> str:
-    """Text without control characters: names come from files that nobody has vouched for."""
-    return "".join("�" if unicodedata.category(letter)[0] == "C" else letter for letter in text)
+    """Text without control characters and line breaks: names come from files that nobody has vouched for."""
+    if text.isprintable():
+        return text
+    return "".join("�" if unicodedata.category(letter) in _CONTROL else letter for letter in text)
+
+
+def harmless(line: str) -> str:
+    """One line that no runner of CI jobs takes for an order, whatever names are in it.
+
+    GitHub's obeys lines that begin with ``::``, behind white space too; older and other ones obey ``##word[`` anywhere.
+    """
+    line = _ORDER.sub(r"#\\u0023", plain(line))
+    text = line.lstrip()
+    return f"{line[: len(line) - len(text)]}\\{text}" if text.startswith("::") else line
 
 
 def percent(part: float, whole: float) -> str:
@@ -287,7 +309,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(escape(plain(what)), total=total)
+        task = shown.add_task(escape(harmless(what)), total=total)
         yield lambda name, done: shown.advance(task, done)
 
 
@@ -301,10 +323,6 @@ def _heartbeat(what: str, total: int) -> Callable[[str, int], None]:
         now = time.monotonic()
         if now - last >= HEARTBEAT:
             last = now
-            print(
-                f"bale: {plain(what)}: {percent(count, total)} after {now - begun:.0f} s, at {plain(name)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{what}: {percent(count, total)} after {now - begun:.0f} s, at {name}")
 
     return advance

@@ -22,14 +22,30 @@ NAME = "stats"
 def command(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL_DIR", help="A transformers model: a folder with config, tokenizer and weights."),
+        typer.Argument(
+            parser=options.path,
+            metavar="MODEL_DIR",
+            help="A transformers model: a folder with config, tokenizer and weights.",
+        ),
     ],
     text: Annotated[
-        Path, typer.Option("--text", metavar="FILE", help="What the model is to see, a text in each line. Required.")
+        Path,
+        typer.Option(
+            "--text",
+            parser=options.path,
+            metavar="FILE",
+            help="What the model is to see, a text in each line. Required.",
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="The file. [default: MODEL_DIR.stats.safetensors]"),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=options.path,
+            metavar="OUT",
+            help="The file. [default: MODEL_DIR.stats.safetensors]",
+        ),
     ] = None,
     length: Annotated[
         int,

@@ -25,7 +25,8 @@ NAME = "verify"
 def command(
     archive: options.Archives,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="SOURCE", help="Compare with the source as well.")
+        Path | None,
+        typer.Option("--against", parser=options.path, metavar="SOURCE", help="Compare with the source as well."),
     ] = None,
     base: options.KnownBase = None,
     threads: options.Threads = None,

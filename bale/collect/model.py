@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 from bale.engine.listing import open_folder
 from bale.errors import SourceError, UsageError
-from bale.io.files import reason
+from bale.io.files import check_readable, reason
 
 _TOKENS = 1 << 12  # in one call of the model
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -77,9 +78,10 @@ class Model:
 
 def check_model(folder: Path) -> None:
     """Raise `SourceError` for a folder that has no config or no tokenizer; what is in them is not read."""
-    if not folder.is_dir():
+    check_readable(folder)
+    if not os.path.isdir(folder):
         raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         raise SourceError(f"{folder} has no config.json", "name the folder of a transformers model")
     if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
         raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")

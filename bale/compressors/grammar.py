@@ -11,7 +11,7 @@ from bale.compressors.base import Codec
 from bale.compressors.settings import format_value, near, settings
 from bale.errors import UsageError
 
-SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example svd:rank=64+int8 or int4/exact"
+SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example trellis:bits=4 or int4/exact"
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_.:=,+/-]")
 Stages = tuple[Codec, ...]
 

@@ -326,7 +326,7 @@ def _beside(archive: Path, name: str) -> Path:
     if name == os.path.basename(name) and plain not in ("", ".", ".."):
         for folder in (archive.parent, archive.parent.parent):
             for candidate in (folder / plain, folder / f"{plain}.bale"):
-                if candidate.exists() and candidate.resolve() != archive.resolve():
+                if os.path.exists(candidate) and candidate.resolve() != archive.resolve():
                     return candidate
     raise SourceError(f"{archive} holds differences to the base {name!r}, which is not beside it", NO_BASE)
 

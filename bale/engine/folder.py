@@ -334,7 +334,7 @@ def _check_stored(folder: Path, entry: Entry) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with reading(path, ArchiveError) as descriptor:
+    with reading(path) as descriptor:
         return file_sha256(descriptor, os.fstat(descriptor).st_size, path)
 
 

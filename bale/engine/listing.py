@@ -69,6 +69,9 @@ def archives_of(path: Path) -> list[Path]:
     found = [path / entry.stored for entry in complete_record(path).entries.values() if entry.kind != COPY]
     if not found:
         raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
+    for archive in found:
+        if not os.path.lexists(archive):
+            raise ArchiveError(f"{archive} is missing", "fetch it again")
     return found
 
 

@@ -190,8 +190,16 @@ class ArchiveFile:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[ArchiveFile]:
-    """Open an archive for reading; raise `ArchiveError` when it is not a sound bale that this version reads."""
-    with reading(path, ArchiveError) as descriptor:
+    """Open an archive for reading.
+
+    Raises
+    ------
+    SourceError
+        When there is no such file, or it may not be read.
+    ArchiveError
+        When it is not a sound bale that this version reads.
+    """
+    with reading(path) as descriptor:
         yield read_archive(path, descriptor)
 
 

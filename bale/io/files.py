@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from bale.errors import BaleError, OutputError
+from bale.errors import BaleError, OutputError, SourceError
 from bale.spec import Array
 
 PIECE = 1 << 22  # bytes a sequential pass reads at a time: large enough that system calls cost nothing
 
 
 @contextmanager
-def reading(path: Path, error: type[BaleError]) -> Iterator[int]:
-    """Descriptor of a regular file; what stops it from being opened becomes `error`."""
+def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[int]:
+    """Descriptor of a regular file; what stops it from being opened becomes `error`.
+
+    That is a `SourceError` for whatever is given by its path, archives too: a file that is missing or not permitted is
+    one cause, and has one exit code.
+    """
+    descriptor = _opened(path, error)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as problem:
-        raise error(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
-    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise error(f"{path} is not a regular file", "name a file")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def check_readable(path: Path) -> None:
+    """Raise `SourceError` for what cannot be opened, or is neither a file nor a folder."""
+    if os.path.isdir(path):
+        os.close(_opened(path, SourceError))
+    else:
+        with reading(path):
+            pass
+
+
+def _opened(path: Path, error: type[BaleError]) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        raise error(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
 
 
 def read_into(descriptor: int, buffer: memoryview | Array, offset: int, error: type[BaleError], what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bale.errors import ArchiveError, BaleError, OutputError, SourceError
 from bale.io.commit import Target, staged
-from bale.io.files import read_text
+from bale.io.files import read_text, reason
 from bale.io.journal import Journal, read_journal
 from bale.io.leftovers import is_temporary, temporary_name
 
@@ -71,7 +71,10 @@ class Record:
 
 
 def read_record(folder: Path) -> Record:
-    """Read the record of a compressed folder; raise `ArchiveError` when it is not one or makes no sense."""
+    """Read the record of a compressed folder; raise `ArchiveError` when it is not one or makes no sense.
+
+    `SourceError` is raised where it may not be read.
+    """
     path = folder / RECORD
     try:
         data = json.loads(read_text(path, RECORD_LIMIT, ArchiveError).decode("utf-8", "surrogateescape"))
@@ -82,8 +85,11 @@ def read_record(folder: Path) -> Record:
         entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
         return Record(data["complete"] is True, entries)
     except FileNotFoundError:
-        raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        made = "a folder is made into one by `bale compress`"
+        raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder", made) from None
+    except OSError as problem:
+        raise SourceError(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise ArchiveError(f"{path} makes no sense ({type(problem).__name__}: {problem})", "fetch it again") from None
 
 

@@ -37,7 +37,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_what_is_no_model(tmp_path: Path, text: Path, bale: Bale) -> None:
     folder, out = tmp_path / "model", tmp_path / "out"
-    bale("stats", folder, "--text", text, "-o", out).failed(3, "is not a folder")
+    bale("stats", folder, "--text", text, "-o", out).failed(3, "model: no such file")
     folder.mkdir()
     bale("stats", folder, "--text", text, "-o", out).failed(3, "has no config.json")
     (folder / "config.json").write_text("{}")

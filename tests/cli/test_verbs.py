@@ -12,7 +12,7 @@ from bale.cli.app import app
 from tests.cli.conftest import Bale
 from tests.making import bf16, names_in, sha256, weights, write
 
-VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs", "stats"]
+VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs", "stats", "completion"]
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -45,7 +45,7 @@ def test_the_readme_mentions_every_verb(verb: str) -> None:
 def test_every_verb_takes_the_common_options(bale: Bale, verb: str) -> None:
     text = bale(verb, "--help").out
     expected = {"--json", "--quiet", "--help"}
-    expected |= {"--threads"} if verb not in ("inspect", "codecs") else set()
+    expected |= {"--threads"} if verb not in ("inspect", "codecs", "completion") else set()
     expected |= {"--force"} if verb in ("compress", "decompress", "stats") else set()
     assert {option for option in expected if option in text} == expected
 
@@ -62,8 +62,8 @@ def test_version_and_top_help(bale: Bale) -> None:
 
 def test_unknown_verbs_and_missing_arguments(bale: Bale) -> None:
     bale("comprss").failed(2, "comprss")
-    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare", "stats"):
-        bale(verb).failed(2, "bale --help")
+    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare", "stats", "completion"):
+        bale(verb).failed(2, f"bale {verb} --help")
     said = bale("compress", "--json")
     assert said.code == 2
     assert said.json["error"]["kind"] == "usage"

@@ -1,0 +1,44 @@
+"""Print what makes a shell complete verbs and options; nothing is installed.
+
+Put it where your shell looks for completions: bash reads it from ~/.bashrc by `source <(bale completion bash)`, zsh by
+the same line in ~/.zshrc behind compinit, fish from ~/.config/fish/completions/bale.fish.
+
+Example: bale completion bash >> ~/.bash_completion
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bale.cli import options
+from bale.cli.render import Printer
+from bale.errors import UsageError
+
+NAME = "completion"
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_BALE_COMPLETE"
+"""By this the script asks the program for words, which typer answers."""
+
+
+def command(
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Print the script of one shell."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell!r}", f"it is one of {', '.join(SHELLS)}")
+    script = get_completion_script(prog_name="bale", complete_var=VARIABLE, shell=shell)
+    Printer(json, False).result({"shell": shell, "script": script}, script.splitlines())
+    return 0
+
+
+def prepare() -> None:
+    """Let typer answer a shell that asks for words."""
+    from typer.completion import get_completion_inspect_parameters
+
+    get_completion_inspect_parameters()  # which registers the shells that typer knows

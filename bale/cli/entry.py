@@ -1,0 +1,41 @@
+"""The way in. Whatever takes time to import is imported once an interrupt is expected."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # `typing` takes time
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the program and exit."""
+    arguments = sys.argv[1:]
+    try:
+        from bale.cli import signals
+
+        signals.mind()
+        _prepare(arguments)
+        from bale.cli.app import run
+
+        code = run(arguments)
+        signals.settle(code)
+    except KeyboardInterrupt:
+        from bale.cli import signals
+
+        code = signals.tell(arguments)
+    if code in signals.CODES:
+        os._exit(code)  # without waiting for the workers; files have been removed
+    sys.exit(code)
+
+
+def _prepare(arguments: list[str]) -> None:
+    import io
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may be in no encoding that the terminal has
+    if "stats" not in arguments[:1]:  # whose torch may have this BLAS, and wants its threads
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # workers share the cores, so BLAS needs no threads

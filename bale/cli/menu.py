@@ -1,0 +1,34 @@
+"""The choices that most people need, with what each made of a public checkpoint: scripts/bench/menu.py measured it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bale.cli.render import figure, table
+
+FILE = Path(__file__).with_name("menu.json")
+_BEHIND = (
+    "1 - cosine: how far its sentence embeddings move, which are what it is for; SNR is of the weights alone. Models",
+    "differ: compare yours. Low rank (svd, tucker, tt, cp) is for optimizer moments and differences, and ruins trained",
+    "weights; positive+int:zero=float is for second moments. Reproduce: `make bench-menu` in a clone.",
+)
+
+
+def lines() -> list[str]:
+    """The menu for people."""
+    menu: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    rows = [
+        (
+            row["pipeline"],
+            row["use"],
+            f"{row['percent']} %",
+            figure(row["bits"], ".2f"),
+            figure(row["snr_db"], ".1f"),
+            figure(row["divergence"], ".2g"),
+        )
+        for row in menu["rows"]
+    ]
+    head = ("-p", "what for", "of the file", "b/w", "SNR dB", "1 - cosine")
+    return [f"What to choose, as measured on {menu['checkpoint']}:", *table(head, rows, left=2), *_BEHIND]

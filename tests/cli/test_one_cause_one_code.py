@@ -1,0 +1,205 @@
+"""What is missing or not permitted is exit 3, whatever it was given as; an empty path is exit 2.
+
+The superuser may read everything, so that part runs as somebody else where tests run as root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Bale
+from tests.making import weights, write
+
+AS_SOMEBODY = """
+import contextlib, io, json, os, sys
+import bale.collect.run
+from bale.cli.app import run
+
+def said(arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(arguments)
+    return [code, out.getvalue(), err.getvalue()]
+
+warm, commands = json.loads(sys.stdin.read())
+for arguments in warm:  # the interpreter's files may be out of reach afterwards
+    code, out, err = said(arguments)
+    assert code == 0, err
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+print(json.dumps([said(arguments) for arguments in commands]))
+"""
+
+UNREADABLE = {
+    "missing": lambda folder: folder / "missing",
+    "missing archive": lambda folder: folder / "missing.bale",
+    "in a folder that is missing": lambda folder: folder / "none" / "m.safetensors",
+    "below a file": lambda folder: folder / "m.safetensors" / "x",
+    "a link to itself": lambda folder: _linked(folder / "loop"),
+    "a name that is too long": lambda folder: folder / ("x" * 300),
+    "a pipe": lambda folder: _pipe(folder / "pipe"),
+}
+
+
+def _linked(path: Path) -> Path:
+    path.symlink_to(path.name)
+    return path
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def _uses(folder: Path, path: Path) -> list[list[str]]:
+    """Every place of every verb that a path to be read can stand in."""
+    sound, archive, stored = folder / "m.safetensors", folder / "m.safetensors.bale", folder / "model.bale"
+    new = folder / "new"
+    commands = [[verb, path] for verb in ("compress", "plan", "inspect", "verify", "decompress")]
+    commands += [["compare", sound, path], ["compare", path, sound], ["decompress", path, "-o", new]]
+    commands += [["decompress", path, "-o", new, "--tensor", "*"], ["inspect", "--floor", path]]
+    for verb in (["compress", "-o", new], ["plan"]):
+        for option in ("--base", "--stats", "--recipe"):
+            commands.append([*verb, sound, option, path])
+    commands += [["verify", archive, "--base", path], ["decompress", archive, "--base", path, "-o", new]]
+    commands += [["verify", archive, "--against", path], ["verify", stored, "--against", path]]
+    commands += [["stats", path, "--text", folder / "lines.txt"], ["stats", folder / "model", "--text", path]]
+    return [[str(word) for word in command] for command in commands]
+
+
+@pytest.fixture
+def prepared(bale: Bale, tmp_path: Path) -> Path:
+    return _prepare(bale, tmp_path)
+
+
+def _prepare(bale: Bale, folder: Path) -> Path:
+    source = write(folder / "m.safetensors", {"w": weights(64, 64)})
+    (folder / "lines.txt").write_text("a line\n")
+    (folder / "model").mkdir()
+    shutil.copy(source, folder / "model")
+    for path in (source, folder / "model"):
+        assert bale("compress", path, "-q").code == 0
+    return folder
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_cannot_be_read_has_one_code(bale: Bale, prepared: Path, case: str) -> None:
+    path = UNREADABLE[case](prepared)
+    for command in _uses(prepared, path):
+        if not (case == "a pipe" and command[-2] in ("--text", "--recipe")):  # which are read from pipes too
+            bale(*command).failed(3, path.name[:20])
+
+
+def test_a_folder_where_a_file_is_needed(bale: Bale, prepared: Path) -> None:
+    folder, archive = prepared / "model", prepared / "m.safetensors.bale"
+    bale("compress", prepared / "m.safetensors", "--recipe", folder).failed(3, "model")
+    bale("compress", prepared / "m.safetensors", "-p", "int8", "--stats", folder, "-f").failed(3, "model")
+    bale("verify", archive, "--against", folder).failed(3, "model")
+    bale("stats", folder, "--text", folder).failed(3, "model")
+
+
+def test_a_stored_folder_that_lacks_a_file_is_damaged(bale: Bale, prepared: Path) -> None:
+    (prepared / "model.bale" / "m.safetensors.bale").unlink()
+    for command in (["verify"], ["inspect"], ["decompress", "-o", prepared / "new"]):
+        bale(command[0], prepared / "model.bale", *command[1:]).failed(4, "m.safetensors.bale", "missing")
+
+
+@pytest.mark.parametrize("use", range(30))
+def test_an_empty_path_is_a_usage_error(bale: Bale, prepared: Path, use: int) -> None:
+    commands = [["" if word == "X" else word for word in command] for command in _uses(prepared, Path("X"))]
+    sound = str(prepared / "m.safetensors")
+    commands += [["compress", sound, "-o", ""], ["compress", sound, "--report", ""], ["compress", sound, ""]]
+    commands += [["decompress", f"{sound}.bale", "-o", ""], ["compress", sound, "--base="]]
+    if use < len(commands):
+        bale(*commands[use]).failed(2, "an empty path")
+
+
+@pytest.fixture
+def shared(bale: Bale) -> Iterator[Path]:
+    """A folder that anybody may read and write."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        _prepare(bale, folder)
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o777)
+        yield folder
+    finally:
+        for path in folder.rglob("*"):
+            path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def _as_somebody(folder: Path, commands: list[list[str]]) -> list[list]:
+    sound, recipe = str(folder / "m.safetensors"), folder / "rules.toml"
+    recipe.write_text('[[rule]]\nname = "*"\npipeline = "int8"\n')
+    out = str(folder / "warm")
+    warm = [
+        ["compress", sound, "-o", f"{out}.bale", "-r", str(recipe), "--base", str(folder / "model"), "-f"],
+        ["decompress", f"{out}.bale", "-o", out, "--base", str(folder / "model")],
+        *(["compress", str(folder / "model"), "-o", f"{out}.2"], ["decompress", f"{out}.2", "-o", f"{out}.3"]),
+        *(["plan", sound, "-p", "int8"], ["verify", f"{sound}.bale"], ["inspect", "--floor", sound]),
+        *(["verify", str(folder / "model.bale")], ["compare", sound, sound], ["codecs"]),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", AS_SOMEBODY],
+        input=json.dumps([warm, commands]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "archive", "in a folder"])
+def test_what_is_not_permitted_has_one_code(shared: Path, kind: str) -> None:
+    if kind == "archive":
+        shutil.copy(shared / "m.safetensors.bale", shared / "locked.bale")
+        path = shared / "locked.bale"
+    else:
+        shutil.copytree(shared / "model", shared / "locked")
+        path = shared / "locked"
+        if kind == "file":
+            path = Path(shutil.copy(shared / "m.safetensors", shared / "locked.safetensors"))
+        elif kind == "in a folder":
+            path = path / "m.safetensors"
+    path.chmod(0)
+    if kind == "in a folder":
+        path.parent.chmod(0)
+    commands = _uses(shared, path)
+    for command, (code, out, err) in zip(commands, _as_somebody(shared, commands), strict=True):
+        assert (code, out) == (3, ""), (command, err)
+        assert len(err.splitlines()) == 1, (command, err)
+        assert "locked" in err, (command, err)
+
+
+def test_of_several_sources_the_others_are_done(shared: Path) -> None:
+    locked = Path(shutil.copy(shared / "m.safetensors", shared / "locked.safetensors"))
+    other = Path(shutil.copy(shared / "m.safetensors", shared / "other.safetensors"))
+    locked.chmod(0)
+    ((code, out, err),) = _as_somebody(shared, [["compress", str(locked), str(other)]])
+    assert code == 3
+    assert "locked.safetensors" in err
+    assert "other.safetensors.bale" in out
+    assert (shared / "other.safetensors.bale").is_file()
+
+
+def test_a_stored_file_that_is_not_permitted(shared: Path) -> None:
+    (shared / "model.bale" / "m.safetensors.bale").chmod(0)
+    stored = str(shared / "model.bale")
+    commands = [["verify", stored], ["inspect", stored], ["decompress", stored, "-o", str(shared / "new")]]
+    for command, (code, _, err) in zip(commands, _as_somebody(shared, commands), strict=True):
+        assert code == 3, (command, err)
+        assert "permission denied" in err.lower()
