@@ -172,14 +172,14 @@ def _predict(
     except Refused as refusal:
         return instead(refusal.note, refusal.message)
     decoded = pipeline.decode(leaves, sample)
+    harm: tuple[Note, ...] = ()
     if lossy is pipeline:
         again = decoded.reshape(-1)
         if base is not None and decision.pipeline.on_base:
             runs = np.split(again, len(starts))
             again = np.concatenate([base.add(run, at) for run, at in zip(runs, starts, strict=True)])
         measured = Measured.of_whole(original.reshape(-1), again, sample, None)
-        told = measured.harm.notes(measured.errors, pipeline, sample.elements / unit.spec.elements)
-        decision = replace(decision, notes=(*decision.notes, *told))
+        harm = measured.harm.notes(measured.errors, pipeline, sample.elements / unit.spec.elements)
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
@@ -198,7 +198,7 @@ def _predict(
         plain = unit.spec.nbytes
     if size >= plain and not pipeline.forced:
         return instead("grows", f"{decision.pipeline} would take about {round(size)} bytes, exact coding about {plain}")
-    return round(size), decision
+    return round(size), replace(decision, notes=(*decision.notes, *harm))
 
 
 def _predict_exact(source: SourceFile, unit: Unit, forced: str | None) -> int:
