@@ -125,10 +125,10 @@ def test_a_folder_holds_to_the_schema(tmp_path: Path, mixed: Path) -> None:
     assert document["source"]["sha256"] is None
     assert document["side_bytes"] == 7
     assert [file["source"]["name"] for file in document["files"]] == ["a.safetensors", "sub/b.safetensors"]
-    stored = sum(path.stat().st_size for path in (tmp_path / "model.bale").rglob("*.bale"))
+    stored = sum(path.stat().st_size for path in (tmp_path / "model.lossy.bale").rglob("*.bale"))
     assert document["totals"]["stored_bytes"] == document["archive"]["bytes"] == stored
     assert document["source"]["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    rebuilt = bale.inspect(tmp_path / "model.bale")
+    rebuilt = bale.inspect(tmp_path / "model.lossy.bale")
     jsonschema.validate(rebuilt, SCHEMA)
     for key in ("totals", "side_bytes", "source", "notes"):
         assert rebuilt[key] == document[key]

@@ -31,7 +31,7 @@ def command(
         rows = [(each.name, each.kind, "yes" if each.lossless else "no", each.summary) for each in found]
         head = ("codec", "kind", "lossless", "what it does")
         listed = table(head, rows, left=4, width=width, wrap=True)
-        printer.result([asdict(each) for each in found], [*menu.lines(), "", *listed])
+        printer.result([asdict(each) for each in found], [*menu.lines(width), "", *listed])
         return 0
     codec = registry.describe(name)
     rows = [(each.name, each.allowed, _written(each.default), each.help) for each in codec.parameters]

@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bale.cli.render import figure, table
+from bale.cli.render import figure, prose, table
 
 FILE = Path(__file__).with_name("menu.json")
 _BEHIND = (
-    "1 - cosine: how far its sentence embeddings move, which are what it is for; SNR is of the weights alone. Models",
-    "differ: compare yours. Low rank (svd, tucker, tt, cp) is for optimizer moments and differences, and ruins trained",
-    "weights; positive+int:zero=float is for second moments. Reproduce: `make bench-menu` in a clone.",
+    "1 - cosine: how far its sentence embeddings move, which are what it is for; SNR is of the weights alone. Models "
+    "differ: compare yours. Low rank (svd, tucker, tt, cp) is for optimizer moments and differences, and ruins trained "
+    "weights; positive+int:zero=float is for second moments. Reproduce: `make bench-menu` in a clone."
 )
 
 
-def lines() -> list[str]:
-    """The menu for people."""
+def lines(width: int | None = None) -> list[str]:
+    """The menu for people, in a terminal of this width."""
     menu: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     rows = [
         (
@@ -31,4 +31,9 @@ def lines() -> list[str]:
         for row in menu["rows"]
     ]
     head = ("-p", "what for", "of the file", "b/w", "SNR dB", "1 - cosine")
-    return [f"What to choose, as measured on {menu['checkpoint']}:", *table(head, rows, left=2), *_BEHIND]
+    listed = table(head, rows, left=2, width=width, spare=("SNR dB", "b/w"), wrap=True)
+    return [
+        *prose(f"What to choose, as measured on {menu['checkpoint']}:", width),
+        *listed,
+        *prose(_BEHIND, width or 118),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from abc import abstractmethod
 from collections import Counter
@@ -39,6 +40,9 @@ _NATIVE = {
 }
 
 _EXPANDED, _REPEATED = 1 << 28, 64  # bytes of a tensor that repeats its values, and times those that it has
+
+
+_LOSSY = re.compile(r"\.lossy(?=(\.[^./]+)?$)")
 
 
 class Tensors(Mapping[str, Array]):
@@ -271,10 +275,10 @@ def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Re
     """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
     stored = [(archive, _label(archive.path, folder)) for archive in archives]
     files = tuple(
-        file_row(archive.manifest, name.removesuffix(".bale"), name, archive.size, None, digest=archive.digest)
+        file_row(archive.manifest, _source_of(name), name, archive.size, None, digest=archive.digest)
         for archive, name in stored
     )
-    names = None if folder is None else (folder.name.removesuffix(".bale"), folder.name)
+    names = None if folder is None else (_source_of(folder.name), folder.name)
     first = archives[0].manifest
     copied = 0 if folder is None else side_bytes(folder)
     return Report(first.tool, ".".join(map(str, first.format)), False, files, names, copied)
@@ -303,6 +307,11 @@ def _native(array: Array, dtype: str) -> Array:
     import ml_dtypes
 
     return array.view(getattr(ml_dtypes, _NATIVE[dtype]))
+
+
+def _source_of(name: str) -> str:
+    """The name of the source that an archive of this name has by default."""
+    return _LOSSY.sub("", name.removesuffix(".bale"))
 
 
 def _label(path: Path, folder: Path | None) -> str:

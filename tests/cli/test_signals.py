@@ -125,11 +125,11 @@ def test_a_signal_that_was_ignored_from_the_start_stays_so(tmp_path: Path, numbe
         signal.signal(number, signal.SIG_IGN)
 
     ready = has_temporary(tmp_path)
-    process = started("compress", source, "-p", "svd:rank=50", "-T", "1", ready=ready, preexec_fn=ignoring)
+    process = started("compress", source, "-q", "-p", "svd:rank=50", "-T", "1", ready=ready, preexec_fn=ignoring)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
-    assert (tmp_path / "m.safetensors.bale").is_file()
+    assert (tmp_path / "m.lossy.safetensors.bale").is_file()
 
 
 @pytest.mark.parametrize("module", ["bale.cli.app", "bale.cli.render", "typer", "bale.api", "numpy"])
