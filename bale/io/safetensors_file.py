@@ -10,13 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken, printable
+from bale.io.faults import Broken, NotFollowed, printable
 from bale.io.files import read_bytes
 from bale.io.header import PREAMBLE
 from bale.spec import DTYPES, TensorSpec, Unit, View
 
 HEADER_LIMIT = 100_000_000
 ENTRY_LIMIT = 250_000
+RANK_LIMIT, SIZE_LIMIT = 64, 1 << 62  # dimensions, and the length of one: what arrays and manifests hold
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Layout:
 
 
 def read_layout(path: Path, descriptor: int, size: int) -> Layout:
-    """Read the header of an open safetensors file of `size` bytes; raise `Broken` when it is not sound."""
+    """Read the header of an open safetensors file of `size` bytes; raise `Broken` when it is not sound.
+
+    `NotFollowed` is raised for tensors that no array can hold.
+    """
     payload = _check_header(path, descriptor, size)
     try:
         with safe_open(path, framework="np") as file:
@@ -80,4 +84,6 @@ def _check_header(path: Path, descriptor: int, size: int) -> int:
 def _spec(dtype: str, shape: list[int]) -> TensorSpec:
     if dtype not in DTYPES:
         raise Broken(f"it holds the dtype {dtype!r}, which this bale does not know")
+    if len(shape) > RANK_LIMIT or max(shape, default=0) >= SIZE_LIMIT:
+        raise NotFollowed(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
     return TensorSpec(dtype, tuple(shape))

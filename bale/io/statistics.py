@@ -14,7 +14,7 @@ import numpy as np
 
 from bale.errors import SourceError
 from bale.io.commit import Target
-from bale.io.faults import Broken
+from bale.io.faults import Broken, NotFollowed
 from bale.io.files import pieces, read_into, reading, write_at
 from bale.io.header import PREAMBLE, header_block, header_text, padded
 from bale.io.safetensors_file import read_layout
@@ -68,7 +68,7 @@ def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
             raise SourceError(f"the statistics {path} are not a regular file", _HINT)
         try:
             layout = read_layout(path, descriptor, status.st_size)
-        except Broken as problem:
+        except (Broken, NotFollowed) as problem:
             raise SourceError(f"the statistics {path} are no sound safetensors file: {problem}", _HINT) from None
         version = layout.metadata.get(KEY, VERSION)
         if version != VERSION:

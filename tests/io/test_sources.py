@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bale
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Broken
@@ -157,6 +158,18 @@ def test_every_truncation_of_a_safetensors_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [HEADER_LIMIT + 1, 2**47, 2**48, 2**63, 2**64 - 1])
 def test_headers_without_end(tmp_path: Path, length: int) -> None:
     refusal(raw(tmp_path / "m.safetensors", b'{"x":1}', length=length))
+
+
+@pytest.mark.parametrize("shape", [[1] * 65, [1] * 1000, [1 << 62, 0, 1 << 62], [0, 1 << 62]])
+def test_tensors_that_no_array_can_hold_are_stored_as_bytes(tmp_path: Path, shape: list[int]) -> None:
+    size = 0 if 0 in shape else 4
+    header = {"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+    path = raw(tmp_path / "m.safetensors", json.dumps(header).encode(), bytes(size))
+    assert open_checkpoint(path).kind == "opaque"
+    assert "dimensions" in str(open_checkpoint(path).notes[0])
+    bale.compress(path)
+    bale.decompress(f"{path}.bale", tmp_path / "back")
+    assert path.read_bytes() == (tmp_path / "back").read_bytes()
 
 
 def test_a_header_over_the_limit(tmp_path: Path) -> None:
