@@ -72,7 +72,7 @@ def compress_folder(
             rows.append(row)
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
-        writer.sync()
+        writer.sync(sum(entry.stored_bytes for entry in entries.values()))
         with report(*_told(entries, rows), False) as told, staged_record(out, Record(True, entries)) as record:
             commit_together(told, record)
         _remove_strays(out, earlier, entries)
@@ -250,13 +250,14 @@ class _Writer:
                 archive.manifest, name, entry.stored, archive.size, entry.stored_sha256, digest=archive.digest
             )
 
-    def sync(self) -> None:
-        """Bring the names of all files to the disk."""
+    def sync(self, stored_bytes: int) -> None:
+        """Bring the names of all files, which have so many bytes, to the disk."""
         try:
             for folder in self.folders:
                 sync_folder(folder)
         except OSError as problem:
-            raise OutputError(f"cannot write {self.out}: {reason(problem)}", "check the disk") from None
+            hint = room_hint(problem, stored_bytes)
+            raise OutputError(f"cannot write {self.out}: {reason(problem)}", hint) from None
 
     def _choices(self, name: str) -> str:
         if name not in self.source.checkpoints:

@@ -207,6 +207,7 @@ class TreeTarget:
 
     def _sync(self) -> None:
         for folder in placing.folders_below(self._tree):
+            remove_leftovers(folder)  # a temporary name that could not be removed at once
             sync_folder(folder)
 
     def _appear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -500,6 +501,21 @@ def test_copies_are_read_back(
         assert names_in(out) == [RECORD]
     else:
         bale.compress(source, out, verify=False)
+
+
+def test_a_full_disk_is_told_with_the_bytes_of_the_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(engine, "sync_folder", full)
+    with pytest.raises(OutputError, match="no space left") as raised:
+        bale.compress(source, tmp_path / "out")
+    stored = sum(
+        path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != RECORD
+    )
+    assert f"at least {stored} bytes" in raised.value.hint
 
 
 def calls_of(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, count: int) -> Counter[str]:

@@ -290,6 +290,17 @@ def test_what_stands_where_files_are_to_be(tmp_path: Path, make: Callable[[Path]
 
 
 @pytest.mark.parametrize("force", [False, True])
+def test_a_temporary_name_that_could_not_be_removed_does_not_come_along(tmp_path: Path, force: bool) -> None:
+    out = tmp_path / "out"
+    if force:
+        out.mkdir()
+        (out / "mine").write_text("precious")
+    leftover = tmp_path / temporary_name("tree out") / "tree" / "sub" / temporary_name()
+    write(out, force, meanwhile=lambda: leftover.write_text("a second name of a file"))
+    assert [name for name in names_in(out) if PREFIX in name] == []
+
+
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("call", ["sync_folder", "rename"])
 def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool, call: str) -> None:
     out = tmp_path / "out"
