@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,28 +14,28 @@ from bale.engine.compare import Difference, compare_tensors
 from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
-from bale.engine.folder import check_not_busy, compress_folder, restore_folder, verify_folder
-from bale.engine.guards import base_files, bases_of, check_apart, check_targets
-from bale.engine.listing import SourceFolder, archives_of, check_whole, complete_record, is_stored_folder, open_folder
+from bale.engine.folder import compress_folder, restore_folder, verify_folder
+from bale.engine.guards import bases_apart, guard_bases
+from bale.engine.listing import SourceFolder, archives_of, check_whole, is_stored_folder, open_folder
 from bale.engine.predict import Prediction, predict_file
-from bale.engine.reports import OTHER, STALE, is_orphan, report_beside, report_path, same_archive
+from bale.engine.reports import OTHER, STALE, ReportBeside, report_beside, same_archive
 from bale.engine.resolve import resolve_plan
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.run import Progress, Run
 from bale.engine.statistics import Statistics, open_statistics
+from bale.engine.targets import Targets, default_archive
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import LossyTensor, Verified, told_apart, verify_file
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import Target, check_target, staged
+from bale.io.commit import check_target
 from bale.io.files import check_readable
-from bale.io.manifest import FORMAT
 from bale.io.sources import open_checkpoint
 from bale.notes import Note, Noted, summed_up
-from bale.plan import FilePlan, Plan, make_plan
+from bale.plan import FilePlan, make_plan
 from bale.recipe import Recipe, make_recipe
-from bale.report import FileRow, Report, stats_json
+from bale.report import Report, stats_json
 
 PathLike = str | Path
 
@@ -195,8 +194,8 @@ def compress(
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
     checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
-    bases = _bases(base, checkpoints.values())
-    targets = _Targets(
+    bases = bases_apart(None if base is None else Path(base), checkpoints.values())
+    targets = Targets(
         source,
         None if out is None else Path(out),
         None if into is None else Path(into),
@@ -213,7 +212,7 @@ def compress(
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
             names = (source.resolve().name, to.out.resolve().name)
-            told_of = _ReportBeside(to, verify, plan, told, names)
+            told_of = ReportBeside(to.report, to.over, to.out, verify, plan, told, names)
             compress_folder(
                 opened,
                 plans,
@@ -227,7 +226,7 @@ def compress(
                 only_report=to.lost,
             )
         else:
-            told_of = _ReportBeside(to, verify, plan, told)
+            told_of = ReportBeside(to.report, to.over, to.out, verify, plan, told)
             row = None
             if to.lost and told is None:
                 row = same_archive(opened, plan.files[0], to.out, run, known, verify)
@@ -286,7 +285,7 @@ def decompress(
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
     first, known = _is_first(layers), _readable(base)
-    _guard_bases(archive, target, known, whole=not tensors)
+    guard_bases(archive, target, known, whole=not tensors)
     with Run(threads, progress=progress) as run:
         if tensors:
             check_target(target, force, (archive,))
@@ -338,7 +337,7 @@ def plan(
     source = Path(source)
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
-    _bases(base, checkpoints.values())
+    bases_apart(None if base is None else Path(base), checkpoints.values())
     with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
         made = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
         files = tuple(
@@ -462,20 +461,6 @@ def open(  # noqa: A001  (bale.open reads well)
     return _open_archives(Path(archive), threads, _readable(base), _is_first(layers))
 
 
-def default_archive(source: Path, lossy: bool = False) -> Path:
-    """Where `compress` puts the archive of a source.
-
-    The name of a lossy one says so: ``model.lossy.safetensors.bale``, of a folder ``model.lossy.bale``.
-    """
-    named = source if source.name not in ("", "..") else source.resolve()  # "." and ".." have no name of their own
-    if not named.name:
-        raise UsageError(f"{source} has no name of its own to give to the archive", "name it with -o")
-    if not lossy:
-        return named.with_name(f"{named.name}.bale")
-    stem, suffix = (named.name, "") if os.path.isdir(named) else (named.stem, named.suffix)
-    return named.with_name(f"{stem}.lossy{suffix}.bale")
-
-
 def default_checkpoint(archive: Path) -> Path:
     """Where `decompress` puts the checkpoint of an archive."""
     if archive.suffix != ".bale" or not archive.stem:
@@ -512,69 +497,6 @@ def _named(statistics: Statistics | None) -> tuple[str, str] | None:
     return None if statistics is None else (statistics.name, statistics.sha256)
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the archive and the report go; whether only the report may be missing, and whether one is overwritten."""
-
-    out: Path
-    report: Path
-    lost: bool
-    over: bool
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """Where archive and report of a source go, and what must not be overwritten there."""
-
-    source: Path
-    out: Path | None
-    into: Path | None
-    report: Path | None
-    inputs: tuple[Path, ...]
-    bases: tuple[Path, ...]
-    force: bool
-
-    def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> _Places:
-        """The archive and the report; raises when one of them must not be written."""
-        named = default_archive(self.source, lossy)
-        out = self.out or (named if self.into is None else self.into / named.name)
-        report = self.report or report_path(out)
-        if out.resolve() == report.resolve():
-            raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
-        written = [out, report]
-        if isinstance(opened, SourceFolder):
-            written += [out / f"{name}.bale" for name in opened.checkpoints] + [out / name for name in opened.side]
-        check_targets(written, self.bases, "the base, or a file of it")
-        lost = not self.force and not os.path.lexists(report)
-        if not (lost and is_archive(out)) and (isinstance(opened, Checkpoint) or not os.path.isdir(out)):
-            check_target(out, self.force, self.inputs)
-        if isinstance(opened, SourceFolder):
-            check_not_busy(out)
-        over = self.force or is_orphan(report, out)
-        check_target(report, over, self.inputs)
-        check_targets([report], self.inputs, "a file of the source")
-        return _Places(out, report, lost, over)
-
-
-def _bases(base: PathLike | None, checkpoints: Iterable[Checkpoint]) -> tuple[Path, ...]:
-    """The files that the base is read from, of which the source is none."""
-    if base is None:
-        return ()
-    found = tuple(base_files(Path(base)))
-    check_apart((checkpoint.path for checkpoint in checkpoints), Path(base), found)
-    return found
-
-
-def _guard_bases(archive: Path, target: Path, base: Path | None, whole: bool) -> None:
-    """Raise `OutputError` when what is decompressed would take the place of a file that its base is read from."""
-    is_folder = os.path.isdir(archive) and is_stored_folder(archive)
-    files = [] if base is None else [base]
-    for each in archives_of(archive) if is_folder else [archive]:
-        files += bases_of(each, base)
-    targets = [target / name for name in complete_record(archive).entries] if is_folder and whole else [target]
-    check_targets(targets, files, "the base, or a file of it")
-
-
 def _choices(
     pipeline: str | None, rules: Sequence[str], recipe: PathLike | None, base: PathLike | None, allow_unmatched: bool
 ) -> Recipe:
@@ -604,54 +526,6 @@ def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
         for unit in checkpoint.units
         for position, view in enumerate(unit.views)
     ]
-
-
-@dataclass
-class _ReportBeside:
-    """Makes the report of a compression when all of it is known, to take its name together with the archive."""
-
-    places: _Places
-    verified: bool
-    plan: Plan
-    statistics: Statistics | None
-    folder: tuple[str, str] | None = None
-    result: Report = field(init=False)
-
-    def made(
-        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
-    ) -> AbstractContextManager[Target]:
-        """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
-        self.result = _report(self.verified, rows, self.plan, self.statistics, self.folder, side_bytes)
-        if again:
-            note = Note("report-again", "the archive was there already: only its report was made, again")
-            self.result = replace(self.result, notes=(*self.result.notes, note))
-        self.result = replace(self.result, path=self.places.out)
-        return staged(self.places.report, self.result.text().encode(), self.places.over)
-
-
-def _report(
-    verified: bool,
-    rows: tuple[FileRow, ...],
-    plan: Plan,
-    statistics: Statistics | None,
-    folder: tuple[str, str] | None = None,
-    side_bytes: int = 0,
-) -> Report:
-    notes = list(plan.notes)
-    before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
-    if after > before:
-        text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
-        notes.append(Note("no-gain", text))
-    return Report(
-        tool=version("bale"),
-        format_version=".".join(map(str, FORMAT)),
-        verified=verified,
-        files=rows,
-        folder=folder,
-        side_bytes=side_bytes,
-        notes=tuple(notes),
-        stats=_named(statistics),
-    )
 
 
 def _decompressed(done: Restored) -> Decompressed:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bale.engine.base import base_path, files_of, refuse_depth
+from bale.engine.listing import archives_of, complete_record, is_stored_folder
 from bale.errors import ArchiveError, OutputError, SourceError, UsageError
 from bale.io.archive import is_archive, open_archive
+from bale.io.checkpoint import Checkpoint
 
 
 def base_files(path: Path, depth: int = 0) -> Iterator[Path]:
@@ -54,6 +56,27 @@ def check_apart(sources: Iterable[Path], base: Path, files: Sequence[Path]) -> N
         if any(os.path.isfile(each) and _same(source, each) for each in files):
             where = "" if _same(source, base) else f": {base} is read from it too"
             raise UsageError(f"{source} is its own base{where}", "name the checkpoint that it was made from")
+
+
+def bases_apart(base: Path | None, checkpoints: Iterable[Checkpoint]) -> tuple[Path, ...]:
+    """The files that the base is read from, of which the source is none."""
+    if base is None:
+        return ()
+    found = tuple(base_files(base))
+    check_apart((checkpoint.path for checkpoint in checkpoints), base, found)
+    return found
+
+
+def guard_bases(archive: Path, target: Path, base: Path | None, whole: bool) -> None:
+    """Raise `OutputError` when what is decompressed would take the place of a file that its base is read from."""
+    if not os.path.lexists(target):
+        return
+    is_folder = os.path.isdir(archive) and is_stored_folder(archive)
+    files = [] if base is None else [base]
+    for each in archives_of(archive) if is_folder else [archive]:
+        files += bases_of(each, base)
+    targets = [target / name for name in complete_record(archive).entries] if is_folder and whole else [target]
+    check_targets(targets, files, "the base, or a file of it")
 
 
 def _is_in(target: Path, given: Path) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ from bale.engine.base import Base
 from bale.engine.listing import complete_record, is_stored_folder
 from bale.engine.rows import file_row
 from bale.engine.run import Run
+from bale.engine.statistics import Statistics
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
 from bale.io.archive import file_sha256, is_archive, manifest_digest, open_archive
 from bale.io.checkpoint import Checkpoint
+from bale.io.commit import Target, staged
 from bale.io.files import reading
 from bale.io.folder import COPY, read_record
-from bale.io.manifest import StoredUnit
-from bale.plan import Decision, FilePlan, on_base
-from bale.report import FileRow
+from bale.io.manifest import FORMAT, StoredUnit
+from bale.notes import Note
+from bale.plan import Decision, FilePlan, Plan, on_base
+from bale.report import FileRow, Report
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"
@@ -156,3 +160,54 @@ def _is_unfinished(folder: Path) -> bool:
 def _tool(report: Mapping[str, Any]) -> Any:
     tool = report.get("tool")
     return tool.get("name") if isinstance(tool, dict) else None
+
+
+@dataclass
+class ReportBeside:
+    """Makes the report of a compression when all of it is known, to take its name together with the archive."""
+
+    path: Path
+    over: bool
+    archive: Path
+    verified: bool
+    plan: Plan
+    statistics: Statistics | None
+    folder: tuple[str, str] | None = None
+    result: Report = field(init=False)
+
+    def made(
+        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
+    ) -> AbstractContextManager[Target]:
+        """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
+        self.result = make_report(self.verified, rows, self.plan, self.statistics, self.folder, side_bytes)
+        if again:
+            note = Note("report-again", "the archive was there already: only its report was made, again")
+            self.result = replace(self.result, notes=(*self.result.notes, note))
+        self.result = replace(self.result, path=self.archive)
+        return staged(self.path, self.result.text().encode(), self.over)
+
+
+def make_report(
+    verified: bool,
+    rows: tuple[FileRow, ...],
+    plan: Plan,
+    statistics: Statistics | None,
+    folder: tuple[str, str] | None = None,
+    side_bytes: int = 0,
+) -> Report:
+    """The report of what has been done by a plan, with the plan's notes."""
+    notes = list(plan.notes)
+    before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
+    if after > before:
+        text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
+        notes.append(Note("no-gain", text))
+    return Report(
+        tool=version("bale"),
+        format_version=".".join(map(str, FORMAT)),
+        verified=verified,
+        files=rows,
+        folder=folder,
+        side_bytes=side_bytes,
+        notes=tuple(notes),
+        stats=None if statistics is None else (statistics.name, statistics.sha256),
+    )
