@@ -383,9 +383,11 @@ def verify(
             lossy = told_apart([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
             with _open_archives(path, threads) as opened:
                 size = opened.report.stored_bytes
-                return Checked(path, size, len(files), len(opened), opened.exact, lossy, report_beside(path))
+                return Checked(
+                    path, size, len(files), len(opened), opened.exact, lossy, report_beside(path, whole=False)
+                )
         done = verify_file(path, run, other, known)
-        return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy, report_beside(path))
+        return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy, report_beside(path, whole=False))
 
 
 def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:

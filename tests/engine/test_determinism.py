@@ -72,7 +72,7 @@ def test_decompositions(tmp_path: Path, pipeline: str) -> None:
     tensors = {f"w{n}": weights(*shape, seed=n) for n, shape in enumerate(shapes)}
     source, digests = write(tmp_path / "m.safetensors", tensors), set()
     for threads in (1, 2, 4):
-        report = bale.compress(source, rules=[f"w*={pipeline}"], threads=threads, force=True)
+        report = bale.compress(source, f"{source}.bale", rules=[f"w*={pipeline}"], threads=threads, force=True)
         assert pipeline in {row.pipeline for row in report.rows}
         digests.add(sha256(Path(f"{source}.bale")))
     assert len(digests) == 1

@@ -93,7 +93,7 @@ def test_exact_is_said_of_the_chosen_tensors(tmp_path: Path) -> None:
     twin = weights(64, 64)
     tensors = {"lossy": twin, "kept": weights(64, 64, seed=1), "same": twin}
     source = write(tmp_path / "m.safetensors", tensors)
-    bale.compress(source, rules=["kept=lossless", "*=int4"])
+    bale.compress(source, f"{source}.bale", rules=["kept=lossless", "*=int4"])
     for chosen, exact in ((["kept"], True), (["lossy"], False), (["same"], False), (["*"], False)):
         done = bale.decompress(f"{source}.bale", tmp_path / "out", tensors=chosen, force=True)
         assert done.exact is exact, chosen

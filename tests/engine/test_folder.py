@@ -424,8 +424,8 @@ def test_a_second_run_is_refused_and_touches_nothing(source: Path, tmp_path: Pat
     back.mkdir()
     before = contents(tmp_path)
     never = pytest.MonkeyPatch()
-    never.setattr(api, "_plan", lambda *_: pytest.fail("work was begun"))
-    never.setattr(engine, "_check_stored", lambda *_: pytest.fail("work was begun"))
+    never.setattr(api, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
+    never.setattr(engine, "_check_stored", lambda *_, **__: pytest.fail("work was begun"))
     for place, work in (
         (out, lambda: bale.compress(source, out, report=report, force=force)),
         (out, lambda: bale.compress(source, out, report=report, pipeline="int8", force=force)),

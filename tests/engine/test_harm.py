@@ -184,7 +184,7 @@ def test_the_worst_row_is_that_of_what_comes_back(
 
 def test_vectors_have_no_rows_and_exact_tensors_no_error_in_any(tmp_path: Path) -> None:
     source = write(tmp_path / "m.safetensors", {"v": weights(5000), "w": weights(64, 64), "x": weights(64, 64, seed=1)})
-    rows = bale.compress(source, rules=["v=int8", "w=int8/exact"]).to_json()["tensors"]
+    rows = bale.compress(source, f"{source}.bale", rules=["v=int8", "w=int8/exact"]).to_json()["tensors"]
     assert {row["name"]: row["worst_row_error"] for row in rows} == {"v": None, "w": 0, "x": 0}
 
 
@@ -192,7 +192,9 @@ def test_a_row_of_zeros_that_is_none_any_more_has_no_number(tmp_path: Path) -> N
     values = weights(64, 128)
     values[5] = 0
     source = write(tmp_path / "m.safetensors", {"w": values})
-    row = bale.compress(source, pipeline="codebook:bits=2").to_json()["tensors"][0]  # zeros are too few for a level
+    row = bale.compress(source, f"{source}.bale", pipeline="codebook:bits=2").to_json()["tensors"][
+        0
+    ]  # zeros are too few for a level
     assert row["worst_row_error"] is None
     assert bale.inspect(tmp_path / "m.safetensors.bale")["tensors"][0]["worst_row_error"] is None
     bale.verify(tmp_path / "m.safetensors.bale", source)
@@ -206,7 +208,7 @@ def test_harm_is_told_of_what_comes_back_and_not_of_the_difference_to_a_base(tmp
     source = write(tmp_path / "m.safetensors", {"w": base + pruned(128, 128, seed=1) / 8})
     write(tmp_path / "base.safetensors", {"w": base})
     choices = {"pipeline": "base/svd:rank=8+int8", "base": tmp_path / "base.safetensors"}
-    row = bale.compress(source, **choices).to_json()["tensors"][0]
+    row = bale.compress(source, f"{source}.bale", **choices).to_json()["tensors"][0]
     assert row["pipeline"].startswith("base/svd")
     assert not {"zeroed", "zeros-moved", "rows-lost", "large-error"} & set(row["note_kinds"])
     planned = bale.plan(source, **choices).to_json()["tensors"][0]
@@ -216,7 +218,7 @@ def test_harm_is_told_of_what_comes_back_and_not_of_the_difference_to_a_base(tmp
 def test_a_tensor_that_is_kept_lossless_after_all_has_no_harm(tmp_path: Path) -> None:
     """Exact coding is smaller here than the factors, by which small values vanish."""
     source = write(tmp_path / "m.safetensors", {"w": bf16(np.random.default_rng(0).integers(1, 9, (64, 64)) / 64)})
-    row = bale.compress(source, rules=["w=svd:rank=27"]).to_json()["tensors"][0]
+    row = bale.compress(source, f"{source}.bale", rules=["w=svd:rank=27"]).to_json()["tensors"][0]
     planned = bale.plan(source, rules=["w=svd:rank=27"]).to_json()["tensors"][0]
     assert row["pipeline"] == planned["pipeline"] == "lossless"
     assert row["note_kinds"] == planned["note_kinds"] == ["grows"]

@@ -21,11 +21,11 @@ def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 source, choice, threads, warm = sys.argv[1:]
 if warm:
-    bale.compress(warm, pipeline=choice, threads=1, force=True)  # libraries and compiled code are start-up
+    bale.compress(warm, f'{warm}.bale', pipeline=choice, threads=1, force=True)  # libraries: start-up
 elif choice != "lossless":
     import bale.compressors.lossless.fields  # the compiler: start-up, which the lossless way does without
 start = peak()
-bale.compress(source, pipeline=choice, threads=int(threads), force=True)
+bale.compress(source, f'{source}.bale', pipeline=choice, threads=int(threads), force=True)
 bale.verify(source + ".bale", threads=int(threads))
 print(peak() - start)
 """  # not ru_maxrss, which begins with that of the parent process

@@ -130,7 +130,7 @@ def test_what_is_no_report(model: Path, text: str) -> None:
 
 
 def test_a_report_whose_archive_is_gone_is_replaced(source: Path, tmp_path: Path) -> None:
-    bale.compress(source, pipeline="int8")
+    bale.compress(source, beside(source)[0], pipeline="int8")
     out, report = beside(source)
     assert not is_orphan(report, out)
     out.rename(tmp_path / "elsewhere")
@@ -155,7 +155,7 @@ def test_no_archive_without_its_report(
     """The disk is full when the report is written: what was there before is there still."""
     out, report = beside(source)
     if force:
-        bale.compress(source, pipeline="int8")
+        bale.compress(source, beside(source)[0], pipeline="int8")
     before = {name: sha256(tmp_path / name) for name in names_in(tmp_path) if (tmp_path / name).is_file()}
     honest = commit.write_at
 
@@ -183,7 +183,7 @@ def test_no_archive_without_its_report(
 def same(report: dict[str, Any], other: dict[str, Any]) -> bool:
     def plain(data: dict[str, Any]) -> dict[str, Any]:
         rows = [{**row, "seconds": 0} for row in data["tensors"]]
-        return {**data, "tensors": rows, "notes": []}
+        return {**data, "tensors": rows, "notes": [], "note_kinds": []}
 
     return plain(report) == plain(other)
 
@@ -191,13 +191,13 @@ def same(report: dict[str, Any], other: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("pipeline", [None, "int8"])
 def test_a_report_that_is_missing_is_made_again(source: Path, verify: bool, pipeline: str | None) -> None:
-    bale.compress(source, pipeline=pipeline, verify=verify)
+    bale.compress(source, beside(source)[0], pipeline=pipeline, verify=verify)
     out, report = beside(source)
     told, stamps = json.loads(report.read_bytes()), {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]}
     report.unlink()
-    made = bale.compress(source, pipeline=pipeline, verify=verify)
+    made = bale.compress(source, beside(source)[0], pipeline=pipeline, verify=verify)
     assert same(json.loads(report.read_bytes()), told) or (not verify and source.is_dir())
-    assert "the archive was there already: only its report was made, again" in made.all_notes
+    assert made.all_notes[0].kind == "report-again"
     assert bale.verify(out).report == "matches"
     assert stamps == {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]}
 
@@ -207,10 +207,10 @@ def test_what_was_refused_is_not_another_choice(tmp_path: Path) -> None:
     bad = weights(64, 64)
     bad[3, 3] = np.nan
     source = write(tmp_path / "bad.safetensors", {"a": weights(64, 64, seed=1), "b": bad, "c": bad})
-    told = bale.compress(source, pipeline="int8").to_json()
+    told = bale.compress(source, beside(source)[0], pipeline="int8").to_json()
     assert [row["pipeline"] for row in told["tensors"]] == ["int8", "lossless", "lossless"]
     beside(source)[1].unlink()
-    assert same(bale.compress(source, pipeline="int8").to_json(), told)
+    assert same(bale.compress(source, beside(source)[0], pipeline="int8").to_json(), told)
 
 
 def _other_pipeline(source: Path) -> dict[str, Any]:
@@ -242,13 +242,13 @@ def _damaged(source: Path) -> dict[str, Any]:
 def test_an_archive_of_other_choices_is_not_taken_for_this_one(
     source: Path, change: Callable[[Path], dict[str, Any]]
 ) -> None:
-    bale.compress(source, pipeline="int8")
+    bale.compress(source, beside(source)[0], pipeline="int8")
     out, report = beside(source)
     report.unlink()
     choices = change(source)
     before = {path: sha256(path) for path in [out, *out.rglob("*")] if path.is_file()}
     with pytest.raises(OutputError, match="exists already"):
-        bale.compress(source, **choices)
+        bale.compress(source, beside(source)[0], **choices)
     assert not report.exists()
     assert before == {path: sha256(path) for path in before}
 
@@ -268,10 +268,10 @@ def test_another_base_is_another_choice(tmp_path: Path, model: Path) -> None:
 
 def test_statistics_are_not_in_the_archive(model: Path, stats: Path) -> None:
     choices: dict[str, Any] = {"pipeline": "int:bits=4,clip=mse", "stats": stats}
-    bale.compress(model, **choices)
+    bale.compress(model, beside(model)[0], **choices)
     beside(model)[1].unlink()
     with pytest.raises(OutputError, match="exists already"):
-        bale.compress(model, **choices)
+        bale.compress(model, beside(model)[0], **choices)
 
 
 def test_the_folder_of_a_report_is_brought_to_the_disk_too(model: Path, tmp_path: Path) -> None:

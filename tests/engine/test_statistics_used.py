@@ -66,7 +66,7 @@ def test_long_tensors_are_told_in_blocks_and_samples(tmp_path: Path, seen: list[
     model = write(tmp_path / "m.safetensors", {"w": bf16(weights(rows, 1000, seed=1))})
     by_row = np.arange(1, rows + 1, dtype="<f4").reshape(rows, 1)
     stats = write(tmp_path / "s", {"w": by_row})
-    report = bale.compress(model, pipeline="int4", stats=stats).to_json()
+    report = bale.compress(model, f"{model}.bale", pipeline="int4", stats=stats).to_json()
     assert len(seen) == 3
     assert all(use.second.shape == (rows, 1) for _, use in seen)
     assert report["tensors"][0]["output_error"] == pytest.approx(independent(model, by_row, "w"), rel=1e-9)
@@ -92,7 +92,7 @@ def independent(model: Path, second: np.ndarray, name: str) -> float:
 
 @pytest.mark.parametrize("choice", ["int4", "svd:rank=8+int8", "trellis:bits=3", "nf4"])
 def test_output_errors(model: Path, stats: Path, choice: str) -> None:
-    report = bale.compress(model, pipeline=choice, stats=stats).to_json()
+    report = bale.compress(model, f"{model}.bale", pipeline=choice, stats=stats).to_json()
     rows = {row["name"]: row for row in report["tensors"]}
     for name, second in (("layers.1.weight", np.arange(1, 129)), ("layers.10.weight", 1 / np.arange(1.0, 65))):
         wanted = independent(model, second.astype("<f4").astype("f8"), name)
@@ -127,7 +127,7 @@ def test_output_errors_by_covariance(tmp_path: Path, choice: str, layout: str) -
     covariance = (inputs.T @ inputs / 300).astype("<f4")
     mean = covariance.diagonal().reshape(shape[1:])
     stats = write(tmp_path / "s", {"w": mean.copy(), "w:covariance": covariance})
-    (row,) = bale.compress(tmp_path / "m.pt", pipeline=choice, stats=stats).to_json()["tensors"]
+    (row,) = bale.compress(tmp_path / "m.pt", tmp_path / "m.pt.bale", pipeline=choice, stats=stats).to_json()["tensors"]
     with bale.open(tmp_path / "m.pt.bale") as tensors:
         before, after = weight.numpy().reshape(48, 120), tensors["w"].reshape(48, 120)
     wanted = np.linalg.norm(inputs @ (after - before).T) / np.linalg.norm(inputs @ before.T)
@@ -135,7 +135,7 @@ def test_output_errors_by_covariance(tmp_path: Path, choice: str, layout: str) -
 
 
 def test_what_comes_back_exactly_has_no_error(tmp_path: Path, model: Path, stats: Path) -> None:
-    report = bale.compress(model, stats=stats, rules=["layers.1.weight=int4/exact"]).to_json()
+    report = bale.compress(model, f"{model}.bale", stats=stats, rules=["layers.1.weight=int4/exact"]).to_json()
     assert {row["name"]: row["output_error"] for row in report["tensors"]} == {
         "layers.1.weight": 0,
         "layers.1.bias": None,
@@ -149,7 +149,7 @@ def test_equal_tensors_and_tied_names_share_it(tmp_path: Path) -> None:
     shared = weights(64, 80)
     model = write(tmp_path / "m.safetensors", {"a": shared, "b": shared})
     stats = write(tmp_path / "s", {"a": np.arange(80, dtype="<f4")})
-    first, second = bale.compress(model, pipeline="int4", stats=stats).to_json()["tensors"]
+    first, second = bale.compress(model, f"{model}.bale", pipeline="int4", stats=stats).to_json()["tensors"]
     assert second["same_as"] == "a"
     assert first["output_error"] == second["output_error"] == pytest.approx(independent(model, np.arange(80), "a"))
 
@@ -160,7 +160,7 @@ def test_zeros_everywhere(tmp_path: Path) -> None:
     nothing = {"": np.zeros(80, "<f4"), ":covariance": np.zeros((80, 80), "<f4")}
     stats = write(tmp_path / "s", {name + end: each for name in ("w", "zero") for end, each in nothing.items()})
     for choice in ("int4", "svd:rank=4+int8", "trellis:bits=3"):
-        report = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()
+        report = bale.compress(model, f"{model}.bale", pipeline=choice, stats=stats, force=True).to_json()
         assert [row["output_error"] for row in report["tensors"]] == [None, 0]
         assert report["tensors"][0]["relative_error"] > 0
 
@@ -172,7 +172,9 @@ def test_what_is_no_covariance_tells_no_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for weight in (np.ones((64, 80), "<f4") + rng.standard_normal((64, 1)).astype("<f4") / 9, 1 + weights(64, 80)):
         model = write(tmp_path / "m.safetensors", {"w": weight})
-        (row,) = bale.compress(model, rules=["w=svd:rank=4+int8"], stats=stats, force=True).to_json()["tensors"]
+        (row,) = bale.compress(model, f"{model}.bale", rules=["w=svd:rank=4+int8"], stats=stats, force=True).to_json()[
+            "tensors"
+        ]
         assert row["relative_error"] > 0
         assert row["output_error"] is None
 
@@ -194,7 +196,7 @@ def test_their_scale_makes_no_difference(tmp_path: Path, choice: str) -> None:
     for scale, dtype in ((2.0**-90, "<f4"), (1.0, "<f4"), (2.0**110, "<f4"), (2.0**-200, "<f8"), (2.0**900, "<f8")):
         scaled = (scale * covariance).astype(dtype)
         stats = write(tmp_path / "s", {"w": scaled.diagonal().copy(), "w:covariance": scaled})
-        (row,) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
+        (row,) = bale.compress(model, f"{model}.bale", pipeline=choice, stats=stats, force=True).to_json()["tensors"]
         found.add((sha256(Path(f"{model}.bale")), round(row["output_error"], 12)))
     assert len(found) == 1
 
@@ -208,9 +210,9 @@ def test_mean_squares_of_all_sizes(tmp_path: Path, choice: str, seed: int) -> No
     second = np.exp2(rng.uniform(-149, 128, 80)).astype("<f4") * (rng.random(80) < 0.9)
     covariance = np.diag(second)
     for given in ({"w": second}, {"w": second, "w:covariance": covariance}):
-        (row,) = bale.compress(model, pipeline=choice, stats=write(tmp_path / "s", given), force=True).to_json()[
-            "tensors"
-        ]
+        (row,) = bale.compress(
+            model, f"{model}.bale", pipeline=choice, stats=write(tmp_path / "s", given), force=True
+        ).to_json()["tensors"]
         assert row["pipeline"] == choice
         assert row["output_error"] is not None
         assert row["output_error"] < 3
@@ -224,7 +226,9 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path, stats: Path, choice: str
     )
     found = set()
     for threads in (1, 2, 4):
-        report = bale.compress(model, pipeline=choice, stats=stats, force=True, threads=threads).to_json()
+        report = bale.compress(
+            model, f"{model}.bale", pipeline=choice, stats=stats, force=True, threads=threads
+        ).to_json()
         found.add((sha256(Path(f"{model}.bale")), str([row["output_error"] for row in report["tensors"]])))
     assert len(found) == 1
 
@@ -283,9 +287,9 @@ def uneven(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("choice", ["trellis:bits=3", "trellis:bits=3,pool=model"])
 def test_the_trellis_moves_errors_where_they_do_no_harm(uneven: tuple[Path, Path], choice: str) -> None:
     model, stats = uneven
-    (row, _) = bale.compress(model, pipeline=choice).to_json()["tensors"]
+    (row, _) = bale.compress(model, f"{model}.bale", pipeline=choice).to_json()["tensors"]
     without = independent(model, UNEVEN.astype("f8"), "w")
-    (told, _) = bale.compress(model, pipeline=choice, stats=stats, force=True).to_json()["tensors"]
+    (told, _) = bale.compress(model, f"{model}.bale", pipeline=choice, stats=stats, force=True).to_json()["tensors"]
     assert told["output_error"] < 0.9 * without
     assert told["snr_db"] < row["snr_db"]
     assert told["stored_bytes"] == pytest.approx(row["stored_bytes"], rel=0.01)

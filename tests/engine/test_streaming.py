@@ -21,7 +21,7 @@ LONG = CHUNK_LIMIT + 12_345
 def both(tmp_path: Path, raw: Raw, choice: str) -> tuple[np.ndarray, np.ndarray]:
     """The tensor as the engine gives it back, and as the pipeline does on the whole array."""
     source = write(tmp_path / "m.safetensors", {"w": raw})
-    bale.compress(source, rules=[f"w={choice}"], force=True)
+    bale.compress(source, f"{source}.bale", rules=[f"w={choice}"], force=True)
     with bale.open(tmp_path / "m.safetensors.bale") as tensors:
         streamed = np.array(tensors.bits("w"))
     spec = TensorSpec(raw.dtype, raw.shape)
@@ -65,7 +65,7 @@ def test_ranges_that_are_clipped_over_several_blocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("elements", [CHUNK_LIMIT - 1, CHUNK_LIMIT, CHUNK_LIMIT + 1, 2 * CHUNK_LIMIT])
 def test_chunks_have_at_most_a_million_elements(tmp_path: Path, choice: str, elements: int) -> None:
     source = write(tmp_path / "m.safetensors", {"w": bf16(weights(elements))})
-    bale.compress(source, rules=[f"w={choice}"])
+    bale.compress(source, f"{source}.bale", rules=[f"w={choice}"])
     with open_archive(tmp_path / "m.safetensors.bale") as archive:
         part = archive.manifest.units[0].parts[0]
     assert len(part.chunks) == -(-elements // CHUNK_LIMIT)

@@ -51,9 +51,8 @@ def every_part(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         "same": shared,
     }
     source = write(folder / "m.safetensors", tensors, {"note": "of everything"})
-    report = bale.compress(
-        source, rules=["quantized=int4", "factors=svd:rank=1", "both=svd:rank=2+int8", "plain=lossless"]
-    ).to_json()
+    rules = ["quantized=int4", "factors=svd:rank=1", "both=svd:rank=2+int8", "plain=lossless"]
+    report = bale.compress(source, f"{source}.bale", rules=rules).to_json()
     rows = {row["name"]: row for row in report["tensors"]}
     assert set(rows["quantized"]["parts"]) == {"qdata", "scale", "zero"}
     assert set(rows["factors"]["parts"]) == {"u", "vh"}
