@@ -44,7 +44,7 @@ KINDS = {
     "quantized": Kind("scales, zero points and tables of a checkpoint that is quantized already", left=True),
     "buffer": Kind("masks, running statistics, counters, ids and precomputed tables, by their names", left=True),
     "never-negative": Kind(
-        "no value is negative, as in second moments, variances, scales and masks, and in no weights", left=True
+        "no value is negative, as in second moments, variances, scales and masks, and rarely in weights", left=True
     ),
     "dtype": Kind("not floating point", "not floating point", left=True),
     "small": Kind("less than -p takes", "fewer than 2 dimensions or 4,096 elements", left=True),

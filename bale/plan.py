@@ -35,7 +35,7 @@ class Decision:
 
     def left(self, note: Note) -> Decision:
         """The same unit kept lossless, for this reason."""
-        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise)
+        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise, self.broad)
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ class _Count:
     first: int = 0
     chosen: int = 0
     refused: int = 0
+    left: int = 0
     shadow: Rule | None = None
     reason: str = ""
 
@@ -149,6 +150,7 @@ class _Planner:
             return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
         if is_lossy(pipeline) and (reason := self._no_weight(unit)):
+            self._default.left += 1
             return Decision(LOSSLESS, "default", (reason,))
         return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
 
@@ -173,10 +175,8 @@ class _Planner:
         if self._recipe.default is not None:
             _refuse(f"-p {self._recipe.default}", self._default)
             if not self._default.chosen and not self._recipe.default.lossless:
-                takes = (
-                    f"it takes floating-point weights with at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
-                )
-                notes.append(Note("untouched", f"-p {self._recipe.default} touches no tensor: {takes}"))
+                takes = f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+                notes.append(untouched(self._recipe, takes if self._default.left else "rules choose all of them"))
         return notes
 
     def _rule_of(self, unit: Unit) -> Rule | None:
@@ -219,6 +219,11 @@ class _Planner:
         if not count.first:
             return f"{rule} is wholly shadowed by {count.shadow}"
         return None
+
+
+def untouched(recipe: Recipe, reason: str) -> Note:
+    """A note on a ``-p`` that does nothing."""
+    return Note("untouched", f"-p {recipe.default} touches no tensor: {reason}")
 
 
 def _refuse(rule: str, count: _Count) -> None:

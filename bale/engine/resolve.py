@@ -17,15 +17,9 @@ from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import reading
 from bale.notes import Note
-from bale.plan import Decision, FilePlan, Plan, is_lossy, make_plan
+from bale.plan import Decision, FilePlan, Plan, is_lossy, make_plan, untouched
 from bale.recipe import Recipe
 from bale.spec import Unit
-
-_NEVER_NEGATIVE = Note(
-    "never-negative",
-    "no value is negative, so these are no weights but second moments, variances, scales or masks; "
-    "a rule like --rule 'NAME=positive+int:zero=float' codes second moments safely",
-)
 
 
 def resolve_plan(
@@ -54,6 +48,8 @@ def resolve_plan(
             for checkpoint in checkpoints
         ]
         files = tuple(_without_positives(*pair, run) for pair in zip(sources, plan.files, strict=True))
+        if _touches(plan.files) and not _touches(files):
+            plan = replace(plan, notes=(*plan.notes, untouched(recipe, "what it could take has no negative values")))
         return settle_pools(sources, replace(plan, files=files), run, has_base=has_base, statistics=statistics)
 
 
@@ -61,7 +57,7 @@ def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan
     """The same plan, but for what ``-p`` chose and no weight is by the signs of its values."""
 
     def decide(unit: Unit, decision: Decision) -> Decision:
-        return decision.left(_NEVER_NEGATIVE) if is_never_negative(source, unit) else decision
+        return decision.left(_never_negative(unit)) if is_never_negative(source, unit) else decision
 
     pairs = list(zip(plan.units, plan.decisions, strict=True))
     asked = [(index, pair) for index, pair in enumerate(pairs) if _is_asked(pair[1])]
@@ -69,6 +65,21 @@ def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan
     for index, future in run.ordered((index, Job(partial(decide, *pair), 0)) for index, pair in asked):
         decisions[index] = future.result()
     return replace(plan, decisions=tuple(decisions))
+
+
+def _never_negative(unit: Unit) -> Note:
+    """The reason why ``-p`` leaves a unit lossless, and how to code it."""
+    name = unit.label if not set("*?[]'=") & set(unit.label) else "NAME"
+    return Note(
+        "never-negative",
+        "no value is negative, which is rare for weights and usual for second moments, variances, scales and masks; "
+        f"--rule '{name}=positive+int:zero=float' codes moments safely, --rule '{name}=int8' weights",
+    )
+
+
+def _touches(files: Sequence[FilePlan]) -> bool:
+    """Whether ``-p`` makes any unit lossy."""
+    return any(each.broad and is_lossy(each.pipeline) for file in files for each in file.decisions)
 
 
 def _is_asked(decision: Decision) -> bool:

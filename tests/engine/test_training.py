@@ -116,3 +116,18 @@ def test_what_p_leaves_is_one_line_by_kind(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_json()))["note_kinds"] == list(said)
     assert bale.plan(source, pipeline="int4").to_json()["note_kinds"] == list(said)
     assert not bale.compress(source, force=True).all_notes
+
+
+def test_what_touches_no_tensor_says_why(tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"a": weights(80, 80), "b": weights(80, 80, seed=1) ** 2})
+
+    def told(**choices: Any) -> list[str]:
+        report = bale.compress(source, tmp_path / "m.bale", pipeline="int8", force=True, **choices)
+        return [note.text for note in report.all_notes if note.kind == "untouched"]
+
+    assert told() == []
+    assert told(rules=["*=lossless"]) == ["-p int8 touches no tensor: rules choose all of them"]
+    assert told(rules=["a=lossless"]) == ["-p int8 touches no tensor: what it could take has no negative values"]
+    small = write(tmp_path / "m.safetensors", {"a": weights(8)})
+    assert "at least 2 dimensions" in told()[0]
+    assert small == source
