@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
@@ -115,7 +116,7 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
     UsageError
         For a rule that matches nothing or is wholly shadowed, and for one (or a `-p`) that no tensor can take.
     """
-    planner = _Planner(recipe, Roles(view for units in files for unit in units for view in unit.views))
+    planner = _Planner(recipe, files)
     plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
     return Plan(plans, tuple(planner.conclude()))
 
@@ -134,8 +135,8 @@ class _Count:
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, roles: Roles) -> None:
-        self._recipe, self._roles = recipe, roles
+    def __init__(self, recipe: Recipe, files: Sequence[tuple[Unit, ...]]) -> None:
+        self._recipe, self._files = recipe, files
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
 
@@ -153,6 +154,10 @@ class _Planner:
             self._default.left += 1
             return Decision(LOSSLESS, "default", (reason,))
         return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        return Roles(view for units in self._files for unit in units for view in unit.views)
 
     def _no_weight(self, unit: Unit) -> Note | None:
         """The reason why ``-p`` leaves a unit lossless, if it does."""

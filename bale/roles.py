@@ -96,8 +96,9 @@ class Roles:
         self._has_codes = any(map(_holds_codes, self._views))
         for view in self._views:
             name = _Name(view.name)
-            self._containers.update(_state_containers(name.parts))
-            if name.module and _holds_codes(view) and not _BUFFER.fullmatch(name.leaf):
+            if _MAY_BE_STATE.search(view.name):
+                self._containers.update(_state_containers(name.parts))
+            if _holds_codes(view) and name.module and not _is_buffer(name.leaf):
                 self._coded.add(name.module)
 
     def note(self, view: View) -> Note | None:
@@ -108,12 +109,14 @@ class Roles:
             return Note(kind, self._advice(view, name, kind))
         if self._is_scale(view, name):
             return _QUANTIZED
-        if _BUFFER.fullmatch(name.leaf):
+        if _is_buffer(name.leaf):
             return Note("buffer", "no weights by their names, but masks, statistics, counters or tables")
         return None
 
     def _moment(self, name: _Name) -> str | None:
         """The kind of a tensor that an optimizer keeps; None for all others."""
+        if not _MAY_BE_STATE.search(name.text):
+            return None
         parts = name.parts
         within = any(parts[:end] in self._containers for end in range(1, len(parts)))
         if not within and not any(map(_is_state, parts)) and self._twin(name) is None:
@@ -153,7 +156,11 @@ class Roles:
     def _is_scale(self, view: View, name: _Name) -> bool:
         if not view.spec.is_float:
             return False
-        if view.spec.dtype == "F8_E8M0" or (self._has_codes and _SCALES.fullmatch(name.leaf)):
+        if view.spec.dtype == "F8_E8M0":
+            return True
+        if not self._has_codes:
+            return False
+        if _SCALES.fullmatch(name.leaf):
             return True
         module = name.module
         if module in self._coded:
@@ -162,6 +169,9 @@ class Roles:
 
 
 _TWIN_NAMES = {name for pair in _TWINS for name in pair}
+_MAY_BE_STATE = re.compile(
+    r"opt|state|fp32_|exp_|momentum|square_avg|acc_delta|grad|old_|slow_|hessian|m[u_]|nu|moment|adam", re.IGNORECASE
+)  # parts of every name that is looked at more closely
 _ANY_TWIN = re.compile("|".join(sorted(_TWIN_NAMES)))
 _NOTHING = re.compile(r"(?!)")
 _QUANTIZED = Note("quantized", "this checkpoint is quantized already, and such tensors say what its codes stand for")
@@ -184,6 +194,11 @@ def _state_containers(parts: Sequence[str]) -> Iterable[tuple[str, ...]]:
         state = part == "state" and len(rest) > 1 and any(_is_state(each) or each == "step" for each in rest[1:])
         if certain or perhaps or state:
             yield tuple(parts[: at + 1])
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_buffer(leaf: str) -> bool:
+    return _BUFFER.fullmatch(leaf) is not None
 
 
 @lru_cache(maxsize=1 << 14)
