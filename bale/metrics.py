@@ -161,6 +161,8 @@ class RowSums:
         Whole rows, and those of them with a relative error above `LOST`.
     open : tuple of OpenRow
         The rows at the ends of the blocks, which are not whole yet.
+    moved : int
+        Whole rows of zeros that came back as anything else.
     """
 
     width: int
@@ -168,6 +170,7 @@ class RowSums:
     count: int = 0
     lost: int = 0
     open: tuple[OpenRow, ...] = ()
+    moved: int = 0
 
     @classmethod
     def of(cls, values: Array, difference: Array, width: int, start: int) -> RowSums:
@@ -185,7 +188,8 @@ class RowSums:
         with np.errstate(divide="ignore"):
             errors = np.sqrt(np.divide(error2, norm2, out=np.zeros_like(error2), where=error2 != 0))
         worst, lost = float(errors.max()), int(np.count_nonzero(errors > LOST))
-        return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, tuple(ends))
+        moved = int(np.count_nonzero((norm2 == 0) & (error2 != 0)))
+        return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, tuple(ends), moved)
 
     def __add__(self, other: RowSums) -> RowSums:
         total = RowSums(
@@ -194,6 +198,7 @@ class RowSums:
             self.count + other.count,
             self.lost + other.lost,
             (*self.open, *other.open),
+            self.moved + other.moved,
         )
         return total._closed() if self.open and other.open else total
 
@@ -202,13 +207,15 @@ class RowSums:
         rows: dict[int, OpenRow] = {}
         for each in self.open:
             rows[each.row] = each + rows[each.row] if each.row in rows else each
-        errors = [each.error for each in rows.values() if each.count == self.width]
+        whole = [each for each in rows.values() if each.count == self.width]
+        errors = [each.error for each in whole]
         return RowSums(
             self.width,
             max([self.worst, *errors]),
             self.count + len(errors),
             self.lost + sum(error > LOST for error in errors),
             tuple(each for each in rows.values() if each.count < self.width),
+            self.moved + sum(each.norm2 == 0 and each.error2 != 0 for each in whole),
         )
 
     @property

@@ -61,10 +61,10 @@ KINDS = {
     "vanished": Kind(
         "positive values, none of them negative, that come back as zero or below", "with values that vanished"
     ),
-    "zeroed": Kind("more than half of the values that are not zero come back as zero", "that come back as zeros"),
+    "zeroed": Kind("more than half of the values that are not zero come back as zero", "with most values zeroed"),
     "rows-lost": Kind("more than a tenth of the rows have an error above 0.9", "with rows that are lost"),
     "zeros-moved": Kind(
-        "zeros, of which the tensor has many, come back as other values", "whose zeros are zeros no more"
+        "many zeros, or whole rows of them, come back as other values", "whose zeros are zeros no more"
     ),
     "large-error": Kind("a relative error above 0.5", "with an error above 0.5"),
     "baseline-better": Kind("a quantizer would keep more in as many bytes", "that a quantizer would keep better"),

@@ -241,7 +241,7 @@ class Report:
             **_pooled(rows),
             "worst_tensor": worst.name,
             "worst_relative_error": number(worst.error),
-            "worst_row_error": max(filter(None, (number(row.worst_row_error) for row in rows)), default=None),
+            "worst_row_error": _worst_row(rows),
         }
 
     @cached_property
@@ -262,6 +262,13 @@ class Report:
             "output_error": self._output_error(),
             "coverage": coverage(self.rows),
         }
+
+
+def _worst_row(rows: Iterable[TensorRow]) -> float | None:
+    """The largest error of any row; None as soon as one tensor with rows has none, lest a limit pass it."""
+    found = [number(row.worst_row_error) for row in rows if len(row.spec.shape) > 1]
+    known = [error for error in found if error is not None]
+    return max(known, default=None) if len(known) == len(found) else None
 
 
 def _pooled(rows: Iterable[TensorRow]) -> dict[str, float | None]:

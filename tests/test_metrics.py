@@ -115,8 +115,10 @@ def test_rows_of_zeros() -> None:
     assert rows_of(zero, zero, 2) == RowSums(2, 0, 2)
     for cuts in ([], [3]):
         found = rows_of(zero, one, 2, cuts)
-        assert (found.worst, found.count, found.lost) == (math.inf, 2, 1)
-    assert rows_of(one, zero, 2).worst == 1
+        assert (found.worst, found.count, found.lost, found.moved) == (math.inf, 2, 1, 1)
+    for cuts in ([], [1], [1, 3]):
+        assert rows_of(np.zeros(6, "<f4"), np.ones(6, "<f4"), 2, cuts).moved == 3
+    assert (rows_of(one, zero, 2).worst, rows_of(one, zero, 2).moved) == (1, 0)
 
 
 def test_rows_of_doubles_whose_squares_vanish() -> None:

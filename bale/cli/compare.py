@@ -57,7 +57,7 @@ def command(
     for option, limit in (("--max-error", max_error), ("--max-row-error", max_row_error)):
         if limit is not None and not 0 <= limit < float("inf"):
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
-    printer = Printer(json, quiet)
+    printer, choice = Printer(json, quiet), ranking.Choice(sort, show_all, top)
     rows = api.compare(a, b, threads=threads)
     worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]
@@ -86,10 +86,7 @@ def command(
     if failure is not None:
         document |= error_document(failure)
     width = terminal_width()
-    shown = [
-        row for row in ranking.ranked(rows, _KEYS, sort or ranking.Sort.error) if show_all or row.status != "equal"
-    ]
-    shown, more = ranking.first(shown, top or ranking.on_a_terminal(width, show_all))
+    shown, more = choice.first([row for row in rows if show_all or row.status != "equal"], _KEYS, width)
     summary = f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit"
     printer.result(document, [*(_table(shown, width) if shown else []), *more, *prose(summary, width)])
     if failure is not None:

@@ -1,9 +1,9 @@
 """Print what makes a shell complete verbs and options; nothing is installed.
 
-Put it where your shell looks for completions: bash reads it from ~/.bashrc by `source <(bale completion bash)`, zsh by
-the same line in ~/.zshrc behind compinit, fish from ~/.config/fish/completions/bale.fish.
+For bash, put `source <(bale completion bash)` into ~/.bashrc; for zsh, `source <(bale completion zsh)` into ~/.zshrc,
+behind compinit; for fish, write it to ~/.config/fish/completions/bale.fish, as below.
 
-Example: bale completion bash >> ~/.bash_completion
+Example: bale completion fish > ~/.config/fish/completions/bale.fish
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, size
+from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, size, tell, terminal_width
 from bale.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def command(
     """Compress each source."""
     from bale import api
 
-    printer = Printer(json, quiet)
+    printer, width = Printer(json, quiet), terminal_width()
     places(source, out)
     target = {"out": out} if len(source) == 1 else {"into": out}
     if report is not None and len(source) > 1:
@@ -87,9 +87,9 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        for note in done.all_notes:
-            printer.note(note.text)
-        return done.to_json() if json else None, lines(done, path)
+        notes = tell(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
+        told = [line for text in lines(done, path) for line in prose(text, width)]
+        return done.to_json() if json else None, [*told, *notes]
 
     return printer.each(source, work)
 

@@ -54,7 +54,7 @@ def command(
     """Inspect each path."""
     from bale import api
 
-    printer, width = Printer(json, quiet), terminal_width()
+    printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
 
     def work(item: Path) -> tuple[dict[str, Any], list[str]]:
         document = api.inspect(item)
@@ -63,8 +63,8 @@ def command(
                 document = api.inspect(item, floor=True, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
-        rows = ranking.ranked(rows, _KEYS, sort or (ranking.Sort.error if is_lossy else ranking.Sort.file))
-        rows, more = ranking.first(rows, top or (ranking.on_a_terminal(width, show_all) if is_lossy else None))
+        default = ranking.Sort.error if is_lossy else ranking.Sort.file
+        rows, more = choice.first(rows, _KEYS, width, default, cut=is_lossy)
         notes = tell(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]

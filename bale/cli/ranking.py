@@ -9,6 +9,8 @@ from typing import Annotated, Generic, TypeVar
 
 import typer
 
+from bale.errors import UsageError
+
 T = TypeVar("T")
 ON_A_TERMINAL = 20
 
@@ -50,13 +52,30 @@ def ranked(rows: Sequence[T], keys: Keys[T], sort: Sort) -> list[T]:
     return sorted(rows, key=keys.name) if sort is Sort.name else list(rows)
 
 
-def on_a_terminal(width: int | None, show_all: bool) -> int | None:
-    """How many rows are shown where nobody said how many: what fits a terminal, and everything in a pipe."""
-    return None if width is None or show_all else ON_A_TERMINAL
+@dataclass(frozen=True)
+class Choice:
+    """What was said of rows to show: their order, and how many; one helper, so that verbs agree.
 
+    Where nothing was said a terminal gets what fits it, and a pipe every row.
+    """
 
-def first(rows: list[T], top: int | None) -> tuple[list[T], list[str]]:
-    """The rows to show, and a line on how many more there are."""
-    if top is None or len(rows) <= top:
-        return rows, []
-    return rows[:top], [f"... {len(rows) - top} more; --all"]
+    sort: Sort | None
+    show_all: bool
+    top: int | None
+
+    def __post_init__(self) -> None:
+        if self.show_all and self.top is not None:
+            raise UsageError(f"--all shows every row, and --top {self.top} does not", "leave out one of them")
+
+    def first(
+        self, rows: Sequence[T], keys: Keys[T], width: int | None, default: Sort = Sort.error, cut: bool = True
+    ) -> tuple[list[T], list[str]]:
+        """The rows to show, and a line on how many more there are; with `cut` a terminal gets no more than fit it."""
+        ordered = ranked(rows, keys, self.sort or default)
+        top = self.top
+        if top is None and cut and width is not None and not self.show_all:
+            top = ON_A_TERMINAL
+        if top is None or len(ordered) <= top:
+            return ordered, []
+        instead = "" if self.top is None else f" instead of --top {top}"
+        return ordered[:top], [f"... {len(ordered) - top} more; --all{instead}"]

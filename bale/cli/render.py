@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from bale.cli import signals
 from bale.errors import BaleError, OutputError
@@ -54,7 +54,8 @@ class Printer:
     def note(self, text: str) -> None:
         """Print a note for people."""
         if not self.quiet:
-            say(f"note: {text}")
+            for line in prose(f"bale: note: {plain(text)}", terminal_width(sys.stderr)):
+                print(harmless(line), file=sys.stderr, flush=True)
 
     def each(self, paths: Sequence[Path], work: Callable[[Path], tuple[Any, list[str]]]) -> int:
         """Do the work for every path, print each result, and return the exit code: that of the first failure."""
@@ -155,10 +156,12 @@ def table(
 ) -> list[str]:
     """Aligned columns, the first `left` of them to the left; without a width nothing is cut, as for a pipe.
 
+    Cells are made harmless before they are measured: escapes take room.
+
     Within a `width`, columns named in `spare` are left out until the rest fits, first to last; then texts are cut in
     the middle, or wrapped.
     """
-    cells = [list(head), *([plain(cell) for cell in row] for row in rows)]
+    cells = [list(head), *([harmless(cell) for cell in row] for row in rows)]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         kept, widths = _fitted(list(head), widths, left, width, spare)
@@ -217,17 +220,23 @@ def middle(text: str, width: int) -> str:
 
 def prose(text: str, width: int | None) -> list[str]:
     """A line, on a terminal in as many lines as it needs there, with what follows the first indented."""
+    text = harmless(text)  # which takes room
     if width is None or columns(text) <= width:
         return [text]
     words = " ".join(middle(word, width - 2) for word in text.split(" "))
     return textwrap.wrap(words, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True)
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is none, and lines may be as long as they are."""
-    if sys.stdout is None or not sys.stdout.isatty():
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Columns of the terminal that stdout (or this) is; None where it is none, and lines may be as long as they are."""
+    stream = stream or sys.stdout
+    if stream is None or not stream.isatty():
         return None
-    return max(20, shutil.get_terminal_size().columns)
+    try:
+        own = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        own = os.terminal_size((80, 24))
+    return max(20, shutil.get_terminal_size(own).columns)  # of COLUMNS, of stdout, or else of this
 
 
 def shape_text(shape: Sequence[int]) -> str:

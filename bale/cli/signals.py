@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 INTERRUPTED = 128 + signal.SIGINT
+HINT = "what was half made has been removed; run it again"  # whole files of a folder stay, and the next run goes on
 CODES = {128 + number for number in WORDS}
 _GRACE = 2.0  # seconds of cleaning up that no further signal disturbs
 
@@ -69,8 +70,7 @@ def tell(arguments: Sequence[str]) -> int:
     if "--json" in arguments and sys.stdout is not None and not _answered:
         import json
 
-        hint = "nothing is left behind; run it again" if code == INTERRUPTED else ""
-        error = {"code": code, "kind": "interrupted", "message": word, "hint": hint}
+        error = {"code": code, "kind": "interrupted", "message": word, "hint": HINT}
         with suppress(OSError, ValueError):
             print(json.dumps({"error": error}, indent=1), flush=True)
     return code

@@ -1,6 +1,6 @@
 """Check archives: every stored byte, then every decoded tensor, and the source if it is given.
 
-With --against the tensors that are lossy are listed, the worst first.
+With --against the tensors that are lossy are listed, the worst first, unless --sort says otherwise.
 
 Example: bale verify model.safetensors.bale --against model.safetensors
 """
@@ -30,10 +30,9 @@ def command(
     ] = None,
     base: options.KnownBase = None,
     threads: options.Threads = None,
+    sort: ranking.SortOption = None,
     show_all: Annotated[bool, typer.Option("--all", help="With --against, show every tensor that is lossy.")] = False,
-    top: Annotated[
-        int, typer.Option("--top", min=1, metavar="N", help="With --against, show so many of the worst tensors.")
-    ] = 10,
+    top: ranking.TopOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -41,7 +40,7 @@ def command(
     from bale import api
     from bale.engine.reports import OTHER, STALE
 
-    printer, width = Printer(json, quiet), terminal_width()
+    printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
     if against is not None and len(archive) > 1:
         raise UsageError("--against is the source of one archive, and there are several", "verify them one at a time")
 
@@ -65,15 +64,18 @@ def command(
         count = many(done.tensors, "tensor")
         kind = f"{count} bit for bit" if done.exact else f"{len(done.lossy)} of {count} lossy"
         compared = "" if against is None else f", as {plain(str(against))} has them"
-        lines = [] if against is None or not done.lossy else _errors(done, None if show_all else top, width)
+        lines = [] if against is None or not done.lossy else _errors(done, choice, width)
         return document, [*lines, *prose(f"{plain(str(path))}: sound, {kind}{compared}, {size(done.size)}", width)]
 
     return printer.each(archive, work)
 
 
-def _errors(done: Checked, top: int | None, width: int | None) -> list[str]:
-    """What loss has cost, the worst first."""
-    rows, more = ranking.first(sorted(done.lossy, key=lambda row: -row.error), top)
+_KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda row: row.nbytes)
+
+
+def _errors(done: Checked, choice: ranking.Choice, width: int | None) -> list[str]:
+    """What loss has cost, the worst first if nothing else was chosen."""
+    rows, more = choice.first(done.lossy, _KEYS, width)
     cells = [(row.name, figure(row.error), figure(row.worst_row_error), figure(row.snr_db, ".1f")) for row in rows]
     lossless = done.tensors - len(done.lossy)
     return [

@@ -110,11 +110,14 @@ class Harm:
         return Note("rows-lost", text)
 
     def _moved(self, share: float) -> Note | None:
-        if not self.moved or self.moved < MANY_ZEROS * self.elements:
+        if self.moved and self.moved >= MANY_ZEROS * self.elements:
+            zeros = round((self.elements - self.nonzero) / share)
+            told = f"{_about(share, self.moved)} of its {zeros} zeros come back"
+        elif self.rows.moved:  # few values, but rows without a relative error
+            told = f"{_about(share, self.rows.moved)} of its rows of zeros {_comes(share, self.rows.moved)} back"
+        else:
             return None
-        zeros = round((self.elements - self.nonzero) / share)
-        text = f"{_about(share, self.moved)} of its {zeros} zeros come back as other values: `int4` keeps them"
-        return Note("zeros-moved", text)
+        return Note("zeros-moved", f"{told} as other values: `int4` keeps them")
 
     def _large(self, errors: ErrorSums, share: float) -> Note | None:
         error = errors.relative_error
@@ -144,6 +147,10 @@ def _counts(x: Array, y: Array, negative: bool) -> tuple[int, int, int, int]:
     zeros, both = np.count_nonzero(was), np.count_nonzero(was & now)
     vanished = 0 if negative else int(np.count_nonzero((y <= 0) & ~was))
     return int(x.size - zeros), int(np.count_nonzero(now) - both), int(zeros - both), vanished
+
+
+def _comes(share: float, count: int) -> str:
+    return "comes" if round(count / share) == 1 else "come"
 
 
 def _about(share: float, count: int) -> str:

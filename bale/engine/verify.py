@@ -24,6 +24,7 @@ from bale.io.manifest import DAMAGED, StoredUnit
 from bale.io.sources import open_checkpoint
 from bale.metrics import ErrorSums, RowSums, row_width
 from bale.report import number
+from bale.spec import View
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order
 _WITH_ROWS = 1, 1  # the first format that records errors of rows
@@ -37,6 +38,7 @@ class LossyTensor:
     error: float
     snr_db: float | None
     worst_row_error: float | None
+    nbytes: int
 
     def to_json(self) -> dict[str, Any]:
         """The row of `verify --json`."""
@@ -98,8 +100,8 @@ def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | 
             if manifest.exact and digest.hexdigest() != manifest.source_sha256:
                 raise ArchiveError(f"{path}: what was decoded is not the source that went in", DAMAGED)
         tensors = sum(len(stored.unit.views) for stored in manifest.units)
-        named = ((view.name, found[index]) for index in lossy for view in manifest.units[index].unit.views)
-        rows = tuple(_row(name, errors, worst) for name, (errors, worst) in named)
+        named = ((view, found[index]) for index in lossy for view in manifest.units[index].unit.views)
+        rows = tuple(_row(view, errors, worst) for view, (errors, worst) in named)
         return Verified(path, archive.size, tensors, rows)
 
 
@@ -113,9 +115,10 @@ def told_apart(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[Loss
     )
 
 
-def _row(name: str, errors: ErrorSums, worst: float | None) -> LossyTensor:
+def _row(view: View, errors: ErrorSums, worst: float | None) -> LossyTensor:
     relative = errors.relative_error
-    return LossyTensor(name, math.inf if relative is None else relative, errors.snr_db, worst)
+    error = math.inf if relative is None else relative
+    return LossyTensor(view.name, error, errors.snr_db, worst, view.spec.nbytes)
 
 
 def _recorded(stored: StoredUnit) -> tuple[ErrorSums, float | None]:

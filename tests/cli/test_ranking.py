@@ -6,13 +6,14 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bale.cli import ranking
-from bale.cli.render import columns, middle, prose, table
+from bale.cli import ranking, render
+from bale.cli.render import columns, harmless, middle, prose, table
 from tests.cli.conftest import Bale
 from tests.making import weights, write
 
@@ -55,7 +56,7 @@ def test_compare_shows_the_worst_first_and_folds_what_is_equal(bale: Bale, pair:
     assert len(rows(bale("compare", *pair, "--all").out)) == 29
     few = bale("compare", *pair, "--top", "3").out.splitlines()
     assert rows("\n".join(few)) == shown[:3]
-    assert few[-2:] == ["... 19 more; --all", "7 of 29 tensors equal, bit for bit"]
+    assert few[-2:] == ["... 19 more; --all instead of --top 3", "7 of 29 tensors equal, bit for bit"]
     document = bale("compare", *pair, "--top", "3", "--json").json
     assert [row["name"] for row in document["tensors"]] == [*NAMES, *(f"{index}.norm.weight" for index in range(5))]
     assert document["summary"]["worst_tensor"] == shown[0]
@@ -72,17 +73,36 @@ def test_what_differs_in_bits_alone_is_worse_than_what_is_equal(bale: Bale, tmp_
 
 def test_orders(bale: Bale, archive: tuple[Path, Path]) -> None:
     source, stored = archive
-    for command in (["compare", source, stored], ["inspect", stored]):
+    for command in (["compare", source, stored], ["inspect", stored], ["verify", stored, "--against", source]):
         shown = {order: rows(bale(*command, "--sort", order).out) for order in ranking.Sort}
         assert rows(bale(*command).out) == shown["error"]
         assert {*shown["error"][:2]} == {"00.weight", "01.weight"}
         assert shown["name"] == sorted(shown["error"])
         assert {*shown["size"][:6]} == {f"{index:02}.weight" for index in range(1, 12, 2)}
         assert shown["size"][:2] == ["01.weight", "03.weight"]
-        order = [row["name"] for row in bale(*command, "--json").json["tensors"]]
+        document = bale(*command, "--json").json
+        order = [row["name"] for row in document.get("lossy_tensors", document["tensors"])]
         assert shown["file"] == [name for name in order if name in shown["error"]]
         bale(*command, "--sort", "errors").failed(2, "--sort")
         bale(*command, "--top", "0").failed(2, "--top")
+        bale(*command, "--top", "3", "--all").failed(2, "--all", "--top 3", "leave out one")
+
+
+def test_verbs_cut_alike(bale: Bale, terminal: Bale, tmp_path: Path) -> None:
+    """What fits a terminal, where nobody said how much; and never anything in a pipe."""
+    source = write(tmp_path / "m.safetensors", {f"{at:02}.weight": weights(64, 64, seed=at) for at in range(23)})
+    stored = tmp_path / "m.bale"
+    assert bale("compress", source, "-p", "int4", "-o", stored).code == 0
+    for command in (["compare", source, stored], ["inspect", stored], ["verify", stored, "--against", source]):
+        assert len(rows(bale(*command).out)) == len(rows(terminal(*command, "--all").out)) == 23
+        said = terminal(*command).out
+        assert len(rows(said)) == 20
+        assert "\n... 3 more; --all\n" in said
+        for call in (bale, terminal):
+            said = call(*command, "--top", "22").out
+            assert len(rows(said)) == 22
+            assert "\n... 1 more; --all instead of --top 22\n" in said
+            assert "more; " not in call(*command, "--top", "23").out
 
 
 def test_inspect_folds_what_is_lossless_of_a_lossy_archive(bale: Bale, archive: tuple[Path, Path]) -> None:
@@ -96,7 +116,7 @@ def test_inspect_folds_what_is_lossless_of_a_lossy_archive(bale: Bale, archive: 
     everything = bale("inspect", stored, "--all").out
     assert len(rows(everything)) == 15
     assert "tensors lossless" not in everything
-    assert bale("inspect", stored, "--top", "2").out.count("\n... 10 more; --all\n") == 1
+    assert bale("inspect", stored, "--top", "2").out.count("\n... 10 more; --all instead of --top 2\n") == 1
     assert rows(bale("inspect", source).out) == [row["name"] for row in document["tensors"]]
     assert bale("compress", source, "-f", "-o", stored).code == 0
     assert rows(bale("inspect", stored).out) == [row["name"] for row in document["tensors"]]
@@ -107,8 +127,8 @@ def test_verify_tells_what_loss_has_cost(bale: Bale, archive: tuple[Path, Path])
     assert f"{stored}: sound, 12 of 15 tensors lossy, " in bale("verify", stored).out
     said = bale("verify", stored, "--against", source).out.splitlines()
     assert rows("\n".join(said))[:2] == rows(bale("inspect", stored).out)[:2]
-    assert len(rows("\n".join(said))) == 10
-    assert said[-3:-1] == ["... 2 more; --all", "3 tensors equal, bit for bit"]
+    assert len(rows("\n".join(said))) == 12
+    assert said[-2] == "3 tensors equal, bit for bit"
     assert f"12 of 15 tensors lossy, as {source} has them" in said[-1]
     assert len(rows(bale("verify", stored, "--against", source, "--all").out)) == 12
     assert len(rows(bale("verify", stored, "--against", source, "--top", "1").out)) == 1
@@ -204,6 +224,7 @@ def commands(pair: tuple[Path, Path], archive: tuple[Path, Path]) -> list[list[o
         ["plan", pair[0], "--rule", "*attention*=svd:error=0.1+int:bits=3,group=4,symmetric=true"],
         ["verify", archive[1]],
         ["verify", archive[1], "--against", archive[0]],
+        ["compress", pair[0], "-f", "--rule", "*attention*=int:bits=1,group=8"],
         ["codecs"],
         ["codecs", "int"],
         ["codecs", "trellis"],
@@ -252,6 +273,34 @@ def test_notes_stand_below_a_table_on_a_terminal_and_beside_it_in_a_pipe(
         assert any("0.weight" in note and "twin" in note for note in notes)
         assert "note" not in terminal(*command, "-q").out
         assert terminal(*command, "--json").json["tensors"]
+
+
+def test_what_compress_says_stands_below_its_result_on_a_terminal(terminal: Bale, bale: Bale, tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64), "bias": weights(8)})
+    command = ["compress", source, "-f", "-p", "int:bits=1"]
+    piped, said = bale(*command), terminal(*command)
+    assert "note: " not in piped.out
+    assert piped.err.startswith("bale: note: -p leaves 1 tensor")
+    assert said.err == ""
+    lines = said.out.replace("\n  ", " ").splitlines()
+    assert lines[0].startswith("m.safetensors -> ")
+    assert [f"bale: {line}" for line in lines[1:]] == piped.err.splitlines()
+    assert "note" not in terminal(*command, "-q").out
+    assert terminal(*command, "--json").json["notes"]
+
+
+def test_notes_on_a_terminal_of_stderr_are_as_wide_as_it(
+    bale: Bale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64), "bias": weights(8)})
+    whole = bale("compress", source, "-p", "int:bits=1").err
+    assert max(map(columns, whole.splitlines())) > 60
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(render, "_bar", lambda what, total: nullcontext(lambda name, done: None))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    said = bale("compress", source, "-f", "-p", "int:bits=1").err
+    assert max(map(columns, said.splitlines())) <= 60
+    assert said.replace("\n  ", " ") == whole
 
 
 def test_a_real_terminal(pair: tuple[Path, Path]) -> None:
@@ -303,6 +352,20 @@ def test_tables_leave_out_what_is_spare_before_they_cut() -> None:
         "x  one two",
         "   three",
     ]
+
+
+def test_escapes_are_measured() -> None:
+    names = ["::add-mask::x", "plain.weight", "  ::y", "##vso[task.z]", "a\u2028b"]
+    rows = [(name, "F32", "1.0 kB") for name in names]
+    for width in (None, 40, 24):
+        lines = table(("tensor", "dtype", "bytes"), rows, left=2, width=width)
+        assert list(map(harmless, lines)) == lines
+        assert len({columns(line) for line in lines}) == 1
+        assert {line.index("F32") for line in lines[1:]} == {lines[0].index("dtype")}
+    assert r"\::add-mask::x" in table(("tensor",), [names[:1]])
+    line = prose("one ##vso[two] three", 20)
+    assert list(map(harmless, line)) == line
+    assert max(map(columns, line)) <= 20
 
 
 def test_prose() -> None:

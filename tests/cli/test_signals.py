@@ -64,6 +64,7 @@ def test_each_signal_cleans_up_and_says_so(long: Path, number: signal.Signals, a
         error = json.loads(out)["error"]
         assert error.keys() == {"code", "kind", "message", "hint"}
         assert (error["code"], error["kind"], error["message"]) == (code, "interrupted", word)
+        assert error["hint"] == "what was half made has been removed; run it again"
     else:
         assert out == b""
 

@@ -138,6 +138,14 @@ def test_completion(bale: Bale, shell: str) -> None:
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("shell", "file"), [("bash", "~/.bashrc"), ("zsh", "~/.zshrc"), ("fish", "bale.fish")])
+def test_help_says_what_to_write_where(bale: Bale, shell: str, file: str) -> None:
+    text = " ".join(bale("completion", "--help").out.split())
+    assert file in text
+    command = f"bale completion {shell}"
+    assert (f"`source <({command})` into {file}" if shell != "fish" else f"{command} > ") in text
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -87,6 +87,17 @@ def test_zeros_that_move_are_told_where_they_are_many() -> None:
     assert kinds(x, [0.1, *x[1:]]) == {}  # 1 of 200 values
 
 
+def test_rows_of_zeros_that_move_are_told_however_few_their_values_are() -> None:
+    x = [[0.0] * 100, [0.0] * 100, *[[1.0, -1.0] * 50] * 18]
+    one = [[0.1, *x[0][1:]], *x[1:]]
+    two = [one[0], one[0], *x[2:]]
+    assert kinds(x, one) == {"zeros-moved": "1 of its rows of zeros comes back as other values: `int4` keeps them"}
+    assert kinds(x, two) == {"zeros-moved": "2 of its rows of zeros come back as other values: `int4` keeps them"}
+    assert kinds(x, one, share=0.5)["zeros-moved"].startswith("about 2 of its rows of zeros come back")
+    assert kinds(x, x) == {}
+    assert kinds([0.0, *[1.0] * 200], [0.1, *[1.0] * 200]) == {}  # a vector has no rows
+
+
 def test_large_errors() -> None:
     assert kinds([1, -1], [0.5, -0.5]) == {}
     assert kinds([1, -1], [0.4, -0.4]) == {"large-error": "its relative error is 0.6"}
@@ -192,15 +203,38 @@ def test_a_row_of_zeros_that_is_none_any_more_has_no_number(tmp_path: Path) -> N
     values = weights(64, 128)
     values[5] = 0
     source = write(tmp_path / "m.safetensors", {"w": values})
-    row = bale.compress(source, f"{source}.bale", pipeline="codebook:bits=2").to_json()["tensors"][
-        0
-    ]  # zeros are too few for a level
+    document = bale.compress(source, f"{source}.bale", pipeline="codebook:bits=2").to_json()
+    (row,) = document["tensors"]  # zeros are too few for a level
     assert row["worst_row_error"] is None
+    assert row["note_kinds"] == document["note_kinds"] == ["zeros-moved"]
     assert bale.inspect(tmp_path / "m.safetensors.bale")["tensors"][0]["worst_row_error"] is None
     bale.verify(tmp_path / "m.safetensors.bale", source)
     (found,) = bale.compare(source, tmp_path / "m.safetensors.bale")
     assert found.exceeds_in_row(1e9)
     assert not found.exceeds(0.9)
+
+
+def test_one_row_without_a_number_leaves_the_archive_without_one(tmp_path: Path) -> None:
+    """A limit on the worst row of all tensors must not be kept by leaving out the worst of them."""
+    spoilt = weights(64, 256)
+    spoilt[5] = 0
+    tensors = {"spoilt": spoilt, "w": weights(64, 128, seed=1), "v": weights(5000, seed=2), "kept": weights(9, seed=3)}
+    source = write(tmp_path / "m.safetensors", tensors)
+    rules = ["w=int4", "v=int8"]  # and vectors have no rows, which is no reason
+    sound = bale.compress(source, tmp_path / "s.bale", rules=rules).to_json()
+    by_name = {row["name"]: row["worst_row_error"] for row in sound["tensors"]}
+    assert sound["totals"]["lossy"]["worst_row_error"] == by_name["w"] > 0
+    done = bale.compress(source, tmp_path / "m.bale", rules=[*rules, "spoilt=codebook:bits=2"]).to_json()
+    assert done["totals"]["lossy"]["worst_row_error"] is None
+    assert done["note_kinds"] == ["zeros-moved"]
+    assert bale.inspect(tmp_path / "m.bale")["totals"]["lossy"]["worst_row_error"] is None
+    alone = bale.compress(source, tmp_path / "v.bale", rules=["v=int8"]).to_json()
+    assert alone["totals"]["lossy"]["worst_row_error"] is None  # there are no rows
+
+
+def test_archives_that_have_no_errors_of_rows_have_no_worst_row() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "1.0-tensors-int.bale"
+    assert bale.inspect(golden)["totals"]["lossy"]["worst_row_error"] is None
 
 
 def test_harm_is_told_of_what_comes_back_and_not_of_the_difference_to_a_base(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""Notes of many tensors in one line, in words that are right for one and for many."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bale.notes import KINDS, Note, Noted, summed_up
+
+_AGREES = re.compile(r"\b(come|comes|are|is|have|has|do|does|was|were|their|its)\b")
+
+
+def told(kind: str, count: int) -> str:
+    tensors = [Noted(f"t{index}", 100 + index, index / 10, (Note(kind, f"said {index}"),)) for index in range(count)]
+    (note,) = summed_up(tensors)
+    assert note.kind == kind
+    return note.text
+
+
+def test_one_tensor_and_many() -> None:
+    assert told("zeroed", 1) == "1 tensor with most values zeroed: t0 (said 0)"
+    assert told("zeroed", 3) == "3 tensors with most values zeroed: the worst is t2 (said 2)"
+    assert told("no-reference", 1) == "1 tensor stored without the base: t0 (said 0)"
+    assert told("small", 1).startswith("-p leaves 1 tensor (100 B) lossless: ")
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.summary and not kind.left])
+def test_no_verb_has_to_agree_with_the_number_of_tensors(kind: str) -> None:
+    """But within a relative clause, whose subject is another one."""
+    summary = re.sub(r"(?:whose|with) (\w+ )+", "", KINDS[kind].summary)
+    assert not _AGREES.search(re.sub(r", which is no larger", "", summary))
