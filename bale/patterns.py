@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any
 
 from bale.errors import UsageError
+from bale.rounds import rounds_are_told_apart
 
 _LIMIT = 10**10  # steps that a backtracking matcher may take at most for a name: half a minute
-_HINT = "write it without a repeat within a repeat, or as a glob"
+_HINT = (
+    "write it without a repeat within a repeat, or so that each round has a letter that the inner repeat cannot match, "
+    "or as a glob"
+)
+
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()]", re.DOTALL)  # what is escaped, a class, or a bracket
+_QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ def compile_pattern(text: str, origin: str) -> Pattern:
     ------
     UsageError
         For what is no regular expression, and for one with a repeat in which another one, or alternatives that begin
-        alike, can match the same in many ways: such may not end for a name that nearly matches.
+        alike, can match the same in many ways: such may not end for a name that nearly matches. A repeat within a
+        repeat is taken where its rounds are told apart, as those of ``([a-z]+[.])*`` are.
     """
     if not text.startswith("re:"):
         return Pattern(text, re.compile(translate(text), re.DOTALL))  # whose stars never try twice
@@ -60,7 +68,10 @@ def compile_pattern(text: str, origin: str) -> Pattern:
     except (re.error, RecursionError, OverflowError) as problem:
         raise UsageError(f"{origin}: {_shown(text)} is not a regular expression: {problem}") from None
     except _Nested:
-        raise UsageError(f"{origin}: {_shown(text)} repeats what can itself match in many ways", _HINT) from None
+        within = f" in {_shown(text)}" if (group := _nested_group(text[3:])) else ""
+        raise UsageError(
+            f"{origin}: {_shown(group or text)}{within} repeats what can itself match in many ways", _HINT
+        ) from None
     if ways > _LIMIT:
         raise UsageError(f"{origin}: {_shown(text)} can be tried in more than {_LIMIT} ways", _HINT)
     return Pattern(text, expression, ways, repeats)
@@ -77,7 +88,12 @@ def _cost(items: Any) -> tuple[int, int]:
         more, open_ones = 1, 0
         if name.endswith("REPEAT"):
             low, high, body = value
-            more, open_ones = _repeated(low, high, *_cost(body))
+            try:
+                more, open_ones = _repeated(low, high, *_cost(body))
+            except _Nested:
+                if not rounds_are_told_apart(body):
+                    raise
+                more, open_ones = 1, 1
         elif name == "BRANCH":
             more, open_ones = _branched(value[1])
         elif name == "GROUPREF_EXISTS":
@@ -112,6 +128,31 @@ def _first(part: Any) -> str | None:
     """The letter that an alternative begins with, in either case, if it is a certain one."""
     code, value = part[0] if len(part) else ("", 0)
     return chr(value).upper().casefold() if str(code) == "LITERAL" else None
+
+
+def _nested_group(text: str) -> str:
+    """The shortest group with its quantifier that is refused by itself; empty if none is."""
+    found = []
+    for start, end in _groups(text):
+        quantified = _QUANTIFIER.match(text, end)
+        group = text[start : quantified.end() if quantified else end]
+        try:
+            _cost(re._parser.parse(group, re.DOTALL))  # type: ignore[attr-defined]
+        except _Nested:
+            found.append(group)
+        except (re.error, RecursionError, OverflowError):
+            continue  # it refers to another group
+    return min(found, key=len, default="")
+
+
+def _groups(text: str) -> Iterator[tuple[int, int]]:
+    """Where the groups of an expression begin and end."""
+    begun: list[int] = []
+    for token in _TOKEN.finditer(text):
+        if token.group() == "(":
+            begun.append(token.start())
+        elif token.group() == ")" and begun:
+            yield begun.pop(), token.end()
 
 
 def _shown(text: str) -> str:

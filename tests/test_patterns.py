@@ -26,9 +26,23 @@ TAKEN = [
     ("a++b*?", "aaab"),
     ("(?P<n>x)?(?(n)a|b)", "xa"),
 ]
+TOLD_APART = [
+    (r"(\w+\.)*l1", "model.layers.l1"),
+    (r"(\w+[.])+weight", "model.layers.7.weight"),
+    (r"\w+(?:\.\w+)*", "model.layers.weight"),
+    (r"(?:[^.]+\.){2,}bias", "model.layers.bias"),
+    (r"(?:[a-z]+\d+_proj\.)*w", "q1_proj.kv22_proj.w"),
+    (r"(layers\.\d+?\.(\w*)\.)*w", "layers.1.attention.layers.22..w"),
+    (r"(?i)(\w{1,9}-)*X", "ab-cd-x"),
+]
 NESTED = [
     *("(x+x+)+y", "(x*)*y", "(x+)+y", "(x|xx)+y", "(.|x)*y", "((x+)y?)*z", "(x{1,9})*y", "(?:a|ab|c)+d", "(x?)+y"),
     *("(?i)(xx|XX)*y", "(x+x+){2,}y", "(x+){3,40}y", "((?:x|x)y*)*z", "(x*|y)+z", "(?>x+x+)+y", "(?:(?=.*x)x)*y"),
+]
+NOT_TOLD_APART = [
+    *(r"(\w+\w+\.)*y", r"(\w+x)*y", r"(\w+\.?)*y", r"(\w*\d?\.)*y", r"(.+\.)*y", r"([^x]+X)*y", r"(\w+\.|x)*y"),
+    *(r"((\w+\.)*x)*y", "(\\W+\u00e9)*y", r"(?i)([a-z]+X)*y", r"(\w+..\.)*y", r"(\.?\w+)*y", r"(\w+(?=\.))*y"),
+    *("(?i)([\u017f]+s)*y", "(\\w+\u00e9)*y", r"([^\x00-\x7f]+\W)*y", r"(\S+\.)*y", r"(?i)(?-i:([^x]+X)*)y"),
 ]
 MANY = ["(x?){60}y", "(x|xy)" * 40, "x?" * 40 + "y", "(x{0,9}y?){30}z"]
 
@@ -38,6 +52,35 @@ def test_patterns_that_are_taken(pattern: str, name: str) -> None:
     found = compile_pattern(f"re:{pattern}", "--rule 1")
     assert found.fullmatch(name)
     assert not found.fullmatch(f"!{name[1:]}" if ".*" in pattern[-3:] else f"{name}!")
+
+
+@pytest.mark.parametrize(("pattern", "name"), TOLD_APART)
+def test_a_repeat_whose_rounds_are_told_apart_is_taken_and_answers_soon(pattern: str, name: str) -> None:
+    found = compile_pattern(f"re:{pattern}", "--rule 1")
+    assert found.fullmatch(name)
+    for long in (name[:-1] * 60 + "!", "a." * 800 + "!", ".a" * 800 + "!", "a" * 1600 + "!", "ab-" * 500 + "!"):
+        assert not found.fullmatch(long)
+
+
+@pytest.mark.parametrize("pattern", NOT_TOLD_APART)
+def test_a_repeat_whose_rounds_could_end_elsewhere_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="repeats what can itself match in many ways"):
+        compile_pattern(f"re:{pattern}", "--rule 1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "group"),
+    [
+        (r"model[(]\((a|b)*(x+x+)+y", "(x+x+)+"),
+        ("(?:z(?P<n>(?:xx?){2,}?)*)?", "(?:xx?){2,}?"),
+        (r"(.)(\1+x*)*", ""),
+    ],
+)
+def test_the_refusal_names_the_group(pattern: str, group: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        compile_pattern(f"re:{pattern}", "--rule 1")
+    named = f"{group!r} in {f're:{pattern}'!r}" if group else repr(f"re:{pattern}")
+    assert caught.value.message == f"--rule 1: {named} repeats what can itself match in many ways"
 
 
 @pytest.mark.parametrize("pattern", NESTED)

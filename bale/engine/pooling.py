@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,9 @@ from bale.engine.run import Job, Run
 from bale.engine.sampling import norm2_of, rows_of
 from bale.engine.source import SourceFile
 from bale.engine.statistics import Statistics
-from bale.errors import Refused, UsageError
+from bale.errors import Refused, SourceError, UsageError
+from bale.io.checkpoint import Checkpoint
+from bale.io.files import reading
 from bale.plan import FilePlan, Plan
 from bale.spec import Unit
 
@@ -22,7 +25,7 @@ _EACH, _ALL = 1 << 18, 1 << 24  # elements in the samples of one tensor and of a
 
 
 def settle_pools(
-    sources: Sequence[SourceFile],
+    checkpoints: Sequence[Checkpoint],
     plan: Plan,
     run: Run,
     *,
@@ -35,6 +38,8 @@ def settle_pools(
     ------
     UsageError
         For a pool that cannot meet it, or where tensors are differences to a base.
+    SourceError
+        When a source cannot be read.
     """
     pools: dict[Pipeline, list[tuple[int, int]]] = defaultdict(list)
     for number, file in enumerate(plan.files):
@@ -45,11 +50,17 @@ def settle_pools(
         return plan
     if has_base:
         raise UsageError(f"{next(iter(pools))}: differences to a base have no common step", "leave out pool=model")
-    twins = [find_duplicates(source, file) for source, file in zip(sources, plan.files, strict=True)]
     settled = {}
-    for pipeline, places in pools.items():
-        units = [(sources[n], plan.files[n].units[index]) for n, index in places if index not in twins[n]]
-        settled[pipeline] = _settle(pipeline, units, run, statistics)
+    with ExitStack() as stack:  # the files of a pool are sampled together, all others are not opened
+        numbers = sorted({number for places in pools.values() for number, _ in places})
+        sources = {
+            n: SourceFile.of(checkpoints[n], stack.enter_context(reading(checkpoints[n].path, SourceError)))
+            for n in numbers
+        }
+        twins = {n: find_duplicates(source, plan.files[n]) for n, source in sources.items()}
+        for pipeline, places in pools.items():
+            units = [(sources[n], plan.files[n].units[index]) for n, index in places if index not in twins[n]]
+            settled[pipeline] = _settle(pipeline, units, run, statistics)
     files = tuple(
         FilePlan(
             file.units,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -42,28 +41,27 @@ def resolve_plan(
     plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe)
     if statistics is not None:
         plan = replace(plan, notes=(*plan.notes, *statistics.check(plan.files)))
-    with ExitStack() as stack:
-        sources = [
-            SourceFile.of(checkpoint, stack.enter_context(reading(checkpoint.path, SourceError)))
-            for checkpoint in checkpoints
-        ]
-        files = tuple(_without_positives(*pair, run) for pair in zip(sources, plan.files, strict=True))
-        if _touches(plan.files) and not _touches(files):
-            plan = replace(plan, notes=(*plan.notes, untouched(recipe, "what it could take has no negative values")))
-        return settle_pools(sources, replace(plan, files=files), run, has_base=has_base, statistics=statistics)
+    files = tuple(_without_positives(*pair, run) for pair in zip(checkpoints, plan.files, strict=True))
+    if _touches(plan.files) and not _touches(files):
+        plan = replace(plan, notes=(*plan.notes, untouched(recipe, "what it could take has no negative values")))
+    return settle_pools(checkpoints, replace(plan, files=files), run, has_base=has_base, statistics=statistics)
 
 
-def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:
+def _without_positives(checkpoint: Checkpoint, plan: FilePlan, run: Run) -> FilePlan:
     """The same plan, but for what ``-p`` chose and no weight is by the signs of its values."""
-
-    def decide(unit: Unit, decision: Decision) -> Decision:
-        return decision.left(_never_negative(unit)) if is_never_negative(source, unit) else decision
-
     pairs = list(zip(plan.units, plan.decisions, strict=True))
     asked = [(index, pair) for index, pair in enumerate(pairs) if _is_asked(pair[1])]
+    if not asked:
+        return plan
     decisions = list(plan.decisions)
-    for index, future in run.ordered((index, Job(partial(decide, *pair), 0)) for index, pair in asked):
-        decisions[index] = future.result()
+    with reading(checkpoint.path, SourceError) as descriptor:  # one file at a time: a folder may have thousands
+        source = SourceFile.of(checkpoint, descriptor)
+
+        def decide(unit: Unit, decision: Decision) -> Decision:
+            return decision.left(_never_negative(unit)) if is_never_negative(source, unit) else decision
+
+        for index, future in run.ordered((index, Job(partial(decide, *pair), 0)) for index, pair in asked):
+            decisions[index] = future.result()
     return replace(plan, decisions=tuple(decisions))
 
 

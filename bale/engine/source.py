@@ -80,7 +80,7 @@ class Digest(threading.Thread):
         self._digest = hashlib.sha256()
         self._skeleton = xxhash.xxh3_128()
         self._units: list[str] = []
-        self._error: SourceError | None = None
+        self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
@@ -96,7 +96,7 @@ class Digest(threading.Thread):
                 self._digest.update(piece)
                 units.send(piece)
             units.close()
-        except SourceError as error:
+        except BaseException as error:  # a thread that ends tells nobody: `result` raises it
             self._error = error
 
     def _unit_digests(self) -> Generator[None, memoryview, None]:

@@ -46,7 +46,9 @@ def _opened(path: Path, error: type[BaleError]) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as problem:
-        raise error(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
+        full = problem.errno in (errno.EMFILE, errno.ENFILE)
+        hint = "raise the limit (ulimit -n)" if full else "check the path and its permissions"
+        raise error(f"cannot read {path}: {reason(problem)}", hint) from None
 
 
 def read_into(descriptor: int, buffer: memoryview | Array, offset: int, error: type[BaleError], what: str) -> None:

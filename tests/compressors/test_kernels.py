@@ -97,3 +97,43 @@ def test_compiled_code_that_cannot_be_kept_runs(kept: Path, tmp_path: Path) -> N
     for path in folder.rglob("*.nbc"):
         a_folder(path)
     assert flipped(folder) == "[0, 1, 130, 131] 0"
+
+
+OTHER_NUMBA = """
+import numba
+from numba.core import caching
+
+honest = caching.FunctionCache.__init__
+
+def moved(self, function):
+    honest(self, function)
+    del self._impl
+
+{change}
+import numpy as np
+from bale.compressors.kernels.axes import flip
+
+words = np.arange(4, dtype=np.uint8)
+flip(words, 2, 0, np.array([0, 128], np.uint8))
+print(words.tolist())
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "del caching.IndexDataCacheFile",
+        "caching.FunctionCache = type('Other', (), {})",
+        "caching.FunctionCache.__init__ = moved",
+        "caching.FunctionCache.__init__ = lambda self: None",
+        "del caching.IndexDataCacheFile._dump",
+    ],
+)
+def test_a_numba_that_is_another_one_inside_compiles_all_the_same(tmp_path: Path, change: str) -> None:
+    """Its private names serve to keep what was compiled: nothing else may depend on them."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_NUMBA.format(change=change)], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "[0, 1, 130, 131]\n"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -552,3 +553,36 @@ def test_the_cost_follows_the_number_of_files(tmp_path: Path, monkeypatch: pytes
     for name in few:
         assert many[name] <= 10 * few[name] + 20, name
     assert many["fsync"] < 2 * 200 + 40  # each copy once, in either direction
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A process that may have a dozen more files open than it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 12, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("pipeline", [None, "int8"])
+def test_a_folder_may_have_more_files_than_can_be_open(tmp_path: Path, few_files: None, pipeline: str | None) -> None:
+    source = tmp_path / "many"
+    source.mkdir()
+    for n in range(30):
+        write(source / f"{n:02}.safetensors", {"w": weights(64, 64, seed=n)})
+    bale.plan(source, pipeline=pipeline)
+    assert len(bale.compress(source, tmp_path / "out", pipeline=pipeline).files) == 30
+
+
+def test_a_pool_opens_the_files_that_are_in_it(tmp_path: Path, few_files: None) -> None:
+    """And says what is in the way where they are too many."""
+    source = tmp_path / "many"
+    source.mkdir()
+    for n in range(30):
+        write(source / f"{n:02}.safetensors", {f"w{n:02}": weights(64, 64, seed=n)})
+    pooled = "trellis:bits=4,pool=model"
+    bale.plan(source, rules=[f"w0[0-3]={pooled}"])
+    with pytest.raises(SourceError, match=r"too many open files; raise the limit \(ulimit -n\)"):
+        bale.plan(source, rules=[f"w*={pooled}"])

@@ -13,6 +13,7 @@ import torch
 import xxhash
 
 import bale
+from bale.engine import source as engine
 from bale.engine.source import _Swapped
 from bale.errors import SourceError
 from tests.io.reading import members, rezip
@@ -129,3 +130,19 @@ def test_big_endian_files_pass(tmp_path: Path) -> None:
     big = rezip(tmp_path / "big.pt", content | {"m/byteorder": b"big"})
     bale.compress(big, tmp_path / "m.bale")
     assert bale.verify(tmp_path / "m.bale", big).exact
+
+
+@pytest.mark.parametrize("problem", [MemoryError("no room"), OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_whatever_stops_the_digest_is_the_error_of_the_run(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
+    """Not a digest of less than the file, nor a difference that is not there."""
+
+    def fail(*_: object) -> Any:
+        raise problem
+
+    monkeypatch.setattr(engine, "pieces", fail)
+    with pytest.raises(type(problem)) as caught:
+        bale.compress(source, tmp_path / "m.bale")
+    assert caught.value is problem
+    assert not (tmp_path / "m.bale").exists()

@@ -54,6 +54,19 @@ def test_missing_files_are_the_error_asked_for(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_no_matter_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(SourceError, match="too many open files") as caught, files.reading(tmp_path / "f", SourceError):
+        pass
+    assert caught.value.hint == "raise the limit (ulimit -n)"
+
+
 @pytest.mark.parametrize(
     ("number", "hint"),
     [

@@ -1,0 +1,51 @@
+"""Compiled loops kept on disk, by private names of numba: with another numba the import of this module may fail."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+
+class CheckedCache(FunctionCache):
+    """Compiled code on disk that can only help: what cannot be read is compiled again, what cannot be kept is not."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        kept = self._cache_file
+        self._cache_file = _Checked(kept._cache_path, self._impl.filename_base, kept._source_stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was kept, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a file that was cut, or is of another user: whatever unpickling makes of it
+            with suppress(Exception):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep compiled code if that can be done."""
+        with suppress(Exception):  # a full disk, or a folder that is gone
+            super().save_overload(sig, data)
+
+
+class _Checked(IndexDataCacheFile):
+    """Files of compiled code that begin with their digest: what changed there must not be run."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+
+    def _load_data(self, name: str) -> Any:
+        import pickle
+
+        with open(self._data_path(name), "rb") as file:
+            digest, content = file.read(32), file.read()
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError(f"{name} is not what was written")
+        return pickle.loads(content)
