@@ -212,7 +212,7 @@ def compress(
         if isinstance(opened, SourceFolder):
             plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
             names = (source.resolve().name, to.out.resolve().name)
-            told_of = ReportBeside(to.report, to.over, to.out, verify, plan, told, names)
+            told_of = ReportBeside(to.report, force, to.orphaned, to.out, verify, plan, told, names)
             compress_folder(
                 opened,
                 plans,
@@ -226,7 +226,7 @@ def compress(
                 only_report=to.lost,
             )
         else:
-            told_of = ReportBeside(to.report, to.over, to.out, verify, plan, told)
+            told_of = ReportBeside(to.report, force, to.orphaned, to.out, verify, plan, told)
             row = None
             if to.lost and told is None:
                 row = same_archive(opened, plan.files[0], to.out, run, known, verify)

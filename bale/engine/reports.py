@@ -88,12 +88,37 @@ def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) ->
         return False
 
 
-def is_orphan(report: Path, archive: Path) -> bool:
-    """Whether a report is of an archive of this name that is not there: what a run leaves that is killed in between."""
+def may_be_orphan(report: Path, archive: Path, source: str, size: int) -> bool:
+    """Whether a report can be what a run of a source has left that was killed before the archive had its name.
+
+    That is one of a source of this name and size whose archive is not there. `is_orphan` tells once the work is done:
+    the archive may also be elsewhere, and then its report is not to be lost.
+    """
     if os.path.lexists(archive) and not _is_unfinished(archive):
         return False
     found = read_report(report)
-    return found is not None and found["archive"].get("name") in (archive.name, archive.resolve().name)
+    told = None if found is None else found.get("source")
+    return isinstance(told, dict) and (told.get("name"), told.get("bytes")) == (source, size)
+
+
+def is_orphan(report: Path, made: Report) -> bool:
+    """Whether a report tells of the same work as one that is about to take its place: same sources, same archives."""
+    found = read_report(report)
+    return found is not None and _work(found) == _work(json.loads(made.text()))
+
+
+def _work(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of sources and archives; the manifest's digest stands for an archive's where it is known."""
+
+    def plain(told: Any) -> Any:
+        known = isinstance(told, dict) and told.get("manifest") is not None
+        return {key: each for key, each in told.items() if key != "sha256"} if known else told
+
+    files = report.get("files")
+    pairs = files if isinstance(files, list) else [report]
+    told = [(each.get("source"), plain(each.get("archive"))) for each in pairs if isinstance(each, dict)]
+    keys = ("schema", "tool", "source", "stats", "side_bytes")
+    return {**{key: report.get(key) for key in keys}, "archive": plain(report.get("archive")), "files": told}
 
 
 def same_archive(
@@ -165,10 +190,14 @@ def _tool(report: Mapping[str, Any]) -> Any:
 
 @dataclass
 class ReportBeside:
-    """Makes the report of a compression when all of it is known, to take its name together with the archive."""
+    """Makes the report of a compression when all of it is known, to take its name together with the archive.
+
+    It takes the place of another one with `over`, or of one of the same work with `orphaned`.
+    """
 
     path: Path
     over: bool
+    orphaned: bool
     archive: Path
     verified: bool
     plan: Plan
@@ -185,7 +214,8 @@ class ReportBeside:
             note = Note("report-again", "the archive was there already: only its report was made, again")
             self.result = replace(self.result, notes=(*self.result.notes, note))
         self.result = replace(self.result, path=self.archive)
-        return staged(self.path, self.result.text().encode(), self.over)
+        over = self.over or (self.orphaned and is_orphan(self.path, self.result))
+        return staged(self.path, self.result.text().encode(), over)
 
 
 def make_report(

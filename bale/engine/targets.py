@@ -9,7 +9,7 @@ from pathlib import Path
 from bale.engine.folder import check_not_busy
 from bale.engine.guards import check_targets
 from bale.engine.listing import SourceFolder
-from bale.engine.reports import is_orphan, report_path
+from bale.engine.reports import may_be_orphan, report_path
 from bale.errors import UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
@@ -32,12 +32,12 @@ def default_archive(source: Path, lossy: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the archive and the report go; whether only the report may be missing, and whether one is overwritten."""
+    """Where the archive and the report go; whether only the report may be missing, or only the archive."""
 
     out: Path
     report: Path
     lost: bool
-    over: bool
+    orphaned: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,14 @@ class Targets:
             check_target(out, self.force, self.inputs)
         if isinstance(opened, SourceFolder):
             check_not_busy(out)
-        over = self.force or is_orphan(report, out)
-        check_target(report, over, self.inputs)
+        orphaned = not self.force and self.report is None and may_be_orphan(report, out, *_named(self.source, opened))
+        check_target(report, self.force or orphaned, self.inputs)
         check_targets([report], self.inputs, "a file of the source")
-        return Places(out, report, lost, over)
+        return Places(out, report, lost, orphaned)
+
+
+def _named(source: Path, opened: SourceFolder | Checkpoint) -> tuple[str, int]:
+    """Name and bytes of a source as reports tell them."""
+    if isinstance(opened, Checkpoint):
+        return source.name, opened.size
+    return source.resolve().name, sum(checkpoint.size for checkpoint in opened.checkpoints.values())

@@ -272,6 +272,22 @@ def test_finished_files_of_a_killed_run_are_not_made_again(
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_a_complete_folder_that_is_written_over_is_incomplete_until_the_run_ends(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is gone on with by the same command."""
+    out = tmp_path / "out"
+    bale.compress(source, tmp_path / "whole", pipeline="int8")
+    bale.compress(source, out)
+    work = lambda: bale.compress(source, out, pipeline="int8", force=True)  # noqa: E731
+    assert killed(work, [(engine, "compress_file")], 2, after=False)
+    with pytest.raises(ArchiveError, match="incomplete"):
+        bale.verify(out)
+    assert len(counted(monkeypatch, "compress_file", work)) == 1
+    assert contents(out) == contents(tmp_path / "whole")
+    assert bale.verify(out).report == "matches"
+
+
 def test_a_report_without_its_archive_stands_in_nobodys_way(source: Path, tmp_path: Path) -> None:
     one = source / "a.safetensors"
     out, report = tmp_path / "a.bale", tmp_path / "a.bale.report.json"

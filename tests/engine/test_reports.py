@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import bale
-from bale.engine.reports import is_orphan, read_report, report_fits
+from bale import api
+from bale.engine.reports import read_report, report_fits
 from bale.errors import OutputError
 from bale.io import commit
 from tests.making import bf16, names_in, sha256, weights, write
@@ -37,6 +39,10 @@ def source(request: pytest.FixtureRequest, model: Path, folder: Path) -> Path:
 def beside(source: Path) -> tuple[Path, Path]:
     out = source.with_name(f"{source.name}.bale")
     return out, out.with_name(f"{out.name}.report.json")
+
+
+def clear(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -131,14 +137,68 @@ def test_what_is_no_report(model: Path, text: str) -> None:
 # A report without its archive.
 
 
-def test_a_report_whose_archive_is_gone_is_replaced(source: Path, tmp_path: Path) -> None:
-    bale.compress(source, beside(source)[0], pipeline="int8")
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("pipeline", [None, "int8"])
+def test_a_report_of_the_same_work_is_replaced(source: Path, verify: bool, pipeline: str | None) -> None:
+    """That is what a killed run leaves; whether the archive is lost or elsewhere, nothing that was told is lost."""
+    out = beside(source)[0]
+    bale.compress(source, out, pipeline=pipeline, verify=verify)
+    clear(out)
+    bale.compress(source, out, pipeline=pipeline, verify=verify)
+    assert bale.verify(out).report == "matches"
+
+
+def _edited(source: Path) -> dict[str, Any]:
+    """Of the same size."""
+    return {**_other_source(source), "pipeline": None}
+
+
+@pytest.mark.parametrize("change", [lambda source: {"pipeline": "int8"}, _edited])
+def test_a_report_of_an_archive_that_was_moved_is_kept(
+    source: Path, tmp_path: Path, change: Callable[[Path], dict[str, Any]]
+) -> None:
     out, report = beside(source)
-    assert not is_orphan(report, out)
-    out.rename(tmp_path / "elsewhere")
-    assert is_orphan(report, out)
-    bale.compress(source)
-    assert bale.verify(out, source).report == "matches"
+    bale.compress(source, out)
+    kept = report.read_bytes()
+    out.rename(tmp_path / "moved.bale")
+    choices = change(source)
+    with pytest.raises(OutputError, match=r"report\.json exists already"):
+        bale.compress(source, out, **choices)
+    assert report.read_bytes() == kept
+    if source.is_file():
+        assert not out.exists()
+    bale.compress(source, out, force=True, **choices)
+    assert bale.verify(out).report == "matches"
+
+
+def test_a_report_of_a_source_of_another_size_is_kept_before_any_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bale.compress(model, tmp_path / "x.bale")
+    (tmp_path / "x.bale").rename(tmp_path / "y.bale")
+    report = tmp_path / "x.bale.report.json"
+    kept = report.read_bytes()
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other" / model.name, {"w": weights(9, 9)})
+    monkeypatch.setattr(api, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(OutputError, match=r"report\.json exists already"):
+        bale.compress(other, tmp_path / "x.bale")
+    assert report.read_bytes() == kept
+
+
+@pytest.mark.parametrize("same_source", [True, False])
+def test_a_report_at_a_place_of_its_own_is_never_taken_for_a_lost_one(tmp_path: Path, same_source: bool) -> None:
+    """Archives of one name in two folders, and one file for the reports of both."""
+    for n in (1, 2):
+        (tmp_path / str(n)).mkdir()
+        write(tmp_path / str(n) / "m.safetensors", {"w": weights(64, 64, seed=0 if same_source else n)})
+    report = tmp_path / "all.json"
+    bale.compress(tmp_path / "1" / "m.safetensors", report=report)
+    kept = report.read_bytes()
+    with pytest.raises(OutputError, match=r"all\.json exists already"):
+        bale.compress(tmp_path / "2" / "m.safetensors", report=report)
+    assert report.read_bytes() == kept
+    assert not (tmp_path / "2" / "m.safetensors.bale").exists()
 
 
 def test_a_report_of_another_name_is_not(model: Path, tmp_path: Path) -> None:
