@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 
 from bale.engine.base import Base, open_base
 from bale.engine.compare import Difference, compare_tensors
-from bale.engine.compress import compress_file
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.folder import compress_folder, restore_folder, verify_folder
@@ -26,6 +25,7 @@ from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.targets import Targets, default_archive
 from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import LossyTensor, Verified, told_apart, verify_file
+from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint

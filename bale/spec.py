@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+CHUNK_LIMIT = 1 << 20
+"""Elements of a chunk at the most; longer quantized tensors are coded in blocks."""
+
 # Arrays are held in their storage bits: BF16 as uint16, 8-bit floats as uint8, packed types as bytes.
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -91,7 +91,7 @@ def below(name: str, allowed: set[str]) -> bool:
 
 
 def test_the_walk_sees_the_package() -> None:
-    assert {"api", "io/archive", "engine/compress", "compressors/quantizers/linear", "cli/app"} <= MODULES.keys()
+    assert {"api", "io/archive", "engine/writing/archive", "compressors/quantizers/linear", "cli/app"} <= MODULES.keys()
     assert {name.split("/")[0] for name in MODULES} == MAY_IMPORT.keys()
 
 
@@ -110,6 +110,12 @@ def test_compressors_and_io_never_import_each_other() -> None:
         if len(seen) == 2:
             both.add(module.split("/")[0])
     assert both == {"engine"}
+
+
+def test_coding_knows_no_files() -> None:
+    for module, tree in MODULES.items():
+        if module.startswith("engine/coding/"):
+            assert not [name for name in imports(tree) if below(name, {"bale.io"})], module
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

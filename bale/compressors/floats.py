@@ -137,3 +137,15 @@ def _byte_values(dtype: str) -> Array:
     table: Array = np.arange(256, dtype=np.uint8).view(kind).astype(np.float32)
     table.flags.writeable = False
     return table
+
+
+def numbers(array: Array, spec: TensorSpec) -> Array | None:
+    """The values of a floating-point array as float64 (from F64) or float32, or None for all other dtypes."""
+    if not spec.is_float or spec.info.packed or spec.dtype == "F8_E8M0":
+        return None
+    return array if spec.dtype == "F64" else to_float32(array, spec)
+
+
+def all_finite(values: Array) -> bool:
+    """Whether an array of floats holds no NaN and no infinity."""
+    return bool(np.isfinite(values).all())

@@ -17,12 +17,13 @@ import numpy as np
 import xxhash
 
 from bale.compressors.base import Cells, Known, once
+from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import from_float32, require_float, to_float32
-from bale.engine.decode import NO_BASE, Decoder, Piece, check_codecs
+from bale.engine.coding.stored import DecodeTask
+from bale.engine.decode import NO_BASE, Decoder, check_codecs
 from bale.engine.listing import archives_of, is_stored_folder, weights_of
 from bale.engine.run import Run
 from bale.engine.source import SourceFile
-from bale.engine.storage import flat_bytes, flat_spec, runs
 from bale.errors import ArchiveError, Refused, SourceError
 from bale.io.archive import ArchiveFile, is_archive, open_archive
 from bale.io.files import reading
@@ -44,7 +45,7 @@ class BaseTensor:
 
     unit: Unit
     spec: TensorSpec
-    pieces: Sequence[Piece]
+    pieces: Sequence[DecodeTask]
     cache: _Cache
     stored_digest: str | None = None
 
@@ -121,10 +122,10 @@ class _Cache:
     """The pieces decoded last, for all threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Piece, Known] = OrderedDict()
+        self._kept: OrderedDict[DecodeTask, Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, piece: Piece) -> Known:
+    def load(self, piece: DecodeTask) -> Known:
         """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
         with self._lock:
             if piece in self._kept:
@@ -337,8 +338,8 @@ def _plain_tensors(source: SourceFile, cache: _Cache) -> list[BaseTensor]:
             unit,
             unit.spec,
             [
-                Piece(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
-                for start, count in runs(unit.spec.elements)
+                DecodeTask(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
+                for start, count in chunk_ranges(unit.spec.elements)
             ],
             cache,
         )
@@ -360,17 +361,17 @@ def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: _Cache) -> li
     ]
 
 
-class _Pieces(Sequence[Piece]):
+class _Pieces(Sequence[DecodeTask]):
     """The pieces of a stored tensor, asked for when they are needed: their side parts are decoded for that."""
 
     def __init__(self, decoder: Decoder, index: int) -> None:
         self._decoder, self._index = decoder, index
 
     @cached_property
-    def _pieces(self) -> list[Piece]:
-        return self._decoder.pieces(self._index)
+    def _pieces(self) -> list[DecodeTask]:
+        return self._decoder.tasks(self._index)
 
-    def __getitem__(self, at: int) -> Piece:  # type: ignore[override]
+    def __getitem__(self, at: int) -> DecodeTask:  # type: ignore[override]
         return self._pieces[at]
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.engine.source import all_finite, numbers
+from bale.compressors.floats import all_finite, numbers
 from bale.engine.tensors import Tensors
 from bale.metrics import ErrorSums, row_width
 from bale.notes import many

@@ -5,47 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import xxhash
 
 from bale.compressors import registry
-from bale.compressors.base import Known, Quantizer, Values
+from bale.compressors.base import Values
+from bale.compressors.chunks import chunk_ranges
 from bale.compressors.pipeline import Pipeline
-from bale.engine.layers import known_block, known_of, load_rest
+from bale.engine.coding.choose import decode_tasks
+from bale.engine.coding.stored import FORGED, DecodeTask, bytes_of, load_part, numbers_of
+from bale.engine.coding.task import SECOND, SECOND_EXACT, ReferenceTensor, Task
 from bale.engine.run import WHOLE_COST, Job, Run
-from bale.engine.storage import (
-    EXACT,
-    QUANTIZED_COST,
-    chunk_cost,
-    chunk_length,
-    flat_bytes,
-    flat_spec,
-    join_chunks,
-    load,
-    runs,
-)
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import ArchiveFile
-from bale.io.manifest import CHUNK_LIMIT, DAMAGED, StoredUnit
+from bale.io.manifest import DAMAGED, Part, StoredUnit
 from bale.spec import Array, TensorSpec
 
-FORGED = (ValueError, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError, UsageError)
-"""What decoders raise for parts that no encoder made."""
-
 T = TypeVar("T")
-Load = Callable[[], Known]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Consecutive elements of a unit that are decoded together, and the bytes in memory while they are."""
-
-    start: int
-    count: int
-    cost: int
-    load: Load
 
 
 @dataclass(frozen=True)
@@ -74,14 +52,21 @@ def check_codecs(archive: ArchiveFile) -> None:
             _check_parts(archive, stored, _pipeline(archive, stored))
 
 
-class Near(Protocol):
-    """The tensor of a base that a unit was coded given."""
+@dataclass(frozen=True)
+class ArchivedUnit:
+    """The stored parts of one unit of an archive."""
 
-    def known(self, start: int, count: int) -> Known:
-        """What it tells of some elements."""
+    archive: ArchiveFile
+    index: int
 
-    def add(self, array: Array, start: int) -> Array:
-        """Elements whose difference to it is given."""
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its parts, in the order in which they are stored."""
+        return self.archive.manifest.units[self.index].parts
+
+    def read(self, part: int, chunk: int) -> bytes:
+        """Stored bytes of one chunk; `ArchiveError` when they do not match their digest."""
+        return self.archive.read_chunk(self.index, part, chunk)
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ class Decoder:
 
     Parameters
     ----------
-    near : callable or None
+    references : callable or None
         Finds the tensor of the base that a unit needs.
     first : bool
         Whether only the first layer of each unit is decoded.
@@ -98,7 +83,7 @@ class Decoder:
 
     archive: ArchiveFile
     run: Run
-    near: Callable[[StoredUnit], Near] | None = None
+    references: Callable[[StoredUnit], ReferenceTensor] | None = None
     first: bool = False
 
     def blocks(self, indices: Iterable[int]) -> Iterator[Block]:
@@ -115,14 +100,14 @@ class Decoder:
         current, at, digest = -1, 0, xxhash.xxh3_128()
         for index, future in self.run.ordered(keyed):
             if index != current:
-                self._settle(current, digest)
+                self._check_digest(current, digest)
                 current, at, digest = index, 0, xxhash.xxh3_128()
             data = future.result()
             digest.update(data.data)
             yield Block(index, at, data)
             at += data.size
             self.run.progress(manifest.units[index].unit.label, data.size)
-        self._settle(current, digest)
+        self._check_digest(current, digest)
 
     def array(self, index: int) -> Array:
         """The whole array of a unit, in its storage bits, flat."""
@@ -137,7 +122,7 @@ class Decoder:
             whole[block.start : block.start + block.data.size] = block.data
         return whole.view(spec.storage)
 
-    def _settle(self, index: int, digest: xxhash.xxh3_128) -> None:
+    def _check_digest(self, index: int, digest: xxhash.xxh3_128) -> None:
         if index < 0:
             return
         stored = self.archive.manifest.units[index]
@@ -165,122 +150,40 @@ class Decoder:
     def _unpacked(self, index: int, stored: StoredUnit) -> dict[str, Values]:
         pipeline, prefix = _pipeline(self.archive, stored), ""
         if pipeline.on_base and pipeline.rest is not None:
-            pipeline, prefix = pipeline.rest, _REST
+            pipeline, prefix = pipeline.rest, SECOND
         if pipeline.is_exact:
             return {}
         if self.first and not prefix:
             pipeline = pipeline.first
+        unit = ArchivedUnit(self.archive, index)
         leaves = {
-            part.name.removeprefix(prefix): self._part(index, at)
-            for at, part in enumerate(stored.parts)
-            if part.name != _REST_DATA
+            name: load_part(unit, at) for name, at in numbers_of(unit, prefix).items() if prefix + name != SECOND_EXACT
         }
         found = pipeline.unpack(leaves, stored.unit.spec)
         return {prefix + name: values for name, values in found.items()}
 
     def _jobs(self, index: int) -> Iterator[Job[Array]]:
-        for piece in self.pieces(index):
-            yield Job(partial(_bytes_of, piece.load), piece.cost)
+        for task in self.tasks(index):
+            yield Job(partial(bytes_of, task), task.cost)
 
-    def pieces(self, index: int) -> list[Piece]:
+    def tasks(self, index: int) -> list[DecodeTask]:
         """How a unit is decoded, in the order of its elements; `load` raises `ArchiveError` for bad parts."""
         stored = self.archive.manifest.units[index]
         if stored.same_as is not None:
-            return self.pieces(stored.same_as)
-        found = self._pieces(index, stored)
-        return [replace(piece, load=partial(self._sound, stored, piece.load)) for piece in found]
+            return self.tasks(stored.same_as)
+        pipeline = _pipeline(self.archive, stored)
+        reference = self._reference(stored) if pipeline.on_base else None
+        if self.first and reference is not None:
+            ranges = chunk_ranges(stored.unit.spec.elements)
+            return [DecodeTask(at, n, 4 * n, partial(reference.known, at, n)) for at, n in ranges]
+        task = Task.of(stored.unit.spec, pipeline, reference)
+        found = self._sound(stored, decode_tasks, task.first if self.first else task, ArchivedUnit(self.archive, index))
+        return [replace(each, load=partial(self._sound, stored, each.load)) for each in found]
 
-    def _pieces(self, index: int, stored: StoredUnit) -> list[Piece]:
-        spec, pipeline, near = stored.unit.spec, _pipeline(self.archive, stored), None
-        if pipeline.on_base and pipeline.rest is not None:
-            pipeline, near = pipeline.rest, self._near(stored)
-            if self.first:
-                return [Piece(at, n, 4 * n, partial(near.known, at, n)) for at, n in runs(spec.elements)]
-        quantizer = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
-        if not spec.elements:
-            return [Piece(0, 0, 0, lambda: Known(np.empty(0, spec.storage)))]
-        if not pipeline.transforms:
-            return [
-                Piece(start, count, cost, partial(self._exact, index, chunk, start, near))
-                for chunk, (start, count) in enumerate(runs(spec.elements, chunk=stored.parts[0].chunk))
-                for cost in (chunk_cost(flat_spec(spec, count), near is not None),)
-            ]
-        if isinstance(quantizer, Quantizer) and spec.elements > CHUNK_LIMIT:
-            return self._quantized(index, quantizer, near)
-        load = partial(self._whole, index, pipeline, near)
-        return [Piece(0, spec.elements, WHOLE_COST * spec.nbytes, load)]
-
-    def _near(self, stored: StoredUnit) -> Near:
-        if self.near is None:
+    def _reference(self, stored: StoredUnit) -> ReferenceTensor:
+        if self.references is None:
             raise SourceError(f"{self.archive.path}: {stored.unit.label} is stored as a difference to a base", NO_BASE)
-        return self.near(stored)
-
-    def _exact(self, index: int, chunk: int, start: int, near: Near | None) -> Known:
-        part = self.archive.manifest.units[index].parts[0]
-        count = part.elements_of(chunk)
-        differs = near is not None and part.storage[part.chunks[chunk].chain] == EXACT
-        known = near.known(start, count) if near is not None and differs else None
-        return Known(self._chunk(index, 0, chunk, flat_spec(part.spec, count), known))
-
-    def _quantized(self, index: int, quantizer: Quantizer, near: Near | None) -> list[Piece]:
-        stored = self.archive.manifest.units[index]
-        spec = stored.unit.spec
-        numbers = {part.name.removeprefix(_REST): at for at, part in enumerate(stored.parts) if part.name != _REST_DATA}
-        rest = next((at for at, part in enumerate(stored.parts) if near is None and part.name == _REST_DATA), None)
-        code, length = numbers.pop(quantizer.code), chunk_length(quantizer.block_multiple(spec))
-        side = {name: self._sound(stored, self._part, index, at) for name, at in numbers.items()}
-        if any(stored.parts[at].chunk != length for at in (code, rest) if at is not None):
-            raise _damaged(self.archive, stored, f"has chunks of {stored.parts[code].chunk} elements")
-
-        def load(chunk: int, start: int, count: int) -> Known:
-            codes = self._chunk(index, code, chunk, TensorSpec("U8", (count,)))
-            known = known_block(quantizer, codes, start, spec, side)
-            if near is not None:
-                return Known(near.add(known.array, start))
-            if rest is None or self.first:
-                return known
-            return Known(self._chunk(index, rest, chunk, flat_spec(spec, count), known))
-
-        return [
-            Piece(start, count, 2 * QUANTIZED_COST * count, partial(load, chunk, start, count))
-            for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec)))
-        ]
-
-    def _whole(self, index: int, pipeline: Pipeline, near: Near | None) -> Known:
-        stored = self.archive.manifest.units[index]
-        spec = stored.unit.spec
-        prefix = "" if near is None else _REST
-        if self.first and near is None:
-            pipeline = pipeline.first
-        names = [part.name.removeprefix(prefix) for part in stored.parts]
-        wanted = [at for at, name in enumerate(names) if pipeline.has_residual or not name.startswith(_REST)]
-        parts = {names[at]: self._part(index, at) for at in wanted}
-        decoded = pipeline.decode(parts, spec).reshape(-1)
-        if near is not None:
-            return Known(near.add(decoded, 0))
-        if pipeline.rest is None or pipeline.has_residual:
-            return known_of(pipeline, parts, spec, decoded)
-        at = next(at for at, part in enumerate(stored.parts) if part.name == _REST_DATA)
-        if stored.parts[at].chunk != CHUNK_LIMIT:
-            raise ValueError(f"chunks of {stored.parts[at].chunk} elements")
-        exact = load_rest(self._chunks(index, at), spec, parts, pipeline, decoded)
-        return Known(exact.view(spec.storage))
-
-    def _part(self, index: int, number: int) -> Values:
-        part = self.archive.manifest.units[index].parts[number]
-        return join_chunks(part.spec, part.bits, part.chunk, self._chunks(index, number))
-
-    def _chunks(self, index: int, number: int) -> list[tuple[str, bytes]]:
-        part = self.archive.manifest.units[index].parts[number]
-        return [
-            (part.storage[chunk.chain], self.archive.read_chunk(index, number, at))
-            for at, chunk in enumerate(part.chunks)
-        ]
-
-    def _chunk(self, index: int, number: int, chunk: int, spec: TensorSpec, known: Known | None = None) -> Array:
-        part = self.archive.manifest.units[index].parts[number]
-        data = self.archive.read_chunk(index, number, chunk)
-        return load(data, part.storage[part.chunks[chunk].chain], spec, part.bits, known=known)
+        return self.references(stored)
 
     def _sound(self, stored: StoredUnit, decode: Callable[..., T], *arguments: object) -> T:
         """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
@@ -300,13 +203,9 @@ def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
         ) from None
 
 
-def _bytes_of(load: Load) -> Array:
-    return flat_bytes(np.ascontiguousarray(load().array))
-
-
 def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -> None:
     """The parts are those that the pipeline can put out for this spec."""
-    exact = [_REST_DATA] if pipeline.rest is not None and pipeline.rest.is_exact else []
+    exact = [SECOND_EXACT] if pipeline.rest is not None and pipeline.rest.is_exact else []
     for part in stored.parts:
         if part.name in ("data", *exact) and part.spec != stored.unit.spec:
             raise _damaged(archive, stored, f"is stored as {part.spec}")
@@ -342,7 +241,6 @@ def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveErro
 
 
 _parse = lru_cache(maxsize=1024)(Pipeline.parse)
-_REST, _REST_DATA = "rest.", "rest.data"
 NO_BASE = "name the base with --base"
 
 

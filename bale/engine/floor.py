@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from bale.compressors.chunks import chunk_ranges, flat_spec
 from bale.compressors.lossless.planes import Word, split, word_of
 from bale.engine.decode import Decoder, check_codecs
 from bale.engine.duplicates import find_duplicates
 from bale.engine.run import Run
 from bale.engine.source import SourceFile
-from bale.engine.storage import flat_spec, runs
 from bale.errors import SourceError
 from bale.io.archive import open_archive
 from bale.io.checkpoint import Checkpoint
@@ -112,7 +112,7 @@ def add_floors(document: dict[str, Any], floors: Sequence[Floor]) -> None:
 
 def _unit_bits(source: SourceFile, unit: Unit, run: Run) -> float:
     histograms = Histograms(unit.spec)
-    for start, count in runs(unit.spec.elements):
+    for start, count in chunk_ranges(unit.spec.elements):
         size = flat_spec(unit.spec, count).nbytes
         buffer = run.buffers.lease(size)
         histograms.add(source.read(unit, start, count, buffer))

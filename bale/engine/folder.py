@@ -11,13 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bale.engine.base import Base
-from bale.engine.compress import compress_file
 from bale.engine.listing import SourceFolder, complete_record, is_stored_folder
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.statistics import Statistics
 from bale.engine.verify import Verified, verify_file
+from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.archive import file_sha256, open_archive
 from bale.io.commit import Target, commit_together, sync_folder

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from bale.compressors.base import Place, Values
-from bale.compressors.floats import to_float32
+from bale.compressors.chunks import encode_chunk, flat_spec, forced_chain
+from bale.compressors.floats import all_finite, to_float32
 from bale.compressors.lowrank.decomposition import Decomposition
 from bale.engine.base import Base, BaseTensor
-from bale.engine.compress import header_entries
+from bale.engine.coding.distortion import Distortion
+from bale.engine.coding.first_layer import compared, known_of
 from bale.engine.duplicates import find_duplicates
-from bale.engine.growing import WORTH_A_NOTE
-from bale.engine.layers import compared, known_of
-from bale.engine.measured import Measured
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.engine.sampling import SAMPLE, gather, read, rows_of
-from bale.engine.source import SourceFile, all_finite
+from bale.engine.source import SourceFile
 from bale.engine.statistics import Statistics
-from bale.engine.storage import flat_spec, forced_chain, store
+from bale.engine.writing.archive import header_entries
+from bale.engine.writing.building import WORTH_A_NOTE
 from bale.errors import Refused, SourceError
 from bale.io.archive import header_room
 from bale.io.checkpoint import Checkpoint
@@ -178,12 +178,12 @@ def _predict(
         if base is not None and decision.pipeline.on_base:
             runs = np.split(again, len(starts))
             again = np.concatenate([base.add(run, at) for run, at in zip(runs, starts, strict=True)])
-        measured = Measured.of_whole(original.reshape(-1), again, sample, None)
+        measured = Distortion.of_whole(original.reshape(-1), again, sample, None)
         harm = measured.harm.notes(measured.errors, pipeline, sample.elements / unit.spec.elements)
     for name, values in leaves.items():
         run = flat_spec(values.spec, values.spec.elements)
         flat = Values(run, values.array.reshape(-1), values.bits, values.place or Place(values.spec.shape))
-        stored = len(store(flat, forced_chain(pipeline.layer_of(name)), compiled=lossy is not pipeline)[1])
+        stored = len(encode_chunk(flat, forced_chain(pipeline.layer_of(name)), compiled=lossy is not pipeline)[1])
         size += stored * full[name] / part[name] if part[name] else 0
     if decomposes and lossy is pipeline:
         note: Note | None = Note("baseline", f"not compared with a quantizer: more than {_WHOLE} elements")
@@ -194,7 +194,7 @@ def _predict(
     if lossy is not pipeline:
         known = known_of(pipeline, leaves, sample, decoded.reshape(-1))
         piece = Values(flat_spec(sample, sample.elements), array.reshape(-1), place=Place(sample.shape))
-        size += len(store(piece, None, known)[1]) * unit.spec.elements / sample.elements
+        size += len(encode_chunk(piece, None, known)[1]) * unit.spec.elements / sample.elements
         plain = unit.spec.nbytes
     if size >= plain and not pipeline.forced:
         return instead("grows", f"{decision.pipeline} would take about {round(size)} bytes, exact coding about {plain}")
@@ -207,7 +207,7 @@ def _predict_exact(source: SourceFile, unit: Unit, forced: str | None) -> int:
     sample, _ = gather(source, unit, _SLICE, SAMPLE // _SLICE)
     piece = flat_spec(spec, min(spec.elements, sample.nbytes * 8 // spec.info.bits))
     place = Place(spec.shape) if piece.elements == spec.elements else None
-    stored = len(store(Values(piece, sample, place=place), forced)[1])
+    stored = len(encode_chunk(Values(piece, sample, place=place), forced)[1])
     return min(spec.nbytes, round(stored * spec.nbytes / piece.nbytes))
 
 
@@ -217,7 +217,7 @@ def _predict_rest(source: SourceFile, unit: Unit, base: BaseTensor) -> int:
     count = min(spec.elements, SAMPLE)
     start = (spec.elements - count) // 2
     piece = Values(flat_spec(spec, count), read(source, unit, start, count), place=Place(spec.shape, start))
-    return round(len(store(piece, None, base.known(start, count))[1]) * spec.elements / count)
+    return round(len(encode_chunk(piece, None, base.known(start, count))[1]) * spec.elements / count)
 
 
 def _folded(skeleton: bytes) -> int:

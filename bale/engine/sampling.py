@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bale.compressors.chunks import chunk_ranges, flat_spec
 from bale.compressors.floats import to_float32
 from bale.engine.source import SourceFile
-from bale.engine.storage import flat_spec, runs
 from bale.spec import Array, TensorSpec, Unit
 
 SAMPLE = 1 << 20  # elements a tensor at the most
@@ -41,7 +41,7 @@ def gather(source: SourceFile, unit: Unit, length: int, count: int) -> tuple[Arr
 def norm2_of(source: SourceFile, unit: Unit) -> float:
     """The sum of squares of all elements."""
     total = 0.0
-    for start, count in runs(unit.spec.elements):
+    for start, count in chunk_ranges(unit.spec.elements):
         values = to_float32(read(source, unit, start, count), flat_spec(unit.spec, count))
         total += float(np.einsum("i,i->", values, values, dtype=np.float64, casting="same_kind"))
     return total

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from bale.compressors.chunks import flat_spec
+from bale.compressors.floats import numbers
 from bale.engine.sampling import read
-from bale.engine.source import SourceFile, numbers
-from bale.engine.storage import flat_spec
-from bale.io.manifest import CHUNK_LIMIT
-from bale.spec import Unit
+from bale.engine.source import SourceFile
+from bale.spec import CHUNK_LIMIT, Unit
 
 _FIRST = 1 << 10  # elements that are looked at first
 

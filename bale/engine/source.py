@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import xxhash
 
-from bale.compressors.floats import to_float32
+from bale.compressors.chunks import flat_spec
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.files import pieces, read_bytes, read_into
-from bale.spec import Array, TensorSpec, Unit
+from bale.spec import Array, Unit
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,26 @@ class SourceFile:
     def differs(self, what: str) -> SourceError:
         """The error for a file that did not read the same twice."""
         return SourceError(f"{self.checkpoint.path} did not read the same twice, at {what}", UNSOUND)
+
+
+@dataclass(frozen=True)
+class UnitSource:
+    """The values of one unit of an open checkpoint."""
+
+    source: SourceFile
+    unit: Unit
+
+    def read(self, start: int, count: int, buffer: Array) -> Array:
+        """Elements in their storage bits, in a buffer of as many bytes."""
+        return self.source.read(self.unit, start, count, buffer)
+
+    def sample(self, start: int, count: int) -> Array:
+        """Elements in a new array."""
+        return self.read(start, count, np.empty(flat_spec(self.unit.spec, count).nbytes, np.uint8))
+
+    def differs(self) -> SourceError:
+        """The error for a unit that did not read the same twice."""
+        return self.source.differs(self.unit.label)
 
 
 CHANGED = "run again when nothing writes to it"
@@ -168,15 +188,3 @@ class _Swapped:
     def hexdigest(self) -> str:
         """The digest of all whole elements."""
         return self._digest.hexdigest()
-
-
-def numbers(array: Array, spec: TensorSpec) -> Array | None:
-    """The values of a floating-point array as float64 (from F64) or float32, or None for all other dtypes."""
-    if not spec.is_float or spec.info.packed or spec.dtype == "F8_E8M0":
-        return None
-    return array if spec.dtype == "F64" else to_float32(array, spec)
-
-
-def all_finite(values: Array) -> bool:
-    """Whether an array of floats holds no NaN and no infinity."""
-    return bool(np.isfinite(values).all())

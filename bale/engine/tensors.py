@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from bale.engine.base import nearest
-from bale.engine.decode import Decoder, Near, check_codecs
+from bale.engine.coding.task import ReferenceTensor
+from bale.engine.decode import Decoder, check_codecs
 from bale.engine.listing import archives_of, is_stored_folder, side_bytes, weights_of
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
@@ -250,9 +251,9 @@ class _WhenNeeded:
         self._open = partial(nearest, archive, base, run)
         self._resources = resources
         self._lock = threading.Lock()
-        self._near: Callable[[StoredUnit], Near] | None = None
+        self._near: Callable[[StoredUnit], ReferenceTensor] | None = None
 
-    def __call__(self, stored: StoredUnit) -> Near:
+    def __call__(self, stored: StoredUnit) -> ReferenceTensor:
         with self._lock:
             if self._near is None:
                 self._near = self._resources.enter_context(self._open())

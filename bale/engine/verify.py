@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bale.compressors.chunks import flat_spec
+from bale.compressors.floats import numbers
+from bale.engine.coding.harm import recorded
 from bale.engine.decode import Decoder
-from bale.engine.harm import recorded
 from bale.engine.restore import opened, restored
 from bale.engine.run import Run
-from bale.engine.source import SourceFile, numbers
-from bale.engine.storage import flat_spec
+from bale.engine.source import SourceFile
 from bale.errors import ArchiveError, CheckFailed, SourceError
 from bale.io.files import reading
 from bale.io.manifest import DAMAGED, StoredUnit

@@ -14,10 +14,9 @@ from typing import Any
 from bale.errors import ArchiveError
 from bale.io.checkpoint import Checksum, Unit, View
 from bale.notes import Note
-from bale.spec import DTYPES, TensorSpec
+from bale.spec import CHUNK_LIMIT, DTYPES, TensorSpec
 
 FORMAT = (1, 1)
-CHUNK_LIMIT = 1 << 20
 KINDS = ("safetensors", "torch", "torch-legacy", "opaque")
 PART_NAME = re.compile(r"[a-z0-9_.]+")
 DIGEST64 = re.compile(r"[0-9a-f]{16}")
@@ -58,6 +57,11 @@ class Part:
     def starts(self) -> tuple[int, ...]:
         """Offset of each chunk within the part."""
         return tuple(accumulate((chunk.size for chunk in self.chunks[:-1]), initial=0))
+
+    @cached_property
+    def chains(self) -> tuple[str, ...]:
+        """The storage chain of each chunk."""
+        return tuple(self.storage[chunk.chain] for chunk in self.chunks)
 
     @property
     def plain(self) -> bool:

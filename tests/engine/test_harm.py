@@ -9,7 +9,7 @@ import pytest
 
 import bale
 from bale.compressors.pipeline import Pipeline
-from bale.engine.harm import Harm, joined, recorded
+from bale.engine.coding.harm import Harm, joined, recorded
 from bale.metrics import ErrorSums
 from tests.making import bf16, weights, write
 

@@ -14,7 +14,7 @@ import xxhash
 import zstandard
 
 import bale
-from bale.engine import decode, encode, storage
+from bale.engine.coding import task
 from bale.errors import ArchiveError
 from bale.io.archive import ArchiveWriter, open_archive
 from bale.io.manifest import Part
@@ -136,8 +136,7 @@ def attack(folder: Path, choice: str, rounds: int, seed: int = 0) -> int:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks as short as matrices here can have several of."""
-    for module in (encode, decode, storage):
-        monkeypatch.setattr(module, "CHUNK_LIMIT", 1 << 13)
+    monkeypatch.setattr(task, "CHUNK_LIMIT", 1 << 13)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # of a forged product

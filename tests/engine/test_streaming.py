@@ -11,8 +11,7 @@ import bale
 from bale.compressors.base import Values
 from bale.compressors.pipeline import Pipeline
 from bale.io.archive import open_archive
-from bale.io.manifest import CHUNK_LIMIT
-from bale.spec import TensorSpec
+from bale.spec import CHUNK_LIMIT, TensorSpec
 from tests.making import Raw, bf16, weights, write
 
 LONG = CHUNK_LIMIT + 12_345

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Values
+from bale.compressors.chunks import encode_chunk
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis.codec import Trellis
 from bale.compressors.use import Use
-from bale.engine.storage import store
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 from tests.compressors.cases import LARGEST, ROUNDING, adversarial
@@ -160,7 +160,7 @@ def test_not_larger_than_int_of_the_same_error(count):
         Values(TensorSpec(each.spec.dtype, (each.spec.elements,)), each.array.reshape(-1), each.bits)
         for each in parts.values()
     ]
-    size = sum(len(store(each, compiled=True)[1]) for each in flat)
+    size = sum(len(encode_chunk(each, compiled=True)[1]) for each in flat)
     error = np.linalg.norm(values - coder.decode(parts, spec)) / np.linalg.norm(values)
     assert run(Trellis(error=float(error)), values)[0] * count / 8 <= size
 

@@ -1,16 +1,14 @@
-"""What the first layer of a tensor tells the second."""
+"""The first layer of a tensor as the reference of its second one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping
 
 from bale.compressors.base import Known, Quantizer, Values, once
+from bale.compressors.chunks import flat_spec
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.trellis.codec import Trellis
-from bale.engine.storage import flat_bytes, flat_spec, load, runs
 from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
@@ -46,20 +44,3 @@ def compared(
     if name is None or pipeline.is_first_missing(leaves):
         return None
     return comparison(name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
-
-
-def load_rest(
-    chunks: Sequence[tuple[str, bytes]],
-    spec: TensorSpec,
-    parts: Mapping[str, Values],
-    pipeline: Pipeline,
-    decoded: Array,
-) -> Array:
-    """The bytes of a whole tensor from the chunks of its second layer, and what its first one tells."""
-    known = known_of(pipeline, parts, spec, decoded)
-    exact = np.empty(spec.nbytes, np.uint8)
-    for (start, count), (chain, data) in zip(runs(spec.elements), chunks, strict=True):
-        piece = flat_spec(spec, count)
-        at = start * spec.info.bits // 8
-        load(data, chain, piece, None, exact[at : at + piece.nbytes], known.cut(start, start + count))
-    return flat_bytes(exact)

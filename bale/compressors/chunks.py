@@ -1,4 +1,4 @@
-"""Storage chains: how the array of a part becomes bytes, chunk by chunk."""
+"""One chunk of a part as bytes, by the storage chain that makes it smallest, and back."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ import numpy as np
 from bale.compressors.base import Compressor, Given, Known, Serializer, Values
 from bale.compressors.entropy.smallest import smallest
 from bale.compressors.pipeline import Pipeline
-from bale.io.manifest import CHUNK_LIMIT
-from bale.spec import Array, TensorSpec
+from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
 _RANS, _MAX = "rans", "lossless:effort=max"
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
-QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, float32, decoded float32
-
-
-def chunk_cost(spec: TensorSpec, known: bool) -> int:
-    """Bytes in memory while a chunk is coded or decoded: source and result, and what differences are made of."""
-    return 4 * spec.nbytes + 16 * spec.elements if known else 2 * spec.nbytes
 
 
 def flat_bytes(array: Array) -> Array:
@@ -35,19 +28,13 @@ def flat_spec(spec: TensorSpec, elements: int) -> TensorSpec:
     return TensorSpec(spec.dtype, (elements,))
 
 
-def runs(elements: int, multiple: int = 1, chunk: int | None = None) -> Iterator[tuple[int, int]]:
-    """Start and length of the chunks of a tensor: of `chunk` elements, or as many as the limit and `multiple` allow."""
-    length = chunk or chunk_length(multiple)
+def chunk_ranges(elements: int, length: int = CHUNK_LIMIT) -> Iterator[tuple[int, int]]:
+    """Start and length of the chunks of a tensor, all of `length` elements but the last."""
     for start in range(0, elements, length):
         yield start, min(length, elements - start)
 
 
-def chunk_length(multiple: int = 1) -> int:
-    """Elements of a full chunk whose length is a multiple of `multiple`."""
-    return CHUNK_LIMIT // multiple * multiple
-
-
-def store(
+def encode_chunk(
     values: Values, forced: str | None = None, known: Known | None = None, *, compiled: bool = False
 ) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
@@ -71,10 +58,10 @@ def store(
     return smallest(values, compiled=compiled) if forced is None else (forced, _encode(values, forced))
 
 
-def load(
+def decode_chunk(
     data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None, known: Known | None = None
 ) -> Array:
-    """The flat array of one chunk, in its storage bits; the mirror image of `store`.
+    """The flat array of one chunk, in its storage bits; the mirror image of `encode_chunk`.
 
     Parameters
     ----------
@@ -122,7 +109,7 @@ def join_chunks(spec: TensorSpec, bits: int | None, chunk: int, chunks: Sequence
         count = min(chunk, spec.elements - index * chunk)
         piece = flat_spec(spec, count)
         at = index * chunk * spec.info.bits // 8
-        load(data, chain, piece, bits, array[at : at + piece.nbytes])
+        decode_chunk(data, chain, piece, bits, array[at : at + piece.nbytes])
     return Values(spec, array.view(spec.storage).reshape(spec.storage_shape), bits)
 
 

@@ -1,4 +1,4 @@
-"""What coding with loss has cost: errors of the weights, and of the outputs as far as their inputs are known."""
+"""Distortion of lossy coding: weight error, and output error where input statistics exist."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from functools import partial
 import numpy as np
 
 from bale.compressors.base import Place
-from bale.compressors.floats import to_float32
+from bale.compressors.chunks import chunk_ranges
+from bale.compressors.floats import all_finite, numbers, to_float32
 from bale.compressors.use import Use
-from bale.engine.harm import Harm, joined, rows_at
-from bale.engine.source import all_finite, numbers
-from bale.engine.storage import runs
+from bale.engine.coding.harm import Harm, joined, rows_at
 from bale.errors import Refused
-from bale.io.manifest import CHUNK_LIMIT
 from bale.metrics import ErrorSums
-from bale.spec import Array, TensorSpec
+from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
 Weights = Callable[[int, int], Array]  # first element and number of elements -> how much their errors count
 
 
 @dataclass(frozen=True)
-class Measured:
+class Distortion:
     """Two arrays compared.
 
     Attributes
@@ -42,11 +40,11 @@ class Measured:
     @classmethod
     def between(
         cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None, place: Place | None = None
-    ) -> Measured:
+    ) -> Distortion:
         """Compare two flat arrays in their storage bits; rows are measured where `place` tells what they are of."""
         found, harms, outputs = [], [], []
         width, first = rows_at(place)
-        for start, count in runs(spec.elements):
+        for start, count in chunk_ranges(spec.elements):
             x, y = (numbers_of(array[start : start + count], spec) for array in (source, decoded))
             errors, rows = ErrorSums.by_rows(x, y, width, first + start)
             found.append(errors)
@@ -56,7 +54,7 @@ class Measured:
         return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
 
     @classmethod
-    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Use | None) -> Measured:
+    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Use | None) -> Distortion:
         """Compare two flat arrays of a whole tensor, which is used so."""
         if use is None or use.covariance is None:
             weights = None if use is None else partial(use.spread, spec.shape)
@@ -92,7 +90,7 @@ def _trace(rows: Array, covariance: Array) -> float:
 
 def exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:
     """The sums of a flat array that comes back as it is."""
-    pieces = [slice(start, start + count) for start, count in runs(spec.elements)]
+    pieces = [slice(start, start + count) for start, count in chunk_ranges(spec.elements)]
     return ErrorSums.total(ErrorSums.exact(numbers_of(array[at], spec)) for at in pieces)
 
 

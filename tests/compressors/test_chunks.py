@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from bale.compressors import chunks
 from bale.compressors.base import Place, Values
+from bale.compressors.chunks import decode_chunk, encode_chunk
 from bale.compressors.entropy.smallest import FEW
-from bale.engine import storage
-from bale.engine.storage import load, store
 from bale.spec import TensorSpec
 
 
@@ -19,21 +19,21 @@ def codes(count, bits, spread=0.15, seed=0):
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_the_smallest_is_taken(bits):
     values = codes(1 << 16, bits)
-    chain, data = store(values)
-    sizes = {name: len(storage._encode(values, name)) for name in ("bitpack", "huffman", "rans")}
+    chain, data = encode_chunk(values)
+    sizes = {name: len(chunks._encode(values, name)) for name in ("bitpack", "huffman", "rans")}
     assert len(data) == min(sizes.values())
     assert sizes[chain] == len(data)
-    assert (load(bytes(data), chain, values.spec, bits) == values.array).all()
+    assert (decode_chunk(bytes(data), chain, values.spec, bits) == values.array).all()
 
 
 def test_each_is_taken_somewhere():
     even = Values(TensorSpec("U8", (1 << 16,)), np.arange(1 << 16).astype(np.uint8) & 15, 4)
     even.array[:] = np.random.default_rng(0).permutation(even.array)
-    assert store(codes(1 << 16, 8))[0] == "rans"
-    assert store(codes(1 << 12, 8))[0] == "huffman"
-    assert store(even)[0] == "bitpack"
+    assert encode_chunk(codes(1 << 16, 8))[0] == "rans"
+    assert encode_chunk(codes(1 << 12, 8))[0] == "huffman"
+    assert encode_chunk(even)[0] == "bitpack"
 
 
 def test_few_codes_need_no_compiled_code():
-    assert store(codes(FEW - 1, 4))[0] == "huffman"
-    assert store(codes(FEW, 4))[0] == "rans"
+    assert encode_chunk(codes(FEW - 1, 4))[0] == "huffman"
+    assert encode_chunk(codes(FEW, 4))[0] == "rans"

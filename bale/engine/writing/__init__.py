@@ -1,0 +1,1 @@
+"""Writing an archive: units encoded, appended, read back."""

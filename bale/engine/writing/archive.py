@@ -1,0 +1,174 @@
+"""Compressing one checkpoint file into one archive."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from bale.compressors import registry
+from bale.compressors.chunks import codecs_of
+from bale.engine.base import Base
+from bale.engine.rows import file_row
+from bale.engine.run import Run, one_blas_thread
+from bale.engine.source import Digest, SourceFile
+from bale.engine.statistics import Statistics
+from bale.engine.writing.read_back import NOT_AS_WRITTEN
+from bale.engine.writing.units import UnitWriter
+from bale.errors import ArchiveError, OutputError, SourceError
+from bale.io.archive import ArchiveWriter, file_sha256, header_room, manifest_digest, read_archive
+from bale.io.checkpoint import Checkpoint, Checksum
+from bale.io.commit import Target, commit_together
+from bale.io.files import reading
+from bale.io.manifest import Manifest, StoredUnit
+from bale.io.sources import open_checkpoint
+from bale.plan import FilePlan, on_base
+from bale.report import FileRow
+from bale.spec import TensorSpec
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """An archive that has been written.
+
+    Attributes
+    ----------
+    size : int
+        Bytes on disk.
+    sha256 : str or None
+        Of the archive; None when it was not read back.
+    seconds : tuple of float
+        Time spent by workers on each unit.
+    output_errors : tuple of float or None
+        Relative error of each unit by its use; None where that is not known.
+    digest : str
+        XXH3-128 of the stored manifest, which holds digests of all else.
+    """
+
+    manifest: Manifest
+    size: int
+    sha256: str | None
+    seconds: tuple[float, ...]
+    output_errors: tuple[float | None, ...]
+    digest: str
+
+    def row(self, source: str, archive: str) -> FileRow:
+        """The report's account of it, with the names that source and archive have there."""
+        errors = self.output_errors
+        return file_row(self.manifest, source, archive, self.size, self.sha256, self.seconds, errors, self.digest)
+
+
+def compress_file(
+    checkpoint: Checkpoint,
+    plan: FilePlan,
+    out: Path,
+    run: Run,
+    *,
+    base: Base | None = None,
+    statistics: Statistics | None = None,
+    verify: bool = True,
+    force: bool = False,
+    report: Callable[[Compressed], AbstractContextManager[Target]] | None = None,
+    one_of_many: bool = False,
+) -> Compressed:
+    """Write the archive of one checkpoint; it appears under `out` whole or not at all.
+
+    Given a base, tensors that it has too are stored as differences to it. Encoders with loss go by statistics.
+    `report` gives a file that takes its name together with the archive. With `one_of_many` the caller brings the folder
+    to the disk.
+
+    Raises
+    ------
+    SourceError
+        When the source cannot be read to its end or changes meanwhile.
+    OutputError
+        When the archive cannot be written, or what was read back is not what was written.
+    """
+    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
+    if base is not None:
+        plan = on_base(plan, [partner is not None for partner in partners])
+    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
+        source = SourceFile.of(checkpoint, descriptor)
+        if verify and open_checkpoint(checkpoint.path) != checkpoint:
+            raise source.differs("its header")
+        with Target(out, source.stat, force, (checkpoint.path,), one_of_many) as target:
+            digest = Digest(source)
+            try:
+                room = header_room(header_entries(plan), checkpoint.size)
+                writer = ArchiveWriter(target.descriptor, out, room)
+                unit_writer = UnitWriter(source, plan, partners, writer, run, verify, statistics)
+                units = unit_writer.write()
+                name = base.name if base is not None and any(stored.base for stored in units) else None
+                skeleton = source.skeleton()
+                digest.check(unit_writer.source_digests, skeleton)
+                manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), skeleton)
+                source.check_unchanged()
+            finally:
+                digest.cancel()
+            sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
+            known = manifest_digest(target.descriptor, out)
+            done = Compressed(
+                manifest, writer.position, sha256, tuple(unit_writer.seconds), tuple(unit_writer.output_errors), known
+            )
+            with nullcontext() if report is None else report(done) as beside:
+                commit_together(*([] if beside is None else [beside]), target)
+    return done
+
+
+def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str:
+    """Read header, manifest and skeleton as a reader does, then all bytes; returns their SHA-256."""
+    try:
+        archive = read_archive(out, descriptor)
+        if archive.manifest == manifest and archive.size == size:
+            archive.skeleton()
+            return file_sha256(descriptor, size, out)
+    except ArchiveError:
+        pass
+    raise OutputError(*NOT_AS_WRITTEN)
+
+
+def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:
+    """Whether a unit that begins at one of these offsets, ascending, lies in the range of the checksum."""
+    at = bisect_right(starts, checksum.start + checksum.length - 1)
+    return at > 0 and starts[at - 1] >= checksum.start
+
+
+def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
+    """Name and possible specs of every part that the archive may have."""
+    entries: list[tuple[str, tuple[TensorSpec, ...]]] = []
+    for unit, decision in zip(plan.units, plan.decisions, strict=True):
+        if not unit.views:
+            entries.append((f":gap.{len(entries)}", (unit.spec,)))
+            continue
+        # One part under one name is the least that can come out, and what any pipeline may come back to.
+        bounds = decision.pipeline.leaves(unit.spec)
+        names = [bound.name for bound in bounds]
+        names[0] = max("data", names[0], key=len)
+        entries += [
+            (f"{unit.views[0].name}:{name}", (bound.spec, unit.spec)) for name, bound in zip(names, bounds, strict=True)
+        ]
+    return entries
+
+
+def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
+    """All but what the writer knows of the skeleton."""
+    chains = {chain for stored in units for part in stored.parts for chain in part.storage}
+    names = codecs_of(sorted(chains | {stored.pipeline for stored in units}))
+    changed = [stored.unit.start for stored in units if stored.errors is not None or stored.first is not None]
+    return Manifest(
+        tool=version("bale"),
+        codecs={name: registry.get(name).version for name in sorted(names)},
+        kind=checkpoint.kind,
+        source_bytes=checkpoint.size,
+        source_sha256=sha256,
+        skeleton_bytes=0,
+        skeleton_stored=0,
+        skeleton_digest="",
+        units=tuple(units),
+        notes=checkpoint.notes,
+        checksums=tuple(checksum for checksum in checkpoint.checksums if _covers(checksum, changed)),
+        base=base,
+    )

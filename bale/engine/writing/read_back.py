@@ -1,0 +1,100 @@
+"""Reading back what has been written: by the decoders that will read the archive, before it takes its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import xxhash
+
+from bale.engine.coding.choose import decode_tasks
+from bale.engine.coding.stored import FORGED, DecodeTask, bytes_of
+from bale.engine.coding.task import Task
+from bale.engine.run import Job, Run
+from bale.engine.writing.building import UnitBuilder
+from bale.errors import OutputError
+from bale.io.archive import ArchiveWriter
+from bale.io.manifest import Part
+
+_TOGETHER = 1 << 20  # bytes in memory of tasks that are checked by one job
+NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"
+
+
+@dataclass(frozen=True)
+class WrittenUnit:
+    """The stored parts of a unit in a file that becomes an archive."""
+
+    writer: ArchiveWriter
+    parts: tuple[Part, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, writer: ArchiveWriter, unit: UnitBuilder) -> WrittenUnit:
+        """A unit whose chunks have all been appended."""
+        parts = tuple(part.finished(name) for name, part in unit.parts.items())
+        return cls(writer, parts, tuple(part.offset for part in unit.parts.values()))
+
+    def read(self, part: int, chunk: int) -> bytes:
+        """Stored bytes of one chunk; `OutputError` when they are not those that were appended."""
+        found = self.parts[part].chunks[chunk]
+        data = self.writer.read_back(found.size, self.offsets[part] + self.parts[part].starts[chunk])
+        if xxhash.xxh3_64_hexdigest(data) != found.digest:
+            raise OutputError(*NOT_AS_WRITTEN)
+        return data
+
+
+class ReadBack:
+    """Checks units after they have been appended, beside the encoding of the next ones."""
+
+    def __init__(self, writer: ArchiveWriter, run: Run) -> None:
+        self._writer, self._run = writer, run
+        self._waiting: list[Callable[[], None]] = []
+        self._cost = 0
+
+    def check(self, unit: UnitBuilder, task: Task) -> None:
+        """Have a unit decoded, and compared with the values that were encoded.
+
+        Raises
+        ------
+        OutputError
+            From here or from a later call, when something else came back.
+        """
+        for decoded, expected in self._tasks(WrittenUnit.of(self._writer, unit), unit, task):
+            self._waiting.append(partial(_compare, decoded, expected))
+            self._cost += decoded.cost
+            if self._cost > _TOGETHER:
+                self._start()
+
+    def finish(self) -> None:
+        """Wait until everything is checked."""
+        self._start()
+        self._run.settle()
+
+    def _tasks(self, written: WrittenUnit, unit: UnitBuilder, task: Task) -> Iterator[tuple[DecodeTask, int]]:
+        layers = [(task, unit.final), (task.first, unit.first)] if unit.first.blocks else [(task, unit.final)]
+        for layer, values in layers:
+            try:
+                yield from zip(decode_tasks(layer, written), values.blocks, strict=True)
+            except FORGED:
+                raise OutputError(*NOT_AS_WRITTEN) from None
+
+    def _start(self) -> None:
+        if self._waiting:
+            self._writer.flush()
+            self._run.check(Job(partial(_call_all, self._waiting), self._cost))
+            self._waiting, self._cost = [], 0
+
+
+def _compare(task: DecodeTask, expected: int) -> None:
+    try:
+        same = xxhash.xxh3_64_intdigest(bytes_of(task).data) == expected
+    except FORGED:
+        same = False
+    if not same:
+        raise OutputError(*NOT_AS_WRITTEN)
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

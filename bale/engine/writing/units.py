@@ -1,0 +1,220 @@
+"""Encoding the units of a plan in order, and appending what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from bale.compressors.pipeline import Pipeline
+from bale.engine.base import BaseTensor
+from bale.engine.coding.choose import coding_of
+from bale.engine.coding.encoded import Encoded
+from bale.engine.coding.task import Task, Work
+from bale.engine.duplicates import find_duplicates
+from bale.engine.run import WHOLE_COST, Job, Run
+from bale.engine.source import SourceFile, UnitSource
+from bale.engine.statistics import Statistics
+from bale.engine.writing.building import UnitBuilder
+from bale.engine.writing.read_back import ReadBack
+from bale.errors import Refused
+from bale.io.archive import ArchiveWriter
+from bale.io.manifest import StoredUnit
+from bale.notes import Note
+from bale.plan import Decision, FilePlan
+from bale.spec import Unit
+
+Result = Callable[[], Encoded]  # raises what the job has raised
+_SMALL = 1 << 16  # bytes that a job holds: the units of such jobs are encoded together
+_TOGETHER = 1 << 20
+
+
+class UnitWriter:
+    """Encodes the units of a plan and appends what comes out.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Time spent by workers on encoding each unit.
+    output_errors : list of float or None
+        Relative error of each unit by its importance; None where that is not known.
+    source_digests : list of str
+        XXH3-128 of the bytes of each unit that were read.
+    """
+
+    def __init__(
+        self,
+        source: SourceFile,
+        plan: FilePlan,
+        partners: Sequence[BaseTensor | None],
+        writer: ArchiveWriter,
+        run: Run,
+        verify: bool,
+        statistics: Statistics | None,
+    ) -> None:
+        self._source, self._plan, self._partners, self._writer, self._run = source, plan, partners, writer, run
+        self._statistics = statistics
+        self._read_back = ReadBack(writer, run) if verify else None
+        self._twins = find_duplicates(source, plan)
+        run.allow(WHOLE_COST * _largest_whole(plan))
+        self.seconds: list[float] = []
+        self.output_errors: list[float | None] = []
+        self.source_digests: list[str] = []
+
+    def write(self) -> list[StoredUnit]:
+        """Store every unit; returns them as they stand in the manifest."""
+        units: list[StoredUnit] = []
+        for index, group in groupby(self._results(), key=itemgetter(0)):
+            unit, decision = self._plan.units[index], self._plan.decisions[index]
+            if index in self._twins:
+                twin = self._twins[index]
+                notes = tuple(dict.fromkeys((*decision.notes, *units[twin].notes)))
+                stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
+                self.seconds.append(0.0)
+                self.output_errors.append(self.output_errors[twin])
+                self.source_digests.append(self.source_digests[twin])
+            else:
+                stored = self._store(index, unit, decision, (result for _, result in group))
+            units.append(stored)
+            self._run.progress(unit.label, unit.spec.nbytes)
+        if self._read_back is not None:
+            self._read_back.finish()
+        return units
+
+    def _results(self) -> Iterator[tuple[int, Result]]:
+        """What each job of each unit made, in order; those of a batch of small units one by one."""
+        for indices, future in self._run.ordered(self._batches()):
+            if len(indices) == 1:
+                held = [future]
+                del future  # nothing but `held` keeps a large result, which is not needed while the next one is made
+                yield indices[0], partial(_taken, held)
+            else:
+                yield from (
+                    (index, partial(_same, encoded)) for index, encoded in zip(indices, future.result(), strict=True)
+                )
+
+    def _batches(self) -> Iterator[tuple[tuple[int, ...], Job[Any]]]:
+        """The jobs of all units, those of small ones put together: handing over a job costs more than such a unit."""
+        batch: list[tuple[int, Job[Any]]] = []
+        held = 0
+        for index, job in self._jobs():
+            small = (
+                index not in self._twins and job.cost <= _SMALL and not self._plan.decisions[index].pipeline.transforms
+            )
+            if batch and (not small or held >= _TOGETHER):
+                yield _together(batch)
+                batch, held = [], 0
+            if small:
+                batch.append((index, job))
+                held += job.cost
+            else:
+                yield (index,), job
+        if batch:
+            yield _together(batch)
+
+    def _jobs(self) -> Iterator[tuple[int, Job[Any]]]:
+        """The jobs of all units in order, keyed by unit; one that does nothing for a unit that repeats another."""
+        for index, (unit, decision) in enumerate(zip(self._plan.units, self._plan.decisions, strict=True)):
+            if index in self._twins:
+                yield index, Job(lambda: None, 0)
+                continue
+            try:
+                yield from ((index, job) for job in self._encoded(unit, decision, self._partners[index]))
+            except Refused as refusal:
+                yield index, Job(partial(_refuse, refusal), 0)
+
+    def _encoded(self, unit: Unit, decision: Decision, base: BaseTensor | None) -> Iterator[Job[Encoded]]:
+        source = UnitSource(self._source, unit)
+        if decision.pipeline.on_base:
+            if base is None:
+                raise Refused("there is no tensor of this name and shape in a base", note="no-reference")
+            if not base.is_near(source.sample):
+                raise Refused("the base's tensor has nothing in common with it", note="reference-unused")
+        task = Task.of(unit.spec, decision.pipeline, base)
+        work = Work(source, self._run, not self._plan.lossless, decision.otherwise)
+        if self._statistics is not None and task.pipeline.transforms:
+            importance = partial(self._statistics.use, unit, task.pipeline)
+            work = replace(work, importance=importance, importance_bytes=self._statistics.size(unit, task.pipeline))
+        return coding_of(task).jobs(work)
+
+    def _store(self, index: int, unit: Unit, decision: Decision, results: Iterator[Result]) -> StoredUnit:
+        position = self._writer.position
+        base = self._partners[index] if decision.pipeline.on_base else None
+        try:
+            stored = self._append_all(results)
+            if _can_grow(decision.pipeline) and stored.size >= stored.lossless_bytes:
+                sizes = f"{stored.size} bytes, exact coding takes at most {stored.lossless_bytes}"
+                raise Refused(f"{decision.pipeline} would take {sizes}", note="grows")
+        except Refused as refusal:
+            for _ in results:
+                pass  # what is still under way for this unit
+            self._writer.rewind(position)
+            decision, base = decision.left(Note(refusal.note, refusal.message)), None
+            again = self._run.ordered((0, job) for job in self._encoded(unit, decision, None))
+            stored = self._append_all(future.result for _, future in again)
+        if self._read_back is not None:
+            self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, base))
+        self.seconds.append(stored.seconds)
+        self.output_errors.append(self._output_error(unit, decision.pipeline, stored))
+        self.source_digests.append(stored.source_digest)
+        return stored.finished(unit, decision, None if base is None else base.digest)
+
+    def _output_error(self, unit: Unit, pipeline: Pipeline, stored: UnitBuilder) -> float | None:
+        if self._statistics is None:
+            return None
+        return self._statistics.output_error(unit, pipeline, stored.errors, stored.outputs)
+
+    def _append_all(self, results: Iterator[Result]) -> UnitBuilder:
+        stored = UnitBuilder()
+        for result in results:
+            self._append(stored, result())
+        return stored
+
+    def _append(self, stored: UnitBuilder, encoded: Encoded) -> None:
+        """Append the chunks of one job."""
+        for part in encoded.parts:
+            building = stored.part(part, self._writer.position)
+            for chain, data in part.chunks:
+                building.add(chain, data)
+                self._writer.append(data)
+        stored.add(encoded)
+        for buffer in encoded.check.leased:
+            self._run.buffers.release(buffer)
+
+
+def _together(batch: Sequence[tuple[int, Job[Any]]]) -> tuple[tuple[int, ...], Job[Any]]:
+    """One job for several."""
+    if len(batch) == 1:
+        return (batch[0][0],), batch[0][1]
+    runs = [job.run for _, job in batch]
+    return tuple(index for index, _ in batch), Job(lambda: [run() for run in runs], sum(job.cost for _, job in batch))
+
+
+def _taken(held: list[Future[Encoded]]) -> Encoded:
+    return held.pop().result()
+
+
+def _same(encoded: Encoded) -> Encoded:
+    return encoded
+
+
+def _refuse(refusal: Refused) -> None:
+    raise refusal
+
+
+def _can_grow(pipeline: Pipeline) -> bool:
+    """Whether what a pipeline stores has to be less than exact coding takes."""
+    return bool(pipeline.transforms or (pipeline.rest and pipeline.rest.transforms)) and not pipeline.forced
+
+
+def _largest_whole(plan: FilePlan) -> int:
+    """Bytes of the largest tensor that is coded as a whole."""
+    pairs = zip(plan.units, plan.decisions, strict=True)
+    return max(
+        (unit.spec.nbytes for unit, decision in pairs if any(layer.transforms for layer in decision.pipeline.layers)),
+        default=0,
+    )
