@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bale.engine.base import Base, open_base
 from bale.engine.compare import Difference, compare_tensors
+from bale.engine.estimate.predict import Predicted, Prediction, predict_file
+from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.extract import extract_tensors
 from bale.engine.floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.folder import compress_folder, restore_folder, verify_folder
 from bale.engine.guards import bases_apart, guard_bases
-from bale.engine.listing import SourceFolder, archives_of, check_whole, is_stored_folder, open_folder
-from bale.engine.predict import Prediction, predict_file
+from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.listing import SourceFolder, archives_of, check_whole, is_stored_folder, open_folder
+from bale.engine.reading.reference import open_base
+from bale.engine.reading.statistics import open_statistics
+from bale.engine.reading.tensors import Archives, open_tensors
 from bale.engine.reports import OTHER, STALE, ReportBeside, report_beside, same_archive
-from bale.engine.resolve import resolve_plan
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.run import Progress, Run
-from bale.engine.statistics import Statistics, open_statistics
 from bale.engine.targets import Targets, default_archive
-from bale.engine.tensors import Archives, open_tensors
 from bale.engine.verify import LossyTensor, Verified, told_apart, verify_file
-from bale.engine.writing.archive import compress_file
+from bale.engine.writing.archive import Compressed, compress_file
 from bale.errors import ArchiveError, SourceError, UsageError
 from bale.io.archive import is_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import check_target
+from bale.io.commit import Target, check_target, staged
 from bale.io.files import check_readable
 from bale.io.sources import open_checkpoint
+from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, summed_up
-from bale.plan import FilePlan, make_plan
+from bale.plan import FilePlan, make_plan, saved_choices
 from bale.recipe import Recipe, make_recipe
-from bale.report import Report, stats_json
+from bale.report import Report, number, stats_json
+from bale.saved import plan_text
 
 PathLike = str | Path
 
@@ -88,10 +91,20 @@ class Planned:
         """Expected bytes of all archives."""
         return sum(file.predicted_bytes for file in self.files)
 
+    @property
+    def errors(self) -> ErrorSums:
+        """Expected error sums of all tensors that are lossy, together."""
+        return ErrorSums.total(row.estimate.errors for row in self._rows if row.estimate.errors is not None)
+
+    @property
+    def _rows(self) -> list[Predicted]:
+        """All tensors that are stored by themselves."""
+        return [row for file in self.files for row in file.tensors if row.same_as is None]
+
     def to_json(self) -> dict[str, Any]:
         """The document of `plan --json`."""
         coverage: dict[str, dict[str, int]] = {}
-        for row in (row for file in self.files for row in file.tensors if row.same_as is None):
+        for row in self._rows:
             entry = coverage.setdefault(
                 str(row.decision.pipeline), {"tensors": 0, "original_bytes": 0, "predicted_bytes": 0}
             )
@@ -110,6 +123,9 @@ class Planned:
                 "predicted_bytes": self.predicted_bytes,
                 "overhead_bytes": sum(file.overhead_bytes for file in self.files),
                 "ratio": self.original_bytes / self.predicted_bytes,
+                "relative_error": number(self.errors.relative_error),
+                "snr_db": number(self.errors.snr_db),
+                "seconds": round(sum(row.estimate.seconds for row in self._rows), 6),
                 "coverage": coverage,
             },
             "tensors": [row.to_json() for file in self.files for row in file.tensors],
@@ -120,8 +136,7 @@ class Planned:
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
-        rows = (row for file in self.files for row in file.tensors if row.same_as is None)
-        tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in rows)
+        tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in self._rows)
         return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
 
 
@@ -206,47 +221,31 @@ def compress(
     )
     if out is not None:
         targets.of(opened, lossy=False)  # before any work
-    with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
-        plan = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
-        to = targets.of(opened, lossy=not all(file.lossless for file in plan.files))
+    options = Options(verify, force)
+    with Run(threads, progress=progress) as run, _open_inputs(base, stats, run) as inputs:
+        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        to = targets.of(opened, lossy=not resolved.lossless)
+        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, resolved.notes, inputs.statistics)
         if isinstance(opened, SourceFolder):
-            plans: dict[str, FilePlan] = dict(zip(checkpoints, plan.files, strict=True))
-            names = (source.resolve().name, to.out.resolve().name)
-            told_of = ReportBeside(to.report, force, to.orphaned, to.out, verify, plan, told, names)
-            compress_folder(
-                opened,
-                plans,
-                to.out,
-                run,
-                report=told_of.made,
-                base=known,
-                statistics=told,
-                verify=verify,
-                force=force,
-                only_report=to.lost,
-            )
-        else:
-            told_of = ReportBeside(to.report, force, to.orphaned, to.out, verify, plan, told)
-            row = None
-            if to.lost and told is None:
-                row = same_archive(opened, plan.files[0], to.out, run, known, verify)
-            if row is not None:
-                with told_of.made((row,), 0, again=True) as target:
-                    target.commit()
-                return told_of.result
-            check_target(to.out, force, targets.inputs)
-            compress_file(
-                opened,
-                plan.files[0],
-                to.out,
-                run,
-                base=known,
-                statistics=told,
-                verify=verify,
-                force=force,
-                report=lambda done: told_of.made((done.row(source.name, to.out.name),)),
-            )
-    return told_of.result
+            beside.folder = source.resolve().name, to.out.resolve().name
+            files = dict(zip(checkpoints, resolved.files, strict=True))
+            compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, only_report=to.lost)
+            return beside.result
+        (file,) = resolved.files
+        row = None
+        if to.lost and inputs.statistics is None:
+            row = same_archive(file, to.out, run, inputs, options)
+        if row is not None:
+            with beside.made((row,), 0, again=True) as target:
+                target.commit()
+            return beside.result
+        check_target(to.out, force, targets.inputs)
+
+        def report_of(done: Compressed) -> AbstractContextManager[Target]:
+            return beside.made((done.row(source.name, to.out.name),))
+
+        compress_file(file, to.out, run, inputs, options, report=report_of)
+    return beside.result
 
 
 def decompress(
@@ -327,24 +326,53 @@ def plan(
     base: PathLike | None = None,
     stats: PathLike | None = None,
     allow_unmatched: bool = False,
+    save: PathLike | None = None,
     threads: int | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Planned:
-    """Tell what `compress` would do with the same choices, tensor by tensor, with sizes predicted from a sample.
+    """Say what `compress` would do with the same choices, tensor by tensor.
 
-    The parameters are those of `compress`. Nothing is written.
+    Sizes, errors and times are predicted from a sample of each tensor, which is encoded as `compress` would.
+
+    Parameters
+    ----------
+    save : path or None
+        A TOML file that is written with all choices, for the `recipe` of `compress`, which then gives the same bytes
+        for the same base and statistics. Nothing else is written.
+    force : bool
+        Whether that file may exist already.
+
+    The others are those of `compress`.
     """
     source = Path(source)
     choices = _choices(pipeline, rules, recipe, base, allow_unmatched)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     bases_apart(None if base is None else Path(base), checkpoints.values())
-    with Run(threads, progress=progress) as run, _open_base(base, run) as known, _open_statistics(stats) as told:
-        made = resolve_plan(list(checkpoints.values()), choices, run, has_base=known is not None, statistics=told)
-        files = tuple(
-            predict_file(checkpoint, file, name, run, known, told)
-            for (name, checkpoint), file in zip(checkpoints.items(), made.files, strict=True)
-        )
-    return Planned(source, files, made.notes, _named(told))
+    if save is not None:  # before any work
+        inputs_of = (each for each in (source, recipe, base, stats) if each is not None)
+        check_target(Path(save), force, tuple(map(Path, inputs_of)))
+    with Run(threads, progress=progress) as run, _open_inputs(base, stats, run) as inputs:
+        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        pairs = zip(checkpoints, resolved.files, strict=True)
+        files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
+        statistics = inputs.statistics
+        named = None if statistics is None else (statistics.name, statistics.sha256)
+    if save is not None:
+        _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
+    return Planned(source, files, resolved.notes, named)
+
+
+def _save(
+    path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
+) -> None:
+    """Write the choices of a plan, with the command that obeys them."""
+    names = " ".join(
+        f" --{option} {Path(each).name}" for option, each in (("base", base), ("stats", stats)) if each is not None
+    )
+    comment = f"The plan of {source.resolve().name}: bale compress SOURCE -r THIS{names} obeys it"
+    with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
+        target.commit()
 
 
 def verify(
@@ -487,16 +515,13 @@ def _readable(base: PathLike | None) -> Path | None:
     return Path(base)
 
 
-def _open_base(base: PathLike | None, run: Run) -> AbstractContextManager[Base | None]:
-    return nullcontext() if base is None else open_base(Path(base), run)
-
-
-def _open_statistics(stats: PathLike | None) -> AbstractContextManager[Statistics | None]:
-    return nullcontext() if stats is None else open_statistics(Path(stats))
-
-
-def _named(statistics: Statistics | None) -> tuple[str, str] | None:
-    return None if statistics is None else (statistics.name, statistics.sha256)
+@contextmanager
+def _open_inputs(base: PathLike | None, stats: PathLike | None, run: Run) -> Iterator[Inputs]:
+    with ExitStack() as stack:
+        yield Inputs(
+            None if base is None else stack.enter_context(open_base(Path(base), run)),
+            None if stats is None else stack.enter_context(open_statistics(Path(stats))),
+        )
 
 
 def _choices(

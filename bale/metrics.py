@@ -95,6 +95,10 @@ class ErrorSums:
             max(self.largest, other.largest),
         )
 
+    def scaled(self, times: float) -> ErrorSums:
+        """The sums of as many times the elements, of the same kind."""
+        return ErrorSums(times * self.error2, times * self.norm2, times * self.decoded2, times * self.dot, self.largest)
+
     @classmethod
     def total(cls, parts: Iterable[ErrorSums]) -> ErrorSums:
         """Add up blocks in the order given."""

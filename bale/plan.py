@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from bale.errors import Refused, UsageError
 from bale.notes import Note
 from bale.recipe import Recipe, Rule
 from bale.roles import Roles
+from bale.saved import SavedChoice, SavedPlan
 from bale.spec import TensorSpec, Unit
 
 LOSSLESS = Pipeline.parse("lossless")
@@ -37,6 +39,10 @@ class Decision:
     def left(self, note: Note) -> Decision:
         """The same unit kept lossless, for this reason."""
         return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise, self.broad)
+
+
+PAYLOAD = Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
+"""What is done with payload that belongs to no tensor."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,50 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
     UsageError
         For a rule that matches nothing or is wholly shadowed, and for one (or a `-p`) that no tensor can take.
     """
+    if recipe.saved is not None:
+        return _saved_plan(files, recipe.saved)
     planner = _Planner(recipe, files)
     plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
     return Plan(plans, tuple(planner.conclude()))
+
+
+def saved_choices(files: Sequence[FilePlan]) -> list[SavedChoice]:
+    """The decisions for all tensors, to be saved."""
+    return [
+        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.otherwise, each.notes)
+        for file in files
+        for unit, each in zip(file.units, file.decisions, strict=True)
+        if unit.views
+    ]
+
+
+def _saved_plan(files: Sequence[tuple[Unit, ...]], saved: SavedPlan) -> Plan:
+    """The decisions of a saved plan. Raises `UsageError` where it is not one of this source."""
+    choices: dict[str, list[SavedChoice]] = defaultdict(list)
+    for choice in reversed(saved.choices):
+        choices[choice.name].append(choice)
+
+    def decide(unit: Unit) -> Decision:
+        if not unit.views:
+            return PAYLOAD
+        name = unit.views[0].name
+        if not choices[name]:
+            raise UsageError(f"the plan {saved.path} has no tensor {name}", "make it of this source, with plan --save")
+        choice = choices[name].pop()
+        lossy, reason = is_lossy(choice.pipeline), unit.exact
+        try:
+            choice.pipeline.validate(unit.spec)
+        except Refused as refusal:
+            lossy, reason = True, refusal.message
+        if lossy and reason is not None:
+            raise UsageError(f"the plan {saved.path}: {name} cannot be {choice.pipeline}: {reason}")
+        return Decision(choice.pipeline, choice.rule, choice.notes, choice.fallback)
+
+    plans = tuple(FilePlan(units, tuple(map(decide, units))) for units in files)
+    left = next((name for name, rest in choices.items() if rest), None)
+    if left is not None:
+        raise UsageError(f"the plan {saved.path} has a tensor {left}, the source has none", "make it of this source")
+    return Plan(plans)
 
 
 @dataclass
@@ -143,7 +190,7 @@ class _Planner:
     def decide(self, unit: Unit) -> Decision:
         """Choose the pipeline of a unit and count what its rule met."""
         if not unit.views:
-            return Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
+            return PAYLOAD
         rule = self._rule_of(unit)
         if rule is not None:
             return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])

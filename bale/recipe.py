@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 import tomllib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from bale.compressors.pipeline import Pipeline
 from bale.errors import SourceError, UsageError
 from bale.patterns import Pattern, compile_pattern
+from bale.saved import SavedPlan, check_keys, parse_pipeline, read_plan
 from bale.spec import DTYPES, TensorSpec
 
 KEYS = {
@@ -85,16 +85,20 @@ class Rule:
 class Recipe:
     """All choices of one run: lists of rules in order of precedence, and the pipeline of what they leave.
 
-    Within a list the first rule that matches wins; an earlier list goes before a later one.
+    Within a list the first rule that matches wins; an earlier list goes before a later one. A saved plan has no rules,
+    as it has a choice for every tensor.
     """
 
     lists: tuple[tuple[Rule, ...], ...] = ()
     default: Pipeline | None = None
     allow_unmatched: bool = False
+    saved: SavedPlan | None = None
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
         """All that are asked for."""
+        if self.saved is not None:
+            return tuple(choice.pipeline for choice in self.saved.choices)
         asked = [rule.pipeline for rules in self.lists for rule in rules]
         return tuple(asked) if self.default is None else (*asked, self.default)
 
@@ -107,13 +111,13 @@ def parse_rule(text: str, number: int) -> Rule:
         raise UsageError(f"{origin}: {text!r} is not GLOB=PIPELINE", "for example --rule '*.embed.weight=int8'")
     if not pattern.startswith("re:"):
         pattern = pattern.replace(r"\x3d", "=")
-    rule = Rule(pattern, _pipeline(pipeline, origin), origin)
+    rule = Rule(pattern, parse_pipeline(pipeline, origin), origin)
     rule.check()
     return rule
 
 
-def load_recipe(path: Path) -> tuple[Rule, ...]:
-    """Read the rules of a TOML recipe. Raises `UsageError` for whatever is not as specified."""
+def load_recipe(path: Path) -> tuple[Rule, ...] | SavedPlan:
+    """Read a TOML recipe: rules, or what `plan --save` wrote. Raises `UsageError` for whatever is not as specified."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
@@ -124,7 +128,9 @@ def load_recipe(path: Path) -> tuple[Rule, ...]:
         raise UsageError(f"the recipe {path} is not TOML: {problem}") from None
     except RecursionError:
         raise UsageError(f"the recipe {path} is not TOML that can be read: its values are nested too deeply") from None
-    _known(data, ("rule",), f"the recipe {path}")
+    check_keys(data, ("rule", "tensor"), f"the recipe {path}")
+    if "tensor" in data:
+        return read_plan(path, data)
     rules = data.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(item, dict) for item in rules):
         raise UsageError(f"the recipe {path}: rules are written as [[rule]]")
@@ -142,12 +148,16 @@ def make_recipe(
     """Put the choices of a command together: `--rule` in order, then the recipe's rules, then `-p`."""
     given = tuple(parse_rule(text, number) for number, text in enumerate(rules, 1))
     loaded = load_recipe(recipe) if recipe is not None else ()
-    default = _pipeline(pipeline, "-p") if pipeline is not None else None
+    if isinstance(loaded, SavedPlan):
+        if given or pipeline is not None:
+            raise UsageError(f"{recipe} has a choice for every tensor", "leave out -p and --rule, or change it there")
+        return Recipe(saved=loaded)
+    default = parse_pipeline(pipeline, "-p") if pipeline is not None else None
     return Recipe(tuple(filter(None, (given, loaded))), default, allow_unmatched)
 
 
 def _rule(item: dict[str, Any], origin: str) -> Rule:
-    _known(item, tuple(KEYS), origin)
+    check_keys(item, tuple(KEYS), origin)
     for key, value in item.items():
         if type(value) is not KEYS[key]:
             raise UsageError(f"{origin}: {key} = {reprlib.repr(value)} is not {_WORDS[KEYS[key]]}")
@@ -159,24 +169,9 @@ def _rule(item: dict[str, Any], origin: str) -> Rule:
             f"{origin}: there is no dtype {reprlib.repr(item['dtype'])}", f"it is one of {', '.join(DTYPES)}"
         )
     fields = {key: value for key, value in item.items() if key not in ("name", "pipeline")}
-    rule = Rule(item["name"], _pipeline(item["pipeline"], origin), origin, **fields)
+    rule = Rule(item["name"], parse_pipeline(item["pipeline"], origin), origin, **fields)
     rule.check()
     return rule
 
 
 _WORDS = {str: "a text", int: "a whole number", bool: "true or false"}
-
-
-def _known(item: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
-    for key in item:
-        if key not in keys:
-            near = get_close_matches(key, keys, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(keys)}"
-            raise UsageError(f"{where}: there is no key {reprlib.repr(key)}", hint)
-
-
-def _pipeline(text: str, origin: str) -> Pipeline:
-    try:
-        return Pipeline.parse(text)
-    except UsageError as problem:
-        raise UsageError(f"{origin}: {problem.message}", problem.hint) from None

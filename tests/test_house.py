@@ -35,7 +35,7 @@ MAY_IMPORT = {
     },
     "api": {"bale.engine", "bale.io", "bale.plan", "bale.recipe", "bale.report"},
     "torch": {"bale.engine"},
-    "collect": {"bale.collect", "bale.engine.listing", "bale.io"},
+    "collect": {"bale.collect", "bale.engine.reading.listing", "bale.io"},
     "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine", "bale.collect"},
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},

@@ -1,6 +1,6 @@
-"""Show what compress would do, tensor by tensor, with predicted sizes; writes nothing.
+"""Show what compress would do, tensor by tensor, with predicted sizes; writes nothing but --save.
 
-Sizes are predicted from a sample of at most a million elements a tensor.
+Sizes, errors and times are predicted from a sample of at most a million elements a tensor, encoded as compress would.
 
 Example: bale plan model.safetensors -p trellis:bits=4
 
@@ -12,13 +12,14 @@ wins: --rule in order, then the recipe (see bale compress --help), then -p; what
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bale.cli import options
 from bale.cli.render import (
     Printer,
+    figure,
     file_bytes,
     percent,
     plain,
@@ -43,7 +44,14 @@ def command(
     base: options.Base = None,
     stats: options.Stats = None,
     allow_unmatched: options.AllowUnmatched = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save", parser=options.path, metavar="FILE.toml", help="Write all choices, for bale compress -r."
+        ),
+    ] = None,
     threads: options.Threads = None,
+    force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -60,15 +68,28 @@ def command(
             base=base,
             stats=stats,
             allow_unmatched=allow_unmatched,
+            save=save,
             threads=threads,
+            force=force,
             progress=progress,
         )
     document = made.to_json()
     width = terminal_width()
-    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w")
+    head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "error")
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
-    lines = sized_table(head, document["tensors"], lambda row: sized_cells(row, "predicted_bytes"), width)
+    lines = sized_table(head, document["tensors"], _cells, width)
     lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    if totals["relative_error"] != 0:
+        snr = "" if totals["snr_db"] is None else f", SNR {totals['snr_db']:.1f} dB"
+        error = figure(totals["relative_error"], ".3g")
+        lines += prose(f"error of the lossy tensors: about {error} relative{snr}", width)
+    if save is not None:
+        lines += prose(f"saved: bale compress {plain(str(source))} -r {plain(str(save))}", width)
     printer.result(document, [*lines, *tell(printer, document, width)])
     return 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    error = "" if row["relative_error"] == 0 else figure(row["relative_error"], ".2g")
+    return [*sized_cells(row, "predicted_bytes"), error]

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from bale.engine.listing import open_folder
+from bale.engine.reading.listing import open_folder
 from bale.errors import SourceError, UsageError
 from bale.io.files import check_readable, reason
 

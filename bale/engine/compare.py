@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bale.compressors.floats import all_finite, numbers
-from bale.engine.tensors import Tensors
+from bale.engine.reading.tensors import Tensors
 from bale.metrics import ErrorSums, row_width
 from bale.notes import many
 from bale.report import number

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.engine.tensors import Archives
+from bale.engine.reading.tensors import Archives
 from bale.errors import UsageError
 from bale.io.commit import Target
 from bale.io.files import write_at

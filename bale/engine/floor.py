@@ -21,10 +21,10 @@ import numpy as np
 
 from bale.compressors.chunks import chunk_ranges, flat_spec
 from bale.compressors.lossless.planes import Word, split, word_of
-from bale.engine.decode import Decoder, check_codecs
-from bale.engine.duplicates import find_duplicates
+from bale.engine.reading.decode import Decoder, check_codecs
+from bale.engine.reading.duplicates import find_duplicates
+from bale.engine.reading.source import SourceFile
 from bale.engine.run import Run
-from bale.engine.source import SourceFile
 from bale.errors import SourceError
 from bale.io.archive import open_archive
 from bale.io.checkpoint import Checkpoint

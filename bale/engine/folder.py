@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from bale.engine.base import Base
-from bale.engine.listing import SourceFolder, complete_record, is_stored_folder
+from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.listing import SourceFolder, complete_record, is_stored_folder
+from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
-from bale.engine.statistics import Statistics
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
@@ -33,15 +33,13 @@ from bale.report import FileRow
 
 def compress_folder(
     source: SourceFolder,
-    plans: dict[str, FilePlan],
+    resolved: Mapping[str, ResolvedFile],
     out: Path,
     run: Run,
+    inputs: Inputs,
+    options: Options,
     *,
     report: Callable[[tuple[FileRow, ...], int, bool], AbstractContextManager[Target]],
-    base: Base | None = None,
-    statistics: Statistics | None = None,
-    verify: bool = True,
-    force: bool = False,
     only_report: bool = False,
 ) -> None:
     """Write a compressed folder, file by file; what an interrupted run has finished is not done again.
@@ -51,10 +49,10 @@ def compress_folder(
     what would be made again, with `only_report`; any other finished one is refused.
     """
     with ExitStack() as stack:
-        found = _begin(source, out, force, only_report, stack)
-        writer = _Writer(source, plans, out, run, base, statistics, verify)
+        found = _begin(source, out, options.force, only_report, stack)
+        writer = _Writer(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
-        if found.complete and not force:
+        if found.complete and not options.force:
             if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
                 raise _taken(out)
             with report(*_told(found.entries, (writer.row(name, found.entries[name]) for name in names)), True) as told:
@@ -193,12 +191,11 @@ class _Writer:
     """Stores the files of a source folder, one by one, or finds that they are stored."""
 
     source: SourceFolder
-    plans: Mapping[str, FilePlan]
+    resolved: Mapping[str, ResolvedFile]
     out: Path
     run: Run
-    base: Base | None
-    statistics: Statistics | None
-    verify: bool
+    inputs: Inputs
+    options: Options
     folders: set[Path] = field(default_factory=set)
 
     def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
@@ -207,18 +204,17 @@ class _Writer:
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
         if name not in self.source.checkpoints:
-            size, sha256 = _copy_file(self.source.path / name, self.out / name, None, force=True, verify=self.verify)
+            size, sha256 = _copy_file(
+                self.source.path / name, self.out / name, None, force=True, verify=self.options.verify
+            )
             return Entry(COPY, name, size, sha256, size, sha256), None
         checkpoint, stored = self.source.checkpoints[name], f"{name}.bale"
         done = compress_file(
-            checkpoint,
-            self.plans[name],
+            self.resolved[name],
             self.out / stored,
             self.run,
-            base=self.base,
-            statistics=self.statistics,
-            verify=self.verify,
-            force=True,
+            self.inputs,
+            replace(self.options, force=True),
             one_of_many=True,
         )
         entry = Entry(
@@ -262,7 +258,7 @@ class _Writer:
     def _choices(self, name: str) -> str:
         if name not in self.source.checkpoints:
             return ""
-        return _choices(self.plans[name], self.base, self.statistics, self.verify)
+        return _choices(self.resolved[name].plan, self.inputs, self.options)
 
     def _make_folder(self, folder: Path) -> None:
         if folder not in self.folders:
@@ -272,12 +268,13 @@ class _Writer:
             self.folders.add(folder)
 
 
-def _choices(plan: FilePlan, base: Base | None, statistics: Statistics | None, verify: bool) -> str:
+def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
     """Digest of all that decides what an archive is, the source apart."""
+    base, statistics = inputs.base, inputs.statistics
     against = [] if base is None else [f"base {base.path.resolve()} {base.stamp}"]
     lines = [
         version("bale"),
-        f"verify {verify}",
+        f"verify {options.verify}",
         *against,
         *([] if statistics is None else [f"stats {statistics.sha256}"]),
         *(f"{each.pipeline} {each.rule}" for each in plan.decisions),

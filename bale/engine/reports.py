@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bale.engine.base import Base
-from bale.engine.listing import complete_record, is_stored_folder
+from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.listing import complete_record, is_stored_folder
+from bale.engine.reading.reference import BaseTensor
+from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.reading.statistics import Statistics
 from bale.engine.rows import file_row
 from bale.engine.run import Run
-from bale.engine.statistics import Statistics
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
 from bale.io.archive import file_sha256, is_archive, manifest_digest, open_archive
-from bale.io.checkpoint import Checkpoint
 from bale.io.commit import Target, staged
 from bale.io.files import reading
 from bale.io.folder import COPY, read_record
 from bale.io.manifest import FORMAT, StoredUnit
 from bale.notes import Note
-from bale.plan import Decision, FilePlan, Plan, on_base
+from bale.plan import Decision
 from bale.report import FileRow, Report
 
 MATCHES, OTHER = "matches", "of another archive"
@@ -121,10 +122,9 @@ def _work(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: report.get(key) for key in keys}, "archive": plain(report.get("archive")), "files": told}
 
 
-def same_archive(
-    checkpoint: Checkpoint, plan: FilePlan, out: Path, run: Run, base: Base | None, verify: bool
-) -> FileRow | None:
+def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, options: Options) -> FileRow | None:
     """The row of an archive that is there, if it is what would be made now; None for any other file."""
+    checkpoint, plan, base = resolved.checkpoint, resolved.plan, inputs.base
     try:
         if not is_archive(out):
             return None
@@ -134,19 +134,18 @@ def same_archive(
                 return None
             if tuple(stored.unit for stored in manifest.units) != plan.units:
                 return None
-            partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
-            if base is not None:
-                plan = on_base(plan, [partner is not None for partner in partners])
-            for stored, decision, partner in zip(manifest.units, plan.decisions, partners, strict=True):
+            for stored, decision, reference in zip(manifest.units, plan.decisions, resolved.references, strict=True):
                 if not _is_as_planned(stored, decision):
                     return None
-                if stored.base is not None and (partner is None or partner.digest != stored.base):
+                if stored.base is None:
+                    continue
+                if not isinstance(reference, BaseTensor) or reference.digest != stored.base:
                     return None
             with reading(checkpoint.path, ArchiveError) as source:
                 if file_sha256(source, checkpoint.size, checkpoint.path) != manifest.source_sha256:
                     return None
-            sha256 = file_sha256(archive.descriptor, size, out) if verify else None
-        if verify:
+            sha256 = file_sha256(archive.descriptor, size, out) if options.verify else None
+        if options.verify:
             verify_file(out, run, base=None if base is None else base.path)
     except BaleError:
         return None
@@ -200,7 +199,7 @@ class ReportBeside:
     orphaned: bool
     archive: Path
     verified: bool
-    plan: Plan
+    notes: Sequence[Note]
     statistics: Statistics | None
     folder: tuple[str, str] | None = None
     result: Report = field(init=False)
@@ -209,7 +208,7 @@ class ReportBeside:
         self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
     ) -> AbstractContextManager[Target]:
         """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
-        self.result = make_report(self.verified, rows, self.plan, self.statistics, self.folder, side_bytes)
+        self.result = make_report(self.verified, rows, self.notes, self.statistics, self.folder, side_bytes)
         if again:
             note = Note("report-again", "the archive was there already: only its report was made, again")
             self.result = replace(self.result, notes=(*self.result.notes, note))
@@ -221,13 +220,13 @@ class ReportBeside:
 def make_report(
     verified: bool,
     rows: tuple[FileRow, ...],
-    plan: Plan,
+    notes: Sequence[Note],
     statistics: Statistics | None,
     folder: tuple[str, str] | None = None,
     side_bytes: int = 0,
 ) -> Report:
-    """The report of what has been done by a plan, with the plan's notes."""
-    notes = list(plan.notes)
+    """The report of what has been done by a plan, with the notes on that."""
+    notes = list(notes)
     before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
     if after > before:
         text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"

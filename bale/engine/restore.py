@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from bale.engine.base import nearest
-from bale.engine.decode import Decoder, check_codecs
+from bale.engine.reading.decode import Decoder, check_codecs
+from bale.engine.reading.reference import nearest
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
 from bale.io.archive import ArchiveFile, open_archive

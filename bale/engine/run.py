@@ -77,7 +77,7 @@ class Run:
         self.window = 2 * self.threads + 2
         self._checks: deque[tuple[Future[None], int]] = deque()
         self._held = 0
-        self.allow(0)
+        self.set_memory_budget(0)
         self.buffers = Buffers()
         self.progress: Progress = progress or (lambda name, done: None)
 
@@ -90,7 +90,7 @@ class Run:
         if self._own:  # whoever interrupts does not wait until a decomposition ends
             self.executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
-    def allow(self, largest: int) -> None:
+    def set_memory_budget(self, largest: int) -> None:
         """Let jobs under way hold what the largest one does; less than a floor is never the limit."""
         self._budget = max(_FLOOR + _FLOOR_A_THREAD * self.threads, largest)
 
@@ -105,7 +105,7 @@ class Run:
                 while pending and (len(pending) >= self.window or self._is_full(job)):
                     yield self._next(pending)
                 while self._checks and self._is_full(job):
-                    self._settle_one()
+                    self._wait_one()
                 pending.append((key, self._submit(job), job.cost))
             while pending:
                 yield self._next(pending)
@@ -115,15 +115,15 @@ class Run:
                 self._held -= cost
 
     def check(self, job: Job[None]) -> None:
-        """Run a job that only tells whether something is wrong; `settle` or a later call raises what it raises."""
+        """Run a job that only tells whether something is wrong; `wait` or a later call raises what it raises."""
         while self._checks and (len(self._checks) >= self.window or self._is_full(job)):
-            self._settle_one()
+            self._wait_one()
         self._checks.append((self._submit(job), job.cost))
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait for all checks."""
         while self._checks:
-            self._settle_one()
+            self._wait_one()
 
     def _submit(self, job: Job[T]) -> Future[T]:
         self._held += job.cost
@@ -138,7 +138,7 @@ class Run:
         self._held -= cost
         return key, future
 
-    def _settle_one(self) -> None:
+    def _wait_one(self) -> None:
         future, cost = self._checks.popleft()
         try:
             future.result()

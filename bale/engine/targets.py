@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bale.engine.folder import check_not_busy
 from bale.engine.guards import check_targets
-from bale.engine.listing import SourceFolder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import may_be_orphan, report_path
 from bale.errors import UsageError
 from bale.io.archive import is_archive

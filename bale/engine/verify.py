@@ -15,10 +15,10 @@ import numpy as np
 from bale.compressors.chunks import flat_spec
 from bale.compressors.floats import numbers
 from bale.engine.coding.harm import recorded
-from bale.engine.decode import Decoder
+from bale.engine.reading.decode import Decoder
+from bale.engine.reading.source import SourceFile
 from bale.engine.restore import opened, restored
 from bale.engine.run import Run
-from bale.engine.source import SourceFile
 from bale.errors import ArchiveError, CheckFailed, SourceError
 from bale.io.files import reading
 from bale.io.manifest import DAMAGED, StoredUnit

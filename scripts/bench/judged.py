@@ -15,7 +15,7 @@ from common import ROOT, checkpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bale.engine.tensors import open_tensors
+from bale.engine.reading.tensors import open_tensors
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

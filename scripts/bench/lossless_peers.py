@@ -24,7 +24,7 @@ from venvs import lossless, versions
 
 import bale
 from bale.engine.floor import Histograms
-from bale.engine.tensors import open_tensors
+from bale.engine.reading.tensors import open_tensors
 from bale.errors import ArchiveError
 from bale.spec import Array, TensorSpec
 

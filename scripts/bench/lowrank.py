@@ -24,7 +24,7 @@ from bale.compressors.lowrank.svd import Svd
 from bale.compressors.lowrank.truncated import gram, leading, squares
 from bale.compressors.lowrank.tt import Tt
 from bale.compressors.lowrank.tucker import Tucker
-from bale.engine.tensors import open_tensors
+from bale.engine.reading.tensors import open_tensors
 from bale.metrics import ErrorSums
 from bale.report import TensorRow
 

@@ -17,7 +17,7 @@ from common import Limit, checkpoint, page, parser, table, workspace
 from methods import Array, Coded, by_bale, by_peers, decibel, power, save
 from venvs import quantizers, versions
 
-from bale.engine.tensors import open_tensors
+from bale.engine.reading.tensors import open_tensors
 
 SMALL = 4096  # elements that a tensor must have to be coded with loss by -p
 

@@ -342,16 +342,16 @@ def test_reading_back_finds_a_write_that_went_wrong(model: Path, monkeypatch: py
 
 
 def test_a_source_that_changes_meanwhile_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bale.engine.writing import units
+    from bale.engine.estimate import resolve
     from bale.errors import SourceError
 
-    honest = units.find_duplicates
+    honest = resolve.find_duplicates
 
     def touching(*arguments: object) -> object:
         os.utime(model, (1, 1))
         return honest(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(units, "find_duplicates", touching)
+    monkeypatch.setattr(resolve, "find_duplicates", touching)
     with pytest.raises(SourceError, match="changed while it was being read"):
         bale.compress(model)
     assert [path.name for path in model.parent.iterdir()] == ["model.safetensors"]

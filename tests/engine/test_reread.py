@@ -13,8 +13,8 @@ import torch
 import xxhash
 
 import bale
-from bale.engine import source as engine
-from bale.engine.source import _Swapped
+from bale.engine.reading import source as engine
+from bale.engine.reading.source import _Swapped
 from bale.errors import SourceError
 from tests.io.reading import members, rezip
 from tests.making import bf16, sha256, weights, write
@@ -94,9 +94,9 @@ def test_a_change_that_keeps_size_and_time_is_found(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a copy that is written in place and given the time of its original."""
-    from bale.engine.writing import units
+    from bale.engine.estimate import resolve
 
-    finds, stat = units.find_duplicates, source.stat()
+    finds, stat = resolve.find_duplicates, source.stat()
 
     def changing(*arguments: Any) -> Any:
         with open(source, "r+b") as file:
@@ -105,7 +105,7 @@ def test_a_change_that_keeps_size_and_time_is_found(
         os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         return finds(*arguments)
 
-    monkeypatch.setattr(units, "find_duplicates", changing)
+    monkeypatch.setattr(resolve, "find_duplicates", changing)
     try:
         bale.compress(source, tmp_path / "m.bale")
     except SourceError as error:

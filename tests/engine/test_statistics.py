@@ -14,7 +14,7 @@ import torch
 import bale
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.use import Use
-from bale.engine.statistics import open_statistics
+from bale.engine.reading.statistics import open_statistics
 from bale.errors import OutputError, SourceError
 from bale.io.sources import open_checkpoint
 from bale.spec import Unit

@@ -16,8 +16,8 @@ from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis import pool
 from bale.compressors.use import Use
 from bale.engine import folder as folder_engine
-from bale.engine import pooling
-from bale.engine.tensors import open_tensors
+from bale.engine.estimate import pools
+from bale.engine.reading.tensors import open_tensors
 from bale.errors import SourceError
 from tests.making import bf16, sha256, weights, write
 
@@ -305,8 +305,8 @@ def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytes
         honest(self, *arguments)
 
     monkeypatch.setattr(pool.Member, "__init__", init)
-    for most in (pooling._EACH, 1 << 14):
-        monkeypatch.setattr(pooling, "_EACH", most)
+    for most in (pools._EACH, 1 << 14):
+        monkeypatch.setattr(pools, "_EACH", most)
         bale.plan(model, pipeline="trellis:bits=3,pool=model", stats=stats)
     assert len(found) == 4
     assert all(use is not None and use.second.shape == (1, 256) for use in found)

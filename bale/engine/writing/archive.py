@@ -11,11 +11,11 @@ from pathlib import Path
 
 from bale.compressors import registry
 from bale.compressors.chunks import codecs_of
-from bale.engine.base import Base
+from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.reading.source import Digest, SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
-from bale.engine.source import Digest, SourceFile
-from bale.engine.statistics import Statistics
 from bale.engine.writing.read_back import NOT_AS_WRITTEN
 from bale.engine.writing.units import UnitWriter
 from bale.errors import ArchiveError, OutputError, SourceError
@@ -25,7 +25,7 @@ from bale.io.commit import Target, commit_together
 from bale.io.files import reading
 from bale.io.manifest import Manifest, StoredUnit
 from bale.io.sources import open_checkpoint
-from bale.plan import FilePlan, on_base
+from bale.plan import FilePlan
 from bale.report import FileRow
 from bale.spec import TensorSpec
 
@@ -62,56 +62,57 @@ class Compressed:
 
 
 def compress_file(
-    checkpoint: Checkpoint,
-    plan: FilePlan,
+    resolved: ResolvedFile,
     out: Path,
     run: Run,
+    inputs: Inputs,
+    options: Options,
     *,
-    base: Base | None = None,
-    statistics: Statistics | None = None,
-    verify: bool = True,
-    force: bool = False,
     report: Callable[[Compressed], AbstractContextManager[Target]] | None = None,
     one_of_many: bool = False,
 ) -> Compressed:
     """Write the archive of one checkpoint; it appears under `out` whole or not at all.
 
-    Given a base, tensors that it has too are stored as differences to it. Encoders with loss go by statistics.
     `report` gives a file that takes its name together with the archive. With `one_of_many` the caller brings the folder
     to the disk.
 
     Raises
     ------
     SourceError
-        When the source cannot be read to its end or changes meanwhile.
+        When the source cannot be read to its end or has changed since its choices were made.
     OutputError
         When the archive cannot be written, or what was read back is not what was written.
     """
-    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
-    if base is not None:
-        plan = on_base(plan, [partner is not None for partner in partners])
+    checkpoint, plan, verify = resolved.checkpoint, resolved.plan, options.verify
     with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, descriptor)
+        source.check_version(resolved.version)
         if verify and open_checkpoint(checkpoint.path) != checkpoint:
             raise source.differs("its header")
-        with Target(out, source.stat, force, (checkpoint.path,), one_of_many) as target:
+        with Target(out, source.stat, options.force, (checkpoint.path,), one_of_many) as target:
             digest = Digest(source)
             try:
                 room = header_room(header_entries(plan), checkpoint.size)
                 writer = ArchiveWriter(target.descriptor, out, room)
-                unit_writer = UnitWriter(source, plan, partners, writer, run, verify, statistics)
+                unit_writer = UnitWriter(source, resolved, writer, run, inputs, verify)
                 units = unit_writer.write()
-                name = base.name if base is not None and any(stored.base for stored in units) else None
+                base = inputs.base if any(stored.base for stored in units) else None
                 skeleton = source.skeleton()
                 digest.check(unit_writer.source_digests, skeleton)
-                manifest = writer.finish(_manifest(checkpoint, units, digest.result(), name), skeleton)
+                manifest = writer.finish(
+                    _manifest(checkpoint, units, digest.result(), None if base is None else base.name), skeleton
+                )
                 source.check_unchanged()
             finally:
                 digest.cancel()
             sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
-            known = manifest_digest(target.descriptor, out)
             done = Compressed(
-                manifest, writer.position, sha256, tuple(unit_writer.seconds), tuple(unit_writer.output_errors), known
+                manifest,
+                writer.position,
+                sha256,
+                tuple(unit_writer.seconds),
+                tuple(unit_writer.output_errors),
+                manifest_digest(target.descriptor, out),
             )
             with nullcontext() if report is None else report(done) as beside:
                 commit_together(*([] if beside is None else [beside]), target)

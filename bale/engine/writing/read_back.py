@@ -69,7 +69,7 @@ class ReadBack:
     def finish(self) -> None:
         """Wait until everything is checked."""
         self._start()
-        self._run.settle()
+        self._run.wait()
 
     def _tasks(self, written: WrittenUnit, unit: UnitBuilder, task: Task) -> Iterator[tuple[DecodeTask, int]]:
         layers = [(task, unit.final), (task.first, unit.first)] if unit.first.blocks else [(task, unit.final)]

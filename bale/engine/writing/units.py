@@ -11,14 +11,15 @@ from operator import itemgetter
 from typing import Any
 
 from bale.compressors.pipeline import Pipeline
-from bale.engine.base import BaseTensor
 from bale.engine.coding.choose import coding_of
 from bale.engine.coding.encoded import Encoded
-from bale.engine.coding.task import Task, Work
-from bale.engine.duplicates import find_duplicates
+from bale.engine.coding.growth import refuse_growth
+from bale.engine.coding.task import Task
+from bale.engine.inputs import Inputs
+from bale.engine.reading.reference import BaseTensor
+from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.run import WHOLE_COST, Job, Run
-from bale.engine.source import SourceFile, UnitSource
-from bale.engine.statistics import Statistics
 from bale.engine.writing.building import UnitBuilder
 from bale.engine.writing.read_back import ReadBack
 from bale.errors import Refused
@@ -49,18 +50,16 @@ class UnitWriter:
     def __init__(
         self,
         source: SourceFile,
-        plan: FilePlan,
-        partners: Sequence[BaseTensor | None],
+        resolved: ResolvedFile,
         writer: ArchiveWriter,
         run: Run,
+        inputs: Inputs,
         verify: bool,
-        statistics: Statistics | None,
     ) -> None:
-        self._source, self._plan, self._partners, self._writer, self._run = source, plan, partners, writer, run
-        self._statistics = statistics
+        self._source, self._resolved, self._writer, self._run, self._inputs = source, resolved, writer, run, inputs
+        self._plan = resolved.plan
         self._read_back = ReadBack(writer, run) if verify else None
-        self._twins = find_duplicates(source, plan)
-        run.allow(WHOLE_COST * _largest_whole(plan))
+        run.set_memory_budget(WHOLE_COST * _largest_whole(self._plan))
         self.seconds: list[float] = []
         self.output_errors: list[float | None] = []
         self.source_digests: list[str] = []
@@ -70,8 +69,8 @@ class UnitWriter:
         units: list[StoredUnit] = []
         for index, group in groupby(self._results(), key=itemgetter(0)):
             unit, decision = self._plan.units[index], self._plan.decisions[index]
-            if index in self._twins:
-                twin = self._twins[index]
+            if index in self._resolved.duplicate_of:
+                twin = self._resolved.duplicate_of[index]
                 notes = tuple(dict.fromkeys((*decision.notes, *units[twin].notes)))
                 stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
                 self.seconds.append(0.0)
@@ -103,7 +102,9 @@ class UnitWriter:
         held = 0
         for index, job in self._jobs():
             small = (
-                index not in self._twins and job.cost <= _SMALL and not self._plan.decisions[index].pipeline.transforms
+                index not in self._resolved.duplicate_of
+                and job.cost <= _SMALL
+                and not self._plan.decisions[index].pipeline.transforms
             )
             if batch and (not small or held >= _TOGETHER):
                 yield _together(batch)
@@ -119,54 +120,45 @@ class UnitWriter:
     def _jobs(self) -> Iterator[tuple[int, Job[Any]]]:
         """The jobs of all units in order, keyed by unit; one that does nothing for a unit that repeats another."""
         for index, (unit, decision) in enumerate(zip(self._plan.units, self._plan.decisions, strict=True)):
-            if index in self._twins:
+            if index in self._resolved.duplicate_of:
                 yield index, Job(lambda: None, 0)
                 continue
             try:
-                yield from ((index, job) for job in self._encoded(unit, decision, self._partners[index]))
+                yield from ((index, job) for job in self._encoded(unit, decision, self._resolved.reference(index)))
             except Refused as refusal:
                 yield index, Job(partial(_refuse, refusal), 0)
 
-    def _encoded(self, unit: Unit, decision: Decision, base: BaseTensor | None) -> Iterator[Job[Encoded]]:
-        source = UnitSource(self._source, unit)
-        if decision.pipeline.on_base:
-            if base is None:
-                raise Refused("there is no tensor of this name and shape in a base", note="no-reference")
-            if not base.is_near(source.sample):
-                raise Refused("the base's tensor has nothing in common with it", note="reference-unused")
-        task = Task.of(unit.spec, decision.pipeline, base)
-        work = Work(source, self._run, not self._plan.lossless, decision.otherwise)
-        if self._statistics is not None and task.pipeline.transforms:
-            importance = partial(self._statistics.use, unit, task.pipeline)
-            work = replace(work, importance=importance, importance_bytes=self._statistics.size(unit, task.pipeline))
+    def _encoded(self, unit: Unit, decision: Decision, reference: BaseTensor | None) -> Iterator[Job[Encoded]]:
+        task, source = Task.of(unit.spec, decision.pipeline, reference), UnitSource(self._source, unit)
+        work = self._inputs.work(task, unit, decision, source, self._run, not self._plan.lossless)
         return coding_of(task).jobs(work)
 
     def _store(self, index: int, unit: Unit, decision: Decision, results: Iterator[Result]) -> StoredUnit:
         position = self._writer.position
-        base = self._partners[index] if decision.pipeline.on_base else None
+        reference = None
         try:
             stored = self._append_all(results)
-            if _can_grow(decision.pipeline) and stored.size >= stored.lossless_bytes:
-                sizes = f"{stored.size} bytes, exact coding takes at most {stored.lossless_bytes}"
-                raise Refused(f"{decision.pipeline} would take {sizes}", note="grows")
+            reference = self._resolved.reference(index)
+            refuse_growth(decision.pipeline, stored.size, stored.lossless_bytes)
         except Refused as refusal:
             for _ in results:
                 pass  # what is still under way for this unit
             self._writer.rewind(position)
-            decision, base = decision.left(Note(refusal.note, refusal.message)), None
+            decision, reference = decision.left(Note(refusal.note, refusal.message)), None
             again = self._run.ordered((0, job) for job in self._encoded(unit, decision, None))
             stored = self._append_all(future.result for _, future in again)
         if self._read_back is not None:
-            self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, base))
+            self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, reference))
         self.seconds.append(stored.seconds)
         self.output_errors.append(self._output_error(unit, decision.pipeline, stored))
         self.source_digests.append(stored.source_digest)
-        return stored.finished(unit, decision, None if base is None else base.digest)
+        return stored.finished(unit, decision, None if reference is None else reference.digest)
 
     def _output_error(self, unit: Unit, pipeline: Pipeline, stored: UnitBuilder) -> float | None:
-        if self._statistics is None:
+        statistics = self._inputs.statistics
+        if statistics is None:
             return None
-        return self._statistics.output_error(unit, pipeline, stored.errors, stored.outputs)
+        return statistics.output_error(unit, pipeline, stored.errors, stored.outputs)
 
     def _append_all(self, results: Iterator[Result]) -> UnitBuilder:
         stored = UnitBuilder()
@@ -204,11 +196,6 @@ def _same(encoded: Encoded) -> Encoded:
 
 def _refuse(refusal: Refused) -> None:
     raise refusal
-
-
-def _can_grow(pipeline: Pipeline) -> bool:
-    """Whether what a pipeline stores has to be less than exact coding takes."""
-    return bool(pipeline.transforms or (pipeline.rest and pipeline.rest.transforms)) and not pipeline.forced
 
 
 def _largest_whole(plan: FilePlan) -> int:

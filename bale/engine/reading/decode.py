@@ -95,7 +95,7 @@ class Decoder:
             For a chunk or a unit that does not match its digest, at the latest behind the unit's last block.
         """
         manifest = self.archive.manifest
-        self.run.allow(WHOLE_COST * max((stored.unit.spec.nbytes for stored in manifest.units), default=0))
+        self.run.set_memory_budget(WHOLE_COST * max((stored.unit.spec.nbytes for stored in manifest.units), default=0))
         keyed = ((index, job) for index in indices for job in self._jobs(index))
         current, at, digest = -1, 0, xxhash.xxh3_128()
         for index, future in self.run.ordered(keyed):

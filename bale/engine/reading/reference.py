@@ -20,10 +20,10 @@ from bale.compressors.base import Cells, Known, once
 from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.engine.coding.stored import DecodeTask
-from bale.engine.decode import NO_BASE, Decoder, check_codecs
-from bale.engine.listing import archives_of, is_stored_folder, weights_of
+from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
+from bale.engine.reading.listing import archives_of, is_stored_folder, weights_of
+from bale.engine.reading.source import SourceFile
 from bale.engine.run import Run
-from bale.engine.source import SourceFile
 from bale.errors import ArchiveError, Refused, SourceError
 from bale.io.archive import ArchiveFile, is_archive, open_archive
 from bale.io.files import reading
@@ -82,11 +82,23 @@ class BaseTensor:
         """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
         from bale.compressors.given import delta
 
-        count = min(_SAMPLE, self.spec.elements)
-        start = (self.spec.elements - count) // 2
+        start, count = self._middle
         word = f"<u{self.spec.storage.itemsize}"
         known = self.known(start, count).array
         return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
+
+    @property
+    def sample_cost(self) -> int:
+        """Bytes in memory while `is_near` is found out."""
+        start, count = self._middle
+        pieces = [piece for piece in self.pieces if piece.start < start + count and start < piece.start + piece.count]
+        return sum(piece.cost for piece in pieces)
+
+    @property
+    def _middle(self) -> tuple[int, int]:
+        """Start and length of the sample."""
+        count = min(_SAMPLE, self.spec.elements)
+        return (self.spec.elements - count) // 2, count
 
     def of(self, spec: TensorSpec) -> BaseTensor:
         """The same tensor for one of another dtype."""
@@ -155,9 +167,9 @@ class Base:
 
     @property
     def stamp(self) -> str:
-        """Size and time of its file: what tells that it is another one than before."""
-        stat = os.stat(self.path)
-        return f"{stat.st_size} {stat.st_mtime_ns}"
+        """Names, sizes and times of its files: another one where any of them is not as it was."""
+        files = ((each, os.stat(each)) for each in files_of(self.path))
+        return " ".join(f"{each.name} {stat.st_size} {stat.st_mtime_ns}" for each, stat in files)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,8 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.files import pieces, read_bytes, read_into
 from bale.spec import Array, Unit
 
+Version = tuple[int, int]  # size and time of a file
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -26,6 +28,11 @@ class SourceFile:
     checkpoint: Checkpoint
     descriptor: int
     stat: os.stat_result
+
+    @property
+    def version(self) -> Version:
+        """The state of the file when it was opened."""
+        return self.stat.st_size, self.stat.st_mtime_ns
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, descriptor: int) -> SourceFile:
@@ -54,7 +61,11 @@ class SourceFile:
     def check_unchanged(self) -> None:
         """Raise `SourceError` when the file was written to since it was opened."""
         now = os.fstat(self.descriptor)
-        if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
+        self.check_version((now.st_size, now.st_mtime_ns))
+
+    def check_version(self, version: Version) -> None:
+        """Raise `SourceError` when the file is in another state than it was when it was opened."""
+        if version != self.version:
             raise SourceError(f"{self.checkpoint.path} changed while it was being read", CHANGED)
 
     def differs(self, what: str) -> SourceError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from bale.engine.source import SourceFile
+from bale.engine.reading.source import SourceFile
 from bale.errors import SourceError
 from bale.io.files import PIECE, read_bytes
 from bale.plan import FilePlan

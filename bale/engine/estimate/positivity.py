@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bale.compressors.chunks import flat_spec
 from bale.compressors.floats import numbers
-from bale.engine.sampling import read
-from bale.engine.source import SourceFile
+from bale.engine.estimate.sampling import read
+from bale.engine.reading.source import SourceFile
 from bale.spec import CHUNK_LIMIT, Unit
 
 _FIRST = 1 << 10  # elements that are looked at first

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bale.engine.base import nearest
 from bale.engine.coding.task import ReferenceTensor
-from bale.engine.decode import Decoder, check_codecs
-from bale.engine.listing import archives_of, is_stored_folder, side_bytes, weights_of
+from bale.engine.reading.decode import Decoder, check_codecs
+from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
+from bale.engine.reading.reference import nearest
+from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
-from bale.engine.source import SourceFile
 from bale.errors import SourceError
 from bale.io.archive import ArchiveFile, is_archive, open_archive
 from bale.io.files import reading

@@ -1,0 +1,100 @@
+"""The step that tensors share by ``pool=model``: found on samples of all of them, before the first one is coded."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from bale.compressors.pipeline import Pipeline
+from bale.compressors.trellis.codec import Trellis
+from bale.engine.estimate.sampling import norm2_of, rows_of
+from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.reading.source import SourceFile
+from bale.engine.reading.statistics import Statistics
+from bale.engine.run import Job, Run
+from bale.errors import Refused, UsageError
+from bale.plan import FilePlan, Plan
+from bale.spec import Unit
+
+_EACH, _ALL = 1 << 18, 1 << 24  # elements in the samples of one tensor and of all, at the most
+
+
+def check_pools(plan: Plan) -> None:
+    """Raise `UsageError` for a plan with pools, where tensors are differences to a base."""
+    for pipeline in (each for file in plan.files for each in file.pipelines):
+        if pooled(pipeline) is not None:
+            raise UsageError(f"{pipeline}: differences to a base have no common step", "leave out pool=model")
+
+
+def share_steps(
+    files: Sequence[ResolvedFile], sources: Mapping[int, SourceFile], run: Run, statistics: Statistics | None
+) -> list[ResolvedFile]:
+    """The same files with the step that all tensors of a pool share in place of what they are to meet together.
+
+    Parameters
+    ----------
+    sources : mapping
+        The open sources of those files that have such tensors, by their numbers.
+
+    Raises
+    ------
+    UsageError
+        For a pool that cannot meet it.
+    """
+    pools: dict[Pipeline, list[tuple[SourceFile, Unit]]] = defaultdict(list)
+    for number, source in sources.items():
+        plan, duplicate_of = files[number].plan, files[number].duplicate_of
+        for index, (unit, decision) in enumerate(zip(plan.units, plan.decisions, strict=True)):
+            if pooled(decision.pipeline) is not None and index not in duplicate_of:
+                pools[decision.pipeline].append((source, unit))
+    shared = {pipeline: _solve(pipeline, units, run, statistics) for pipeline, units in pools.items()}
+    return [replace(file, plan=_with_steps(file.plan, shared)) for file in files]
+
+
+def _with_steps(plan: FilePlan, shared: Mapping[Pipeline, Pipeline]) -> FilePlan:
+    decisions = (replace(each, pipeline=shared.get(each.pipeline, each.pipeline)) for each in plan.decisions)
+    return FilePlan(plan.units, tuple(decisions))
+
+
+def pooled(pipeline: Pipeline) -> Trellis | None:
+    """The codec whose tensors share something, if it is one."""
+    found = [stage for stage in pipeline.codecs if isinstance(stage, Trellis) and stage.pool == "model"]
+    if found and pipeline.transforms != (found[0],):
+        raise UsageError(f"{pipeline}: pool=model is for tensors themselves", "leave it out behind another codec")
+    return found[0] if found else None
+
+
+def _solve(
+    pipeline: Pipeline, units: Sequence[tuple[SourceFile, Unit]], run: Run, statistics: Statistics | None
+) -> Pipeline:
+    from bale.compressors.trellis.pool import Member, common_step
+    from bale.compressors.trellis.rate import Trial
+
+    codec = pipeline.transforms[0]
+    assert isinstance(codec, Trellis)
+    most = max(1 << 12, min(_EACH, _ALL // len(units)))
+
+    def member(source: SourceFile, unit: Unit) -> Member | None:
+        sample = rows_of(source, unit, most)
+        use = None if statistics is None else statistics.sampled(unit, pipeline, sample.starts, sample.spec)
+        norm2 = None if codec.bits is not None else norm2_of(source, unit)
+        try:
+            return Member(sample.array, sample.spec, unit.spec.elements, codec, norm2, use)
+        except Refused:
+            return None  # it stays lossless, and says so once it is coded
+
+    jobs = ((None, Job(partial(member, source, unit), 16 * most)) for source, unit in units)
+    members = [found for _, future in run.ordered(jobs) if (found := future.result()) is not None]
+
+    def trials(step: float, measured: bool) -> list[Trial]:
+        jobs = ((None, Job(partial(each.trial, step, measured), 16 * most)) for each in members)
+        return [future.result() for _, future in run.ordered(jobs)]
+
+    step = common_step(members, codec, trials) if members else None
+    if step is None:
+        raise UsageError(
+            f"{pipeline} cannot be met by its {len(units)} tensors together", "ask for more bits, or more error"
+        )
+    return replace(pipeline, stages=(codec.with_step(step), *pipeline.stages[1:]))

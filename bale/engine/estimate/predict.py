@@ -1,0 +1,271 @@
+"""Predicting what a resolved plan comes to: a sample of each tensor goes through the coding that writes archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from bale.compressors.chunks import PLAIN
+from bale.compressors.lowrank.decomposition import Decomposition
+from bale.compressors.pipeline import Pipeline
+from bale.engine.coding.choose import coding_of
+from bale.engine.coding.encoded import Encoded
+from bale.engine.coding.growth import refuse_growth
+from bale.engine.coding.task import SECOND, ReferenceTensor, Task
+from bale.engine.estimate.sampling import SAMPLE, Sample, middle_of, rows_of, slices_of
+from bale.engine.inputs import Inputs
+from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.reading.source import SourceFile
+from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
+from bale.engine.writing.archive import header_entries
+from bale.engine.writing.building import WORTH_A_NOTE
+from bale.errors import Refused, SourceError
+from bale.io.archive import header_room
+from bale.io.files import reading
+from bale.metrics import ErrorSums
+from bale.notes import DENSE, Note
+from bale.plan import Decision
+from bale.report import number, ratio
+from bale.spec import TensorSpec, Unit
+
+_WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little
+_SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
+_MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
+_MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part beyond the first
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one unit is expected to come to.
+
+    Attributes
+    ----------
+    decision : Decision
+        What is done with it: another than was chosen where the data does not suit that.
+    errors : ErrorSums or None
+        Of the sample, scaled up; None where nothing is lost.
+    seconds : float
+        Of one worker that encodes it.
+    """
+
+    decision: Decision
+    size: int = 0
+    errors: ErrorSums | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A tensor of the plan and what it is expected to come to."""
+
+    name: str
+    file: str
+    spec: TensorSpec
+    estimate: Estimate
+    same_as: str | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """What is done with it."""
+        return self.estimate.decision
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Stored bytes; 0 for a tensor that is stored with another."""
+        return 0 if self.same_as is not None else self.estimate.size
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of `plan --json`."""
+        errors = self.estimate.errors
+        return {
+            "name": self.name,
+            "file": self.file,
+            "shape": list(self.spec.shape),
+            "dtype": self.spec.dtype,
+            "pipeline": str(self.decision.pipeline),
+            "rule": self.decision.rule,
+            "original_bytes": self.spec.nbytes,
+            "predicted_bytes": self.predicted_bytes,
+            "bits_per_weight": ratio(8 * self.predicted_bytes, self.spec.elements),
+            "relative_error": 0.0 if errors is None else number(errors.relative_error),
+            "snr_db": None if errors is None else number(errors.snr_db),
+            "seconds": 0.0 if self.same_as is not None else round(self.estimate.seconds, 6),
+            "same_as": self.same_as,
+            "notes": [note.text for note in self.decision.notes],
+            "note_kinds": [note.kind for note in self.decision.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A plan with predictions, for one file."""
+
+    name: str
+    kind: str
+    original_bytes: int
+    overhead_bytes: int
+    tensors: tuple[Predicted, ...]
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Expected size of the archive."""
+        return self.overhead_bytes + sum(row.predicted_bytes for row in self.tensors)
+
+
+def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) -> Prediction:
+    """Predict every tensor and the archive, from at most `SAMPLE` elements of each.
+
+    A tensor that is no larger comes to exactly what is predicted; of a decomposition that holds up to 16 times as many
+    elements.
+    """
+    checkpoint, plan = resolved.checkpoint, resolved.plan
+    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
+        source = SourceFile.of(checkpoint, descriptor)
+        source.check_version(resolved.version)
+        estimates = list(_estimates(resolved, source, run, inputs))
+        skeleton = source.skeleton()
+    rows: list[Predicted] = []
+    payload = manifest = 0
+    for index, (unit, estimate) in enumerate(zip(plan.units, estimates, strict=True)):
+        first = resolved.duplicate_of.get(index)
+        if first is None and estimate.decision.pipeline.transforms:
+            manifest += _MANIFEST_LOSS + _MANIFEST_PART * (len(estimate.decision.pipeline.leaves(unit.spec)) - 1)
+        if not unit.views:
+            payload += estimate.size
+        twin = None if first is None else plan.units[first].views[0].name
+        for position, view in enumerate(unit.views):
+            same_as = unit.views[0].name if position else twin
+            rows.append(Predicted(view.name, name, view.spec, estimate, same_as))
+    chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
+    manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
+    overhead = payload + 8 + header_room(header_entries(plan), checkpoint.size) + _folded(skeleton) + manifest
+    return Prediction(name, checkpoint.kind, checkpoint.size, overhead, tuple(rows), checkpoint.notes)
+
+
+def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[Estimate]:
+    """An estimate of each unit, in order; those that repeat another are not looked at."""
+    found: list[Estimate] = []
+    for index, future in run.ordered(_jobs(resolved, source, run, inputs)):
+        unit, decision = resolved.plan.units[index], resolved.plan.decisions[index]
+        if index in resolved.duplicate_of:
+            other = found[resolved.duplicate_of[index]]
+            notes = tuple(dict.fromkeys((*decision.notes, *other.decision.notes)))
+            found.append(replace(other, decision=replace(other.decision, rule=decision.rule, notes=notes)))
+        else:
+            found.append(future.result())
+        yield found[-1]
+        run.progress(unit.label if unit.views else "", unit.spec.nbytes)
+
+
+def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[tuple[int, Job[Any]]]:
+    for index, (unit, decision) in enumerate(zip(resolved.plan.units, resolved.plan.decisions, strict=True)):
+        if index in resolved.duplicate_of:
+            yield index, Job(lambda: None, 0)
+            continue
+        most = _WHOLE if _decomposes(decision.pipeline) else SAMPLE
+        size = min(most, unit.spec.elements) * unit.spec.info.bits // 8
+        told = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
+        run.set_memory_budget(WHOLE_COST * size)
+        yield index, Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + told)
+
+
+def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: Run, inputs: Inputs) -> Estimate:
+    unit, decision = resolved.plan.units[index], resolved.plan.decisions[index]
+    estimator = _Estimator(unit, source, run, inputs)
+    try:
+        return estimator.estimate(decision, resolved.reference(index))
+    except Refused as refusal:
+        return estimator.estimate(decision.left(Note(refusal.note, refusal.message)), None)
+
+
+@dataclass(frozen=True)
+class _Estimator:
+    """Takes a sample of one unit through its coding."""
+
+    unit: Unit
+    source: SourceFile
+    run: Run
+    inputs: Inputs
+
+    def estimate(self, decision: Decision, reference: ReferenceTensor | None) -> Estimate:
+        """Encode a sample, and scale up what comes out; `Refused` where the whole unit is going to be, as far as seen.
+
+        Raises
+        ------
+        Refused
+            When the data does not suit the pipeline.
+        """
+        unit, pipeline = self.unit, decision.pipeline
+        if not unit.spec.elements:
+            return Estimate(decision)
+        sample = self._sample(pipeline)
+        task = Task.of(sample.spec, pipeline, sample.of(reference))
+        task = replace(task, limit=max(task.limit, sample.spec.elements))
+        found = self._encode(task, sample, decision)
+        times, is_whole = unit.spec.elements / sample.spec.elements, sample.spec == unit.spec
+        size = self._size(found, task, times)
+        lossless_bytes = round(found.measures.lossless_bytes * unit.spec.nbytes / sample.spec.nbytes)
+        refuse_growth(pipeline, size, lossless_bytes, "" if is_whole else "about ")
+        notes, errors = found.measures.notes, found.measures.errors
+        if not is_whole and any(note.kind == "baseline" for note in notes):
+            notes = (Note("baseline", f"not compared with a quantizer: more than {_WHOLE} elements"),)
+        if found.measures.harm is not None and errors is not None:
+            notes = (*notes, *found.measures.harm.notes(errors, pipeline, 1 / times))
+        plain = all(chain == PLAIN for part in found.parts for chain, _ in part.chunks)
+        if unit.views and plain and size == unit.spec.nbytes >= WORTH_A_NOTE:
+            notes = (*notes, DENSE)
+        return Estimate(
+            replace(decision, notes=(*decision.notes, *notes)),
+            size,
+            None if pipeline.lossless or errors is None else errors.scaled(times),
+            found.measures.seconds * times,
+        )
+
+    def _sample(self, pipeline: Pipeline) -> Sample:
+        if any(layer.transforms for layer in pipeline.layers):
+            return rows_of(self.source, self.unit, _WHOLE if _decomposes(pipeline) else SAMPLE)
+        if pipeline.on_base:
+            return middle_of(self.source, self.unit)
+        return slices_of(self.source, self.unit, _SLICE)
+
+    def _encode(self, task: Task, sample: Sample, decision: Decision) -> Encoded:
+        work = self.inputs.work(task, self.unit, decision, sample, self.run, measure=False)
+        statistics = self.inputs.statistics
+        if statistics is not None:
+            sampled = partial(statistics.sampled, self.unit, task.pipeline, sample.starts, sample.spec)
+            work = replace(work, importance=sampled)
+        (job,) = coding_of(task).jobs(work)  # of one chunk
+        found = job.run()
+        for buffer in found.check.leased:
+            self.run.buffers.release(buffer)
+        return found
+
+    def _size(self, found: Encoded, task: Task, times: float) -> int:
+        """Stored bytes of the unit; those of its parts grow as the numbers of their elements do."""
+        whole, sampled = (
+            {bound.name: bound.spec.elements for bound in task.pipeline.leaves(spec)}
+            for spec in (self.unit.spec, task.spec)
+        )
+        total = 0.0
+        for part in found.parts:
+            name = part.name.removeprefix(task.prefix)
+            if not task.pipeline.transforms or name.startswith(f"{SECOND}data"):
+                total += part.size * times
+            elif sampled[name]:
+                total += part.size * whole[name] / sampled[name]
+        most = self.unit.spec.nbytes
+        return round(total) if task.pipeline.transforms else min(most, round(total))
+
+
+def _decomposes(pipeline: Pipeline) -> bool:
+    """Whether a layer of it is a decomposition."""
+    return any(isinstance(stage, Decomposition) for layer in pipeline.layers for stage in layer.transforms)
+
+
+def _folded(skeleton: bytes) -> int:
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=9).compress(skeleton))

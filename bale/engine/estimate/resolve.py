@@ -1,0 +1,115 @@
+"""The resolved plan of a source: rules first, then what only the data can say, with each file opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+from bale.compressors import registry
+from bale.engine.estimate.pools import check_pools, pooled, share_steps
+from bale.engine.estimate.positivity import is_never_negative
+from bale.engine.inputs import Inputs
+from bale.engine.reading.duplicates import find_duplicates
+from bale.engine.reading.reference import BaseTensor
+from bale.engine.reading.resolved import Resolved, ResolvedFile
+from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.run import Job, Run
+from bale.errors import Refused, SourceError
+from bale.io.checkpoint import Checkpoint
+from bale.io.files import reading
+from bale.notes import Note
+from bale.plan import Decision, FilePlan, is_lossy, make_plan, on_base, untouched
+from bale.recipe import Recipe
+from bale.spec import Unit
+
+
+def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, inputs: Inputs) -> Resolved:
+    """Decide for every unit of a source.
+
+    Raises
+    ------
+    UsageError
+        For rules that do nothing, and for pools that cannot be met.
+    SourceError
+        When a source cannot be read, or statistics are not of it.
+    """
+    plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe)
+    notes = plan.notes
+    if inputs.statistics is not None:
+        notes = (*notes, *inputs.statistics.check(plan.files))
+    if inputs.base is not None:
+        check_pools(plan)
+    asked = _touches(plan.files)
+    with ExitStack() as stack:
+        files, sources = [], {}
+        for number, (checkpoint, file) in enumerate(zip(checkpoints, plan.files, strict=True)):
+            with ExitStack() as own:  # the files of a pool stay open until its step is found; a folder has thousands
+                is_pooled = any(pooled(pipeline) for pipeline in file.pipelines)
+                opened = (stack if is_pooled else own).enter_context(reading(checkpoint.path, SourceError))
+                source = SourceFile.of(checkpoint, opened)
+                files.append(_resolve_file(source, file, run, inputs, is_saved=recipe.saved is not None))
+                if is_pooled:
+                    sources[number] = source
+        if asked and not _touches([file.plan for file in files]):
+            notes = (*notes, untouched(recipe, "what it could take has no negative values"))
+        if sources:
+            files = share_steps(files, sources, run, inputs.statistics)
+    return Resolved(tuple(files), notes)
+
+
+def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, is_saved: bool) -> ResolvedFile:
+    plan = _without_positives(source, plan, run)
+    base = inputs.base
+    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
+    if base is not None and not is_saved:
+        plan = on_base(plan, [partner is not None for partner in partners])
+    duplicate_of = find_duplicates(source, plan)
+    references: list[BaseTensor | Refused | None] = list(partners)
+    jobs = (
+        (index, Job(partial(partner.is_near, UnitSource(source, unit).sample), partner.sample_cost))
+        for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
+        if partner is not None and decision.pipeline.on_base and index not in duplicate_of
+    )
+    for index, future in run.ordered(jobs):
+        if not future.result():
+            references[index] = Refused("the base's tensor has nothing in common with it", note="reference-unused")
+    return ResolvedFile(source.checkpoint, source.version, plan, tuple(references), duplicate_of)
+
+
+def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:
+    """The same plan, but for what ``-p`` chose and no weight is by the signs of its values."""
+    pairs = list(zip(plan.units, plan.decisions, strict=True))
+    asked = [(index, pair) for index, pair in enumerate(pairs) if _is_asked(pair[1])]
+    if not asked:
+        return plan
+    decisions = list(plan.decisions)
+
+    def decide(unit: Unit, decision: Decision) -> Decision:
+        return decision.left(_never_negative(unit)) if is_never_negative(source, unit) else decision
+
+    for index, future in run.ordered((index, Job(partial(decide, *pair), 0)) for index, pair in asked):
+        decisions[index] = future.result()
+    return replace(plan, decisions=tuple(decisions))
+
+
+def _never_negative(unit: Unit) -> Note:
+    """The reason why ``-p`` leaves a unit lossless, and how to code it."""
+    name = unit.label if not set("*?[]'=") & set(unit.label) else "NAME"
+    return Note(
+        "never-negative",
+        "no value is negative, which is rare for weights and usual for second moments, variances, scales and masks; "
+        f"--rule '{name}=positive+int:zero=float' codes moments safely, --rule '{name}=int8' weights",
+    )
+
+
+def _touches(files: Sequence[FilePlan]) -> bool:
+    """Whether ``-p`` makes any unit lossy."""
+    return any(each.broad and is_lossy(each.pipeline) for file in files for each in file.decisions)
+
+
+def _is_asked(decision: Decision) -> bool:
+    """Whether signs matter: loss that no rule asked for, by a pipeline that is not made for such values."""
+    positive = any(codec.name == registry.POSITIVE for codec in decision.pipeline.codecs)
+    return decision.broad and is_lossy(decision.pipeline) and not positive

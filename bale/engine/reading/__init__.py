@@ -1,0 +1,1 @@
+"""Reading: checkpoints, archives, bases and statistics, tensor by tensor."""
