@@ -92,11 +92,11 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> list[str]:
     begun: list[str] = []
     honest = engine.compress_file
 
-    def counting(checkpoint: object, *arguments: object, **more: object) -> object:
-        begun.append(checkpoint.path.name)  # type: ignore[attr-defined]
+    def counting(resolved: object, *arguments: object, **more: object) -> object:
+        begun.append(resolved.checkpoint.path.name)  # type: ignore[attr-defined]
         if len(begun) == call:
             raise Interrupted
-        return honest(checkpoint, *arguments, **more)  # type: ignore[arg-type]
+        return honest(resolved, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine, "compress_file", counting)
     return begun
