@@ -17,8 +17,8 @@ $(VENV)/ready: pyproject.toml
 
 setup: $(VENV)/ready
 
-test: $(VENV)/ready  ## installs what the tests need and passes them
-	$(BIN)/python -m pytest
+test: $(VENV)/ready  ## installs what the tests need and passes them, two at a time
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

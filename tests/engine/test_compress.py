@@ -164,7 +164,7 @@ def _random_checkpoint(path: Path, tensors: dict, metadata: dict | None, shuffle
     round_trip(write(path / "m.safetensors", raws, metadata, listed, padding=len(raws)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(_TENSORS, st.none() | _METADATA, st.data())
 def test_random_checkpoints(tmp_path: Path, tensors: dict, metadata: dict | None, data: st.DataObject) -> None:
     _random_checkpoint(tmp_path, tensors, metadata, data)

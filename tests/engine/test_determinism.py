@@ -24,7 +24,7 @@ bale.compress(source, out, pipeline=choice, threads=int(threads), force=True)
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Several tensors, one of them in several chunks, some empty: their order in the file is left open by offsets."""
     tensors = {
-        "large": bf16(weights(2300, 1000, seed=1)),
+        "large": bf16(weights(1100, 1000, seed=1)),
         **{f"layer.{n}": weights(64, 96, seed=n) for n in range(12)},
         **{f"empty.{n}": Raw("F32", (0, n), b"") for n in range(8)},
     }
@@ -42,10 +42,8 @@ def compressed(source: Path, folder: Path, choice: str, threads: int, seed: str)
 @pytest.mark.parametrize("choice", [choice.replace("int8:", "int:") for choice in CHOICES])
 def test_one_digest(source: Path, tmp_path: Path, choice: str) -> None:
     digests = {compressed(source, tmp_path, choice, threads, seed) for threads, seed in ((1, "0"), (4, "1"))}
-    for threads in (1, 2, 4):
-        report = bale.compress(source, tmp_path / "n.bale", pipeline=choice, threads=threads, force=True)
-        digests.add(str(report.to_json()["archive"]["sha256"]))
-    assert len(digests) == 1
+    report = bale.compress(source, tmp_path / "n.bale", pipeline=choice, threads=2)
+    assert digests == {report.to_json()["archive"]["sha256"]}
 
 
 @pytest.mark.parametrize(

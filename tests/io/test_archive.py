@@ -96,10 +96,10 @@ def test_the_sound_archive_is_sound(every_part: bytes, tmp_path: Path) -> None:
     assert is_archive(archive)
 
 
-def _flips(data: bytes, step: int) -> Iterator[tuple[int, int]]:
+def _flips(data: bytes, step: int, masks: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     (room,) = struct.unpack_from("<Q", data)
     places = {*range(8 + room), *range(0, len(data), step)}
-    return ((at, mask) for at in sorted(places) for mask in (0x01, 0x80, 0xFF))
+    return ((at, mask) for at in sorted(places) for mask in masks)
 
 
 def _flipped(data: bytes, at: int, mask: int) -> bytes:
@@ -107,13 +107,13 @@ def _flipped(data: bytes, at: int, mask: int) -> bytes:
 
 
 def test_every_changed_byte_is_found(every_part: bytes, victim: Victim) -> None:
-    for at, mask in _flips(every_part, 7):
+    for at, mask in _flips(every_part, 7, (0x01, 0x80)):
         victim.must_be_found(_flipped(every_part, at, mask), at, mask)
 
 
 @pytest.mark.soak
 def test_every_changed_byte_is_found_by_both_verbs(every_part: bytes, victim: Victim) -> None:
-    for at, mask in _flips(every_part, 1):
+    for at, mask in _flips(every_part, 1, (0x01, 0x80, 0xFF)):
         victim.must_be_found(_flipped(every_part, at, mask), at, mask)
         with pytest.raises(ArchiveError):
             bale.verify(victim.archive, threads=1)
@@ -389,21 +389,22 @@ def _peak(path: Path) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-@pytest.mark.parametrize("item", [[], {}, 300, "ab", [[[]]]])
-@pytest.mark.parametrize("share", [0.99, 20])
+@pytest.mark.parametrize(
+    ("item", "share"), [([], 0.99), ({}, 0.99), (300, 0.99), ("ab", 0.99), ([[[]]], 0.99), ([], 2), ([[[]]], 8)]
+)
 def test_a_forged_manifest_does_not_use_up_memory(
     every_part: bytes, tmp_path: Path, item: object, share: float
 ) -> None:
-    """As much structure as the limit for a file of two megabytes allows, and more than that."""
+    """As much structure as the limit for a file of 400 kilobytes allows, and more than that."""
     dear = json.dumps(item, separators=(",", ":"))
-    noise = np.random.default_rng(0).bytes(1_900_000).hex()
-    count = int(share * MANIFEST_RATIO * 1_900_000 - len(noise)) // (len(dear) + 1)
+    noise = np.random.default_rng(0).bytes(400_000).hex()
+    count = int(share * MANIFEST_RATIO * 400_000 - len(noise)) // (len(dear) + 1)
     archive = tmp_path / "m.bale"
     archive.write_bytes(forge(every_part, lambda manifest: manifest.update(notes=[noise, *[item] * count])))
-    assert 1_900_000 < archive.stat().st_size < 2_300_000
+    assert 400_000 < archive.stat().st_size < 500_000
     peak, said = _peak(archive)
     assert ("claims" in said) == (share > 1), said
-    assert peak < 500
+    assert peak < 200
 
 
 def test_a_skeleton_that_unfolds_without_end_is_refused(every_part: bytes, tmp_path: Path) -> None:
