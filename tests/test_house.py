@@ -40,6 +40,16 @@ MAY_IMPORT = {
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},
 }
+FLOORS = (
+    {"settings", "floats", "use", "kernels"},
+    {"base", "entropy"},
+    {"registry", "walks", "contexts"},
+    {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
+    {"given", "residual"},
+    {"pipeline"},
+)
+"""Rooms of `compressors`, from the ground upwards: each imports from floors below it, and from itself."""
+
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
@@ -76,10 +86,10 @@ COMPILED = {
     "compressors/entropy/rans",
     "compressors/given/cells",
     "compressors/given/delta",
-    "compressors/lossless/axes",
-    "compressors/lossless/fields",
+    "compressors/contexts/axes",
+    "compressors/contexts/fields",
     "compressors/lossless/max_effort",
-    "compressors/lossless/tokens",
+    "compressors/contexts/tokens",
     *(f"compressors/trellis/{module}" for module in ("classes", "rate", "scaling", "search", "stream", "tables")),
     *(module for module in MODULES if module.startswith("compressors/kernels/")),
 }
@@ -110,6 +120,25 @@ def test_compressors_and_io_never_import_each_other() -> None:
         if len(seen) == 2:
             both.add(module.split("/")[0])
     assert both == {"engine"}
+
+
+def room(name: str) -> str:
+    """The room of a module of `compressors`, by its path or its dotted name."""
+    return name.replace("/", ".").removeprefix("bale.").split(".")[1]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("compressors/")])
+def test_imports_between_compressors_run_down_only(module: str) -> None:
+    floors = {each: floor for floor, rooms in enumerate(FLOORS) for each in rooms}
+    own = room(module)
+    for name in imports(MODULES[module]):
+        if below(name, {"bale.compressors"}) and own != "__init__" and room(name) != own:
+            assert floors[room(name)] < floors[own], f"{module} imports {name}"
+
+
+def test_each_room_of_compressors_has_a_floor() -> None:
+    rooms = {room(module) for module in MODULES if module.startswith("compressors/")} - {"__init__"}
+    assert sorted(each for floor in FLOORS for each in floor) == sorted(rooms)
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

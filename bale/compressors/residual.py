@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from bale.compressors.base import Codec, Compressor, Place, Serializer, Transform, Values
-from bale.compressors.entropy.smallest import smallest
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.serializers.smallest import smallest
 from bale.compressors.trellis.codec import Trellis
 from bale.compressors.use import Use
 from bale.errors import Refused

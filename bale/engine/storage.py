@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 
 from bale.compressors.base import Compressor, Given, Known, Serializer, Values
-from bale.compressors.entropy.smallest import smallest
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.serializers.smallest import smallest
 from bale.io.manifest import CHUNK_LIMIT
 from bale.spec import Array, TensorSpec
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Place, Values
-from bale.compressors.entropy.smallest import FEW
+from bale.compressors.serializers.smallest import FEW
 from bale.engine import storage
 from bale.engine.storage import load, store
 from bale.spec import TensorSpec

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bale.compressors.contexts.axes import Axis, cut, read_axis, write_axis
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.kernels.differences import add_product, eliminate
-from bale.compressors.lossless.axes import Axis, cut, read_axis, write_axis
 from bale.spec import Array, TensorSpec
 
 _FACTORS = {"BF16": "<f2", "F16": "<f2", "F32": "<f4"}

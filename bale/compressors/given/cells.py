@@ -25,14 +25,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bale.compressors.base import Cells
+from bale.compressors.contexts import fields
+from bale.compressors.contexts.axes import Axis, Scales, cut
+from bale.compressors.contexts.tokens import Layout
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
 from bale.compressors.kernels import cells as kernel
 from bale.compressors.kernels.axes import translate
 from bale.compressors.kernels.rans import BLOCK, LANES
-from bale.compressors.lossless import fields
-from bale.compressors.lossless.axes import Axis, Scales, cut
-from bale.compressors.lossless.tokens import Layout
 from bale.spec import Array, TensorSpec
 
 _HEAD = struct.Struct("<BBBIII")

@@ -43,8 +43,8 @@ class Exact(Given):
 
     def encode(self, values: Values, known: Known) -> bytes:
         """Bytes of one chunk."""
+        from bale.compressors.contexts.axes import axes_of
         from bale.compressors.given import cells, delta
-        from bale.compressors.lossless.axes import axes_of
 
         words, near = _words(values.array), _words(known.array)
         place = values.place

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bale.compressors.contexts.axes import Axis
 from bale.compressors.entropy import rans
 from bale.compressors.given.numbers import Numbers
 from bale.compressors.kernels.axes import add_contexts
 from bale.compressors.kernels.differences import add_sizes, count_tokens, less_exponents
-from bale.compressors.lossless.axes import Axis
 from bale.spec import Array
 
 _CONTEXTS = 64

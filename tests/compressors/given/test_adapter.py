@@ -5,10 +5,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from bale.compressors.contexts.axes import Axis, axes_of
 from bale.compressors.given import delta
 from bale.compressors.given.adapter import Product, find
 from bale.compressors.kernels.differences import add_product, eliminate
-from bale.compressors.lossless.axes import Axis, axes_of
 
 SHAPE = (300, 192)
 

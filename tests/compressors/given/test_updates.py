@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from bale.compressors.contexts.axes import Axis, axes_of
 from bale.compressors.entropy import rans
 from bale.compressors.given.numbers import Numbers
 from bale.compressors.given.updates import Updates, measure, merged
 from bale.compressors.kernels.differences import add_sizes, size_tokens
-from bale.compressors.lossless.axes import Axis, axes_of
 
 F32 = Numbers.of("F32", 32)
 

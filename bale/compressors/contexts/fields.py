@@ -16,10 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bale.compressors.entropy import rans
-from bale.compressors.kernels.axes import axis_sums, count_groups, flip, log2, translate
-from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
-from bale.compressors.lossless.axes import (
+from bale.compressors.contexts.axes import (
     START,
     Axis,
     Scales,
@@ -30,7 +27,10 @@ from bale.compressors.lossless.axes import (
     unpack_bytes,
     write_axis,
 )
-from bale.compressors.lossless.tokens import ENTRY, Layout, Sample, Tokens, choose_tokens, entropy
+from bale.compressors.contexts.tokens import ENTRY, Layout, Sample, Tokens, choose_tokens, entropy
+from bale.compressors.entropy import rans
+from bale.compressors.kernels.axes import axis_sums, count_groups, flip, log2, translate
+from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
 from bale.spec import Array
 
 _QUARTERS = 4

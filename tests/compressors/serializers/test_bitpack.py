@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.compressors.base import Values
-from bale.compressors.entropy.bitpack import Bitpack
+from bale.compressors.serializers.bitpack import Bitpack
 from bale.spec import TensorSpec
 
 

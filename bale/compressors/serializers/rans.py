@@ -12,7 +12,7 @@ from bale.compressors.base import Serializer, Values
 from bale.spec import Array, TensorSpec
 
 if TYPE_CHECKING:
-    from bale.compressors.lossless.axes import Axis
+    from bale.compressors.contexts.axes import Axis
 
 
 _SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
@@ -41,9 +41,9 @@ class Rans(Serializer):
 
     def encode(self, values: Values) -> bytes:
         """Bytes of one chunk."""
-        from bale.compressors.lossless import fields
-        from bale.compressors.lossless.axes import axes_of
-        from bale.compressors.lossless.tokens import BYTE
+        from bale.compressors.contexts import fields
+        from bale.compressors.contexts.axes import axes_of
+        from bale.compressors.contexts.tokens import BYTE
 
         codes = np.ascontiguousarray(values.array).reshape(-1).view(np.uint8)
         if not codes.size:
@@ -62,9 +62,9 @@ class Rans(Serializer):
 
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
         """Codes of one chunk. Raises `ValueError` on bad bytes."""
-        from bale.compressors.lossless import fields
-        from bale.compressors.lossless.axes import cut
-        from bale.compressors.lossless.tokens import BYTE
+        from bale.compressors.contexts import fields
+        from bale.compressors.contexts.axes import cut
+        from bale.compressors.contexts.tokens import BYTE
 
         out = np.empty(spec.storage_shape, spec.storage) if out is None else out
         codes = out.reshape(-1).view(np.uint8)

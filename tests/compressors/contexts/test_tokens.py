@@ -1,6 +1,6 @@
 import numpy as np
 
-from bale.compressors.lossless.tokens import Layout, Tokens
+from bale.compressors.contexts.tokens import Layout, Tokens
 
 
 def test_tokens_by_hand():

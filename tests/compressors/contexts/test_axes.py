@@ -1,4 +1,4 @@
-from bale.compressors.lossless.axes import Axis, axes_of
+from bale.compressors.contexts.axes import Axis, axes_of
 
 
 def test_axes_are_seen_as_a_chunk_meets_them():

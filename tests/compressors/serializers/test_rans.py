@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Place, Values
-from bale.compressors.entropy import packed_rans
-from bale.compressors.entropy.packed_huffman import Huffman
-from bale.compressors.entropy.packed_rans import Rans
+from bale.compressors.serializers import rans
+from bale.compressors.serializers.huffman import Huffman
+from bale.compressors.serializers.rans import Rans
 from bale.spec import TensorSpec
 
 
 def test_order_by_hand():
     codes = np.array([0, 15, 1, 14, 2, 7, 8], np.uint8)  # 0, -1, 1, -2, 2, 7, -8
-    assert packed_rans._by_size(codes, 4).tolist() == [0, 3, 2, 5, 4, 14, 1]
+    assert rans._by_size(codes, 4).tolist() == [0, 3, 2, 5, 4, 14, 1]
     for bits in range(1, 9):
         every = np.arange(1 << bits).astype(np.uint8)
-        ordered = packed_rans._by_size(every, bits)
+        ordered = rans._by_size(every, bits)
         assert sorted(ordered.tolist()) == every.tolist()
-        assert (packed_rans._from_size(ordered, bits) == every).all()
+        assert (rans._from_size(ordered, bits) == every).all()
 
 
 def test_rows_of_other_size_are_told_apart():

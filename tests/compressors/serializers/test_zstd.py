@@ -3,7 +3,7 @@ import struct
 import pytest
 import zstandard
 
-from bale.compressors.entropy.zstd import Zstd
+from bale.compressors.serializers.zstd import Zstd
 from bale.errors import UsageError
 
 DATA = b"the same again, " * 500

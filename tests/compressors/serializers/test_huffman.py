@@ -3,7 +3,7 @@ import pytest
 import zstandard
 
 from bale.compressors.base import Values
-from bale.compressors.entropy.packed_huffman import Huffman
+from bale.compressors.serializers.huffman import Huffman
 from bale.spec import TensorSpec
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bale.compressors.contexts.axes import START, Scales
 from bale.compressors.entropy import rans
 from bale.compressors.kernels.axes import count_groups, log2, split_costs
-from bale.compressors.lossless.axes import START, Scales
 from bale.spec import Array
 
 _FINE = 3

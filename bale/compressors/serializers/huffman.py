@@ -9,8 +9,8 @@ import numpy as np
 
 from bale.compressors.base import Serializer, Values
 from bale.compressors.entropy import huffman
-from bale.compressors.entropy.bitpack import check_codes
-from bale.compressors.entropy.zstd import Zstd
+from bale.compressors.serializers.bitpack import check_codes
+from bale.compressors.serializers.zstd import Zstd
 from bale.spec import Array, TensorSpec
 
 

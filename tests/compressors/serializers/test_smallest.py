@@ -5,7 +5,7 @@ import pytest
 
 from bale.compressors import registry
 from bale.compressors.base import Values
-from bale.compressors.entropy.smallest import FEW, smallest
+from bale.compressors.serializers.smallest import FEW, smallest
 from bale.spec import TensorSpec
 
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.compressors.base import Place, Values
-from bale.compressors.lossless import fields
-from bale.compressors.lossless.axes import axes_of
+from bale.compressors.contexts import fields
+from bale.compressors.contexts.axes import axes_of
+from bale.compressors.contexts.tokens import Layout
 from bale.compressors.lossless.codec import Lossless
-from bale.compressors.lossless.tokens import Layout
 from bale.spec import TensorSpec
 
 BF16, F16, E4M3, BYTE = Layout(16, 7), Layout(16, 10), Layout(8, 3), Layout(8, 0, signed=False)
