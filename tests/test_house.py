@@ -43,9 +43,9 @@ MAY_IMPORT = {
 FLOORS = (
     {"settings", "floats", "use", "kernels"},
     {"base", "entropy"},
-    {"registry", "walks", "contexts"},
+    {"registry", "transform_chain", "contexts"},
     {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
-    {"given", "residual"},
+    {"conditional", "residual"},
     {"pipeline"},
 )
 """Rooms of `compressors`, from the ground upwards: each imports from floors below it, and from itself."""
@@ -84,8 +84,8 @@ def imports(tree: ast.Module, top_only: bool = False) -> Iterator[str]:
 
 COMPILED = {
     "compressors/entropy/rans",
-    "compressors/given/cells",
-    "compressors/given/delta",
+    "compressors/conditional/cells",
+    "compressors/conditional/delta",
     "compressors/contexts/axes",
     "compressors/contexts/fields",
     "compressors/lossless/max_effort",

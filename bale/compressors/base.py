@@ -319,7 +319,7 @@ class Serializer(Codec):
         """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
 
 
-class Given(Codec):
+class Conditional(Codec):
     """Array -> bytes, exactly, given known values. Works on one chunk at a time."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from bale.compressors.base import Codec, Compressor, Given, Quantizer, Serializer, Transform
+from bale.compressors.base import Codec, Compressor, Conditional, Quantizer, Serializer, Transform
 from bale.compressors.settings import near, settings
 from bale.errors import UsageError
 
@@ -30,11 +30,11 @@ POSITIVE = "positive"
 """The codec that may stand before one that finds a rank."""
 
 _CODECS = [
-    (BASE, "bale.compressors.given.base_tensor:Base"),
+    (BASE, "bale.compressors.conditional.base_tensor:Base"),
     ("bitpack", "bale.compressors.serializers.bitpack:Bitpack"),
     ("codebook", "bale.compressors.quantizers.codebook:Codebook"),
     ("cp", "bale.compressors.lowrank.cp:Cp"),
-    (EXACT, "bale.compressors.given.exact:Exact"),
+    (EXACT, "bale.compressors.conditional.exact:Exact"),
     ("fp8", "bale.compressors.quantizers.microscaling:Fp8"),
     ("huffman", "bale.compressors.serializers.huffman:Huffman"),
     ("int", "bale.compressors.quantizers.linear:Int"),
@@ -64,7 +64,7 @@ CODECS = dict(_CODECS)
 ALIASES = dict(_ALIASES)
 """Short names for one configuration of a codec."""
 
-_KINDS = (Quantizer, Transform, Serializer, Given, Compressor)
+_KINDS = (Quantizer, Transform, Serializer, Conditional, Compressor)
 
 
 def names() -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class BaseTensor:
 
     def is_near(self, source: Callable[[int, int], Array]) -> bool:
         """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
-        from bale.compressors.given import delta
+        from bale.compressors.conditional import delta
 
         count = min(_SAMPLE, self.spec.elements)
         start = (self.spec.elements - count) // 2

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from bale.compressors.base import Compressor, Given, Known, Serializer, Values
+from bale.compressors.base import Compressor, Conditional, Known, Serializer, Values
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.serializers.smallest import smallest
 from bale.io.manifest import CHUNK_LIMIT
@@ -138,10 +138,10 @@ def _encode(values: Values, chain: str) -> bytes | bytearray | memoryview:
 
 
 @cache
-def given(chain: str) -> Given:
+def given(chain: str) -> Conditional:
     """The codec of a chain that codes given known values."""
     (codec,) = Pipeline.parse(chain, chain=True).stages
-    assert isinstance(codec, Given)
+    assert isinstance(codec, Conditional)
     return codec
 
 

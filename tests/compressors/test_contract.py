@@ -7,8 +7,8 @@ import pytest
 
 from bale.compressors import registry
 from bale.compressors.base import Compressor, Known, Place, Quantizer, Serializer, Transform, Values
+from bale.compressors.conditional.exact import Exact
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.given.exact import Exact
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused
 from bale.spec import TensorSpec

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bale
-from bale.compressors.given.exact import Exact
+from bale.compressors.conditional.exact import Exact
 from bale.compressors.lossless.codec import Lossless
 from bale.compressors.serializers.bitpack import Bitpack
 from bale.compressors.serializers.huffman import Huffman

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bale.compressors.conditional.numbers import Numbers
 from bale.compressors.contexts.axes import Axis
 from bale.compressors.entropy import rans
-from bale.compressors.given.numbers import Numbers
 from bale.compressors.kernels.axes import add_contexts
 from bale.compressors.kernels.differences import add_sizes, count_tokens, less_exponents
 from bale.spec import Array

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bale.compressors.conditional import delta
+from bale.compressors.conditional.numbers import Numbers
 from bale.compressors.contexts.axes import axes_of
-from bale.compressors.given import delta
-from bale.compressors.given.numbers import Numbers
 from bale.compressors.kernels.differences import size_tokens
 
 WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U16": 2, "I32": 4, "I64": 8}

@@ -3,7 +3,7 @@
 import pytest
 
 from bale.compressors.base import Known, Place, Values
-from bale.compressors.given.exact import Exact
+from bale.compressors.conditional.exact import Exact
 from bale.errors import Refused
 from bale.spec import TensorSpec
 from tests.compressors.cases import ALL_DTYPES, SHAPES, random_bits

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bale.compressors.base import Given, Known, Values
+from bale.compressors.base import Conditional, Known, Values
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -17,15 +17,14 @@ _IN_CELLS = ("BF16", "F16", "F32")
 
 
 @dataclass(frozen=True)
-class Exact(Given):
+class Exact(Conditional):
     """Every bit, given values that are near: those of a quantized layer, or of the tensor in a base.
 
     After the cells of a quantizer the position within the cell is coded, which all floats in it are about equally
     likely to have, but for those around zero; else the difference of the bits, as numbers, given how large the change
     of the row and column is against the spacing of floats there. What weight decay has taken from all values alike is
     found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that it is.
-    See `bale.compressors.given.cells`, `bale.compressors.given.delta`, `bale.compressors.given.decay` and
-    `bale.compressors.given.adapter`.
+    See the modules `cells`, `delta`, `decay` and `adapter` of `bale.compressors.conditional`.
 
     `int4/exact` takes at most two per cent more than `lossless:effort=max` alone and can be fetched in two steps, as
     other quantizers do, but for `int` with `zero=float` (4 %) and `clip=mse` (7 %: clipped values lie outside of
@@ -43,8 +42,8 @@ class Exact(Given):
 
     def encode(self, values: Values, known: Known) -> bytes:
         """Bytes of one chunk."""
+        from bale.compressors.conditional import cells, delta
         from bale.compressors.contexts.axes import axes_of
-        from bale.compressors.given import cells, delta
 
         words, near = _words(values.array), _words(known.array)
         place = values.place
@@ -58,7 +57,7 @@ class Exact(Given):
 
     def decode(self, data: memoryview, spec: TensorSpec, known: Known, out: Array | None = None) -> Array:
         """Storage bits of one chunk. Raises `ValueError` on bad bytes."""
-        from bale.compressors.given import cells, delta
+        from bale.compressors.conditional import cells, delta
 
         out = np.empty(spec.storage_shape, spec.storage) if out is None else out
         if not len(data) or known.array.nbytes != out.nbytes:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.compressors.base import Cells, Values
+from bale.compressors.conditional import cells
 from bale.compressors.contexts.axes import axes_of
-from bale.compressors.given import cells
 from bale.compressors.kernels import cells as kernel
 from bale.compressors.quantizers.linear import Int
 from bale.spec import TensorSpec

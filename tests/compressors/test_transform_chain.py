@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bale.compressors import walks
+from bale.compressors import transform_chain
 from bale.compressors.base import PartBound, Transform, Values
 from bale.spec import Array, TensorSpec
 
@@ -39,18 +39,18 @@ CHAIN = (Halves(), Halves())
 
 def test_by_hand() -> None:
     array = np.arange(1, 9, dtype=np.uint8)
-    found = walks.encode(CHAIN, Values(SPEC, array))
+    found = transform_chain.encode(CHAIN, Values(SPEC, array))
     assert {name: values.array.tolist() for name, values in found.items()} == {
         "a.a": [1, 2],
         "a.b": [3, 4],
         "b": [5, 6, 7, 8],
     }
-    assert walks.decode(CHAIN, found, SPEC).array.tolist() == array.tolist()
-    assert {name: values.array.tolist() for name, values in walks.below("a", found).items()} == {
+    assert transform_chain.decode(CHAIN, found, SPEC).array.tolist() == array.tolist()
+    assert {name: values.array.tolist() for name, values in transform_chain.below("a", found).items()} == {
         "a": [1, 2],
         "b": [3, 4],
     }
-    bounds = walks.leaves(CHAIN, PartBound("", SPEC, primary=True))
+    bounds = transform_chain.leaves(CHAIN, PartBound("", SPEC, primary=True))
     assert [(leaf.name, leaf.spec.elements, leaf.optional) for leaf in bounds] == [
         ("a.a", 2, False),
         ("a.b", 2, True),
@@ -60,17 +60,17 @@ def test_by_hand() -> None:
 
 def test_parts_that_are_missing() -> None:
     array = np.array([1, 2, 0, 0, 0, 0, 0, 0], np.uint8)
-    found = walks.encode(CHAIN, Values(SPEC, array))
+    found = transform_chain.encode(CHAIN, Values(SPEC, array))
     assert list(found) == ["a.a"]
-    assert walks.is_missing("b", found)
-    assert not walks.is_missing("a", found)
-    assert walks.decode(CHAIN, found, SPEC).array.tolist() == array.tolist()
+    assert transform_chain.is_missing("b", found)
+    assert not transform_chain.is_missing("a", found)
+    assert transform_chain.decode(CHAIN, found, SPEC).array.tolist() == array.tolist()
     with pytest.raises(ValueError, match=r"the part 'a\.a' is missing"):
-        walks.decode(CHAIN, {}, SPEC)
+        transform_chain.decode(CHAIN, {}, SPEC)
 
 
 def test_no_transforms() -> None:
     values = Values(SPEC, np.zeros(8, np.uint8))
-    assert walks.encode((), values) == {"data": values}
-    assert walks.decode((), {"data": values}, SPEC) is values
-    assert [leaf.name for leaf in walks.leaves((), PartBound("", SPEC))] == ["data"]
+    assert transform_chain.encode((), values) == {"data": values}
+    assert transform_chain.decode((), {"data": values}, SPEC) is values
+    assert [leaf.name for leaf in transform_chain.leaves((), PartBound("", SPEC))] == ["data"]

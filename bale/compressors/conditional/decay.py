@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bale.compressors.conditional.numbers import NO_DECAY, Numbers
 from bale.compressors.contexts.axes import pack_bytes, unpack_bytes
-from bale.compressors.given.numbers import NO_DECAY, Numbers
 from bale.spec import Array
 
 _KNOTS = 8  # bits of the mantissa that tell the knot

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from bale.compressors.conditional import delta
+from bale.compressors.conditional.adapter import Product, find
 from bale.compressors.contexts.axes import Axis, axes_of
-from bale.compressors.given import delta
-from bale.compressors.given.adapter import Product, find
 from bale.compressors.kernels.differences import add_product, eliminate
 
 SHAPE = (300, 192)

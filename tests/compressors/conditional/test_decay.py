@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from bale.compressors.conditional import delta
+from bale.compressors.conditional.decay import Decay, find
+from bale.compressors.conditional.numbers import Numbers
 from bale.compressors.contexts.axes import axes_of
-from bale.compressors.given import delta
-from bale.compressors.given.decay import Decay, find
-from bale.compressors.given.numbers import Numbers
 
 F32 = Numbers.of("F32", 32)
 

@@ -1,4 +1,4 @@
-"""Walks over a chain of transforms: each primary part of one goes on to the next, the others are leaves.
+"""A chain of transforms: each primary part of one goes on to the next, the others are leaves.
 
 Leaves have the names of all parts on their way joined by dots: ``u.qdata``.
 """

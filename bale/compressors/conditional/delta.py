@@ -17,14 +17,14 @@ from functools import cache
 
 import numpy as np
 
+from bale.compressors.conditional import adapter, decay
+from bale.compressors.conditional.adapter import Product
+from bale.compressors.conditional.decay import Decay
+from bale.compressors.conditional.numbers import Numbers
+from bale.compressors.conditional.updates import Updates, measure, merged
 from bale.compressors.contexts.axes import Axis, cut, pack_bytes, read_axis, unpack_bytes, write_axis
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
-from bale.compressors.given import adapter, decay
-from bale.compressors.given.adapter import Product
-from bale.compressors.given.decay import Decay
-from bale.compressors.given.numbers import Numbers
-from bale.compressors.given.updates import Updates, measure, merged
 from bale.compressors.kernels.differences import apply_differences, count_tokens, size_tokens
 from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
 from bale.spec import DTYPES, Array, TensorSpec

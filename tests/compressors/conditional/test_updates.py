@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from bale.compressors.conditional.numbers import Numbers
+from bale.compressors.conditional.updates import Updates, measure, merged
 from bale.compressors.contexts.axes import Axis, axes_of
 from bale.compressors.entropy import rans
-from bale.compressors.given.numbers import Numbers
-from bale.compressors.given.updates import Updates, measure, merged
 from bale.compressors.kernels.differences import add_sizes, size_tokens
 
 F32 = Numbers.of("F32", 32)
