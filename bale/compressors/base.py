@@ -1,4 +1,4 @@
-"""The three kinds of codec, told apart by type, and what flows between them."""
+"""The kinds of codec, told apart by type, and what flows between them."""
 
 from __future__ import annotations
 
@@ -98,30 +98,30 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of an array before its bits are: values near to its own.
+class Reference:
+    """A reference that encoder and decoder both hold: values near those of an array, before its bits are known.
 
     Attributes
     ----------
-    array : Array
+    values : Array
         Storage bits of a flat array of the same spec.
     cells : callable or None
         Computes the cells of a run of the elements, which are often not wanted.
     """
 
-    array: Array
+    values: Array
     cells: Callable[[slice], Cells | None] | None = None
 
     @cached_property
     def ends(self) -> Cells | None:
         """The cells of all elements."""
-        return None if self.cells is None else self.cells(slice(0, self.array.size))
+        return None if self.cells is None else self.cells(slice(0, self.values.size))
 
-    def cut(self, start: int, stop: int) -> Known:
-        """What is known of a run of elements."""
+    def cut(self, start: int, stop: int) -> Reference:
+        """The reference of a run of elements."""
         cells = self.cells
-        return Known(
-            self.array[start:stop],
+        return Reference(
+            self.values[start:stop],
             None if cells is None else lambda at: cells(slice(start + at.start, start + at.stop)),
         )
 
@@ -320,14 +320,14 @@ class Serializer(Codec):
 
 
 class Conditional(Codec):
-    """Array -> bytes, exactly, given known values. Works on one chunk at a time."""
+    """Array -> bytes, exactly, given a reference. Works on one chunk at a time."""
 
     @abstractmethod
-    def encode(self, values: Values, known: Known) -> bytes | bytearray | memoryview:
+    def encode(self, values: Values, reference: Reference) -> bytes | bytearray | memoryview:
         """Bytes of one chunk."""
 
     @abstractmethod
-    def decode(self, data: memoryview, spec: TensorSpec, known: Known, out: Array | None = None) -> Array:
+    def decode(self, data: memoryview, spec: TensorSpec, reference: Reference, out: Array | None = None) -> Array:
         """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
 
 

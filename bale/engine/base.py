@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Cells, Known, once
+from bale.compressors.base import Cells, Reference, once
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.engine.decode import NO_BASE, Decoder, Piece, check_codecs
 from bale.engine.listing import archives_of, is_stored_folder, weights_of
@@ -55,16 +55,16 @@ class BaseTensor:
             return self.stored_digest
         digest = xxhash.xxh3_128()
         for piece in self.pieces:
-            digest.update(flat_bytes(piece.load().array).data)
+            digest.update(flat_bytes(piece.load().values).data)
         return digest.hexdigest()
 
-    def known(self, start: int, count: int) -> Known:
+    def known(self, start: int, count: int) -> Reference:
         """What it tells of some elements."""
         found = list(self._runs(start, count))
-        array = np.concatenate([known.array for known in found]) if len(found) != 1 else found[0].array
+        array = np.concatenate([known.values for known in found]) if len(found) != 1 else found[0].values
         if len(found) == 1 or any(known.cells is None for known in found):
-            return Known(array, found[0].cells if len(found) == 1 else None)
-        return Known(array, once(partial(_joined, found)))
+            return Reference(array, found[0].cells if len(found) == 1 else None)
+        return Reference(array, once(partial(_joined, found)))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less those of the base from `start` on: a float32 difference, rounded to the dtype."""
@@ -84,7 +84,7 @@ class BaseTensor:
         count = min(_SAMPLE, self.spec.elements)
         start = (self.spec.elements - count) // 2
         word = f"<u{self.spec.storage.itemsize}"
-        known = self.known(start, count).array
+        known = self.known(start, count).values
         return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
 
     def of(self, spec: TensorSpec) -> BaseTensor:
@@ -92,15 +92,15 @@ class BaseTensor:
         return BaseTensor(self.unit, spec, self.pieces, self.cache, self.stored_digest)
 
     def _values(self, start: int, count: int) -> Array:
-        return to_float32(self.known(start, count).array, flat_spec(self.spec, count))
+        return to_float32(self.known(start, count).values, flat_spec(self.spec, count))
 
-    def _runs(self, start: int, count: int) -> Iterator[Known]:
+    def _runs(self, start: int, count: int) -> Iterator[Reference]:
         for piece in self.pieces:
             first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
             if first < last:
                 known = self.cache.load(piece)
                 cut = known.cut(first - piece.start, last - piece.start)
-                yield Known(self._cast(cut.array), cut.cells)
+                yield Reference(self._cast(cut.values), cut.cells)
 
     def _cast(self, array: Array) -> Array:
         """Elements as the wanted dtype."""
@@ -111,7 +111,7 @@ class BaseTensor:
             return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
 
 
-def _joined(found: Sequence[Known]) -> Cells | None:
+def _joined(found: Sequence[Reference]) -> Cells | None:
     """The cells of runs that follow each other."""
     ends = [known.ends for known in found if known.ends is not None]
     return Cells.joined(ends) if len(ends) == len(found) else None
@@ -121,10 +121,10 @@ class _Cache:
     """The pieces decoded last, for all threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Piece, Known] = OrderedDict()
+        self._kept: OrderedDict[Piece, Reference] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, piece: Piece) -> Known:
+    def load(self, piece: Piece) -> Reference:
         """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
         with self._lock:
             if piece in self._kept:
@@ -347,9 +347,9 @@ def _plain_tensors(source: SourceFile, cache: _Cache) -> list[BaseTensor]:
     ]
 
 
-def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Known:
+def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
     size = flat_spec(unit.spec, count).nbytes
-    return Known(source.read(unit, start, count, np.empty(size, np.uint8)))
+    return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
 
 
 def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: _Cache) -> list[BaseTensor]:

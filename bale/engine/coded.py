@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bale.compressors.base import Known, Place, Values
+from bale.compressors.base import Place, Reference, Values
 from bale.engine.harm import Harm
 from bale.engine.storage import flat_spec, runs, store
 from bale.io.manifest import CHUNK_LIMIT
@@ -99,7 +99,7 @@ def coded_part(name: str, values: Values, forced: str | None, compiled: bool = F
     return CodedPart(name, values.spec, values.bits, CHUNK_LIMIT, tuple(chunks))
 
 
-def coded_rest(values: Values, known: Known) -> CodedPart:
+def coded_rest(values: Values, known: Reference) -> CodedPart:
     """The exact rest of a whole tensor."""
     spec, chunks = values.spec, []
     for start, count in runs(spec.elements):

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from bale.compressors import registry
-from bale.compressors.base import Known, Quantizer, Values
+from bale.compressors.base import Quantizer, Reference, Values
 from bale.compressors.pipeline import Pipeline
 from bale.engine.layers import known_block, known_of, load_rest
 from bale.engine.run import WHOLE_COST, Job, Run
@@ -35,7 +35,7 @@ FORGED = (ValueError, LookupError, ArithmeticError, TypeError, NotImplementedErr
 """What decoders raise for parts that no encoder made."""
 
 T = TypeVar("T")
-Load = Callable[[], Known]
+Load = Callable[[], Reference]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def check_codecs(archive: ArchiveFile) -> None:
 class Near(Protocol):
     """The tensor of a base that a unit was coded given."""
 
-    def known(self, start: int, count: int) -> Known:
+    def known(self, start: int, count: int) -> Reference:
         """What it tells of some elements."""
 
     def add(self, array: Array, start: int) -> Array:
@@ -198,7 +198,7 @@ class Decoder:
                 return [Piece(at, n, 4 * n, partial(near.known, at, n)) for at, n in runs(spec.elements)]
         quantizer = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
         if not spec.elements:
-            return [Piece(0, 0, 0, lambda: Known(np.empty(0, spec.storage)))]
+            return [Piece(0, 0, 0, lambda: Reference(np.empty(0, spec.storage)))]
         if not pipeline.transforms:
             return [
                 Piece(start, count, cost, partial(self._exact, index, chunk, start, near))
@@ -215,12 +215,12 @@ class Decoder:
             raise SourceError(f"{self.archive.path}: {stored.unit.label} is stored as a difference to a base", NO_BASE)
         return self.near(stored)
 
-    def _exact(self, index: int, chunk: int, start: int, near: Near | None) -> Known:
+    def _exact(self, index: int, chunk: int, start: int, near: Near | None) -> Reference:
         part = self.archive.manifest.units[index].parts[0]
         count = part.elements_of(chunk)
         differs = near is not None and part.storage[part.chunks[chunk].chain] == EXACT
         known = near.known(start, count) if near is not None and differs else None
-        return Known(self._chunk(index, 0, chunk, flat_spec(part.spec, count), known))
+        return Reference(self._chunk(index, 0, chunk, flat_spec(part.spec, count), known))
 
     def _quantized(self, index: int, quantizer: Quantizer, near: Near | None) -> list[Piece]:
         stored = self.archive.manifest.units[index]
@@ -232,21 +232,21 @@ class Decoder:
         if any(stored.parts[at].chunk != length for at in (code, rest) if at is not None):
             raise _damaged(self.archive, stored, f"has chunks of {stored.parts[code].chunk} elements")
 
-        def load(chunk: int, start: int, count: int) -> Known:
+        def load(chunk: int, start: int, count: int) -> Reference:
             codes = self._chunk(index, code, chunk, TensorSpec("U8", (count,)))
             known = known_block(quantizer, codes, start, spec, side)
             if near is not None:
-                return Known(near.add(known.array, start))
+                return Reference(near.add(known.values, start))
             if rest is None or self.first:
                 return known
-            return Known(self._chunk(index, rest, chunk, flat_spec(spec, count), known))
+            return Reference(self._chunk(index, rest, chunk, flat_spec(spec, count), known))
 
         return [
             Piece(start, count, 2 * QUANTIZED_COST * count, partial(load, chunk, start, count))
             for chunk, (start, count) in enumerate(runs(spec.elements, quantizer.block_multiple(spec)))
         ]
 
-    def _whole(self, index: int, pipeline: Pipeline, near: Near | None) -> Known:
+    def _whole(self, index: int, pipeline: Pipeline, near: Near | None) -> Reference:
         stored = self.archive.manifest.units[index]
         spec = stored.unit.spec
         prefix = "" if near is None else _REST
@@ -257,14 +257,14 @@ class Decoder:
         parts = {names[at]: self._part(index, at) for at in wanted}
         decoded = pipeline.decode(parts, spec).reshape(-1)
         if near is not None:
-            return Known(near.add(decoded, 0))
+            return Reference(near.add(decoded, 0))
         if pipeline.rest is None or pipeline.has_residual:
             return known_of(pipeline, parts, spec, decoded)
         at = next(at for at, part in enumerate(stored.parts) if part.name == _REST_DATA)
         if stored.parts[at].chunk != CHUNK_LIMIT:
             raise ValueError(f"chunks of {stored.parts[at].chunk} elements")
         exact = load_rest(self._chunks(index, at), spec, parts, pipeline, decoded)
-        return Known(exact.view(spec.storage))
+        return Reference(exact.view(spec.storage))
 
     def _part(self, index: int, number: int) -> Values:
         part = self.archive.manifest.units[index].parts[number]
@@ -277,7 +277,7 @@ class Decoder:
             for at, chunk in enumerate(part.chunks)
         ]
 
-    def _chunk(self, index: int, number: int, chunk: int, spec: TensorSpec, known: Known | None = None) -> Array:
+    def _chunk(self, index: int, number: int, chunk: int, spec: TensorSpec, known: Reference | None = None) -> Array:
         part = self.archive.manifest.units[index].parts[number]
         data = self.archive.read_chunk(index, number, chunk)
         return load(data, part.storage[part.chunks[chunk].chain], spec, part.bits, known=known)
@@ -301,7 +301,7 @@ def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
 
 
 def _bytes_of(load: Load) -> Array:
-    return flat_bytes(np.ascontiguousarray(load().array))
+    return flat_bytes(np.ascontiguousarray(load().values))
 
 
 def _check_parts(archive: ArchiveFile, stored: StoredUnit, pipeline: Pipeline) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Known, Place, Quantizer, Values
+from bale.compressors.base import Place, Quantizer, Reference, Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.use import Use
@@ -363,7 +363,7 @@ class _Block:
         values = self.quantizer.decode_block(codes, start, spec, self.side)
         return self.subject.with_base(from_float32(values, flat_spec(spec, codes.size)), start)
 
-    def known(self, codes: Array, start: int) -> Known:
+    def known(self, codes: Array, start: int) -> Reference:
         """What codes tell of the elements."""
         return known_block(self.quantizer, codes, start, self.subject.unit.spec, self.side)
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from bale.compressors.base import Compressor, Conditional, Known, Serializer, Values
+from bale.compressors.base import Compressor, Conditional, Reference, Serializer, Values
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.serializers.smallest import smallest
 from bale.io.manifest import CHUNK_LIMIT
@@ -48,7 +48,7 @@ def chunk_length(multiple: int = 1) -> int:
 
 
 def store(
-    values: Values, forced: str | None = None, known: Known | None = None, *, compiled: bool = False
+    values: Values, forced: str | None = None, known: Reference | None = None, *, compiled: bool = False
 ) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
@@ -72,7 +72,12 @@ def store(
 
 
 def load(
-    data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None, known: Known | None = None
+    data: bytes,
+    chain: str,
+    spec: TensorSpec,
+    bits: int | None,
+    out: Array | None = None,
+    known: Reference | None = None,
 ) -> Array:
     """The flat array of one chunk, in its storage bits; the mirror image of `store`.
 
@@ -80,7 +85,7 @@ def load(
     ----------
     out : uint8 array or None
         Where the array's bytes go, if given.
-    known : Known or None
+    known : Reference or None
         What the chunk was coded given.
 
     Raises

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bale.compressors.base import Conditional, Known, Values
+from bale.compressors.base import Conditional, Reference, Values
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -40,33 +40,33 @@ class Exact(Conditional):
         if spec.info.kind == "complex" or spec.info.packed:
             raise Refused(f"differences of {spec.dtype} are not coded")
 
-    def encode(self, values: Values, known: Known) -> bytes:
+    def encode(self, values: Values, reference: Reference) -> bytes:
         """Bytes of one chunk."""
         from bale.compressors.conditional import cells, delta
         from bale.compressors.contexts.axes import axes_of
 
-        words, near = _words(values.array), _words(known.array)
+        words, near = _words(values.array), _words(reference.values)
         place = values.place
         axes = axes_of(place.shape, place.start, words.size) if place else []
         coded: list[bytes] = []
-        if known.ends is not None and values.spec.dtype in _IN_CELLS:
-            coded.append(bytes([_CELLS]) + cells.encode(words, known.ends, values.spec.dtype, axes))
+        if reference.ends is not None and values.spec.dtype in _IN_CELLS:
+            coded.append(bytes([_CELLS]) + cells.encode(words, reference.ends, values.spec.dtype, axes))
         if not coded or len(coded[0]) > _MANY * words.nbytes:  # these are not the values that were quantized
             coded.append(bytes([_DELTA]) + delta.encode(words, near, values.spec.dtype, axes))
         return min(coded, key=len)
 
-    def decode(self, data: memoryview, spec: TensorSpec, known: Known, out: Array | None = None) -> Array:
+    def decode(self, data: memoryview, spec: TensorSpec, reference: Reference, out: Array | None = None) -> Array:
         """Storage bits of one chunk. Raises `ValueError` on bad bytes."""
         from bale.compressors.conditional import cells, delta
 
         out = np.empty(spec.storage_shape, spec.storage) if out is None else out
-        if not len(data) or known.array.nbytes != out.nbytes:
+        if not len(data) or reference.values.nbytes != out.nbytes:
             raise ValueError("a difference without its first byte, or to values of another number")
         words = _words(out)
         if data[0] == _DELTA:
-            delta.decode(data[1:], _words(known.array), spec.dtype, words)
-        elif data[0] == _CELLS and known.ends is not None and spec.dtype in _IN_CELLS:
-            cells.decode(data[1:], known.ends, spec.dtype, words)
+            delta.decode(data[1:], _words(reference.values), spec.dtype, words)
+        elif data[0] == _CELLS and reference.ends is not None and spec.dtype in _IN_CELLS:
+            cells.decode(data[1:], reference.ends, spec.dtype, words)
         else:
             raise ValueError(f"a difference of kind {data[0]}")
         return out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bale.compressors.base import Known, Place, Values
+from bale.compressors.base import Place, Reference, Values
 from bale.compressors.conditional.exact import Exact
 from bale.errors import Refused
 from bale.spec import TensorSpec
@@ -26,7 +26,7 @@ def test_any_words_given_any_words(dtype, shape):
         array.view(word) ^ 1,
         array.view(word) * 0,
     ):
-        near = Known(known.astype(word).view(spec.storage))
+        near = Reference(known.astype(word).view(spec.storage))
         data = codec.encode(Values(spec, array, place=Place(shape, 0)), near)
         found = codec.decode(memoryview(data), TensorSpec(dtype, (array.size,)), near)
         assert found.tobytes() == array.tobytes()
