@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "__main__": {"bale.cli"},
 }
 FLOORS = (
-    {"settings", "floats", "use", "kernels"},
+    {"settings", "floats", "importance", "kernels"},
     {"base", "entropy"},
     {"registry", "transform_chain", "contexts"},
     {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},

@@ -12,7 +12,7 @@ import numpy as np
 
 from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.use import Use
+from bale.compressors.importance import Importance
 from bale.spec import Array, TensorSpec
 
 _BLOCK = 1 << 20
@@ -31,14 +31,14 @@ class Values:
     """An array in its storage bits, with its spec.
 
     `bits` is given for integer codes only: every element of `array` (uint8) is below ``2**bits``. `place` is a hint for
-    encoders that use rows and columns, `use` one for those that can make some errors smaller than others.
+    encoders that use rows and columns, `importance` one for those that can make some errors smaller than others.
     """
 
     spec: TensorSpec
     array: Array
     bits: int | None = None
     place: Place | None = None
-    use: Use | None = None
+    importance: Importance | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Transform(Codec):
         return False
 
     def ranked(self, values: Values) -> Any:
-        """The parts of a tensor at every rank (`residual.Ranked`), where that is chosen by a second layer."""
+        """The parts of a tensor at every rank (`lowrank.svd.Ranks`), where that is chosen by a second layer."""
         raise NotImplementedError
 
     @abstractmethod
@@ -245,9 +245,14 @@ class Quantizer(Transform):
 
     @abstractmethod
     def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        known: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
-        """Measure one block (float32, flat) that starts at element `start` of a tensor that is used so."""
+        """Measure one block (float32, flat) that starts at element `start` of a tensor of this importance."""
 
     @abstractmethod
     def settle(
@@ -276,7 +281,9 @@ class Quantizer(Transform):
         spec, flat, blocks = values.spec, values.array.reshape(-1), self._blocks(values.spec)
         known: Mapping[str, Array] = {}
         for _ in range(self.rounds(spec)):
-            measured = [self.measure(to_float32(flat[at], spec), at.start, spec, known, values.use) for at in blocks]
+            measured = [
+                self.measure(to_float32(flat[at], spec), at.start, spec, known, values.importance) for at in blocks
+            ]
             known = self.settle(measured, spec, known)
         side = self.side(known, spec)
         codes = np.empty(flat.size, np.uint8)

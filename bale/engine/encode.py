@@ -12,8 +12,8 @@ import xxhash
 
 from bale.compressors.base import Place, Quantizer, Reference, Values
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.use import Use
 from bale.engine.base import BaseTensor
 from bale.engine.coded import Coded, CodedPart, coded_part, coded_rest
 from bale.engine.layers import compared, known_block, known_of, load_rest
@@ -126,7 +126,7 @@ class Encoder:
         for start, count in runs(spec.elements):
             check_finite(to_float32(array[start : start + count], spec))
         use = self._use(unit, pipeline)
-        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), use=use))
+        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), importance=use))
         compiled = pipeline.rest is not None and pipeline.rest.is_exact
         parts = tuple(
             coded_part(subject.part(name), values, forced_chain(pipeline.layer_of(name)), compiled)
@@ -202,10 +202,10 @@ class Encoder:
             for start, count in blocks:
                 yield Job(partial(self._rest, block, start, count), 2 * QUANTIZED_COST * count)
 
-    def _use(self, unit: Unit, pipeline: Pipeline) -> Use | None:
+    def _use(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
         return None if self.statistics is None else self.statistics.use(unit, pipeline)
 
-    def _side(self, subject: _Subject, quantizer: Quantizer, use: Use | None) -> Mapping[str, Values]:
+    def _side(self, subject: _Subject, quantizer: Quantizer, use: Importance | None) -> Mapping[str, Values]:
         """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
         spec = subject.unit.spec
@@ -238,7 +238,7 @@ class Encoder:
         start: int,
         count: int,
         known: Mapping[str, Array],
-        use: Use | None,
+        use: Importance | None,
     ) -> dict[str, Array]:
         buffer, _, values = self._read(subject, start, count)
         check_finite(values)
@@ -350,12 +350,12 @@ class _Block:
     bits: int | None
     side: Mapping[str, Values]
     forced: str | None
-    use: Use | None
+    use: Importance | None
 
     def weights(self, start: int) -> Callable[[int, int], Array] | None:
         """How much errors of elements count, that are numbered from `start` on."""
         use, shape = self.use, self.subject.unit.spec.shape
-        return None if use is None else lambda at, count: use.spread(shape, start + at, count)
+        return None if use is None else lambda at, count: use.weights(shape, start + at, count)
 
     def decoded(self, codes: Array, start: int) -> Array:
         """Storage bits of the elements that codes stand for."""

@@ -168,7 +168,7 @@ def _predict(
     size = 0.0
     try:
         use = None if statistics is None else statistics.sampled(unit, pipeline, starts, sample)
-        leaves = pipeline.encode(Values(sample, array, use=use))
+        leaves = pipeline.encode(Values(sample, array, importance=use))
     except Refused as refusal:
         return instead(refusal.note, refusal.message)
     decoded = pipeline.decode(leaves, sample)

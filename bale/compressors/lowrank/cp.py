@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from bale.compressors.base import PartBound
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, require
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.truncated import left, squares
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -76,7 +76,7 @@ class Cp(Decomposition):
         """A matrix for each dimension."""
         return tuple(bound(f"a{mode}", spec, n, self._most(spec.shape)) for mode, n in enumerate(spec.shape))
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """Alternating least squares, at growing ranks where the error decides."""
         most = self._most(tensor.shape)
         if self.error is None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from bale.compressors.base import PartBound, Transform, Values, owned
 from bale.compressors.floats import from_float32, require_float, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.truncated import squares
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -65,7 +65,7 @@ class Decomposition(Transform):
         """Whether the ranks are known beforehand."""
 
     @abstractmethod
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """How factors of a finite float32 tensor that is used so are found."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Decomposition(Transform):
         """
         spec = values.spec
         tensor, exponent = scaled(finite(values))
-        search = self.search(tensor, values.use)
+        search = self.search(tensor, values.importance)
         if self.share is None:
             return _owned(self.stored(search(None).factors, exponent, spec), values)
         norm2 = squares(tensor)

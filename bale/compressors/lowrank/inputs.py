@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bale.compressors.use import Use
+from bale.compressors.importance import Importance
 from bale.spec import Array
 
 DAMPING = 0.03
@@ -36,25 +36,26 @@ class Inputs:
     columns: bool
 
     @classmethod
-    def of(cls, use: Use | None, shape: Sequence[int], rows: int) -> Inputs | None:
+    def of(cls, importance: Importance | None, shape: Sequence[int], rows: int) -> Inputs | None:
         """Of a tensor whose first `rows` dimensions are the rows of a matrix; None where all inputs are alike.
 
         Where they vary along rows and columns, those of the columns, averaged over the rows. Covariances are taken
         where there is an input for each column (or row), else mean squares.
         """
-        if use is None or not use.second.any():
+        if importance is None or not importance.second_moment.any():
             return None
-        down, across = (math.prod(sizes) for sizes in (use.second.shape[:rows], use.second.shape[rows:]))
+        moments = importance.second_moment
+        down, across = math.prod(moments.shape[:rows]), math.prod(moments.shape[rows:])
         columns = across > 1
         sizes = shape[rows:] if columns else shape[:rows]
         others, known = (down, across) if columns else (1, down)
         if known == 1:
             return None
-        if use.covariance is not None and known == math.prod(sizes):
-            blocks = use.covariance.reshape(others, known, others, known)
+        if importance.covariance is not None and known == math.prod(sizes):
+            blocks = importance.covariance.reshape(others, known, others, known)
             return cls(np.trace(blocks, axis1=0, axis2=2, dtype=np.float64) / others, columns)
-        second = use.second.mean(axis=tuple(range(rows)) if columns else tuple(range(rows, len(shape))), dtype=float)
-        return cls(np.broadcast_to(second, sizes).reshape(-1), columns)
+        means = moments.mean(axis=tuple(range(rows)) if columns else tuple(range(rows, len(shape))), dtype=float)
+        return cls(np.broadcast_to(means, sizes).reshape(-1), columns)
 
     @cached_property
     def root(self) -> Array:
@@ -69,7 +70,7 @@ class Inputs:
         """A matrix times L, whose columns are those of the inputs."""
         return matrix * self.root if self.root.ndim == 1 else matrix @ self.root
 
-    def shared(self, outer: Array, inner: Array) -> tuple[Use, Use]:
+    def shared(self, outer: Array, inner: Array) -> tuple[Importance, Importance]:
         """Of two factors: of `outer`, shape ``(k, r)``, which gets what `inner`, shape ``(r, n)``, makes of the inputs.
 
         Columns of `outer` are taken to be orthogonal.
@@ -83,8 +84,8 @@ class Inputs:
         return _use(second[None], covariance), _use(np.outer(sizes, squares))
 
 
-def _use(second: Array, covariance: Array | None = None) -> Use:
+def _use(second: Array, covariance: Array | None = None) -> Importance:
     """In float32, the largest mean square between a half and 1: only what they are to each other matters."""
     exponent = -int(np.frexp(second.max(initial=0))[1])
     products = None if covariance is None else np.ldexp(covariance, exponent).astype(np.float32)
-    return Use(np.maximum(np.ldexp(second, exponent), 0).astype(np.float32), products)
+    return Importance(np.maximum(np.ldexp(second, exponent), 0).astype(np.float32), products)

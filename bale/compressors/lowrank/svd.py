@@ -11,12 +11,12 @@ import numpy as np
 
 from bale.compressors.base import PartBound, Values
 from bale.compressors.floats import to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, finite, require, scaled
 from bale.compressors.lowrank.inputs import Inputs
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.truncated import Triplets, leading, within
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -51,9 +51,9 @@ class Svd(Decomposition):
     Only `positive` may stand before it. The second layer then codes differences of the values themselves, so small ones
     may come back as zero or below after all, which a note tells.
 
-    Given statistics of the tensor's inputs (`Values.use`), what is least is the error of what the matrix puts out, not
-    its own: with ``C = L L'`` the mean products of inputs, or their mean squares as a diagonal, ``W - U V`` is least
-    times L. Each input gets 3 % of their mean square more, so that directions that were not seen are not lost. On
+    Given statistics of the tensor's inputs (`Values.importance`), what is least is the error of what the matrix puts
+    out, not its own: with ``C = L L'`` the mean products of inputs, or their mean squares as a diagonal, ``W - U V`` is
+    least times L. Each input gets 3 % of their mean square more, so that directions that were not seen are not lost. On
     MiniLM at half of its parameters this takes 0.6 off the divergence with covariances, a quarter with mean squares.
     Inputs are those of the columns; of the rows, where they only vary there; where they vary along both, the columns'
     averaged over the rows, and mean squares do where covariances are not of all columns. `energy` and `error` still
@@ -133,27 +133,27 @@ class Svd(Decomposition):
 
     def shared(self, parts: Mapping[str, Values], values: Values) -> dict[str, Values]:
         """Factors that know how they are used, where that is known of the tensor."""
-        inputs = self.inputs(values.use, values.spec.shape)
+        inputs = self.inputs(values.importance, values.spec.shape)
         if inputs is None or not parts:
             return dict(parts)
         u, vh = (to_float32(parts[name].array, parts[name].spec) for name in ("u", "vh"))
         if inputs.columns:
             of_u, of_vh = inputs.shared(u, vh)
         else:
-            of_vh, of_u = (use.transposed((1, 0)) for use in inputs.shared(vh.T, u.T))
-        return {"u": replace(parts["u"], use=of_u), "vh": replace(parts["vh"], use=of_vh)}
+            of_vh, of_u = (importance.transposed((1, 0)) for importance in inputs.shared(vh.T, u.T))
+        return {"u": replace(parts["u"], importance=of_u), "vh": replace(parts["vh"], importance=of_vh)}
 
-    def inputs(self, use: Use | None, shape: tuple[int, ...]) -> Inputs | None:
+    def inputs(self, importance: Importance | None, shape: tuple[int, ...]) -> Inputs | None:
         """Of the matrix that a tensor of this shape becomes."""
-        if use is None or use.second.ndim != len(shape):
+        if importance is None or importance.second_moment.ndim != len(shape):
             return None
         order = self._matrix(shape)[0]
         rows = 2 if self.unfold == "spatial" else 1
-        return Inputs.of(use.transposed(order), [shape[axis] for axis in order], rows)
+        return Inputs.of(importance.transposed(order), [shape[axis] for axis in order], rows)
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """Singular triplets, of which more are computed when they are needed."""
-        matrix, inputs = self._unfolded(tensor), self.inputs(use, tensor.shape)
+        matrix, inputs = self._unfolded(tensor), self.inputs(importance, tensor.shape)
         most = min(self._most(*matrix.shape), *matrix.shape)
         if self.share is None:
             known = leading(matrix, most, inputs)
@@ -212,7 +212,7 @@ class Ranks:
     def __init__(self, codec: Svd, values: Values) -> None:
         tensor, self._exponent = scaled(finite(values))
         self._codec, self._spec, self._matrix = codec, values.spec, codec._unfolded(tensor)
-        self._values, self._inputs = values, codec.inputs(values.use, values.spec.shape)
+        self._values, self._inputs = values, codec.inputs(values.importance, values.spec.shape)
         self._found: Triplets | None = None
         self.most = min(self._matrix.shape)
 

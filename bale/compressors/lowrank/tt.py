@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 
 from bale.compressors.base import PartBound
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, require
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.ranks import FORM, given
 from bale.compressors.lowrank.truncated import Triplets, leading, squares, within
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 _HALVINGS = 12
@@ -74,7 +74,7 @@ class Tt(Decomposition):
         shapes = _shapes(spec.shape, given(self.rank, self.ranks, most) or most)
         return tuple(bound(f"g{at}", spec, *shape) for at, shape in enumerate(shapes))
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """TT-SVD; the first and largest SVD is not made again."""
         by_hand = given(self.rank, self.ranks, _largest(tensor.shape))
         if by_hand is not None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers.levels import Levels
 from bale.compressors.quantizers.runs import Runs
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -86,7 +86,12 @@ class Codebook(Quantizer):
         return self._runs(spec).multiple
 
     def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        known: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
         """The levels of runs that lie in the block; where runs are longer than blocks, the bins of each part."""
         if not np.isfinite(block).all():

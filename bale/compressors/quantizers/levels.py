@@ -12,9 +12,9 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.runs import Runs, span, within
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -187,7 +187,12 @@ class Scaled(Quantizer):
         return self.runs(spec).multiple
 
     def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        known: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
         """The largest magnitudes of the runs that the block touches."""
         pieces = list(self.runs(spec).pieces(start, block.size))

@@ -10,10 +10,10 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Place, Quantizer, Spans, Values
 from bale.compressors.floats import require_float
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.runs import Piece, Runs, span, within
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -120,12 +120,19 @@ class Int(Quantizer):
         return self._runs(spec).multiple
 
     def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        known: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
         """The ranges of the runs that the block touches; then, for long runs, their squared errors for each clip."""
         pieces = list(self._runs(spec).pieces(start, block.size))
         runs = span(pieces)
-        weights = use.spread(spec.shape, start, block.size) if use is not None and self.clip == "mse" else None
+        weights = (
+            importance.weights(spec.shape, start, block.size) if importance is not None and self.clip == "mse" else None
+        )
         if known:
             errors = self._clip_errors(block, pieces, known["lo"][runs], known["hi"][runs], weights)
             return {"first": np.array(runs.start), "errors": errors}

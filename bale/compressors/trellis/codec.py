@@ -137,7 +137,9 @@ class Trellis(Transform):
         from bale.compressors.trellis.rate import Target, encode, encode_step
         from bale.compressors.trellis.subject import Subject
 
-        subject = Subject(values.array.reshape(-1), values.spec, balanced=self.balance == "column", use=values.use)
+        subject = Subject(
+            values.array.reshape(-1), values.spec, balanced=self.balance == "column", importance=values.importance
+        )
         if self.step is not None:
             data = encode_step(subject, self.step, STATES[self.effort])
         else:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from bale.compressors.importance import Importance
 from bale.compressors.trellis.classes import Classes
 from bale.compressors.trellis.codec import STATES, Trellis
 from bale.compressors.trellis.rate import Attempts, Target, Trial, solve
 from bale.compressors.trellis.search import LARGEST_LEVEL, Code
 from bale.compressors.trellis.subject import Subject
-from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 _DIGITS = 5
@@ -31,7 +31,7 @@ class Member:
         Of the tensor.
     norm2 : float or None
         Sum of squares of the tensor; None: by the sample.
-    use : Use or None
+    importance : Importance or None
         Of the sample.
 
     Raises
@@ -47,9 +47,9 @@ class Member:
         elements: int,
         codec: Trellis,
         norm2: float | None = None,
-        use: Use | None = None,
+        importance: Importance | None = None,
     ) -> None:
-        self._subject = Subject(array, spec, balanced=codec.balance == "column", use=use)
+        self._subject = Subject(array, spec, balanced=codec.balance == "column", importance=importance)
         self._code = Code(STATES[codec.effort])
         self._classes: Classes | None = None
         self._share = elements / spec.elements

@@ -108,7 +108,7 @@ class Attempts:
 
     def __init__(self, subject: Subject, code: Code, *, measured: bool, classes: Classes | None = None) -> None:
         self._subject, self._measured = subject, measured
-        self._search = Search(code, paths_of(subject.size), _DEAD, weighted=subject.use is not None)
+        self._search = Search(code, paths_of(subject.size), _DEAD, weighted=subject.importance is not None)
         self._model = Model(code, np.float32(1), classes=classes or Classes())
         self._has_classes = classes is not None
         self._near = 24 if subject.size >= _MANY else 6

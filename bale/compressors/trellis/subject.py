@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 
 from bale.compressors.floats import to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.kernels.trellis import HEAVIEST
 from bale.compressors.trellis.classes import Axis, Scaled, axes_of, candidates, measure
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -35,7 +35,7 @@ class Subject:
         Storage bits, flat.
     balanced : bool
         Whether columns are balanced.
-    use : Use or None
+    importance : Importance or None
         By which errors count.
 
     Attributes
@@ -51,8 +51,8 @@ class Subject:
         For NaN or infinity.
     """
 
-    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool, use: Use | None = None) -> None:
-        self.array, self.spec, self.size, self.use = array, spec, array.size, use
+    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool, importance: Importance | None = None) -> None:
+        self.array, self.spec, self.size, self.importance = array, spec, array.size, importance
         largest, self.norm2 = 0.0, 0.0
         for at in self.blocks:
             values = self._numbers(at)
@@ -99,9 +99,9 @@ class Subject:
 
     def weights(self, at: slice) -> Array:
         """How much the errors of some elements count, uint8; nothing, where all count the same."""
-        if self.use is None:
+        if self.importance is None:
             return np.zeros(0, np.uint8)
-        exact = self.use.spread(self.spec.shape, at.start, at.stop - at.start) / self._heaviest
+        exact = self.importance.weights(self.spec.shape, at.start, at.stop - at.start) / self._heaviest
         if self.scaling.balance is not None:  # errors of balanced columns will be multiplied
             for _ in range(2):
                 self.scaling.columns(exact, at.start, np.multiply)
@@ -109,8 +109,8 @@ class Subject:
 
     @cached_property
     def _heaviest(self) -> np.float32:
-        assert self.use is not None
-        return _heaviest(self.use.second)
+        assert self.importance is not None
+        return _heaviest(self.importance.second_moment)
 
     @staticmethod
     def scaled_weights(exact: Array) -> Array:
@@ -121,11 +121,11 @@ class Subject:
     def covariance(self) -> Array | None:
         """Mean products of the inputs of a row's elements, and a little more on the diagonal, if they are known."""
         row = self.size // self.spec.shape[0] if self.spec.shape else 1
-        if self.use is None or self.use.covariance is None or row == 1:
+        if self.importance is None or self.importance.covariance is None or row == 1:
             return None
-        if len(self.use.second) != 1 or self.use.second.size != row:
+        if len(self.importance.second_moment) != 1 or self.importance.second_moment.size != row:
             return None  # the inputs are those of rows, or of channels
-        found = np.array(self.use.covariance, np.float32)
+        found = np.array(self.importance.covariance, np.float32)
         if self.scaling.balance is not None:
             self.scaling.columns(found.reshape(-1), 0, np.multiply)
             found *= self.scaling.columns(np.ones(row, np.float32), 0, np.multiply)[:, None]

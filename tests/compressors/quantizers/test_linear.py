@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers import runs, scales
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.quantizers.runs import Runs
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 from tests.compressors.cases import LARGEST, LOSSY_DTYPES, ROUNDING, adversarial
@@ -267,32 +267,34 @@ def test_the_clip_is_the_least_by_what_comes_out():
     codec = Int(bits=3, symmetric=True, clip="mse")
     scales = []
     for second in (None, [1, 1, 1, 1], [1000, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]):
-        use = None if second is None else Use(np.float32([second]))
-        scales.append(float(codec.encode(replace(x, use=use))["scale"].array[0]))
+        importance = None if second is None else Importance(np.float32([second]))
+        scales.append(float(codec.encode(replace(x, importance=importance))["scale"].array[0]))
     assert scales == [1, 1, 1, pytest.approx(0.6, rel=1e-3), 1]
 
 
 def test_statistics_only_choose_the_clip():
     rng = np.random.default_rng(0)
-    x, use = f32(rng.standard_t(3, size=(8, 96))), Use(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
-    plain, used = Int(bits=3).encode(x), Int(bits=3).encode(replace(x, use=use))
+    x, importance = f32(rng.standard_t(3, size=(8, 96))), Importance(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
+    plain, used = Int(bits=3).encode(x), Int(bits=3).encode(replace(x, importance=importance))
     assert all(plain[name].array.tobytes() == part.array.tobytes() for name, part in used.items())
 
 
 @pytest.mark.parametrize("group", [32, 7, "row", "column", "tensor"])
 def test_weighted_mse_is_never_worse_and_the_same_in_blocks(group, monkeypatch):
     rng = np.random.default_rng(1)
-    x, use = f32(rng.standard_t(3, size=(64, 96))), Use(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
+    x, importance = f32(rng.standard_t(3, size=(64, 96))), Importance(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
     codec, errors = Int(bits=3, clip="mse", group=group), []
-    for each in (None, use):
-        parts = codec.encode(replace(x, use=each))
-        errors.append(float((use.second * np.square(codec.decode(parts, x.spec) - x.array)).sum(dtype=np.float64)))
+    for each in (None, importance):
+        parts = codec.encode(replace(x, importance=each))
+        errors.append(
+            float((importance.second_moment * np.square(codec.decode(parts, x.spec) - x.array)).sum(dtype=np.float64))
+        )
     assert errors[1] < errors[0] * 0.999 or (group in ("column", "tensor") and errors[1] <= errors[0])
     monkeypatch.setattr(runs, "LONGEST_IN_A_BLOCK", 1)  # in two rounds, block by block
     flat, known = x.array.reshape(-1), {}
     for _ in range(codec.rounds(x.spec)):
         starts = range(0, flat.size, 96)
-        blocks = [codec.measure(flat[at : at + 96], at, x.spec, known, use) for at in starts]
+        blocks = [codec.measure(flat[at : at + 96], at, x.spec, known, importance) for at in starts]
         known = codec.settle(blocks, x.spec, known)
     assert codec.side(known, x.spec)["scale"].array.tobytes() == parts["scale"].array.tobytes()
 

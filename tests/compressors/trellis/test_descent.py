@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Values
+from bale.compressors.importance import Importance
 from bale.compressors.trellis.codec import Trellis
 from bale.compressors.trellis.descent import descend
 from bale.compressors.trellis.search import Code, Search, paths_of
 from bale.compressors.trellis.subject import Subject
-from bale.compressors.use import Use
 from bale.spec import TensorSpec
 from tests.compressors.trellis import reference
 
@@ -18,12 +18,12 @@ def inputs(n, seed=0, rank=None):
     rng = np.random.default_rng(seed)
     mixed = rng.normal(size=(rank or n, n)) * np.exp(rng.normal(size=n))
     covariance = (mixed.T @ mixed + 0.01 * np.eye(n)).astype(np.float32)
-    return Use(covariance.diagonal()[None].copy(), covariance)
+    return Importance(covariance.diagonal()[None].copy(), covariance)
 
 
-def found(x, use, states=8, step=0.5):
+def found(x, importance, states=8, step=0.5):
     spec = TensorSpec("F32", x.shape)
-    subject = Subject(x.reshape(-1), spec, balanced=False, use=use)
+    subject = Subject(x.reshape(-1), spec, balanced=False, importance=importance)
     search = Search(Code(states), paths_of(x.size), weighted=True)
     first = search.levels(x.reshape(-1), np.float32(step), subject.weights(slice(0, x.size)))
     return subject, search, first, descend(first, subject, search, np.float32(step))
@@ -63,7 +63,7 @@ def test_a_path_by_hand():
     # that are nearly the same let their errors add up; so the first one moves to 2, as its target is 0.5 + 0.5.
     covariance = np.float32([[1, 0.99], [0.99, 1]])
     x = np.float32([[0.51, 0.51]])
-    subject, search, first, second = found(x, Use(np.float32([[1, 1]]), covariance), step=1)
+    subject, search, first, second = found(x, Importance(np.float32([[1, 1]]), covariance), step=1)
     assert search.paths == 8
     assert first.tolist() == [0, 0]
     assert second.tolist() == [2, 0]
@@ -87,17 +87,17 @@ def test_one_path_is_searched_as_a_plain_encoder_does():
 @pytest.mark.parametrize("shape", [(64, 96), (1100, 256)])
 def test_covariances_lower_the_error_of_outputs_at_the_same_size(shape, balance):
     x, spec = np.random.default_rng(2).normal(size=shape).astype(np.float32), TensorSpec("F32", shape)
-    use, codec = inputs(shape[1], rank=8), Trellis(bits=3.0, balance=balance)
+    importance, codec = inputs(shape[1], rank=8), Trellis(bits=3.0, balance=balance)
 
-    def coded(use):
-        parts = codec.encode(Values(spec, x, use=use))
+    def coded(importance):
+        parts = codec.encode(Values(spec, x, importance=importance))
         assert 2.97 * x.size / 8 <= parts["qdata"].array.size <= 3 * x.size / 8
         return codec.decode(parts, spec) - x.astype(np.float64)
 
     def outputs(error):
-        return float(np.einsum("ij,jk,ik->", error, use.covariance.astype(np.float64), error))
+        return float(np.einsum("ij,jk,ik->", error, importance.covariance.astype(np.float64), error))
 
-    plain, weighted, both = (outputs(coded(each)) for each in (None, Use(use.second), use))
+    plain, weighted, both = (outputs(coded(each)) for each in (None, Importance(importance.second_moment), importance))
     assert both < 0.8 * weighted < 0.8 * plain
 
 
@@ -107,5 +107,5 @@ def test_covariances_lower_the_error_of_outputs_at_the_same_size(shape, balance)
 )
 def test_what_says_nothing_of_rows_is_not_used(shape, second, size):
     x, n = np.ones(shape, np.float32), np.ones(second).size
-    use = Use(np.ones(second, np.float32), size * np.eye(n, dtype=np.float32))
-    assert Subject(x.reshape(-1), TensorSpec("F32", shape), balanced=False, use=use).covariance is None
+    importance = Importance(np.ones(second, np.float32), size * np.eye(n, dtype=np.float32))
+    assert Subject(x.reshape(-1), TensorSpec("F32", shape), balanced=False, importance=importance).covariance is None

@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from bale.compressors.importance import Importance
 from bale.compressors.trellis.subject import Subject
-from bale.compressors.use import Use
 from bale.spec import TensorSpec
 
 
 def subject(second, shape=(4, 5), balanced=False):
     array = np.tile(np.float32([4, 1, 1, 1, 1]), shape[0])
-    return Subject(array, TensorSpec("F32", shape), balanced=balanced, use=Use(np.float32([second])))
+    return Subject(array, TensorSpec("F32", shape), balanced=balanced, importance=Importance(np.float32([second])))
 
 
 def test_weights_are_mean_squares_of_inputs_up_to_sixteen_times_the_median():
