@@ -40,8 +40,8 @@ def compared(
     pipeline: Pipeline, leaves: Mapping[str, Values], values: Values, error2: float, stored: int
 ) -> Note | None:
     """A note on how a decomposition compares with a quantizer; None for other pipelines, and where its rank is 0."""
+    from bale.compressors.lowrank.baseline import comparison
     from bale.compressors.lowrank.decomposition import Decomposition
-    from bale.compressors.lowrank.rival import comparison
 
     name = next((stage.name for stage in pipeline.transforms if isinstance(stage, Decomposition)), None)
     spec = values.spec

@@ -26,7 +26,7 @@ _BLOCK = 1 << 18  # Elements of the product worked on at a time.
 
 @dataclass(frozen=True)
 class Cp(Decomposition):
-    """Canonical polyadic decomposition: a sum of so many outer products of one vector for each dimension.
+    """Canonical polyadic decomposition: a sum of outer products of one vector for each dimension.
 
     A tensor of shape ``(n0, n1, ...)`` becomes ``a0``, ``a1`` ..., shapes ``(n, r)``: its element is the sum over the
     columns of the products of the rows that its indices choose. All are primary and of like size; dtypes are as for
@@ -48,7 +48,7 @@ class Cp(Decomposition):
     """
 
     name: ClassVar[str] = "cp"
-    ways: ClassVar[tuple[str, ...]] = ("rank", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "error", "ratio")
     least_ndim: ClassVar[int] = 3
 
     rank: int | None = setting(None, low=1, help="terms of the sum")
@@ -86,7 +86,7 @@ class Cp(Decomposition):
             rank = 1
             while True:
                 found = self._best(tensor, min(rank, most))
-                if found.error2 <= (error2 or 0.0) or found.most:
+                if found.error2 <= (error2 or 0.0) or found.is_full:
                     return found
                 rank += (rank + 1) // 2
 

@@ -47,7 +47,7 @@ class Tucker(Decomposition):
     """
 
     name: ClassVar[str] = "tucker"
-    ways: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
     least_ndim: ClassVar[int] = 3
 
     rank: int | None = setting(None, low=1, help="rank of every dimension, at most its size")

@@ -1,4 +1,4 @@
-"""What a quantizer would make of a tensor in the bytes of a decomposition, so that no choice loses unseen."""
+"""Baseline of a decomposition: a quantizer of the same size, so that a worse choice does not go unseen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALVINGS = 12
 
 
 def comparison(name: str, tensor: Array, error2: float, stored: int) -> Note | None:
-    """Say how a decomposition fares against a quantizer of as many bytes; None where there is nothing to compare.
+    """Compare a decomposition with a quantizer of as many bytes; None where there is nothing to compare.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def comparison(name: str, tensor: Array, error2: float, stored: int) -> Note | N
 
 
 def quantizer_snr(tensor: Array, bits: float) -> float:
-    """SNR in dB that a uniform quantizer with entropy coding has at so many bits an element, estimated from a sample.
+    """SNR in dB of a uniform quantizer with entropy coding at `bits` bits an element, estimated from a sample.
 
     One step for the tensor; codes are measured by their order-0 entropy, in classes of rows of like size. Tables and
     scales are not counted. Up to 4 bits this is measured on at most 2^16 elements; a bit more adds 6.02 dB.
@@ -85,7 +85,7 @@ def _measured(classes: list[Array], step: float) -> tuple[float, float]:
 
 
 def _counts(levels: Array) -> Array:
-    """How often each level comes that does."""
+    """Count of each level that occurs."""
     least = levels.min()
     if levels.max() - least > _SAMPLE:
         return np.unique(levels, return_counts=True)[1]

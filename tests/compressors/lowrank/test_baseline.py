@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bale.compressors.lowrank.rival import comparison, quantizer_snr
+from bale.compressors.lowrank.baseline import comparison, quantizer_snr
 
 
 @pytest.mark.parametrize("bits", [2.0, 3.0, 4.0, 8.0])

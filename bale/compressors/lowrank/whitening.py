@@ -1,4 +1,4 @@
-"""What a matrix is multiplied with: coordinates in which its squared error is that of what comes out."""
+"""Whitening of a matrix's inputs: coordinates in which the squared error of weights is that of outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bale.compressors.importance import Importance
 from bale.spec import Array
 
 DAMPING = 0.03
-"""Of the mean square of all inputs, added to that of each: what was not seen may still come.
+"""Share of the mean square of all inputs that is added to that of each: what was not seen may still come.
 
 Measured on MiniLM with other text: it costs 0.5 % of the divergence where there are 40,000 inputs of each channel, and
 gains 2 % where there are fewer than channels.
@@ -21,8 +21,8 @@ gains 2 % where there are fewer than channels.
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Statistics of what the columns of a matrix are multiplied with, or of what its rows are.
+class Whitening:
+    """Second moments of the inputs of a matrix's columns, or of its rows, and their root L.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Inputs:
     columns: bool
 
     @classmethod
-    def of(cls, importance: Importance | None, shape: Sequence[int], rows: int) -> Inputs | None:
-        """Of a tensor whose first `rows` dimensions are the rows of a matrix; None where all inputs are alike.
+    def of(cls, importance: Importance | None, shape: Sequence[int], rows: int) -> Whitening | None:
+        """Whitening for a tensor whose first `rows` dimensions are a matrix's rows; None where all inputs are alike.
 
         Where they vary along rows and columns, those of the columns, averaged over the rows. Covariances are taken
         where there is an input for each column (or row), else mean squares.
@@ -66,14 +66,14 @@ class Inputs:
         sizes, vectors = np.linalg.eigh(products)
         return np.asarray(vectors * np.sqrt(np.maximum(sizes, 0) + DAMPING), np.float32)
 
-    def scaled(self, matrix: Array) -> Array:
-        """A matrix times L, whose columns are those of the inputs."""
+    def whitened(self, matrix: Array) -> Array:
+        """A matrix, whose columns are those of the inputs, times L."""
         return matrix * self.root if self.root.ndim == 1 else matrix @ self.root
 
     def shared(self, outer: Array, inner: Array) -> tuple[Importance, Importance]:
-        """Of two factors: of `outer`, shape ``(k, r)``, which gets what `inner`, shape ``(r, n)``, makes of the inputs.
+        """Importance of two factors, `outer`, shape ``(k, r)``, and `inner`, shape ``(r, n)``.
 
-        Columns of `outer` are taken to be orthogonal.
+        The inputs of `outer` are what `inner` makes of the matrix's; its columns are taken to be orthogonal.
         """
         inner, square = inner.astype(np.float64), self.moments.ndim == 2
         passed = inner @ self.moments if square else inner * self.moments
@@ -81,11 +81,11 @@ class Inputs:
         covariance = passed @ inner.T if square else None
         sizes = np.einsum("kr,kr->r", outer, outer, dtype=np.float64)
         squares = np.diagonal(self.moments) if square else self.moments
-        return _use(second[None], covariance), _use(np.outer(sizes, squares))
+        return _importance(second[None], covariance), _importance(np.outer(sizes, squares))
 
 
-def _use(second: Array, covariance: Array | None = None) -> Importance:
-    """In float32, the largest mean square between a half and 1: only what they are to each other matters."""
+def _importance(second: Array, covariance: Array | None = None) -> Importance:
+    """Float32, with the largest mean square between a half and 1: only ratios matter."""
     exponent = -int(np.frexp(second.max(initial=0))[1])
     products = None if covariance is None else np.ldexp(covariance, exponent).astype(np.float32)
     return Importance(np.maximum(np.ldexp(second, exponent), 0).astype(np.float32), products)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.importance import Importance
-from bale.compressors.lowrank.inputs import DAMPING, Inputs
 from bale.compressors.lowrank.svd import Svd
-from bale.compressors.lowrank.truncated import leading
+from bale.compressors.lowrank.truncated import truncated_svd
+from bale.compressors.lowrank.whitening import DAMPING, Whitening
 from bale.compressors.pipeline import Pipeline
 from bale.spec import TensorSpec
 
@@ -135,9 +135,9 @@ def test_bounds_hold_where_sketches_are_used():
 def test_tails_are_plain_errors():
     rng = np.random.default_rng(5)
     x = rng.normal(size=(30, 20)).astype(np.float32)
-    inputs = Inputs(some_products(rng, 20, 30), True)
+    whitening = Whitening(some_products(rng, 20, 30), True)
     for rank in (8, 20):
-        found = leading(x, rank, inputs)
+        found = truncated_svd(x, rank, whitening)
         for r, tail in enumerate(found.tails):
             error2 = np.square(x - (found.u[:, :r] * found.s[:r]) @ found.vh[:r]).sum()
             assert tail == pytest.approx(error2, rel=1e-4, abs=1e-4)
@@ -168,18 +168,18 @@ def test_which_matrix_inputs_belong_to():
     second = np.arange(1, 13, dtype=np.float32).reshape(1, 2, 2, 3)
     covariance = np.arange(144, dtype=np.float32).reshape(12, 12)
     shape, importance = (5, 2, 2, 3), Importance(second, covariance)
-    assert Svd(rank=1).inputs(importance, shape).moments.tolist() == covariance.tolist()
-    found = Svd(rank=1, unfold="in").inputs(importance, shape)
+    assert Svd(rank=1).whitening(importance, shape).moments.tolist() == covariance.tolist()
+    found = Svd(rank=1, unfold="in").whitening(importance, shape)
     assert found.columns
     assert found.moments.tolist() == np.tile(second.reshape(2, 6).mean(axis=0), 5).tolist()
-    found = Svd(rank=1, unfold="spatial").inputs(importance, shape)
+    found = Svd(rank=1, unfold="spatial").whitening(importance, shape)
     blocks = covariance.reshape(2, 2, 3, 2, 2, 3)
     expected = sum(blocks[:, h, :, :, h, :] for h in range(2)).reshape(6, 6) / 2
     assert found.columns
     assert found.moments.tolist() == expected.tolist()
     channels = Importance(np.float32([1, 2]).reshape(1, 2, 1, 1), np.ones((2, 2), np.float32))
-    assert Svd(rank=1).inputs(channels, shape).moments.tolist() == [1] * 6 + [2] * 6
-    found = Svd(rank=1, unfold="in").inputs(channels, shape)
+    assert Svd(rank=1).whitening(channels, shape).moments.tolist() == [1] * 6 + [2] * 6
+    found = Svd(rank=1, unfold="in").whitening(channels, shape)
     assert not found.columns
     assert found.moments.tolist() == [[1, 1], [1, 1]]
 
