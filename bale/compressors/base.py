@@ -226,9 +226,9 @@ class Transform(Codec):
 class Quantizer(Transform):
     """A transform that codes an array element by element, given small side parts, so that blocks can stream through.
 
-    Work goes in rounds over the flat tensor, in blocks of any length that `block_multiple` divides (the last
-    block may be shorter): in each of `rounds` rounds every block is measured, then what was measured is settled into
-    what is known. After the last round `known` is the side parts, and each block is coded with them alone.
+    Work goes in passes over the flat tensor, in blocks of any length that `block_multiple` divides (the last block may
+    be shorter): in each of `passes` passes every block is observed, then the state is fitted to all observations. After
+    the last pass the state becomes the side parts, and each block is coded with them alone.
     """
 
     lossless = False
@@ -236,32 +236,32 @@ class Quantizer(Transform):
     code: ClassVar[str] = "qdata"
 
     @abstractmethod
-    def rounds(self, spec: TensorSpec) -> int:
-        """How often the data is measured before it is coded."""
+    def passes(self, spec: TensorSpec) -> int:
+        """Number of passes over the data before it is coded."""
 
     @abstractmethod
     def block_multiple(self, spec: TensorSpec) -> int:
         """Length that block starts are multiples of."""
 
     @abstractmethod
-    def measure(
+    def observe(
         self,
         block: Array,
         start: int,
         spec: TensorSpec,
-        known: Mapping[str, Array],
+        state: Mapping[str, Array],
         importance: Importance | None = None,
     ) -> dict[str, Array]:
-        """Measure one block (float32, flat) that starts at element `start` of a tensor of this importance."""
+        """Observe one block (float32, flat) that starts at element `start` of a tensor of this importance."""
 
     @abstractmethod
-    def settle(
-        self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
+    def fit(
+        self, observed: Sequence[dict[str, Array]], spec: TensorSpec, state: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Turn the measures of all blocks, in order, into what the next round (or the coding) knows."""
+        """Fit the state for the next pass, or for coding, to the observations of all blocks, in order."""
 
     @abstractmethod
-    def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
+    def side_info(self, state: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """The side parts as they are stored."""
 
     @abstractmethod
@@ -279,13 +279,13 @@ class Quantizer(Transform):
     def encode(self, values: Values) -> dict[str, Values]:
         """Code a whole tensor, block by block."""
         spec, flat, blocks = values.spec, values.array.reshape(-1), self._blocks(values.spec)
-        known: Mapping[str, Array] = {}
-        for _ in range(self.rounds(spec)):
-            measured = [
-                self.measure(to_float32(flat[at], spec), at.start, spec, known, values.importance) for at in blocks
+        state: Mapping[str, Array] = {}
+        for _ in range(self.passes(spec)):
+            observed = [
+                self.observe(to_float32(flat[at], spec), at.start, spec, state, values.importance) for at in blocks
             ]
-            known = self.settle(measured, spec, known)
-        side = self.side(known, spec)
+            state = self.fit(observed, spec, state)
+        side = self.side_info(state, spec)
         codes = np.empty(flat.size, np.uint8)
         for at in blocks:
             codes[at] = self.encode_block(to_float32(flat[at], spec), at.start, spec, side)

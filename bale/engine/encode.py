@@ -209,7 +209,7 @@ class Encoder:
         """The side parts of a long tensor, measured in the quantizer's rounds."""
         known: Mapping[str, Array] = {}
         spec = subject.unit.spec
-        for _ in range(quantizer.rounds(spec)):
+        for _ in range(quantizer.passes(spec)):
             jobs = (
                 (
                     start,
@@ -218,8 +218,8 @@ class Encoder:
                 for start, count in runs(spec.elements, quantizer.block_multiple(spec))
             )
             measured = self.run.ordered(jobs)
-            known = quantizer.settle([future.result() for _, future in measured], spec, known)
-        return quantizer.side(known, spec)
+            known = quantizer.fit([future.result() for _, future in measured], spec, known)
+        return quantizer.side_info(known, spec)
 
     def _read(self, subject: _Subject, start: int, count: int) -> tuple[Array, Array, Array]:
         """A leased buffer, the source's elements in it, and the float32 values that the quantizer is to code."""
@@ -242,7 +242,7 @@ class Encoder:
     ) -> dict[str, Array]:
         buffer, _, values = self._read(subject, start, count)
         check_finite(values)
-        measured = quantizer.measure(values, start, subject.unit.spec, known, use)
+        measured = quantizer.observe(values, start, subject.unit.spec, known, use)
         self.run.buffers.release(buffer)
         return measured
 

@@ -28,13 +28,13 @@ from tests.making import bf16, sha256, weights, write
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], Importance | None]]:
     """Shape and use of whatever the quantizer `int` is given."""
     found: list[tuple[tuple[int, ...], Importance | None]] = []
-    honest = Int.measure
+    honest = Int.observe
 
-    def measure(self: Int, block: Any, start: int, spec: Any, known: Any, use: Importance | None = None) -> Any:
+    def observe(self: Int, block: Any, start: int, spec: Any, known: Any, use: Importance | None = None) -> Any:
         found.append((spec.shape, use))
         return honest(self, block, start, spec, known, use)
 
-    monkeypatch.setattr(Int, "measure", measure)
+    monkeypatch.setattr(Int, "observe", observe)
     return found
 
 

@@ -1,4 +1,4 @@
-"""How a tensor is cut into runs, whose elements share a scale."""
+"""The groups that a tensor is cut into; the elements of one share a scale."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Group = int | Literal["row", "column", "tensor"]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Elements of a block as a matrix, in which each run is a row, or some columns.
+class GroupSlice:
+    """Elements of a block as a matrix, in which each group is a row, or some columns.
 
     Attributes
     ----------
-    runs : slice
-        The numbers of its runs.
+    groups : slice
+        Numbers of its groups.
     at : slice
-        Where its elements are in the block.
+        Position of its elements in the block.
     widths : Array or None
-        How many columns each run has; None where the runs are the rows.
+        Columns of each group; None where the groups are the rows.
     """
 
-    runs: slice
+    groups: slice
     at: slice
     shape: tuple[int, int]
     widths: Array | None = None
@@ -39,24 +39,24 @@ class Piece:
         return block[self.at].reshape(self.shape)
 
     def spread(self, numbers: Array) -> Array:
-        """What is given for each of its runs, in a shape that goes with its matrix."""
+        """A number for each of its groups, in a shape that broadcasts with its matrix."""
         return numbers[:, None] if self.widths is None else np.repeat(numbers, self.widths)[None, :]
 
     def reduce(self, ufunc: np.ufunc, values: Array) -> Array:
-        """Reduce a matrix of its shape to one number a run."""
+        """Reduce a matrix of its shape to one number for each group."""
         if self.widths is None:
             return np.asarray(ufunc.reduce(values, axis=1))
         return np.asarray(ufunc.reduceat(ufunc.reduce(values, axis=0), self.widths.cumsum() - self.widths))
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The runs of a tensor: tiles of a matrix, numbered from left to right and then downwards.
+class Groups:
+    """The groups of a tensor: tiles of a matrix, numbered from left to right and then downwards.
 
     Attributes
     ----------
     rows, columns : int
-        Of the matrix; of one row, where runs are just so many elements.
+        Of the matrix, which has one row where groups are stretches of elements.
     height, width : int
         Of a tile; those at the right and lower edge may be smaller.
     """
@@ -67,8 +67,8 @@ class Runs:
     width: int
 
     @classmethod
-    def of(cls, spec: TensorSpec, group: Group, height: int = 1) -> Runs:
-        """The runs of a tensor: `group` elements of `height` rows, or whole rows, columns, or all of it.
+    def of(cls, spec: TensorSpec, group: Group, height: int = 1) -> Groups:
+        """The groups of a tensor: `group` elements of `height` rows, or whole rows, columns, or all of it.
 
         The rows of a matrix are its first dimension; a tensor of fewer than two has one row, and one column too.
         """
@@ -84,40 +84,40 @@ class Runs:
 
     @property
     def across(self) -> int:
-        """How many tiles stand side by side."""
+        """Number of tiles side by side."""
         return -(-self.columns // self.width)
 
     @property
     def count(self) -> int:
-        """How many runs there are."""
+        """Number of groups."""
         return -(-self.rows // self.height) * self.across
 
     @property
     def multiple(self) -> int:
-        """Length that blocks are multiples of: whole runs or rows, unless they are longer than 2^20."""
+        """Length that blocks are multiples of: whole groups or rows, unless they are longer than 2^20."""
         length = self.width if self.rows == 1 else self.columns
         return length if length <= LONGEST_IN_A_BLOCK else 1
 
     @property
     def whole(self) -> bool:
-        """Whether each run lies in one block."""
+        """Whether each group lies in one block."""
         return self.rows == 1 and self.width <= LONGEST_IN_A_BLOCK
 
-    def pieces(self, start: int, count: int) -> Iterator[Piece]:
+    def slices(self, start: int, count: int) -> Iterator[GroupSlice]:
         """Cut a block of `count` elements that starts at element `start`."""
         return self._lines(start, count) if self.rows == 1 else self._bands(start, count)
 
-    def _lines(self, start: int, count: int) -> Iterator[Piece]:
-        """The rest of a run, whole runs, and the beginning of one."""
+    def _lines(self, start: int, count: int) -> Iterator[GroupSlice]:
+        """The rest of a group, whole groups, and the beginning of one."""
         head = min(-start % self.width, count)
         body = (count - head) // self.width * self.width
-        at, run = 0, start // self.width
+        at, group = 0, start // self.width
         for size, width in ((head, head), (body, self.width), (count - head - body,) * 2):
             if size:
-                yield Piece(slice(run, run + size // width), slice(at, at + size), (size // width, width))
-                at, run = at + size, run + size // width
+                yield GroupSlice(slice(group, group + size // width), slice(at, at + size), (size // width, width))
+                at, group = at + size, group + size // width
 
-    def _bands(self, start: int, count: int) -> Iterator[Piece]:
+    def _bands(self, start: int, count: int) -> Iterator[GroupSlice]:
         """Rows of the same tiles, and parts of a row."""
         at, stop = start, start + count
         while at < stop:
@@ -127,17 +127,17 @@ class Runs:
             length = self.columns if below > 0 else end - at
             first, last = column // self.width, -(-(column + length) // self.width)
             edges = np.clip(np.arange(first, last + 1) * self.width, column, column + length)
-            run = row // self.height * self.across
+            group = row // self.height * self.across
             where = slice(at - start, end - start)
-            yield Piece(slice(run + first, run + last), where, (max(below, 1), length), np.diff(edges))
+            yield GroupSlice(slice(group + first, group + last), where, (max(below, 1), length), np.diff(edges))
             at = end
 
 
-def span(pieces: list[Piece]) -> slice:
-    """The numbers of all runs of some pieces."""
-    return slice(min(piece.runs.start for piece in pieces), max(piece.runs.stop for piece in pieces))
+def span(pieces: list[GroupSlice]) -> slice:
+    """Numbers of all groups of some slices of a block."""
+    return slice(min(piece.groups.start for piece in pieces), max(piece.groups.stop for piece in pieces))
 
 
-def within(piece: Piece, runs: slice) -> slice:
-    """The runs of a piece among those of a span."""
-    return slice(piece.runs.start - runs.start, piece.runs.stop - runs.start)
+def within(piece: GroupSlice, groups: slice) -> slice:
+    """Groups of a slice of a block among those of a span."""
+    return slice(piece.groups.start - groups.start, piece.groups.stop - groups.start)
