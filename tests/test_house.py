@@ -90,7 +90,10 @@ COMPILED = {
     "compressors/contexts/fields",
     "compressors/lossless/max_effort",
     "compressors/contexts/tokens",
-    *(f"compressors/trellis/{module}" for module in ("classes", "rate", "scaling", "search", "stream", "tables")),
+    *(
+        f"compressors/trellis/{module}"
+        for module in ("context_classes", "rate_control", "scaling", "viterbi", "stream", "tables")
+    ),
     *(module for module in MODULES if module.startswith("compressors/kernels/")),
 }
 """Modules that need compiled code; all others import them when they use them."""

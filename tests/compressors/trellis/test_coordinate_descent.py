@@ -6,9 +6,9 @@ import pytest
 from bale.compressors.base import Values
 from bale.compressors.importance import Importance
 from bale.compressors.trellis.codec import Trellis
-from bale.compressors.trellis.descent import descend
-from bale.compressors.trellis.search import Code, Search, paths_of
-from bale.compressors.trellis.subject import Subject
+from bale.compressors.trellis.coordinate_descent import descend
+from bale.compressors.trellis.scaled_tensor import ScaledTensor
+from bale.compressors.trellis.viterbi import Code, Search, paths_of
 from bale.spec import TensorSpec
 from tests.compressors.trellis import reference
 
@@ -23,23 +23,23 @@ def inputs(n, seed=0, rank=None):
 
 def found(x, importance, states=8, step=0.5):
     spec = TensorSpec("F32", x.shape)
-    subject = Subject(x.reshape(-1), spec, balanced=False, importance=importance)
+    tensor = ScaledTensor(x.reshape(-1), spec, balanced=False, importance=importance)
     search = Search(Code(states), paths_of(x.size), weighted=True)
-    first = search.levels(x.reshape(-1), np.float32(step), subject.weights(slice(0, x.size)))
-    return subject, search, first, descend(first, subject, search, np.float32(step))
+    first = search.levels(x.reshape(-1), np.float32(step), tensor.weights(slice(0, x.size)))
+    return tensor, search, first, descend(first, tensor, search, np.float32(step))
 
 
-def output_error(levels, x, subject, step=0.5):
+def output_error(levels, x, tensor, step=0.5):
     error = levels.reshape(x.shape) * step - x.astype(np.float64)
-    return float(np.einsum("ij,jk,ik->", error, subject.covariance.astype(np.float64), error))
+    return float(np.einsum("ij,jk,ik->", error, tensor.covariance.astype(np.float64), error))
 
 
 @pytest.mark.parametrize("shape", [(40, 64), (37, 61), (5, 3), (1, 200), (300, 257), (700, 128)])
 @pytest.mark.parametrize("rank", [None, 4])
 def test_outputs_are_nearer_than_by_weights_alone(shape, rank):
     x = np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
-    subject, _, first, second = found(x, inputs(shape[1], rank=rank))
-    before, after = output_error(first, x, subject), output_error(second, x, subject)
+    tensor, _, first, second = found(x, inputs(shape[1], rank=rank))
+    before, after = output_error(first, x, tensor), output_error(second, x, tensor)
     assert after <= before * (1 + 1e-5)
     if x.size > 2000:
         assert after < 0.9 * before
@@ -63,11 +63,11 @@ def test_a_path_by_hand():
     # that are nearly the same let their errors add up; so the first one moves to 2, as its target is 0.5 + 0.5.
     covariance = np.float32([[1, 0.99], [0.99, 1]])
     x = np.float32([[0.51, 0.51]])
-    subject, search, first, second = found(x, Importance(np.float32([[1, 1]]), covariance), step=1)
+    tensor, search, first, second = found(x, Importance(np.float32([[1, 1]]), covariance), step=1)
     assert search.paths == 8
     assert first.tolist() == [0, 0]
     assert second.tolist() == [2, 0]
-    assert output_error(second, x, subject, 1) < output_error(first, x, subject, 1)
+    assert output_error(second, x, tensor, 1) < output_error(first, x, tensor, 1)
 
 
 def test_one_path_is_searched_as_a_plain_encoder_does():
@@ -108,4 +108,6 @@ def test_covariances_lower_the_error_of_outputs_at_the_same_size(shape, balance)
 def test_what_says_nothing_of_rows_is_not_used(shape, second, size):
     x, n = np.ones(shape, np.float32), np.ones(second).size
     importance = Importance(np.ones(second, np.float32), size * np.eye(n, dtype=np.float32))
-    assert Subject(x.reshape(-1), TensorSpec("F32", shape), balanced=False, importance=importance).covariance is None
+    assert (
+        ScaledTensor(x.reshape(-1), TensorSpec("F32", shape), balanced=False, importance=importance).covariance is None
+    )

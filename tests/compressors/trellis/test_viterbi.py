@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.kernels.trellis import HEAVIEST
-from bale.compressors.trellis.search import Code, Search, paths_of
+from bale.compressors.trellis.viterbi import Code, Search, paths_of
 from tests.compressors.trellis import reference
 
 

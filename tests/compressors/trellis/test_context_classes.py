@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bale.compressors.trellis.classes import Axis, Classes, Scaled, axes_of, candidates, measure, quarters
+from bale.compressors.trellis.context_classes import Axis, Classes, Scaled, axes_of, candidates, measure, quarters
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.spec import TensorSpec
 

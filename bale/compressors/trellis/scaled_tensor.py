@@ -1,4 +1,4 @@
-"""A tensor to be coded, and the sample that stands for it."""
+"""A tensor to be coded, its scaling, and the sample that stands for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.kernels.trellis import HEAVIEST
-from bale.compressors.trellis.classes import Axis, Scaled, axes_of, candidates, measure
+from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, measure
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
 from bale.errors import Refused
@@ -22,11 +22,11 @@ _RUN, _RUNS = 1 << 13, 32
 _BLOCK = 1 << 16
 _DAMPING = 0.01
 _HEAVY = 16
-"""Inputs with more than so many times the median's mean square count as if they had no more: of 255 steps, 16 are left
-for the median. A quarter of it gave up a sixth of the gain on MiniLM, four times of it gained nothing."""
+"""Inputs with more than this many times the median's mean square count as if they had no more: of 255 steps, 16 are
+left for the median. A quarter of it gave up a sixth of the gain on MiniLM, four times of it gained nothing."""
 
 
-class Subject:
+class ScaledTensor:
     """A tensor, its scaling, and runs of it that are its sample: all of it, if it is small.
 
     Parameters
@@ -36,7 +36,7 @@ class Subject:
     balanced : bool
         Whether columns are balanced.
     importance : Importance or None
-        By which errors count.
+        Weights of the errors.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Subject:
 
     @cached_property
     def axes(self) -> list[tuple[Scaled, ...]]:
-        """The sets of axes that classes may go by."""
+        """Sets of axes for classes to choose from."""
         axes = axes_of(self.spec.shape)
         return candidates(axes, self._magnitudes(axes)) if axes else []
 
@@ -98,7 +98,7 @@ class Subject:
         return self.scaling.down(self.array[at], at.start)
 
     def weights(self, at: slice) -> Array:
-        """How much the errors of some elements count, uint8; nothing, where all count the same."""
+        """Weights (uint8) of the errors of some elements; empty where all weigh the same."""
         if self.importance is None:
             return np.zeros(0, np.uint8)
         exact = self.importance.weights(self.spec.shape, at.start, at.stop - at.start) / self._heaviest
@@ -114,7 +114,7 @@ class Subject:
 
     @staticmethod
     def scaled_weights(exact: Array) -> Array:
-        """Weights (uint8) of elements whose errors count so much."""
+        """Weights (uint8) from exact ones."""
         return _bytes(exact / _heaviest(exact))
 
     @cached_property
@@ -151,7 +151,7 @@ class Subject:
 
 
 def _heaviest(second: Array) -> np.float32:
-    """The mean square of inputs whose weight is the largest."""
+    """The mean square from which on inputs have the largest weight."""
     positive = second[second > 0]
     return np.float32(min(_HEAVY * float(np.median(positive)), float(positive.max())) if positive.size else 1)
 

@@ -1,4 +1,4 @@
-"""Classes of elements by how large the numbers of their rows and columns are, and column balance.
+"""Context classes of elements, by the magnitudes of their rows and columns, and column balance.
 
 Sums are of whole numbers, so that classes are the same on every machine.
 """
@@ -39,7 +39,7 @@ class Axis:
 
 
 def axes_of(shape: Sequence[int]) -> list[Axis]:
-    """The axes of a tensor that may tell something: its dimensions, and all but the first together."""
+    """The axes of a tensor that may be informative: its dimensions, and all but the first together."""
     axes = [Axis(d, d) for d in range(len(shape))]
     if len(shape) > 2:
         axes.append(Axis(1, len(shape) - 1))
@@ -108,7 +108,7 @@ def quarters(logs: Array) -> Array:
 
 @dataclass(frozen=True)
 class Classes:
-    """The class of an element is ``min(max(sum - low, 0), last) >> shift``, of the sum of what its axes say."""
+    """The class of an element is ``min(max(sum - low, 0), last) >> shift``, of the sum of its axes' numbers."""
 
     axes: tuple[Scaled, ...] = ()
     low: int = 0
@@ -117,11 +117,11 @@ class Classes:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of classes."""
         return (self.last >> self.shift) + 1
 
     def of(self, shape: Sequence[int], starts: Array, length: int) -> Array:
-        """The classes (uint8) of runs of elements, one behind the other; one for all where there is just one."""
+        """The classes (uint8) of runs of elements, back to back; one for all where there is just one."""
         if not self.last:
             return np.zeros(1, np.uint8)
         found = np.empty((starts.size, length), np.uint8)
@@ -135,7 +135,7 @@ class Classes:
 
     @classmethod
     def along(cls, axes: tuple[Scaled, ...], shape: Sequence[int], starts: Array, length: int) -> Classes:
-        """Classes by these axes that tell most of some runs of elements apart: all but 0.1 % on each side."""
+        """Classes by these axes whose range covers some runs of elements: all but 0.1 % on each side."""
         all_sums = cls(axes, -128, 255).of(shape, starts, length)
         below = np.bincount(all_sums, minlength=256).cumsum()
         limit = int(below[-1]) // 1000
@@ -147,7 +147,7 @@ class Classes:
 
 
 def candidates(axes: Sequence[Axis], logs: Sequence[Array]) -> list[tuple[Scaled, ...]]:
-    """The sets of axes that are worth a try: one, or the one that differs most with another."""
+    """Sets of axes worth trying: each alone, and rows with another one."""
     scaled = [Scaled(axis, quarters(each)) for axis, each in zip(axes, logs, strict=True)]
     found = [each for each in scaled if each.numbers.any()]
     found.sort(key=lambda each: -int(np.square(each.numbers, dtype=np.int64).sum()) // each.numbers.size)

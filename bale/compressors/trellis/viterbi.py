@@ -1,4 +1,4 @@
-"""Levels of values: along a trellis, or each for itself."""
+"""Viterbi search: levels of values along a trellis, or each for itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVEN = np.zeros(0, np.uint8)
 
 @dataclass(frozen=True)
 class Code:
-    """A trellis of so many states; that of one state has even levels only, and is plain scalar quantization."""
+    """A trellis; that of one state has even levels only, and is plain scalar quantization."""
 
     states: int
 
@@ -30,7 +30,7 @@ class Code:
 
     @cached_property
     def follow(self) -> Array:
-        """The state behind each state, for z = 0 and 1, one behind the other."""
+        """The state behind each state, for z = 0 and 1 in turn."""
         h0, h1, _ = _CHECKS[self.states]
         state, z = np.divmod(np.arange(2 * self.states), 2)
         found: Array = ((state >> 1) ^ ((state & 1) * (h0 >> 1)) ^ (z * (h1 >> 1))).astype(np.uint8)
@@ -38,7 +38,7 @@ class Code:
 
     @cached_property
     def checks(self) -> tuple[int, int, int]:
-        """Parity checks h0 and h1, and by how many bits costs are cut."""
+        """Parity checks h0 and h1, and the bits that costs are cut by."""
         return _CHECKS[self.states]
 
 
@@ -57,7 +57,7 @@ class Search:
     paths : int
         8 or `WIDTH`.
     dead : int
-        Without a trellis: by how many 128ths of a step the borders of cells, which are two steps wide, lie further from
+        Without a trellis: the borders of cells, which are two steps wide, lie this many 128ths of a step further from
         zero than the middle between levels.
     weighted : bool
         Whether the errors of some elements count more than those of others; not without a trellis, where each level is
@@ -97,7 +97,7 @@ class Search:
         return found
 
     def path(self, values: Array, weights: Array, step: np.float32) -> Array:
-        """Levels (int32) of values that lie on one path of up to `WIDTH` blocks, one block behind the other."""
+        """Levels (int32) of values that lie on one path of up to `WIDTH` blocks, block after block."""
         steps = min(values.size, STEPS)
         lanes = np.zeros((2, WIDTH, steps), np.int32)
         scaled = np.clip(values * (np.float32(UNIT) / step), -UNIT * LARGEST_LEVEL, UNIT * LARGEST_LEVEL)
@@ -112,7 +112,7 @@ class Search:
         return np.where(positions < 0, -2 * size, 2 * size)
 
     def _run(self, positions: Array, weights: Array) -> None:
-        """Make positions levels."""
+        """Turn positions into levels, in place."""
         self._search(positions, weights, *self._metrics, self._costs, self._survivors, self._path)
 
     def _padded(self, positions: Array, weights: Array) -> Array:
@@ -122,7 +122,7 @@ class Search:
         return table[:, : self.paths].reshape(-1)[: positions.size]
 
     def _table(self, flat: Array) -> Array:
-        """Elements of a block in the places where the search looks for them."""
+        """Elements of a block in the layout of the search."""
         rows, whole = -(-flat.size // self.paths), flat.size // self.paths
         table = np.zeros((rows, WIDTH), flat.dtype)
         table[:whole, : self.paths] = flat[: whole * self.paths].reshape(whole, self.paths)
