@@ -28,7 +28,7 @@ KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",
     "transform": "An array becomes other arrays; the next stage goes on with each of the primary ones.",
     "serializer": "An array becomes bytes.",
-    "given": "An array becomes bytes, given known values that are near to its own.",
+    "conditional": "An array becomes bytes, given a reference: values near its own that the decoder has too.",
     "compressor": "Bytes become fewer bytes.",
 }
 EXIT_CODES = (

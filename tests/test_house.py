@@ -40,6 +40,16 @@ MAY_IMPORT = {
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},
 }
+FLOORS = (
+    {"settings", "floats", "importance", "kernels"},
+    {"base", "entropy"},
+    {"registry", "transform_chain", "contexts"},
+    {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
+    {"conditional", "residual"},
+    {"pipeline"},
+)
+"""Rooms of `compressors`, from the ground upwards: each imports from floors below it, and from itself."""
+
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
@@ -74,13 +84,16 @@ def imports(tree: ast.Module, top_only: bool = False) -> Iterator[str]:
 
 COMPILED = {
     "compressors/entropy/rans",
-    "compressors/given/cells",
-    "compressors/given/delta",
-    "compressors/lossless/axes",
-    "compressors/lossless/fields",
+    "compressors/conditional/cells",
+    "compressors/conditional/delta",
+    "compressors/contexts/axes",
+    "compressors/contexts/fields",
     "compressors/lossless/max_effort",
-    "compressors/lossless/tokens",
-    *(f"compressors/trellis/{module}" for module in ("classes", "rate", "scaling", "search", "stream", "tables")),
+    "compressors/contexts/tokens",
+    *(
+        f"compressors/trellis/{module}"
+        for module in ("context_classes", "rate_control", "scaling", "viterbi", "stream", "tables")
+    ),
     *(module for module in MODULES if module.startswith("compressors/kernels/")),
 }
 """Modules that need compiled code; all others import them when they use them."""
@@ -116,6 +129,25 @@ def test_coding_knows_no_files() -> None:
     for module, tree in MODULES.items():
         if module.startswith("engine/coding/"):
             assert not [name for name in imports(tree) if below(name, {"bale.io"})], module
+
+
+def room(name: str) -> str:
+    """The room of a module of `compressors`, by its path or its dotted name."""
+    return name.replace("/", ".").removeprefix("bale.").split(".")[1]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("compressors/")])
+def test_imports_between_compressors_run_down_only(module: str) -> None:
+    floors = {each: floor for floor, rooms in enumerate(FLOORS) for each in rooms}
+    own = room(module)
+    for name in imports(MODULES[module]):
+        if below(name, {"bale.compressors"}) and own != "__init__" and room(name) != own:
+            assert floors[room(name)] < floors[own], f"{module} imports {name}"
+
+
+def test_each_room_of_compressors_has_a_floor() -> None:
+    rooms = {room(module) for module in MODULES if module.startswith("compressors/")} - {"__init__"}
+    assert sorted(each for floor in FLOORS for each in floor) == sorted(rooms)
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

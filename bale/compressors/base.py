@@ -1,4 +1,4 @@
-"""The three kinds of codec, told apart by type, and what flows between them."""
+"""The kinds of codec, told apart by type, and what flows between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.use import Use
+from bale.compressors.importance import Importance
 from bale.spec import Array, TensorSpec
 
 _BLOCK = 1 << 20
@@ -31,14 +31,14 @@ class Values:
     """An array in its storage bits, with its spec.
 
     `bits` is given for integer codes only: every element of `array` (uint8) is below ``2**bits``. `place` is a hint for
-    encoders that use rows and columns, `use` one for those that can make some errors smaller than others.
+    encoders that use rows and columns, `importance` one for those that can make some errors smaller than others.
     """
 
     spec: TensorSpec
     array: Array
     bits: int | None = None
     place: Place | None = None
-    use: Use | None = None
+    importance: Importance | None = None
 
 
 @dataclass(frozen=True)
@@ -98,30 +98,30 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of an array before its bits are: values near to its own.
+class Reference:
+    """A reference that encoder and decoder both hold: values near those of an array, before its bits are known.
 
     Attributes
     ----------
-    array : Array
+    values : Array
         Storage bits of a flat array of the same spec.
     cells : callable or None
         Computes the cells of a run of the elements, which are often not wanted.
     """
 
-    array: Array
+    values: Array
     cells: Callable[[slice], Cells | None] | None = None
 
     @cached_property
     def ends(self) -> Cells | None:
         """The cells of all elements."""
-        return None if self.cells is None else self.cells(slice(0, self.array.size))
+        return None if self.cells is None else self.cells(slice(0, self.values.size))
 
-    def cut(self, start: int, stop: int) -> Known:
-        """What is known of a run of elements."""
+    def cut(self, start: int, stop: int) -> Reference:
+        """The reference of a run of elements."""
         cells = self.cells
-        return Known(
-            self.array[start:stop],
+        return Reference(
+            self.values[start:stop],
             None if cells is None else lambda at: cells(slice(start + at.start, start + at.stop)),
         )
 
@@ -200,7 +200,7 @@ class Transform(Codec):
         return False
 
     def ranked(self, values: Values) -> Any:
-        """The parts of a tensor at every rank (`residual.Ranked`), where that is chosen by a second layer."""
+        """The parts of a tensor at every rank (`lowrank.svd.Ranks`), where that is chosen by a second layer."""
         raise NotImplementedError
 
     @abstractmethod
@@ -226,9 +226,9 @@ class Transform(Codec):
 class Quantizer(Transform):
     """A transform that codes an array element by element, given small side parts, so that blocks can stream through.
 
-    Work goes in rounds over the flat tensor, in blocks of any length that `block_multiple` divides (the last
-    block may be shorter): in each of `rounds` rounds every block is measured, then what was measured is settled into
-    what is known. After the last round `known` is the side parts, and each block is coded with them alone.
+    Work goes in passes over the flat tensor, in blocks of any length that `block_multiple` divides (the last block may
+    be shorter): in each of `passes` passes every block is observed, then the state is fitted to all observations. After
+    the last pass the state becomes the side parts, and each block is coded with them alone.
     """
 
     lossless = False
@@ -236,27 +236,32 @@ class Quantizer(Transform):
     code: ClassVar[str] = "qdata"
 
     @abstractmethod
-    def rounds(self, spec: TensorSpec) -> int:
-        """How often the data is measured before it is coded."""
+    def passes(self, spec: TensorSpec) -> int:
+        """Number of passes over the data before it is coded."""
 
     @abstractmethod
     def block_multiple(self, spec: TensorSpec) -> int:
         """Length that block starts are multiples of."""
 
     @abstractmethod
-    def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    def observe(
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        state: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
-        """Measure one block (float32, flat) that starts at element `start` of a tensor that is used so."""
+        """Observe one block (float32, flat) that starts at element `start` of a tensor of this importance."""
 
     @abstractmethod
-    def settle(
-        self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
+    def fit(
+        self, observed: Sequence[dict[str, Array]], spec: TensorSpec, state: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Turn the measures of all blocks, in order, into what the next round (or the coding) knows."""
+        """Fit the state for the next pass, or for coding, to the observations of all blocks, in order."""
 
     @abstractmethod
-    def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
+    def side_info(self, state: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """The side parts as they are stored."""
 
     @abstractmethod
@@ -274,11 +279,13 @@ class Quantizer(Transform):
     def encode(self, values: Values) -> dict[str, Values]:
         """Code a whole tensor, block by block."""
         spec, flat, blocks = values.spec, values.array.reshape(-1), self._blocks(values.spec)
-        known: Mapping[str, Array] = {}
-        for _ in range(self.rounds(spec)):
-            measured = [self.measure(to_float32(flat[at], spec), at.start, spec, known, values.use) for at in blocks]
-            known = self.settle(measured, spec, known)
-        side = self.side(known, spec)
+        state: Mapping[str, Array] = {}
+        for _ in range(self.passes(spec)):
+            observed = [
+                self.observe(to_float32(flat[at], spec), at.start, spec, state, values.importance) for at in blocks
+            ]
+            state = self.fit(observed, spec, state)
+        side = self.side_info(state, spec)
         codes = np.empty(flat.size, np.uint8)
         for at in blocks:
             codes[at] = self.encode_block(to_float32(flat[at], spec), at.start, spec, side)
@@ -319,15 +326,15 @@ class Serializer(Codec):
         """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
 
 
-class Given(Codec):
-    """Array -> bytes, exactly, given known values. Works on one chunk at a time."""
+class Conditional(Codec):
+    """Array -> bytes, exactly, given a reference. Works on one chunk at a time."""
 
     @abstractmethod
-    def encode(self, values: Values, known: Known) -> bytes | bytearray | memoryview:
+    def encode(self, values: Values, reference: Reference) -> bytes | bytearray | memoryview:
         """Bytes of one chunk."""
 
     @abstractmethod
-    def decode(self, data: memoryview, spec: TensorSpec, known: Known, out: Array | None = None) -> Array:
+    def decode(self, data: memoryview, spec: TensorSpec, reference: Reference, out: Array | None = None) -> Array:
         """Array of one chunk in its storage bits, written into `out` when given. Raises `ValueError` on bad bytes."""
 
 

@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from bale.compressors.base import Compressor, Given, Known, Serializer, Values
-from bale.compressors.entropy.smallest import smallest
+from bale.compressors.base import Compressor, Conditional, Reference, Serializer, Values
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.serializers.smallest import smallest
 from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
 PLAIN = ""
@@ -35,7 +35,7 @@ def chunk_ranges(elements: int, length: int = CHUNK_LIMIT) -> Iterator[tuple[int
 
 
 def encode_chunk(
-    values: Values, forced: str | None = None, known: Known | None = None, *, compiled: bool = False
+    values: Values, forced: str | None = None, known: Reference | None = None, *, compiled: bool = False
 ) -> tuple[str, bytes | bytearray | memoryview]:
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
@@ -59,7 +59,12 @@ def encode_chunk(
 
 
 def decode_chunk(
-    data: bytes, chain: str, spec: TensorSpec, bits: int | None, out: Array | None = None, known: Known | None = None
+    data: bytes,
+    chain: str,
+    spec: TensorSpec,
+    bits: int | None,
+    out: Array | None = None,
+    known: Reference | None = None,
 ) -> Array:
     """The flat array of one chunk, in its storage bits; the mirror image of `encode_chunk`.
 
@@ -67,7 +72,7 @@ def decode_chunk(
     ----------
     out : uint8 array or None
         Where the array's bytes go, if given.
-    known : Known or None
+    known : Reference or None
         What the chunk was coded given.
 
     Raises
@@ -125,10 +130,10 @@ def _encode(values: Values, chain: str) -> bytes | bytearray | memoryview:
 
 
 @cache
-def given(chain: str) -> Given:
+def given(chain: str) -> Conditional:
     """The codec of a chain that codes given known values."""
     (codec,) = Pipeline.parse(chain, chain=True).stages
-    assert isinstance(codec, Given)
+    assert isinstance(codec, Conditional)
     return codec
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors import grammar, registry, walks
-from bale.compressors.base import Codec, Compressor, Given, PartBound, Serializer, Transform, Values
+from bale.compressors import grammar, registry, transform_chain
+from bale.compressors.base import Codec, Compressor, Conditional, PartBound, Serializer, Transform, Values
 from bale.compressors.residual import add, best_rank, code_rest, stored_bits
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
@@ -57,7 +57,7 @@ class Pipeline:
         alone, rest = len(self.stages) == 1, self.rest
         if self.on_base and (not alone or rest is None or rest.on_base or (rest.rest and rest.rest.is_exact)):
             raise UsageError("'base' is the first of two layers", "write base/exact, or base/ and a lossy pipeline")
-        if any(isinstance(stage, Given) for stage in self.stages) and (not alone or rest is not None):
+        if any(isinstance(stage, Conditional) for stage in self.stages) and (not alone or rest is not None):
             raise UsageError("'exact' stands alone behind a /", "for example int4/exact")
         if rest is None or self.on_base:
             return
@@ -158,7 +158,7 @@ class Pipeline:
     @property
     def is_exact(self) -> bool:
         """Whether this is the layer that codes all that is left over."""
-        return isinstance(self.stages[0], Given)
+        return isinstance(self.stages[0], Conditional)
 
     @property
     def has_residual(self) -> bool:
@@ -202,7 +202,7 @@ class Pipeline:
             raise Refused(f"{spec.dtype} is not floating point")
         if self.has_residual and spec.info.bits <= 8:
             raise Refused(f"differences of {spec.dtype} cannot be told by such floats")
-        walks.validate(self.transforms, spec)
+        transform_chain.validate(self.transforms, spec)
         for stage in self.stages:
             if not isinstance(stage, Transform):
                 stage.validate(spec)
@@ -215,10 +215,13 @@ class Pipeline:
         Parts of parts have their names joined by a dot: ``u.qdata``, ``u.scale``. Those of the second layer have
         ``rest.`` before their names.
         """
-        leaves = walks.leaves(self.transforms, PartBound("", spec, primary=True, optional=self.finds_rank))
+        leaves = transform_chain.leaves(self.transforms, PartBound("", spec, primary=True, optional=self.finds_rank))
         if self.rest is None:
             return leaves
-        return (*leaves, *(replace(leaf, name=walks.join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)))
+        return (
+            *leaves,
+            *(replace(leaf, name=transform_chain.join(_REST, leaf.name)) for leaf in self.rest.leaves(spec)),
+        )
 
     # What it does
 
@@ -231,9 +234,9 @@ class Pipeline:
             When the data, NaN or Inf for one, cannot be taken.
         """
         if self.rest is None or not self.has_residual:
-            return walks.encode(self.transforms, values)
+            return transform_chain.encode(self.transforms, values)
         if not self.finds_rank:
-            return self._with_rest(values, walks.encode(self.transforms, values))
+            return self._with_rest(values, transform_chain.encode(self.transforms, values))
         most, code = self._ranks(values)
         return best_rank(
             most,
@@ -247,9 +250,11 @@ class Pipeline:
         """The highest rank, and what codes the first layer with one; nothing is left of it at rank 0."""
         at = [stage.finds_rank for stage in self.transforms].index(True)
         before, tail = self.transforms[:at], self.transforms[at + 1 :]
-        outer = walks.encode(before, values)
+        outer = transform_chain.encode(before, values)
         inner = next(
-            leaf.name for leaf in walks.leaves(before, PartBound("", values.spec, primary=True)) if leaf.primary
+            leaf.name
+            for leaf in transform_chain.leaves(before, PartBound("", values.spec, primary=True))
+            if leaf.primary
         )
         ranked = self.transforms[at].ranked(outer[inner])
 
@@ -260,7 +265,7 @@ class Pipeline:
                     leaves[name] = leaf
                     continue
                 for part, found in ranked.parts(rank).items():
-                    leaves |= walks.encode(tail, found, walks.join(inner if before else "", part))
+                    leaves |= transform_chain.encode(tail, found, transform_chain.join(inner if before else "", part))
             return leaves
 
         return ranked.most, code
@@ -270,7 +275,7 @@ class Pipeline:
         assert self.rest is not None
         first = self.first.decode(leaves, values.spec)
         rest = code_rest(self.rest.transforms[0], values, first, stored_bits(leaves, self.first.storers))
-        return leaves | {walks.join(_REST, name): leaf for name, leaf in rest.items()}
+        return leaves | {transform_chain.join(_REST, name): leaf for name, leaf in rest.items()}
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a whole tensor from the parts that `encode` returned.
@@ -285,12 +290,12 @@ class Pipeline:
             raise ValueError(f"parts of {decoded.spec}, not of {spec}")
         if self.rest is None or not self.has_residual:
             return decoded.array
-        return add(decoded.array, self.rest.decode(walks.below(_REST, parts), spec), spec)
+        return add(decoded.array, self.rest.decode(transform_chain.below(_REST, parts), spec), spec)
 
     def _decode_first(self, parts: Mapping[str, Values], spec: TensorSpec) -> Values:
         if self.is_first_missing(parts):
             return Values(spec, np.zeros(spec.storage_shape, spec.storage))
-        return walks.decode(self.transforms, parts, spec)
+        return transform_chain.decode(self.transforms, parts, spec)
 
     def is_first_missing(self, leaves: Mapping[str, Values]) -> bool:
         """Whether a rank of 0 was found."""
@@ -308,14 +313,14 @@ class Pipeline:
         head, *tail = self.transforms or (None,)
         bounds = self.first.leaves(spec) if head is None else head.parts(spec)
         for part in () if self.is_first_missing(leaves) else bounds:
-            if not (part.optional and walks.is_missing(part.name, leaves)):
-                parts[part.name] = walks.decode(tail if part.primary else (), leaves, part.spec, part.name)
+            if not (part.optional and transform_chain.is_missing(part.name, leaves)):
+                parts[part.name] = transform_chain.decode(tail if part.primary else (), leaves, part.spec, part.name)
         if self.has_residual and self.rest is not None:
-            rest = self.rest.unpack(walks.below(_REST, leaves), spec)
-            parts |= {walks.join(_REST, name): part for name, part in rest.items()}
+            rest = self.rest.unpack(transform_chain.below(_REST, leaves), spec)
+            parts |= {transform_chain.join(_REST, name): part for name, part in rest.items()}
         return parts
 
 
 def _rank(stage: Codec) -> int:
     """Place of its kind in a pipeline."""
-    return [isinstance(stage, kind) for kind in (Transform, Serializer | Given, Compressor)].index(True)
+    return [isinstance(stage, kind) for kind in (Transform, Serializer | Conditional, Compressor)].index(True)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from bale.compressors.base import Codec, Compressor, Given, Quantizer, Serializer, Transform
+from bale.compressors.base import Codec, Compressor, Conditional, Quantizer, Serializer, Transform
 from bale.compressors.settings import near, settings
 from bale.errors import UsageError
 
@@ -30,13 +30,13 @@ POSITIVE = "positive"
 """The codec that may stand before one that finds a rank."""
 
 _CODECS = [
-    (BASE, "bale.compressors.given.base_tensor:Base"),
-    ("bitpack", "bale.compressors.entropy.bitpack:Bitpack"),
+    (BASE, "bale.compressors.conditional.base_tensor:Base"),
+    ("bitpack", "bale.compressors.serializers.bitpack:Bitpack"),
     ("codebook", "bale.compressors.quantizers.codebook:Codebook"),
     ("cp", "bale.compressors.lowrank.cp:Cp"),
-    (EXACT, "bale.compressors.given.exact:Exact"),
+    (EXACT, "bale.compressors.conditional.exact:Exact"),
     ("fp8", "bale.compressors.quantizers.microscaling:Fp8"),
-    ("huffman", "bale.compressors.entropy.packed_huffman:Huffman"),
+    ("huffman", "bale.compressors.serializers.huffman:Huffman"),
     ("int", "bale.compressors.quantizers.linear:Int"),
     ("log", "bale.compressors.quantizers.logarithmic:Log"),
     ("lossless", "bale.compressors.lossless.codec:Lossless"),
@@ -44,12 +44,12 @@ _CODECS = [
     ("nf4", "bale.compressors.quantizers.nf4:Nf4"),
     ("nvfp4", "bale.compressors.quantizers.microscaling:Nvfp4"),
     (POSITIVE, "bale.compressors.quantizers.positive:Positive"),
-    ("rans", "bale.compressors.entropy.packed_rans:Rans"),
+    ("rans", "bale.compressors.serializers.rans:Rans"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("trellis", "bale.compressors.trellis.codec:Trellis"),
     ("tt", "bale.compressors.lowrank.tt:Tt"),
     ("tucker", "bale.compressors.lowrank.tucker:Tucker"),
-    ("zstd", "bale.compressors.entropy.zstd:Zstd"),
+    ("zstd", "bale.compressors.serializers.zstd:Zstd"),
 ]
 _ALIASES = [
     ("int4", "int:bits=4,group=64"),
@@ -64,7 +64,7 @@ CODECS = dict(_CODECS)
 ALIASES = dict(_ALIASES)
 """Short names for one configuration of a codec."""
 
-_KINDS = (Quantizer, Transform, Serializer, Given, Compressor)
+_KINDS = (Quantizer, Transform, Serializer, Conditional, Compressor)
 
 
 def names() -> tuple[str, ...]:

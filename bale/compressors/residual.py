@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 
 from bale.compressors.base import Codec, Compressor, Place, Serializer, Transform, Values
-from bale.compressors.entropy.smallest import smallest
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.importance import Importance
+from bale.compressors.serializers.smallest import smallest
 from bale.compressors.trellis.codec import Trellis
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.metrics import ErrorSums
 from bale.spec import Array, TensorSpec
@@ -57,7 +57,7 @@ def code_rest(codec: Transform, values: Values, first: Array, spent: float) -> L
         Where the first layer takes all bits, or rounding to the dtype alone exceeds the error.
     """
     spec = values.spec
-    left = Values(spec, subtract(values.array, first, spec), use=values.use)
+    left = Values(spec, subtract(values.array, first, spec), importance=values.importance)
     if not isinstance(codec, Trellis) or codec.step is not None:
         return codec.encode(left)
     if codec.bits is not None:
@@ -107,7 +107,7 @@ def best_rank(
     found: dict[str, Leaves] = {}
     x = to_float32(values.array, spec)
     has_level = isinstance(rest, Trellis) and rest.bits is None
-    use = None if has_level else values.use  # a level is one of the weights' own error
+    importance = None if has_level else values.importance  # a level is one of the weights' own error
     level = 1e-300
     least = math.inf
 
@@ -120,7 +120,7 @@ def best_rank(
             if not rank:
                 raise
             return math.inf
-        error2 = _error2(x, to_float32(decode(leaves), spec), spec, use)
+        error2 = _error2(x, to_float32(decode(leaves), spec), spec, importance)
         if has_level and not rank:
             level = max(level, error2)
         bits = stored_bits(leaves) + spec.elements / 2 * math.log2(max(error2, level))
@@ -133,12 +133,12 @@ def best_rank(
     return found["best"]
 
 
-def _error2(x: Array, y: Array, spec: TensorSpec, use: Use | None) -> float:
+def _error2(x: Array, y: Array, spec: TensorSpec, importance: Importance | None) -> float:
     """Sum of squared errors, which count by their inputs where these are known."""
     flat, again, total = x.reshape(-1), y.reshape(-1), 0.0
     for start in range(0, flat.size, _BLOCK):
         at = slice(start, min(start + _BLOCK, flat.size))
-        weights = None if use is None else use.spread(spec.shape, start, at.stop - start)
+        weights = None if importance is None else importance.weights(spec.shape, start, at.stop - start)
         total += ErrorSums.between(flat[at], again[at], weights).error2
     return total
 

@@ -253,8 +253,8 @@ def codec_speeds(base: Path, source: Path, rounds: int) -> tuple[float, float]:
     """MB of all chunks of a fine-tune for each second of CPU time: encoded, decoded."""
     import numpy as np
 
-    from bale.compressors.given import delta
-    from bale.compressors.lossless.axes import axes_of
+    from bale.compressors.conditional import delta
+    from bale.compressors.contexts.axes import axes_of
 
     chunks = []
     for before, after in zip(tensors(base), tensors(source), strict=True):

@@ -21,7 +21,7 @@ from bale.compressors.floats import to_float32
 from bale.compressors.lowrank.cp import Cp
 from bale.compressors.lowrank.decomposition import Decomposition, scaled
 from bale.compressors.lowrank.svd import Svd
-from bale.compressors.lowrank.truncated import gram, leading, squares
+from bale.compressors.lowrank.truncated import gram, squares, truncated_svd
 from bale.compressors.lowrank.tt import Tt
 from bale.compressors.lowrank.tucker import Tucker
 from bale.engine.reading.tensors import open_tensors
@@ -84,9 +84,9 @@ def speed(rounds: int = 3) -> str:
     matrix = np.random.default_rng(0).standard_normal((SIZE, SIZE), np.float32)
     ours, theirs, s = [], [], np.empty(0)
     with threadpool_limits(1, user_api="blas"):
-        found = leading(matrix, RANK)
+        found = truncated_svd(matrix, RANK)
         for _ in range(rounds):
-            taken, found = _timed(partial(leading, matrix, RANK))
+            taken, found = _timed(partial(truncated_svd, matrix, RANK))
             ours.append(taken)
             taken, (_, s, _) = _timed(partial(linalg.svd, matrix, full_matrices=False, check_finite=False))
             theirs.append(taken)
@@ -258,7 +258,7 @@ def _share(tensors: Sequence[np.ndarray], codec: Decomposition) -> str:
     with threadpool_limits(1, user_api="blas"):
         for tensor in tensors:
             near, _ = scaled(tensor)
-            found = codec.search(near)((codec.share or 0.0) * squares(near))
+            found = codec.search(near)((codec.allowed_energy or 0.0) * squares(near))
             kept += min(tensor.size, sum(factor.size for factor in found.factors.values()))
     return f"{kept / sum(tensor.size for tensor in tensors):.3f}"
 

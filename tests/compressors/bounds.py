@@ -53,7 +53,7 @@ def within_bound(stage, x, y, parts, spec):
         rounding += 2.0**-22 * np.abs(x).max(initial=0) * (stage.zero == "float")
         return stage.clip == "mse" or (np.abs(x - y) <= step * (0.5 + 2.0**-15) + rounding).all()
     if isinstance(stage, Scaled):  # each has a bound of its own in its tests
-        count = stage.runs(spec).count
+        count = stage.groups(spec).count
         step = float(stage.load_scales(parts, count, slice(0, count)).max())
         widest = max(np.diff(stage.levels.values).max() / 2, 0.36 * stage.levels.largest * (stage.name == "mx"))
         return (np.abs(x - y) <= step * widest * 1.0001 + rounding).all()

@@ -94,16 +94,16 @@ def check_scaled_parts(
 ) -> None:
     """The same of one tensor."""
     spec = values.spec
-    runs = codec.runs(spec)
+    groups = codec.groups(spec)
     x = to_float32(values.array, spec).astype(np.float64).reshape(-1)
     y = to_float32(codec.decode(parts, spec), spec).astype(np.float64).reshape(-1)
-    scale = codec.load_scales(parts, runs.count, slice(0, runs.count)).astype(np.float64)
+    scale = codec.load_scales(parts, groups.count, slice(0, groups.count)).astype(np.float64)
     assert (scale > 0).all()
     assert np.isfinite(scale).all()
     assert np.isfinite(y).all()
     step = np.empty(x.size)
-    for piece in runs.pieces(0, x.size):
-        piece.of(step)[:] = piece.spread(scale[piece.runs])
+    for piece in groups.slices(0, x.size):
+        piece.of(step)[:] = piece.spread(scale[piece.groups])
     roundoff, least = ROUNDING[spec.dtype]
     bound = step * allowed(np.abs(x) / step) * (1 + 2.0**-15) + roundoff * np.abs(y) * 1.01 + least
     assert (np.abs(x - y) <= bound).all()

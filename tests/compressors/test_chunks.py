@@ -6,7 +6,7 @@ import pytest
 from bale.compressors import chunks
 from bale.compressors.base import Place, Values
 from bale.compressors.chunks import decode_chunk, encode_chunk
-from bale.compressors.entropy.smallest import FEW
+from bale.compressors.serializers.smallest import FEW
 from bale.spec import TensorSpec
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bale.compressors import registry
-from bale.compressors.base import Compressor, Known, Place, Quantizer, Serializer, Transform, Values
+from bale.compressors.base import Compressor, Place, Quantizer, Reference, Serializer, Transform, Values
+from bale.compressors.conditional.exact import Exact
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.given.exact import Exact
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused
 from bale.spec import TensorSpec
@@ -53,10 +53,10 @@ def test_what_codes_given_known_values_gives_every_bit_back(dtype):
             assert spec.info.packed or spec.info.kind == "complex"
             continue
         for known in (near, array, array[::-1].copy()):
-            data = stage.encode(Values(flat, array, place=Place(shape)), Known(known))
-            assert stage.decode(memoryview(data), flat, Known(known)).tobytes() == array.tobytes()
+            data = stage.encode(Values(flat, array, place=Place(shape)), Reference(known))
+            assert stage.decode(memoryview(data), flat, Reference(known)).tobytes() == array.tobytes()
             out = np.empty(array.shape, array.dtype)
-            stage.decode(memoryview(data), flat, Known(known), out)
+            stage.decode(memoryview(data), flat, Reference(known), out)
             assert out.tobytes() == array.tobytes()
 
 
@@ -224,11 +224,11 @@ def test_what_codes_given_known_values_keeps_nothing_of_the_memory_that_it_was_g
         if refusal(Pipeline((stage,)), spec) is not None:
             continue
         flat, buffer, known = TensorSpec(dtype, (spec.elements,)), array.copy(), near.copy()
-        data = stage.encode(Values(flat, buffer, place=Place(shape)), Known(known))
+        data = stage.encode(Values(flat, buffer, place=Place(shape)), Reference(known))
         scribbled(buffer)
         scribbled(known)
         known, stored = near.copy(), bytearray(data)
-        decoded = stage.decode(memoryview(stored), flat, Known(known))
+        decoded = stage.decode(memoryview(stored), flat, Reference(known))
         scribbled(known)
         scribbled(stored)
         assert decoded.tobytes() == array.tobytes()

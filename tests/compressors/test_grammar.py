@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bale.compressors.entropy.bitpack import Bitpack
-from bale.compressors.entropy.zstd import Zstd
 from bale.compressors.lowrank.svd import Svd
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
+from bale.compressors.serializers.bitpack import Bitpack
+from bale.compressors.serializers.zstd import Zstd
 from bale.errors import Refused, UsageError
 
 

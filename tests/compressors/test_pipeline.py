@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import PartBound, Values
-from bale.compressors.entropy.bitpack import Bitpack
-from bale.compressors.entropy.zstd import Zstd
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.serializers.bitpack import Bitpack
+from bale.compressors.serializers.zstd import Zstd
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 

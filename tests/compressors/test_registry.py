@@ -56,7 +56,7 @@ def test_everything_is_described(name):
     told = registry.describe(name)
     assert told.summary.endswith(".")
     assert len(told.summary) < 120
-    assert told.kind in ("quantizer", "transform", "serializer", "given", "compressor")
+    assert told.kind in ("quantizer", "transform", "serializer", "conditional", "compressor")
     assert "Use it" in told.details or told.lossless
     assert [each.name for each in told.parameters] == list(settings(registry.get(name)))
     assert all(each.help and each.allowed and each.type for each in told.parameters)

@@ -7,11 +7,11 @@ import pytest
 
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.residual import add, best_rank, code_rest, stored_bits, subtract
 from bale.compressors.trellis.codec import Trellis
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import TensorSpec
 
@@ -112,8 +112,8 @@ def test_auto_goes_by_the_error_of_outputs_where_inputs_are_known(rest):
     second = np.repeat(np.float32([1, 1e-4]), [60, 120])[None]
     pipeline = Pipeline.parse(f"svd:rank=auto+int8/{rest}")
     found = []
-    for use in (None, Use(second)):
-        values = replace(values_of(x), use=use)
+    for importance in (None, Importance(second)):
+        values = replace(values_of(x), importance=importance)
         leaves = pipeline.encode(values)
         again = pipeline.decode(leaves, values.spec).reshape(x.shape)
         found.append(float((second * (again - values.array) ** 2).sum()))

@@ -6,8 +6,8 @@ The arrays here are long enough for a loop that does not notice; what it then wr
 import numpy as np
 import pytest
 
+from bale.compressors.conditional import cells
 from bale.compressors.entropy import rans
-from bale.compressors.given import cells
 from bale.compressors.kernels.cells import decode_cells
 from bale.compressors.kernels.rans import BLOCK, LANES, get_fields, rans_decode
 from bale.compressors.kernels.trellis import trellis_decode

@@ -23,7 +23,7 @@ source, choice, threads, warm = sys.argv[1:]
 if warm:
     bale.compress(warm, f'{warm}.bale', pipeline=choice, threads=1, force=True)  # libraries: start-up
 elif choice != "lossless":
-    import bale.compressors.lossless.fields  # the compiler: start-up, which the lossless way does without
+    import bale.compressors.contexts.fields  # the compiler: start-up, which the lossless way does without
 start = peak()
 bale.compress(source, f'{source}.bale', pipeline=choice, threads=int(threads), force=True)
 bale.verify(source + ".bale", threads=int(threads))

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import bale
-from bale.compressors.entropy.bitpack import Bitpack
-from bale.compressors.entropy.packed_huffman import Huffman
-from bale.compressors.entropy.packed_rans import Rans
-from bale.compressors.given.exact import Exact
+from bale.compressors.conditional.exact import Exact
 from bale.compressors.lossless.codec import Lossless
+from bale.compressors.serializers.bitpack import Bitpack
+from bale.compressors.serializers.huffman import Huffman
+from bale.compressors.serializers.rans import Rans
 from bale.compressors.trellis.codec import Trellis
 from bale.errors import OutputError
 from tests.making import names_in, weights, write

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import bale
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.use import Use
 from bale.engine.reading.statistics import open_statistics
 from bale.errors import OutputError, SourceError
 from bale.io.sources import open_checkpoint
@@ -37,7 +37,7 @@ def unit_of(path: Path, name: str) -> Unit:
     return next(unit for unit in open_checkpoint(path).units if name in [view.name for view in unit.views])
 
 
-def use_of(path: Path, stats: Path, name: str, pipeline: Pipeline = INT8) -> Use | None:
+def use_of(path: Path, stats: Path, name: str, pipeline: Pipeline = INT8) -> Importance | None:
     with open_statistics(stats) as statistics:
         return statistics.use(unit_of(path, name), pipeline)
 
@@ -64,8 +64,8 @@ def test_shapes_are_aligned_at_the_last_dimension(
     values = np.arange(np.prod(given, dtype=int), dtype="<f4").reshape(given)
     use = use_of(write(tmp_path / "m", {"w": weights(*shape)}), write(tmp_path / "s", {"w": values}), "w")
     assert use is not None
-    assert use.second.shape == told
-    assert use.second.reshape(-1).tolist() == scaled(values.reshape(-1))
+    assert use.second_moment.shape == told
+    assert use.second_moment.reshape(-1).tolist() == scaled(values.reshape(-1))
     assert use.covariance is None
 
 
@@ -74,8 +74,8 @@ def test_other_floats(tmp_path: Path, dtype: str) -> None:
     values = bf16(mean(1, 2, 0.5)) if dtype == "bf16" else mean(1, 2, 0.5).astype(dtype)
     use = use_of(write(tmp_path / "m", {"w": weights(4, 3)}), write(tmp_path / "s", {"w": values}), "w")
     assert use is not None
-    assert use.second.dtype == np.float32
-    assert use.second.tolist() == scaled([[1, 2, 0.5]])
+    assert use.second_moment.dtype == np.float32
+    assert use.second_moment.tolist() == scaled([[1, 2, 0.5]])
 
 
 def test_a_transposed_tensor(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_transposed_tensor(tmp_path: Path) -> None:
     use = use_of(tmp_path / "m.pt", stats, "w", SVD)
     assert use is not None
     assert use.covariance is not None
-    assert use.second.tolist() == scaled([[1], [2], [3]])
+    assert use.second_moment.tolist() == scaled([[1], [2], [3]])
     assert use.covariance.tolist() == scaled(covariance)
 
 
@@ -101,7 +101,7 @@ def test_a_channels_last_kernel(tmp_path: Path) -> None:
     use = use_of(tmp_path / "m.pt", write(tmp_path / "s", {"w": second, "w:covariance": covariance}), "w", SVD)
     assert use is not None
     assert use.covariance is not None
-    assert use.second.tolist() == scaled([[[[1, 4], [2, 5], [3, 6]]]])
+    assert use.second_moment.tolist() == scaled([[[[1, 4], [2, 5], [3, 6]]]])
     assert use.covariance.diagonal().tolist() == scaled([1, 4, 2, 5, 3, 6])
     assert (use.covariance[0, 2], use.covariance[2, 0]) == (1 / 8, 1 / 8)
 
@@ -117,7 +117,7 @@ def test_tied_names_have_the_first_that_is_there(tmp_path: Path) -> None:
     ]:
         use = use_of(tmp_path / "m.pt", write(tmp_path / "s", given), "a")
         assert use is not None
-        assert use.second.tolist() == scaled(told)
+        assert use.second_moment.tolist() == scaled(told)
     assert use_of(tmp_path / "m.pt", write(tmp_path / "s", {"flat": mean(1, 2, 3, 4, 5, 6)}), "a") is None
 
 
@@ -128,7 +128,7 @@ def test_what_is_next_to_nothing_is_nothing(tmp_path: Path) -> None:
     use = use_of(model, stats, "w", SVD)
     assert use is not None
     assert use.covariance is not None
-    assert use.second.tolist() == [[0.5, 2.0**-60, 0]]
+    assert use.second_moment.tolist() == [[0.5, 2.0**-60, 0]]
     assert use.covariance[0, 0] == 0.5
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import bale
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis import pool
-from bale.compressors.use import Use
 from bale.engine import folder as folder_engine
 from bale.engine.estimate import pools
 from bale.engine.reading.tensors import open_tensors
@@ -25,16 +25,16 @@ from tests.making import bf16, sha256, weights, write
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], Use | None]]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], Importance | None]]:
     """Shape and use of whatever the quantizer `int` is given."""
-    found: list[tuple[tuple[int, ...], Use | None]] = []
-    honest = Int.measure
+    found: list[tuple[tuple[int, ...], Importance | None]] = []
+    honest = Int.observe
 
-    def measure(self: Int, block: Any, start: int, spec: Any, known: Any, use: Use | None = None) -> Any:
+    def observe(self: Int, block: Any, start: int, spec: Any, known: Any, use: Importance | None = None) -> Any:
         found.append((spec.shape, use))
         return honest(self, block, start, spec, known, use)
 
-    monkeypatch.setattr(Int, "measure", measure)
+    monkeypatch.setattr(Int, "observe", observe)
     return found
 
 
@@ -57,7 +57,7 @@ def test_every_encoder_is_told(tmp_path: Path, model: Path, stats: Path, seen: l
             assert told, choice
             for use in told:
                 assert use is not None
-                assert use.second.tolist() == [wanted]
+                assert use.second_moment.tolist() == [wanted]
             assert all(use is None for shape, use in seen if shape == (100, 64))
 
 
@@ -68,13 +68,13 @@ def test_long_tensors_are_told_in_blocks_and_samples(tmp_path: Path, seen: list[
     stats = write(tmp_path / "s", {"w": by_row})
     report = bale.compress(model, f"{model}.bale", pipeline="int4", stats=stats).to_json()
     assert len(seen) == 3
-    assert all(use.second.shape == (rows, 1) for _, use in seen)
+    assert all(use.second_moment.shape == (rows, 1) for _, use in seen)
     assert report["tensors"][0]["output_error"] == pytest.approx(independent(model, by_row, "w"), rel=1e-9)
     seen.clear()
     bale.plan(model, pipeline="int4", stats=stats)
     ((shape, use),) = seen
-    assert use.second.shape == shape
-    picked = (4096 * use.second[:, 0]).astype(int) - 1
+    assert use.second_moment.shape == shape
+    picked = (4096 * use.second_moment[:, 0]).astype(int) - 1
     assert picked[0] == 0
     assert picked[-1] == rows - 1
     assert (np.diff(picked) > 0).all()
@@ -297,7 +297,7 @@ def test_the_trellis_moves_errors_where_they_do_no_harm(uneven: tuple[Path, Path
 
 def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model, stats = uneven
-    found: list[Use | None] = []
+    found: list[Importance | None] = []
     honest = pool.Member.__init__
 
     def init(self: Any, *arguments: Any) -> None:
@@ -309,4 +309,4 @@ def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytes
         monkeypatch.setattr(pools, "_EACH", most)
         bale.plan(model, pipeline="trellis:bits=3,pool=model", stats=stats)
     assert len(found) == 4
-    assert all(use is not None and use.second.shape == (1, 256) for use in found)
+    assert all(use is not None and use.second_moment.shape == (1, 256) for use in found)

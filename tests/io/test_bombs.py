@@ -19,7 +19,7 @@ import zstandard
 import bale
 from bale.compressors.base import Values
 from bale.compressors.entropy import huffman
-from bale.compressors.entropy.zstd import Zstd
+from bale.compressors.serializers.zstd import Zstd
 from bale.compressors.trellis.codec import Trellis
 from bale.compressors.trellis.scaling import Scaling
 from bale.compressors.trellis.stream import read_shape, write_plain

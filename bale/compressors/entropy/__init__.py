@@ -1,1 +1,1 @@
-"""Bytes and small whole numbers in fewer bytes: bit packing, Huffman coding, rANS, zstd."""
+"""Entropy coders: tokens as bits."""

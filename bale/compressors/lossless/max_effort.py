@@ -7,11 +7,11 @@ import struct
 import numpy as np
 
 from bale.compressors.base import Place
-from bale.compressors.lossless import fields
-from bale.compressors.lossless.axes import axes_of
+from bale.compressors.contexts import fields
+from bale.compressors.contexts.axes import axes_of
+from bale.compressors.contexts.tokens import BYTE, Layout
 from bale.compressors.lossless.modes import choose_modes
 from bale.compressors.lossless.planes import PAIR, QUAD
-from bale.compressors.lossless.tokens import BYTE, Layout
 from bale.compressors.lossless.tree import FIELDS, decode_planes, encode_planes
 from bale.spec import DTYPES, Array
 

@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from bale.compressors.base import PartBound
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, require
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.truncated import left, squares
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -26,7 +26,7 @@ _BLOCK = 1 << 18  # Elements of the product worked on at a time.
 
 @dataclass(frozen=True)
 class Cp(Decomposition):
-    """Canonical polyadic decomposition: a sum of so many outer products of one vector for each dimension.
+    """Canonical polyadic decomposition: a sum of outer products of one vector for each dimension.
 
     A tensor of shape ``(n0, n1, ...)`` becomes ``a0``, ``a1`` ..., shapes ``(n, r)``: its element is the sum over the
     columns of the products of the rows that its indices choose. All are primary and of like size; dtypes are as for
@@ -48,7 +48,7 @@ class Cp(Decomposition):
     """
 
     name: ClassVar[str] = "cp"
-    ways: ClassVar[tuple[str, ...]] = ("rank", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "error", "ratio")
     least_ndim: ClassVar[int] = 3
 
     rank: int | None = setting(None, low=1, help="terms of the sum")
@@ -76,7 +76,7 @@ class Cp(Decomposition):
         """A matrix for each dimension."""
         return tuple(bound(f"a{mode}", spec, n, self._most(spec.shape)) for mode, n in enumerate(spec.shape))
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """Alternating least squares, at growing ranks where the error decides."""
         most = self._most(tensor.shape)
         if self.error is None:
@@ -86,7 +86,7 @@ class Cp(Decomposition):
             rank = 1
             while True:
                 found = self._best(tensor, min(rank, most))
-                if found.error2 <= (error2 or 0.0) or found.most:
+                if found.error2 <= (error2 or 0.0) or found.is_full:
                     return found
                 rank += (rank + 1) // 2
 

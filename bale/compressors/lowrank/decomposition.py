@@ -1,4 +1,4 @@
-"""What decompositions share: how much is kept, the bound on the error, and the range of the factors."""
+"""Base of the decompositions: how much is kept, the bound on the error, and the range of the factors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from bale.compressors.base import PartBound, Transform, Values, owned
 from bale.compressors.floats import from_float32, require_float, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.truncated import squares
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -24,29 +24,29 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """Factors of a tensor by name, float32, their squared error as far as known, and whether more could be kept."""
+    """Factors of a tensor by name, float32, their squared error as far as known, and whether they are of full rank."""
 
     factors: dict[str, Array]
     error2: float
-    most: bool
+    is_full: bool
 
 
 Search = Callable[[float | None], Candidate]
-"""The least factors whose squared error is at most so much; given None, those that the user asked for."""
+"""Finds the smallest factors whose squared error is at most a given one; given None, those that the user asked for."""
 
 
 class Decomposition(Transform):
-    """Base of the codecs that store a tensor as factors; each says in `ways` which keys tell how much is kept."""
+    """Base of the codecs that store a tensor as factors; exactly one of the keys in `targets` says how much is kept."""
 
     lossless: ClassVar[bool] = False
-    ways: ClassVar[tuple[str, ...]]
+    targets: ClassVar[tuple[str, ...]]
     least_ndim: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [key for key in self.ways if getattr(self, key) is not None]
+        given = [key for key in self.targets if getattr(self, key) is not None]
         if len(given) != 1:
-            some = f"{', '.join(self.ways[:-1])}, {self.ways[-1]}"
+            some = f"{', '.join(self.targets[:-1])}, {self.targets[-1]}"
             raise UsageError(f"{self.name}: {' and '.join(given) or 'nothing'} given", f"give one of {some}")
 
     def load(self) -> None:
@@ -54,8 +54,8 @@ class Decomposition(Transform):
         import scipy.linalg  # noqa: F401
 
     @property
-    def share(self) -> float | None:
-        """Squared error over sum of squares that is allowed, when it decides the ranks."""
+    def allowed_energy(self) -> float | None:
+        """Share of the sum of squares that the squared error may have, when it decides the ranks."""
         error: float | None = getattr(self, "error", None)
         return None if error is None else error**2
 
@@ -65,8 +65,8 @@ class Decomposition(Transform):
         """Whether the ranks are known beforehand."""
 
     @abstractmethod
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
-        """How factors of a finite float32 tensor that is used so are found."""
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
+        """Prepare to factor a finite float32 tensor of this importance."""
 
     @abstractmethod
     def product(self, factors: Mapping[str, Array], spec: TensorSpec) -> Array:
@@ -103,18 +103,18 @@ class Decomposition(Transform):
         """
         spec = values.spec
         tensor, exponent = scaled(finite(values))
-        search = self.search(tensor, values.use)
-        if self.share is None:
+        search = self.search(tensor, values.importance)
+        if self.allowed_energy is None:
             return _owned(self.stored(search(None).factors, exponent, spec), values)
         norm2 = squares(tensor)
-        allowed = target = self.share * norm2
+        allowed = target = self.allowed_energy * norm2
         while True:
             found = search(target)
             parts = self.stored(found.factors, exponent, spec)
             error2 = self._squared_error(parts, tensor, exponent, spec)
             if error2 <= allowed:
                 return _owned(parts, values)
-            if found.most:
+            if found.is_full:
                 relative = math.sqrt(error2 / norm2)
                 raise Refused(f"rounding alone gives a relative error of {relative:.2g}, above the bound")
             target = min(allowed - (error2 - found.error2), found.error2 * (1 - 1e-9), target * (1 - 1e-3))
@@ -172,7 +172,7 @@ def scaled(tensor: Array) -> tuple[Array, int]:
 
 
 def factor_dtype(spec: TensorSpec) -> str:
-    """Dtype of factors: the tensor's own where products of such can tell it."""
+    """Dtype of factors: the tensor's own where that is a float of 16 bits, else F32."""
     return spec.dtype if spec.dtype in ("F16", "BF16") else "F32"
 
 
@@ -197,7 +197,7 @@ def _shifts(factors: Sequence[Array], exponent: int, top: int) -> list[int]:
 
 
 def require(fits: bool, factors: Mapping[str, Any], spec: TensorSpec) -> None:
-    """Raise `ValueError` unless factors are such as a tensor has."""
+    """Raise `ValueError` unless factors fit a tensor."""
     if not fits:
         shapes = ", ".join(f"{name} {list(factor.shape)}" for name, factor in factors.items())
         raise ValueError(f"factors {shapes or 'none'} for {spec}")

@@ -1,4 +1,4 @@
-"""Ranks as text, ``16-32-3-3``, and which ranks a core can do with."""
+"""Ranks as text, ``16-32-3-3``, and the ranks that a core can be trimmed to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Cost = Callable[[Sequence[int]], int]
 
 
 def given(rank: int | None, ranks: str | None, most: Sequence[int]) -> tuple[int, ...] | None:
-    """Ranks given by hand: one for all, or less where so many cannot be, or each; None if they are not given.
+    """Ranks given by hand: one for all, capped at each one's maximum, or each; None if they are not given.
 
     Raises
     ------

@@ -11,12 +11,12 @@ import numpy as np
 
 from bale.compressors.base import PartBound, Values
 from bale.compressors.floats import to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, finite, require, scaled
-from bale.compressors.lowrank.inputs import Inputs
 from bale.compressors.lowrank.matmul import exact_matmul
-from bale.compressors.lowrank.truncated import Triplets, leading, within
+from bale.compressors.lowrank.truncated import Triplets, truncated_svd, truncated_svd_to
+from bale.compressors.lowrank.whitening import Whitening
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -49,11 +49,11 @@ class Svd(Decomposition):
       squared error (6.02 dB a bit). Ranks go on as long as that pays, on a merged adapter up to 57 dB.
 
     Only `positive` may stand before it. The second layer then codes differences of the values themselves, so small ones
-    may come back as zero or below after all, which a note tells.
+    may come back as zero or below after all, which a note says.
 
-    Given statistics of the tensor's inputs (`Values.use`), what is least is the error of what the matrix puts out, not
-    its own: with ``C = L L'`` the mean products of inputs, or their mean squares as a diagonal, ``W - U V`` is least
-    times L. Each input gets 3 % of their mean square more, so that directions that were not seen are not lost. On
+    Given statistics of the tensor's inputs (`Values.importance`), what is least is the error of what the matrix puts
+    out, not its own: with ``C = L L'`` the mean products of inputs, or their mean squares as a diagonal, ``W - U V`` is
+    least times L. Each input gets 3 % of their mean square more, so that directions that were not seen are not lost. On
     MiniLM at half of its parameters this takes 0.6 off the divergence with covariances, a quarter with mean squares.
     Inputs are those of the columns; of the rows, where they only vary there; where they vary along both, the columns'
     averaged over the rows, and mean squares do where covariances are not of all columns. `energy` and `error` still
@@ -64,7 +64,7 @@ class Svd(Decomposition):
     Adam's second moments ``positive:domain=sqrt+svd:rank=auto+trellis:bits=5/trellis:bits=3`` keeps 6 dB more than
     ``trellis:bits=3``; on the difference to a base that an adapter made, ``svd:rank=auto+int8/trellis:error=0.1`` takes
     an eighth of what the trellis takes alone. Not for trained weights in general: at the same size, quantization is 3
-    to 9 dB better, which a note on the tensor tells.
+    to 9 dB better, which a note on the tensor says.
 
     Singular vectors are the eigenvectors of the Gram matrix of the shorter side, in float64, which is blind below 1e-8
     of the largest value; where less than a sixth of more than 1024 is wanted, they come from a random sketch with as
@@ -81,7 +81,7 @@ class Svd(Decomposition):
 
     name: ClassVar[str] = "svd"
     uses_covariance: ClassVar[bool] = True
-    ways: ClassVar[tuple[str, ...]] = ("rank", "energy", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "energy", "error", "ratio")
 
     rank: int | Literal["auto"] | None = setting(None, low=1, help="singular values kept; auto with a second layer")
     energy: float | None = setting(None, low=0, high=1, help="share of the sum of squares kept, at least")
@@ -103,9 +103,9 @@ class Svd(Decomposition):
             raise Refused(f"rank {self.rank} is more than a matrix of {m} x {n} has")
 
     @property
-    def share(self) -> float | None:
-        """What `energy` leaves over, or `error` squared."""
-        return super().share if self.energy is None else 1 - self.energy
+    def allowed_energy(self) -> float | None:
+        """The share that `energy` leaves over, or `error` squared."""
+        return super().allowed_energy if self.energy is None else 1 - self.energy
 
     @property
     def is_sized(self) -> bool:
@@ -114,7 +114,7 @@ class Svd(Decomposition):
 
     @property
     def finds_rank(self) -> bool:
-        """Whether the rank is chosen by what a second layer makes of the rest."""
+        """Whether the rank is chosen by what a second layer makes of the residual."""
         return self.rank == "auto"
 
     def described(self, spec: TensorSpec) -> str:
@@ -128,35 +128,35 @@ class Svd(Decomposition):
         return bound("u", spec, m, r), bound("vh", spec, r, n)
 
     def encode(self, values: Values) -> dict[str, Values]:
-        """The factors, which are used as the tensor is. Errors are those of `Decomposition.encode`."""
+        """The factors and their importance. Errors are those of `Decomposition.encode`."""
         return self.shared(super().encode(values), values)
 
     def shared(self, parts: Mapping[str, Values], values: Values) -> dict[str, Values]:
-        """Factors that know how they are used, where that is known of the tensor."""
-        inputs = self.inputs(values.use, values.spec.shape)
-        if inputs is None or not parts:
+        """Factors with their importance, where that of the tensor is known."""
+        whitening = self.whitening(values.importance, values.spec.shape)
+        if whitening is None or not parts:
             return dict(parts)
         u, vh = (to_float32(parts[name].array, parts[name].spec) for name in ("u", "vh"))
-        if inputs.columns:
-            of_u, of_vh = inputs.shared(u, vh)
+        if whitening.columns:
+            of_u, of_vh = whitening.shared(u, vh)
         else:
-            of_vh, of_u = (use.transposed((1, 0)) for use in inputs.shared(vh.T, u.T))
-        return {"u": replace(parts["u"], use=of_u), "vh": replace(parts["vh"], use=of_vh)}
+            of_vh, of_u = (importance.transposed((1, 0)) for importance in whitening.shared(vh.T, u.T))
+        return {"u": replace(parts["u"], importance=of_u), "vh": replace(parts["vh"], importance=of_vh)}
 
-    def inputs(self, use: Use | None, shape: tuple[int, ...]) -> Inputs | None:
-        """Of the matrix that a tensor of this shape becomes."""
-        if use is None or use.second.ndim != len(shape):
+    def whitening(self, importance: Importance | None, shape: tuple[int, ...]) -> Whitening | None:
+        """Whitening for the matrix that a tensor of this shape becomes."""
+        if importance is None or importance.second_moment.ndim != len(shape):
             return None
         order = self._matrix(shape)[0]
         rows = 2 if self.unfold == "spatial" else 1
-        return Inputs.of(use.transposed(order), [shape[axis] for axis in order], rows)
+        return Whitening.of(importance.transposed(order), [shape[axis] for axis in order], rows)
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """Singular triplets, of which more are computed when they are needed."""
-        matrix, inputs = self._unfolded(tensor), self.inputs(use, tensor.shape)
+        matrix, whitening = self._unfolded(tensor), self.whitening(importance, tensor.shape)
         most = min(self._most(*matrix.shape), *matrix.shape)
-        if self.share is None:
-            known = leading(matrix, most, inputs)
+        if self.allowed_energy is None:
+            known = truncated_svd(matrix, most, whitening)
             return lambda _: Candidate(_factors(known, most), float(known.tails[-1]), True)
         found: Triplets | None = None
 
@@ -164,7 +164,7 @@ class Svd(Decomposition):
             nonlocal found
             allowed = error2 or 0.0
             if found is None or not (found.whole or found.tails[-1] <= allowed):
-                found = within(matrix, allowed, inputs)
+                found = truncated_svd_to(matrix, allowed, whitening)
             fits = found.tails <= allowed
             r = max(1, int(np.argmax(fits)) if fits.any() else found.s.size)
             return Candidate(_factors(found, r), float(found.tails[r]), r == min(matrix.shape))
@@ -212,14 +212,14 @@ class Ranks:
     def __init__(self, codec: Svd, values: Values) -> None:
         tensor, self._exponent = scaled(finite(values))
         self._codec, self._spec, self._matrix = codec, values.spec, codec._unfolded(tensor)
-        self._values, self._inputs = values, codec.inputs(values.use, values.spec.shape)
+        self._values, self._whitening = values, codec.whitening(values.importance, values.spec.shape)
         self._found: Triplets | None = None
         self.most = min(self._matrix.shape)
 
     def parts(self, rank: int) -> dict[str, Values]:
         """The factors as they are stored."""
         if self._found is None or self._found.s.size < rank:
-            self._found = leading(self._matrix, min(self.most, max(4 * rank, _AT_ONCE)), self._inputs)
+            self._found = truncated_svd(self._matrix, min(self.most, max(4 * rank, _AT_ONCE)), self._whitening)
         parts = self._codec.stored(_factors(self._found, rank), self._exponent, self._spec)
         return self._codec.shared(parts, self._values)
 

@@ -1,4 +1,4 @@
-"""Leading singular vectors of a matrix: from its Gram matrix, or from a sketch where few of many are wanted."""
+"""Truncated SVD of a matrix: from its Gram matrix, or from a sketch where few of many singular values are wanted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from itertools import count
 
 import numpy as np
 
-from bale.compressors.lowrank.inputs import Inputs
+from bale.compressors.lowrank.whitening import Whitening
 from bale.spec import Array
 
 _SKETCHED = 1024  # Rows and columns from which a sketch is worth it,
-_FRACTION = 6  # where they are so many times what is sketched (measured: below, the Gram matrix is as quick).
+_FRACTION = 6  # where they are this many times what is sketched (measured: below, the Gram matrix is as quick).
 _SPARE = 32  # Columns sketched beyond the rank.
 _STALL = 0.008  # A half step that takes less off the squared error is the last: within 1.5 % of the least error.
 _HALF_STEPS = 12
@@ -26,10 +26,10 @@ class Triplets:
     Attributes
     ----------
     u, vh : Array
-        Float32, shapes ``(m, k)`` and ``(k, n)``; orthonormal but where s is next to nothing. The largest entry of each
-        column of u is positive. By `Inputs`, only those are orthogonal which are not multiplied with the inputs.
+        Float32, shapes ``(m, k)`` and ``(k, n)``; orthonormal except where s is negligible. The largest entry of each
+        column of u is positive. With a `Whitening`, only those not multiplied with the inputs are orthogonal.
     s : Array
-        Float64, shape ``(k,)``, descending up to rounding; by `Inputs`, what counts most comes first.
+        Float64, shape ``(k,)``, descending up to rounding; with a `Whitening`, what counts most comes first.
     norm2 : float
         Sum of squares of the matrix.
     whole : bool
@@ -51,10 +51,10 @@ class Triplets:
         return np.maximum(self.norm2 - np.append(0.0, np.cumsum(kept)), 0.0)
 
 
-def leading(matrix: Array, rank: int, inputs: Inputs | None = None) -> Triplets:
+def truncated_svd(matrix: Array, rank: int, whitening: Whitening | None = None) -> Triplets:
     """The `rank` largest singular values of a finite float32 matrix and their vectors.
 
-    Given statistics of its inputs, the terms that are best for what comes out, ``W L`` with ``L L'`` the products of
+    Given the `whitening` of its inputs, the terms that are best for its output, ``W L`` with ``L L'`` the products of
     inputs: the leading left singular vectors U of that, and ``U' W``, which is ``(U' W L) L^-1`` without dividing.
 
     Where rank and 32 spare columns are at most a sixth of both dimensions, and these are above 1024, by subspace
@@ -68,15 +68,15 @@ def leading(matrix: Array, rank: int, inputs: Inputs | None = None) -> Triplets:
     Memory: 16 bytes an element of a square matrix, less where it is not square or the rank is small.
     """
     m, n = matrix.shape
-    if inputs is not None:
-        tall = matrix if inputs.columns else matrix.T
-        vectors = left(inputs.scaled(tall), rank)
-        return _triplets(vectors, tall.T @ vectors, squares(matrix), inputs.columns, rank == min(m, n))
+    if whitening is not None:
+        tall = matrix if whitening.columns else matrix.T
+        vectors = left(whitening.whitened(tall), rank)
+        return _triplets(vectors, tall.T @ vectors, squares(matrix), whitening.columns, rank == min(m, n))
     return _sketched(matrix, rank) if _is_small(rank, m, n) else _exact(matrix, rank)
 
 
-def within(matrix: Array, error2: float, inputs: Inputs | None = None) -> Triplets:
-    """So many leading triplets that the squared error is at most `error2`, or all.
+def truncated_svd_to(matrix: Array, error2: float, whitening: Whitening | None = None) -> Triplets:
+    """Enough leading triplets for a squared error of at most `error2`, or all.
 
     Sketches are tried at growing ranks; not when even singular values that stay as large as the least one found
     could not reach the bound by the largest rank that is sketched.
@@ -84,21 +84,21 @@ def within(matrix: Array, error2: float, inputs: Inputs | None = None) -> Triple
     small = min(matrix.shape)
     rank, most = small // 32, small // _FRACTION - _SPARE
     while _is_small(rank, *matrix.shape):
-        found = leading(matrix, rank, inputs)
+        found = truncated_svd(matrix, rank, whitening)
         left = found.tails[-1]
         if left <= error2:
             return found
         if left - (most - rank) * found.s[-1] ** 2 > error2:
             break
         rank = min(2 * rank, most) if rank < most else small
-    return leading(matrix, small, inputs)
+    return truncated_svd(matrix, small, whitening)
 
 
 def left(matrix: Array, rank: int) -> Array:
-    """The left ones alone of the `rank` leading singular vectors, as columns: ``(m, rank)``, float32."""
+    """The `rank` leading left singular vectors alone, as columns: ``(m, rank)``, float32."""
     m, n = matrix.shape
     if m > n or _is_small(rank, m, n):
-        return _orthonormal(leading(matrix, rank).u)  # those of singular values near zero are not yet
+        return _orthonormal(truncated_svd(matrix, rank).u)  # those of singular values near zero are not yet
     return eigenvectors(gram(matrix.T), rank).astype(np.float32)
 
 
@@ -128,7 +128,7 @@ def gram(matrix: Array) -> Array:
 def eigenvectors(symmetric: Array, number: int) -> Array:
     """Eigenvectors of the `number` largest eigenvalues as columns, the largest first.
 
-    Of `symmetric` the lower triangle is looked at, and all is overwritten.
+    Only the lower triangle of `symmetric` is read; all of it is overwritten.
     """
     from scipy import linalg
 
@@ -176,7 +176,7 @@ def _orthonormal(matrix: Array) -> Array:
 
 
 def _triplets(inner: Array, outer: Array, norm2: float, flat: bool, whole: bool) -> Triplets:
-    """From orthonormal columns `inner` and their products with the matrix, which are the others times s.
+    """Triplets from orthonormal columns `inner` and their products with the matrix, the other vectors times s.
 
     Both are overwritten.
     """

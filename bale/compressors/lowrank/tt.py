@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 
 from bale.compressors.base import PartBound
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, require
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.ranks import FORM, given
-from bale.compressors.lowrank.truncated import Triplets, leading, squares, within
+from bale.compressors.lowrank.truncated import Triplets, squares, truncated_svd, truncated_svd_to
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 _HALVINGS = 12
@@ -37,7 +37,7 @@ class Tt(Decomposition):
     half of what is allowed may be used where that is little.
 
     Use it for tensors of many dimensions. For kernels of convolutions `tucker` is as good or better, and for trained
-    weights in general quantization is, as a note on the tensor tells. At most 6 times the tensor's float32 size
+    weights in general quantization is, as a note on the tensor says. At most 6 times the tensor's float32 size
     in memory; decoding has the same bits on every machine. Statistics of inputs are
     not used.
 
@@ -45,7 +45,7 @@ class Tt(Decomposition):
     """
 
     name: ClassVar[str] = "tt"
-    ways: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
     least_ndim: ClassVar[int] = 3
 
     rank: int | None = setting(None, low=1, help="rank of every joint, at most what it can be")
@@ -74,7 +74,7 @@ class Tt(Decomposition):
         shapes = _shapes(spec.shape, given(self.rank, self.ranks, most) or most)
         return tuple(bound(f"g{at}", spec, *shape) for at, shape in enumerate(shapes))
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """TT-SVD; the first and largest SVD is not made again."""
         by_hand = given(self.rank, self.ranks, _largest(tensor.shape))
         if by_hand is not None:
@@ -85,7 +85,7 @@ class Tt(Decomposition):
         return lambda _: _largest_within(tensor, limit)
 
     def product(self, factors: Mapping[str, Array], spec: TensorSpec) -> Array:
-        """The cores multiplied one after the other, the first one first."""
+        """The cores multiplied in turn, the first one first."""
         cores = [factors[f"g{at}"] for at in range(len(spec.shape))]
         ranks = tuple(core.shape[0] if core.ndim else 0 for core in cores[1:])
         fits = all(0 < r <= most for r, most in zip(ranks, _largest(spec.shape), strict=True))
@@ -115,10 +115,10 @@ def _train(tensor: Array, ranks: tuple[int, ...] | None, error2: float, first: T
         matrix = rest.reshape(rank * n, -1)
         allowed = max(0.0, error2 - lost) / (last - at)
         if ranks is not None:
-            found = leading(matrix, min(ranks[at], *matrix.shape))
+            found = truncated_svd(matrix, min(ranks[at], *matrix.shape))
             r = found.s.size
         else:
-            found = first if at == 0 and first is not None else within(matrix, allowed)
+            found = first if at == 0 and first is not None else truncated_svd_to(matrix, allowed)
             fits = found.tails <= allowed
             r = max(1, int(np.argmax(fits)) if fits.any() else found.s.size)
         lost += float(found.tails[r])
@@ -132,9 +132,9 @@ def _train(tensor: Array, ranks: tuple[int, ...] | None, error2: float, first: T
 
 
 def _largest_within(tensor: Array, limit: float) -> Candidate:
-    """The train with the least error found that has so many parameters at most, else that of ranks 1."""
+    """The train with the least error found that has at most `limit` parameters, else that of ranks 1."""
     matrix = tensor.reshape(tensor.shape[0], -1)
-    first = leading(matrix, min(matrix.shape))
+    first = truncated_svd(matrix, min(matrix.shape))
     low, high = -40.0, 0.0  # log2 of the share of the squared error
     best = _train(tensor, (1,) * (tensor.ndim - 1), 0.0)
     for _ in range(_HALVINGS):

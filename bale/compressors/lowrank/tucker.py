@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 
 from bale.compressors.base import PartBound
+from bale.compressors.importance import Importance
 from bale.compressors.lowrank.decomposition import Candidate, Decomposition, Search, bound, require
 from bale.compressors.lowrank.matmul import exact_matmul
 from bale.compressors.lowrank.ranks import FORM, given, trimmed
 from bale.compressors.lowrank.truncated import left, squares
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.spec import Array, TensorSpec
 
 _STALL = 0.01  # A sweep that takes less off the squared error is the last.
@@ -47,7 +47,7 @@ class Tucker(Decomposition):
     """
 
     name: ClassVar[str] = "tucker"
-    ways: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
+    targets: ClassVar[tuple[str, ...]] = ("rank", "ranks", "error", "ratio")
     least_ndim: ClassVar[int] = 3
 
     rank: int | None = setting(None, low=1, help="rank of every dimension, at most its size")
@@ -81,7 +81,7 @@ class Tucker(Decomposition):
         )
         return (core, *factors)
 
-    def search(self, tensor: Array, use: Use | None = None) -> Search:
+    def search(self, tensor: Array, importance: Importance | None = None) -> Search:
         """HOSVD, once for all ranks where they are not known, then HOOI."""
         shape, norm2 = tensor.shape, squares(tensor)
         by_hand = given(self.rank, self.ranks, shape)

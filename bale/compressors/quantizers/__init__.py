@@ -1,1 +1,1 @@
-"""Fewer levels than floats have: with loss, element by element or along a path."""
+"""Lossy codecs that give an array fewer levels than floats have, element by element."""

@@ -1,4 +1,4 @@
-"""Tables of levels, and quantizers whose elements are a level of a table times the scale of their run."""
+"""Tables of levels, and quantizers whose elements are a level of a table times the scale of their group."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers import scales
-from bale.compressors.quantizers.runs import Runs, span, within
-from bale.compressors.use import Use
+from bale.compressors.quantizers.groups import Groups, span, within
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -75,7 +75,7 @@ class Levels:
 
     @cached_property
     def table(self) -> Array:
-        """The number of each of 256 codes; NaN for what is none."""
+        """The number of each of 256 codes; NaN for those without one."""
         table = np.full(256, np.nan, np.float32)
         table[self.codes] = self.values
         if self.signed:
@@ -83,7 +83,7 @@ class Levels:
         return table
 
     def ends(self, reach: float) -> tuple[Array, Array]:
-        """Between what the numbers of each of 256 codes lie, where none is larger than `reach`."""
+        """Ends of the interval of each of 256 codes, where no number is larger than `reach`."""
         low, high = np.zeros((2, 256), np.float32)
         end = np.float32(reach)
         low[self.codes] = np.append(np.float32(0) if self.signed else -end, self.bounds)
@@ -97,7 +97,7 @@ class Levels:
         return 1 << (len(self.values) - 1).bit_length()
 
     def _find(self, numbers: Array, many: int) -> Array:
-        """Number of the level of each: by the upper half of its bits, and one comparison, where there are many."""
+        """Number of each one's level; for many, by the upper half of its bits and one comparison."""
         if many < _AT_ONCE or self._starts is None:
             return np.searchsorted(self.bounds, numbers, side="right")
         found = self._starts.take(numbers.view(np.uint16)[1::2])
@@ -131,7 +131,7 @@ def float_levels(exponent: int, mantissa: int, largest: float) -> Levels:
 
 
 class Scaled(Quantizer):
-    """A quantizer whose values are a level of a table times the scale of their run."""
+    """A quantizer whose values are a level of a table times the scale of their group."""
 
     @property
     @abstractmethod
@@ -144,8 +144,8 @@ class Scaled(Quantizer):
         """Bits of a code."""
 
     @abstractmethod
-    def runs(self, spec: TensorSpec) -> Runs:
-        """Which elements share a scale."""
+    def groups(self, spec: TensorSpec) -> Groups:
+        """Groups of elements that share a scale."""
 
     @property
     def reach(self) -> float:
@@ -154,20 +154,20 @@ class Scaled(Quantizer):
 
     @property
     def kind(self) -> str:
-        """How scales are stored."""
+        """The way that scales are stored; see `scales.store`."""
         return "auto"
 
     def scales_of(self, peaks: Array) -> dict[str, Array]:
-        """Scales, as they are stored, that take these largest magnitudes of runs (float32) to the largest level."""
+        """Scales, as they are stored, that take these largest magnitudes of groups (float32) to the largest level."""
         return scales.store(scales.rounded_up(peaks.astype(np.float64) / self.levels.largest), self.kind)
 
-    def scale_parts(self, runs: int) -> tuple[PartBound, ...]:
+    def scale_parts(self, groups: int) -> tuple[PartBound, ...]:
         """Bounds of what `scales_of` returns."""
-        return scales.parts(self.kind, runs)
+        return scales.parts(self.kind, groups)
 
-    def load_scales(self, side: Mapping[str, Values], runs: int, at: slice) -> Array:
-        """Float32 scales of some runs. Raises `ValueError` on parts that do not fit."""
-        return scales.load(side, self.kind, runs, at)
+    def load_scales(self, side: Mapping[str, Values], groups: int, at: slice) -> Array:
+        """Float32 scales of some groups. Raises `ValueError` on parts that do not fit."""
+        return scales.load(side, self.kind, groups, at)
 
     def validate(self, spec: TensorSpec) -> None:
         """Refuse what is not floating point, is quantized already or has no elements."""
@@ -176,58 +176,63 @@ class Scaled(Quantizer):
     def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:
         """Codes and scales."""
         codes = PartBound("qdata", TensorSpec("U8", spec.shape), primary=True, bits=self.width)
-        return (codes, *self.scale_parts(self.runs(spec).count))
+        return (codes, *self.scale_parts(self.groups(spec).count))
 
-    def rounds(self, spec: TensorSpec) -> int:
+    def passes(self, spec: TensorSpec) -> int:
         """One, for the largest magnitudes."""
         return 1
 
     def block_multiple(self, spec: TensorSpec) -> int:
-        """Whole runs, unless they are longer than 2^20."""
-        return self.runs(spec).multiple
+        """Whole groups, unless they are longer than 2^20."""
+        return self.groups(spec).multiple
 
-    def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    def observe(
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        state: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
-        """The largest magnitudes of the runs that the block touches."""
-        pieces = list(self.runs(spec).pieces(start, block.size))
-        runs = span(pieces)
-        peaks = np.zeros(runs.stop - runs.start, np.float32)
+        """The largest magnitudes of the groups that the block touches."""
+        pieces = list(self.groups(spec).slices(start, block.size))
+        groups = span(pieces)
+        peaks = np.zeros(groups.stop - groups.start, np.float32)
         for piece in pieces:
-            at, values = within(piece, runs), piece.of(block)
+            at, values = within(piece, groups), piece.of(block)
             for found in (piece.reduce(np.maximum, values), -piece.reduce(np.minimum, values)):
                 np.maximum(peaks[at], found, out=peaks[at])
-        return {"first": np.array(runs.start), "peaks": peaks}
+        return {"first": np.array(groups.start), "peaks": peaks}
 
-    def settle(
-        self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
+    def fit(
+        self, observed: Sequence[dict[str, Array]], spec: TensorSpec, state: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Scales of all runs."""
-        peaks = np.zeros(self.runs(spec).count, np.float32)
-        for part in measured:
+        """Scales of all groups."""
+        peaks = np.zeros(self.groups(spec).count, np.float32)
+        for part in observed:
             at = slice(int(part["first"]), int(part["first"]) + part["peaks"].size)
             np.maximum(peaks[at], part["peaks"], out=peaks[at])
         if not np.isfinite(peaks).all():
             raise Refused("it holds NaN or infinity")
         return self.scales_of(np.abs(peaks))  # no negative zeros
 
-    def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
+    def side_info(self, state: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """The scales."""
-        return scales.values(known)
+        return scales.values(state)
 
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Codes of one block: of the levels nearest to its elements in units of their scales."""
-        codes, runs = np.empty(block.shape, np.uint8), self.runs(spec)
-        for piece in runs.pieces(start, block.size):
-            scale = piece.spread(self.load_scales(side, runs.count, piece.runs))
+        codes, groups = np.empty(block.shape, np.uint8), self.groups(spec)
+        for piece in groups.slices(start, block.size):
+            scale = piece.spread(self.load_scales(side, groups.count, piece.groups))
             piece.of(codes)[:] = self.levels.nearest(piece.of(block) / scale)
         return codes
 
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: levels times scales, one float32 multiplication."""
-        block, runs = self.levels.table.take(codes), self.runs(spec)
-        for piece in runs.pieces(start, codes.size):
-            scale, out = piece.spread(self.load_scales(side, runs.count, piece.runs)), piece.of(block)
+        block, groups = self.levels.table.take(codes), self.groups(spec)
+        for piece in groups.slices(start, codes.size):
+            scale, out = piece.spread(self.load_scales(side, groups.count, piece.groups)), piece.of(block)
             with np.errstate(over="ignore", invalid="ignore"):
                 out *= scale
             if not scale.max() < _LARGEST / (2 * self.levels.largest):
@@ -237,9 +242,9 @@ class Scaled(Quantizer):
     def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
         """Ends of the cells of one block: the bounds of levels times scales, each one float32 multiplication."""
         low, high = (ends.take(codes) for ends in self.levels.ends(self.reach))
-        runs = self.runs(spec)
-        for piece in runs.pieces(start, codes.size):
-            scale = piece.spread(self.load_scales(side, runs.count, piece.runs))
+        groups = self.groups(spec)
+        for piece in groups.slices(start, codes.size):
+            scale = piece.spread(self.load_scales(side, groups.count, piece.groups))
             with np.errstate(over="ignore"):
                 for ends in (low, high):
                     np.multiply(piece.of(ends), scale, out=piece.of(ends))

@@ -1,4 +1,4 @@
-"""Linear quantization: evenly spaced levels, a scale and a zero point for each run of elements."""
+"""Linear quantization: evenly spaced levels, a scale and a zero point for each group of elements."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Place, Quantizer, Spans, Values
 from bale.compressors.floats import require_float
+from bale.compressors.importance import Importance
 from bale.compressors.quantizers import scales
-from bale.compressors.quantizers.runs import Piece, Runs, span, within
+from bale.compressors.quantizers.groups import Groups, GroupSlice, span, within
 from bale.compressors.settings import setting
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
@@ -24,9 +24,9 @@ CLIPS_OF_FEW_BITS = np.arange(20, 1, -1, dtype=np.float32) / np.float32(20)
 """The same for 1 and 2 bits: down to 0.1."""
 
 _LARGEST = np.finfo(np.float32).max
-_RUNS_AT_ONCE = 1 << 16  # float64 working space of a few MB, however many runs there are
+_GROUPS_AT_ONCE = 1 << 16  # float64 working space of a few MB, however many groups there are
 _BELOW, _ABOVE = np.float32(1 - 2.0**-20), np.float32(1 + 2.0**-20)  # room for rounding
-_SHORT = 256  # elements of a run up to which its span is worth telling
+_SHORT = 256  # elements of a group up to which its span is worth using
 _MAY_OVERFLOW = 2.0**119
 """Scales from here on, rounded up, may take the end of the range past float32's."""
 
@@ -35,30 +35,30 @@ _MAY_OVERFLOW = 2.0**119
 class Int(Quantizer):
     """Integers of 1 to 8 bits, evenly spaced between the least and the largest value of a row or group.
 
-    The tensor is cut into *runs*: rows, columns, groups of so many elements (the last may be shorter), tiles of so many
-    rows and elements, or all of it. A run with values between ``lo = min(x, 0)`` and ``hi = max(x, 0)`` has the scale
-    ``s = (hi - lo) / (2^bits - 1)`` and the zero point ``z = rint(-lo / s)``; x becomes ``k = rint(x / s)``, limited
-    to ``-z .. 2^bits - 1 - z``, and comes back as ``k s``. When symmetric, ``s = max|x| / (2^(bits - 1) - 1)`` and
-    there is no zero point. Zero then always comes back as zero.
+    The tensor is cut into *groups*: rows, columns, stretches of `group` elements (the last may be shorter), tiles of
+    `rows` rows by `group` elements, or all of it. A group with values between ``lo = min(x, 0)`` and ``hi = max(x, 0)``
+    has the scale ``s = (hi - lo) / (2^bits - 1)`` and the zero point ``z = rint(-lo / s)``; x becomes ``k = rint(x /
+    s)``, limited to ``-z .. 2^bits - 1 - z``, and comes back as ``k s``. When symmetric, ``s = max|x| / (2^(bits - 1) -
+    1)`` and there is no zero point. Zero then always comes back as zero.
 
     With ``zero=float`` the zero point is a number m, ``lo = min x``, ``hi = max x`` and ``m = lo + 2^(bits-1) s``; x
     becomes ``k = rint((x - m) / s)``, limited to ``-2^(bits-1) .. 2^(bits-1) - 1``, and comes back as ``k s + m``.
 
     Parts: ``qdata``, k modulo 2^bits (so that entropy coding sees its peak at 0), uint8 in the tensor's shape;
-    ``scale``, shape ``(runs,)``; ``zero``, z as uint8 or m, shape ``(runs,)``, not when symmetric. Scales are F16, or
-    F32 for the whole tensor when one of them would not be a normal F16, unless ``scale`` says otherwise: ``fp8`` and
-    ``log`` take 8 bits each and two numbers for all (``scale.range``), and fit as well as the scales of a tensor are
+    ``scale``, shape ``(groups,)``; ``zero``, z as uint8 or m, shape ``(groups,)``, not when symmetric. Scales are F16,
+    or F32 for the whole tensor when one of them would not be a normal F16, unless ``scale`` says otherwise: ``fp8`` and
+    ``log`` take 8 bits each and two numbers for all (``scale.range``), and fit best where the scales of a tensor are
     alike; ``fp16`` leaves a tensor that it does not suit lossless. They are rounded up, so that the range always fits,
     and never zero. m is F16 too, or F32 for the whole tensor where F16 would be off by more than a quarter of a step.
 
-    Error: ``|x - x'| <= s / 2`` for each element with the stored scale of its run, for ``clip=absmax``. (As ``n =
+    Error: ``|x - x'| <= s / 2`` for each element with the stored scale of its group, for ``clip=absmax``. (As ``n =
     2^bits - 1 >= (hi - lo) / s`` and z is within 1/2 of ``-lo / s``, the ends -z and n - z are at most 1/2 inside of
     lo / s and hi / s: limiting k costs no more than rounding it. With m, the same holds for what is left of 1/2 by
     rounding m.) Float32 arithmetic adds at most 2^-15 s, with m also ``2^-23 (|x| + |m|)``, and rounding to the
-    tensor's own dtype half a unit in the last place. With ``clip=mse`` the sum of squared errors of each run is the
+    tensor's own dtype half a unit in the last place. With ``clip=mse`` the sum of squared errors of each group is the
     least over `CLIPS` (shares of the range, around 0, or around the middle with ``zero=float``; for 1 and 2 bits
     `CLIPS_OF_FEW_BITS`), and values beyond the clipped range may be off by more. Given statistics of the tensor's
-    inputs, squared errors count there as much as the mean squares of what they are multiplied with.
+    inputs, squared errors are weighted there by the mean squares of their inputs.
 
     Use it where a plain, fast and widely understood format is wanted: 8 bits by row keep about 40 dB, 4 bits in
     groups of 64 about 20 dB. ``zero=float`` is for values far from zero, and for a single bit. Not for optimizer second
@@ -72,16 +72,16 @@ class Int(Quantizer):
 
     bits: int = setting(8, low=1, high=8, help="bits of a code")
     group: int | Literal["row", "column", "tensor"] = setting(
-        "row", low=1, help="elements that share a scale: a row (first dimension), a column, so many, or all"
+        "row", low=1, help="elements that share a scale: a row (first dimension), a column, a number of them, or all"
     )
     symmetric: bool = setting(False, help="whether zero is the middle of the range, which saves the zero points")
     clip: Literal["absmax", "mse"] = setting(
-        "absmax", help="range of a run: all its values, or the part of it with the least squared error"
+        "absmax", help="range of a group: all its values, or the part of it with the least squared error"
     )
-    rows: int = setting(1, low=1, help="rows that share a scale, too: tiles of so many rows and `group` elements")
+    rows: int = setting(1, low=1, help="rows that share a scale, too: tiles of `rows` rows by `group` elements")
     zero: Literal["int", "float"] = setting("int", help="zero points: whole steps from zero, or any numbers")
     scale: Literal["auto", "fp16", "fp32", "fp8", "log"] = setting(
-        "auto", help="how scales are stored; auto is fp16, or fp32 where that does not do"
+        "auto", help="form that scales are stored in; auto is fp16, or fp32 where that does not do"
     )
 
     def __post_init__(self) -> None:
@@ -97,80 +97,87 @@ class Int(Quantizer):
 
     def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:
         """Codes, scales and, unless symmetric, zero points."""
-        runs = self._runs(spec).count
+        groups = self._groups(spec).count
         zero = (
             ()
             if self.symmetric
-            else (PartBound("zero", TensorSpec("F32", (runs,))),)
+            else (PartBound("zero", TensorSpec("F32", (groups,))),)
             if self.zero == "float"
-            else (PartBound("zero", TensorSpec("U8", (runs,)), bits=self.bits),)
+            else (PartBound("zero", TensorSpec("U8", (groups,)), bits=self.bits),)
         )
         return (
             PartBound("qdata", TensorSpec("U8", spec.shape), primary=True, bits=self.bits),
-            *scales.parts(self.scale, runs),
+            *scales.parts(self.scale, groups),
             *zero,
         )
 
-    def rounds(self, spec: TensorSpec) -> int:
-        """One for the ranges; one more for the errors of clipped ranges, where a run is not whole within a block."""
-        return 2 if self.clip == "mse" and not self._runs(spec).whole else 1
+    def passes(self, spec: TensorSpec) -> int:
+        """One for the ranges; one more for the errors of clipped ranges, where a group is not whole within a block."""
+        return 2 if self.clip == "mse" and not self._groups(spec).whole else 1
 
     def block_multiple(self, spec: TensorSpec) -> int:
-        """Whole runs or rows, unless they are longer than 2^20."""
-        return self._runs(spec).multiple
+        """Whole groups or rows, unless they are longer than 2^20."""
+        return self._groups(spec).multiple
 
-    def measure(
-        self, block: Array, start: int, spec: TensorSpec, known: Mapping[str, Array], use: Use | None = None
+    def observe(
+        self,
+        block: Array,
+        start: int,
+        spec: TensorSpec,
+        state: Mapping[str, Array],
+        importance: Importance | None = None,
     ) -> dict[str, Array]:
-        """The ranges of the runs that the block touches; then, for long runs, their squared errors for each clip."""
-        pieces = list(self._runs(spec).pieces(start, block.size))
-        runs = span(pieces)
-        weights = use.spread(spec.shape, start, block.size) if use is not None and self.clip == "mse" else None
-        if known:
-            errors = self._clip_errors(block, pieces, known["lo"][runs], known["hi"][runs], weights)
-            return {"first": np.array(runs.start), "errors": errors}
-        lo, hi = self._no_range(runs.stop - runs.start)
+        """The ranges of the groups that the block touches; then, for long ones, their squared errors for each clip."""
+        pieces = list(self._groups(spec).slices(start, block.size))
+        groups = span(pieces)
+        weights = (
+            importance.weights(spec.shape, start, block.size) if importance is not None and self.clip == "mse" else None
+        )
+        if state:
+            errors = self._clip_errors(block, pieces, state["lo"][groups], state["hi"][groups], weights)
+            return {"first": np.array(groups.start), "errors": errors}
+        lo, hi = self._no_range(groups.stop - groups.start)
         for piece in pieces:
-            at, values = within(piece, runs), piece.of(block)
+            at, values = within(piece, groups), piece.of(block)
             np.minimum(lo[at], piece.reduce(np.minimum, values), out=lo[at])
             np.maximum(hi[at], piece.reduce(np.maximum, values), out=hi[at])
-        if self.clip == "mse" and self.rounds(spec) == 1 and np.isfinite(lo).all() and np.isfinite(hi).all():
+        if self.clip == "mse" and self.passes(spec) == 1 and np.isfinite(lo).all() and np.isfinite(hi).all():
             lo, hi = self._clipped(
                 lo, hi, self._clips[self._clip_errors(block, pieces, lo, hi, weights).argmin(axis=0)]
             )
-        return {"first": np.array(runs.start), "lo": lo, "hi": hi}
+        return {"first": np.array(groups.start), "lo": lo, "hi": hi}
 
-    def settle(
-        self, measured: Sequence[dict[str, Array]], spec: TensorSpec, known: Mapping[str, Array]
+    def fit(
+        self, observed: Sequence[dict[str, Array]], spec: TensorSpec, state: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Ranges of all runs; once the errors are known too, or not wanted, scales and zero points."""
-        if not known:
-            lo, hi = self._no_range(self._runs(spec).count)
-            for part in measured:
+        """Ranges of all groups; once the errors are known too, or not wanted, scales and zero points."""
+        if not state:
+            lo, hi = self._no_range(self._groups(spec).count)
+            for part in observed:
                 at = slice(int(part["first"]), int(part["first"]) + part["lo"].size)
                 np.minimum(lo[at], part["lo"], out=lo[at])
                 np.maximum(hi[at], part["hi"], out=hi[at])
             if not np.isfinite(lo).all() or not np.isfinite(hi).all():
                 raise Refused("it holds NaN or infinity")
-            if self.rounds(spec) == 2:
+            if self.passes(spec) == 2:
                 return {"lo": lo, "hi": hi}
         else:
-            errors = np.zeros((self._clips.size, self._runs(spec).count))
-            for part in measured:
+            errors = np.zeros((self._clips.size, self._groups(spec).count))
+            for part in observed:
                 at = slice(int(part["first"]), int(part["first"]) + part["errors"].shape[1])
                 errors[:, at] += part["errors"]
-            lo, hi = self._clipped(known["lo"], known["hi"], self._clips[errors.argmin(axis=0)])
+            lo, hi = self._clipped(state["lo"], state["hi"], self._clips[errors.argmin(axis=0)])
         return self._steps(lo, hi)
 
-    def side(self, known: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
+    def side_info(self, state: Mapping[str, Array], spec: TensorSpec) -> dict[str, Values]:
         """Scales and, unless symmetric, zero points."""
-        return scales.values(known, self.bits, Place(self._table(spec)))
+        return scales.values(state, self.bits, Place(self._table(spec)))
 
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Codes of one block."""
         codes = np.empty(block.shape, np.uint8)
-        for piece in self._runs(spec).pieces(start, block.size):
-            scale, zero = self._known(side, spec, piece)
+        for piece in self._groups(spec).slices(start, block.size):
+            scale, zero = self._loaded(side, spec, piece)
             levels = self._levels(self._in_steps(piece.of(block), scale, zero), zero)
             np.bitwise_and(levels.astype(np.int16), self._mask, out=piece.of(codes), casting="unsafe")
         return codes
@@ -178,8 +185,8 @@ class Int(Quantizer):
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: ``((code + z) mod 2^bits - z) s``, and with ``zero=float`` m more."""
         block = np.empty(codes.shape, np.float32)
-        for piece in self._runs(spec).pieces(start, codes.size):
-            scale, zero = self._known(side, spec, piece)
+        for piece in self._groups(spec).slices(start, codes.size):
+            scale, zero = self._loaded(side, spec, piece)
             out = self._signed(piece.of(codes), zero, piece.of(block))
             with np.errstate(over="ignore"):
                 out *= scale
@@ -192,8 +199,8 @@ class Int(Quantizer):
     def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells:
         """Ends of the cells of one block: ``(k - 1/2) s`` and ``(k + 1/2) s``, plus m with ``zero=float``; float32."""
         low, high = np.empty((2, codes.size), np.float32)
-        for piece in self._runs(spec).pieces(start, codes.size):
-            scale, zero = self._known(side, spec, piece)
+        for piece in self._groups(spec).slices(start, codes.size):
+            scale, zero = self._loaded(side, spec, piece)
             level = self._signed(piece.of(codes), zero)
             with np.errstate(over="ignore"):
                 for ends, half in ((piece.of(low), np.float32(-0.5)), (piece.of(high), np.float32(0.5))):
@@ -203,17 +210,17 @@ class Int(Quantizer):
         return Cells(low, high, self._spans(start, codes.size, spec, side["scale"].array))
 
     def _spans(self, start: int, count: int, spec: TensorSpec, scale: Array) -> Spans | None:
-        """``hi - lo``, which lies between the scale and the one below it, times ``2^bits - 1``, for short runs."""
-        runs = self._runs(spec)
+        """``hi - lo``, which lies between the scale and the one below it, times ``2^bits - 1``, for short groups."""
+        groups = self._groups(spec)
         if self.clip != "absmax" or self.symmetric or self.zero == "float" or scale.dtype == np.uint8:
             return None
-        if runs.rows > 1 or start % runs.width or runs.width > _SHORT:
+        if groups.rows > 1 or start % groups.width or groups.width > _SHORT:
             return None
-        most = scale[start // runs.width : -(-(start + count) // runs.width)]
+        most = scale[start // groups.width : -(-(start + count) // groups.width)]
         with np.errstate(all="ignore"):
             least = np.nextafter(most, most.dtype.type(0)).astype(np.float32) * np.float32(self._mask)
             bounds = least * _BELOW, most.astype(np.float32) * np.float32(self._mask) * _ABOVE
-        return Spans(runs.width, 0, np.stack(bounds, axis=1))
+        return Spans(groups.width, 0, np.stack(bounds, axis=1))
 
     @property
     def _mask(self) -> int:
@@ -227,29 +234,29 @@ class Int(Quantizer):
     def _clips(self) -> Array:
         return CLIPS_OF_FEW_BITS if self.bits <= 2 else CLIPS
 
-    def _runs(self, spec: TensorSpec) -> Runs:
-        return Runs.of(spec, self.group, self.rows)
+    def _groups(self, spec: TensorSpec) -> Groups:
+        return Groups.of(spec, self.group, self.rows)
 
     def _table(self, spec: TensorSpec) -> tuple[int, ...]:
-        """The runs as rows and columns, where each row of the tensor has a whole number of them."""
-        runs, rows = self._runs(spec), spec.shape[0] if spec.shape else 1
-        if runs.rows > 1:
-            return (runs.count // runs.across, runs.across)
-        return (rows, runs.count // rows) if runs.columns % (rows * runs.width) == 0 else (runs.count,)
+        """The groups as rows and columns, where each row of the tensor has a whole number of them."""
+        groups, rows = self._groups(spec), spec.shape[0] if spec.shape else 1
+        if groups.rows > 1:
+            return (groups.count // groups.across, groups.across)
+        return (rows, groups.count // rows) if groups.columns % (rows * groups.width) == 0 else (groups.count,)
 
-    def _no_range(self, runs: int) -> tuple[Array, Array]:
-        """Where ranges begin: at zero, unless zero is nothing special."""
+    def _no_range(self, groups: int) -> tuple[Array, Array]:
+        """Ranges to begin with: at zero, or empty with ``zero=float``."""
         first = np.float32(np.inf if self.zero == "float" else 0)
-        return np.full(runs, first), np.full(runs, -first)
+        return np.full(groups, first), np.full(groups, -first)
 
     def _clipped(self, lo: Array, hi: Array, share: Array | np.float32) -> tuple[Array, Array]:
-        """Shares of ranges: around zero, or around their middle if zero is nothing special."""
+        """Shares of ranges: around zero, or around their middle with ``zero=float``."""
         middle = (lo / 2 + hi / 2) if self.zero == "float" else np.float32(0)
         return (lo - middle) * share + middle, (hi - middle) * share + middle
 
     def _steps(self, lo: Array, hi: Array) -> dict[str, Array]:
-        """Scales and zero points, as they are stored, of runs with these ranges (float32)."""
-        blocks = [slice(at, at + _RUNS_AT_ONCE) for at in range(0, lo.size, _RUNS_AT_ONCE)]
+        """Scales and zero points, as they are stored, of groups with these ranges (float32)."""
+        blocks = [slice(at, at + _GROUPS_AT_ONCE) for at in range(0, lo.size, _GROUPS_AT_ONCE)]
         wanted = np.empty(lo.shape, np.float32)
         for at in blocks:
             wanted[at] = self._wanted(lo[at], hi[at])
@@ -280,15 +287,17 @@ class Int(Quantizer):
             return zero, np.abs(zero.astype(np.float16) - exact) <= step / 4
 
     def _exact_steps(self, lo: Array, hi: Array) -> Array:
-        """Scales before rounding, float64; 0 for runs of zeros. Where all of a run is one number, that one."""
+        """Scales before rounding, float64; 0 for groups of zeros; of a group of equal numbers their magnitude."""
         low, high = lo.astype(np.float64), hi.astype(np.float64)
         if self.symmetric:
             return np.maximum(-low, high) / (self._mask // 2)
         return np.where(low == high, np.abs(low), (high - low) / self._mask)
 
-    def _clip_errors(self, block: Array, pieces: Sequence[Piece], lo: Array, hi: Array, weights: Array | None) -> Array:
-        """Squared errors of runs with these ranges, shape ``(clips, runs)``; the first run is that of the first row."""
-        runs, errors = span(list(pieces)), np.zeros((self._clips.size, lo.size))
+    def _clip_errors(
+        self, block: Array, pieces: Sequence[GroupSlice], lo: Array, hi: Array, weights: Array | None
+    ) -> Array:
+        """Squared errors of groups with these ranges, shape ``(clips, groups)``, for each share of them."""
+        groups, errors = span(list(pieces)), np.zeros((self._clips.size, lo.size))
         for clip, found in zip(self._clips, errors, strict=True):
             begin, end = self._clipped(lo, hi, clip)
             scale = scales.estimated(self._wanted(begin, end))
@@ -297,7 +306,7 @@ class Int(Quantizer):
                 zeros, close = self._zero_points(begin, end, scale)
                 zeros[close] = zeros[close].astype(np.float16)
             for piece in pieces:
-                at = within(piece, runs)
+                at = within(piece, groups)
                 weight = None if weights is None else piece.of(weights)
                 found[at] += self._squared_errors(piece, piece.of(block), scale[at], zeros[at], weight)
         return errors
@@ -319,8 +328,10 @@ class Int(Quantizer):
         np.bitwise_and(shifted, self._mask, out=shifted)
         return np.asarray(np.subtract(shifted, below, out=out, dtype=np.float32))
 
-    def _squared_errors(self, piece: Piece, values: Array, scale: Array, zero: Array, weights: Array | None) -> Array:
-        """Sum over each run, float64; taken in steps, for the squares of values may leave float32's range."""
+    def _squared_errors(
+        self, piece: GroupSlice, values: Array, scale: Array, zero: Array, weights: Array | None
+    ) -> Array:
+        """Sum over each group, float64; taken in steps, for the squares of values may leave float32's range."""
         spread = piece.spread(zero)
         steps = self._in_steps(values, piece.spread(scale), spread)
         difference = steps - self._levels(steps.copy(), spread)
@@ -330,16 +341,16 @@ class Int(Quantizer):
         sums = piece.reduce(np.add, difference if piece.widths is None else difference.astype(np.float64))
         return np.asarray(sums * np.square(scale, dtype=np.float64))
 
-    def _known(self, side: Mapping[str, Values], spec: TensorSpec, piece: Piece) -> tuple[Array, Array]:
-        """Scales (float32) and zero points of the runs of a piece, spread over it; their number in all is checked."""
-        runs = self._runs(spec).count
-        scale = scales.load(side, self.scale, runs, piece.runs)
+    def _loaded(self, side: Mapping[str, Values], spec: TensorSpec, piece: GroupSlice) -> tuple[Array, Array]:
+        """Scales (float32) and zero points of the groups of a slice, spread over it. The number of all is checked."""
+        groups = self._groups(spec).count
+        scale = scales.load(side, self.scale, groups, piece.groups)
         if self.symmetric:
             return piece.spread(scale), np.array([[self._middle]], np.uint8)
         zero = side["zero"].array
-        if zero.shape != (runs,):
-            raise ValueError(f"{zero.size} zero points for {runs} runs")
-        if not np.isfinite(zero[piece.runs]).all():
+        if zero.shape != (groups,):
+            raise ValueError(f"{zero.size} zero points for {groups} groups")
+        if not np.isfinite(zero[piece.groups]).all():
             raise ValueError("a zero point is not a number")
-        found = piece.spread(zero[piece.runs])
+        found = piece.spread(zero[piece.groups])
         return piece.spread(scale), found.astype(np.float32) if self.zero == "float" else found

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.levels import Levels, Scaled
-from bale.compressors.quantizers.runs import Runs
 from bale.compressors.settings import setting
 from bale.spec import TensorSpec
 
@@ -19,12 +19,12 @@ from bale.spec import TensorSpec
 class Log(Scaled):
     """Levels whose steps grow with the magnitude: powers of two, or mu-law.
 
-    Runs and scales are those of `int`, with ``s = max|x|``. With ``n = 2^(bits-1) - 1`` the levels are 0 and, with
+    Groups and scales are those of `int`, with ``s = max|x|``. With ``n = 2^(bits-1) - 1`` the levels are 0 and, with
     either sign, ``2^(k-n)`` for k = 1 to n; or, given mu, ``((1 + mu)^(k/n) - 1) / mu``. x becomes the k, with the sign
     of x, whose level is nearest to ``x / s``, and comes back as level times s.
 
-    Parts: ``qdata``, k modulo 2^bits; ``scale``, one for each run, F16, or F32 for the whole tensor when one would not
-    be a normal F16.
+    Parts: ``qdata``, k modulo 2^bits; ``scale``, one for each group, F16, or F32 for the whole tensor when one would
+    not be a normal F16.
 
     Error, with the stored scale: for powers of two ``|x - x'| <= max(|x| / 3, 2^-n s)``; given mu ``|x - x'| <= (q - 1)
     (|x| + s / mu) / 2`` with ``q = (1 + mu)^(1/n)``. Plus rounding to the tensor's dtype.
@@ -42,11 +42,9 @@ class Log(Scaled):
 
     bits: int = setting(8, low=2, high=8, help="bits of a code")
     group: int | Literal["row", "column", "tensor"] = setting(
-        "row", low=1, help="elements that share a scale: a row (first dimension), a column, so many, or all"
+        "row", low=1, help="elements that share a scale: a row (first dimension), a column, a number of them, or all"
     )
-    mu: float | None = setting(
-        None, low=1, high=1e9, help="how strongly steps grow, in mu-law; powers of two if not set"
-    )
+    mu: float | None = setting(None, low=1, high=1e9, help="growth of the steps, in mu-law; powers of two if not set")
 
     @property
     def levels(self) -> Levels:
@@ -58,9 +56,9 @@ class Log(Scaled):
         """Bits of a code."""
         return self.bits
 
-    def runs(self, spec: TensorSpec) -> Runs:
+    def groups(self, spec: TensorSpec) -> Groups:
         """Rows, groups, or all."""
-        return Runs.of(spec, self.group)
+        return Groups.of(spec, self.group)
 
 
 @lru_cache(maxsize=8)

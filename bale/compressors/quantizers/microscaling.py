@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from bale.compressors.base import PartBound, Values
+from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.levels import Levels, Scaled, float_levels
-from bale.compressors.quantizers.runs import Runs
 from bale.compressors.settings import setting
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
@@ -33,9 +33,9 @@ _LEAST_PEAK = 2.0**-110
 class Fp8(Scaled):
     """Floats of 8 bits with a scale for each row, or for the whole tensor.
 
-    A run with the largest magnitude m has the scale ``s = m / L``, where L is the format's largest number: 448 for E4M3
-    (4 bits of exponent, 3 of mantissa), 57344 for E5M2. ``x / s`` is rounded to the nearest float, half to even, and
-    comes back times s.
+    A group with the largest magnitude m has the scale ``s = m / L``, where L is the format's largest number: 448 for
+    E4M3 (4 bits of exponent, 3 of mantissa), 57344 for E5M2. ``x / s`` is rounded to the nearest float, half to even,
+    and comes back times s.
 
     Parts: ``qdata``, the float's bits as in OCP's FP8 (no infinities, no NaN); ``scale``, F16, or F32 for the whole
     tensor when one would not be a normal F16.
@@ -53,7 +53,7 @@ class Fp8(Scaled):
 
     format: Literal["e4m3", "e5m2"] = setting("e4m3", help="bits of exponent and mantissa")
     group: int | Literal["row", "column", "tensor"] = setting(
-        "row", low=1, help="elements that share a scale: a row (first dimension), a column, so many, or all"
+        "row", low=1, help="elements that share a scale: a row (first dimension), a column, a number of them, or all"
     )
 
     @property
@@ -66,9 +66,9 @@ class Fp8(Scaled):
         """Eight bits."""
         return 8
 
-    def runs(self, spec: TensorSpec) -> Runs:
+    def groups(self, spec: TensorSpec) -> Groups:
         """Rows, groups, or all."""
-        return Runs.of(spec, self.group)
+        return Groups.of(spec, self.group)
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,18 @@ class Mx(Scaled):
         """Bits of a float, with its sign."""
         return 1 + sum(int(digit) for digit in self.format if digit.isdigit())
 
-    def runs(self, spec: TensorSpec) -> Runs:
+    def groups(self, spec: TensorSpec) -> Groups:
         """The blocks."""
-        return Runs.of(spec, _BLOCK)
+        return Groups.of(spec, _BLOCK)
 
     @property
     def reach(self) -> float:
         """The power of two above the largest number: what is beyond that one is in its cell."""
         return float(2 ** np.frexp(self.levels.largest)[1])
 
-    def scale_parts(self, runs: int) -> tuple[PartBound, ...]:
+    def scale_parts(self, groups: int) -> tuple[PartBound, ...]:
         """One byte for each block."""
-        return (PartBound("scale", TensorSpec("U8", (runs,)), bits=8),)
+        return (PartBound("scale", TensorSpec("U8", (groups,)), bits=8),)
 
     def scales_of(self, peaks: Array) -> dict[str, Array]:
         """Exponents of the scales, from those of the largest magnitudes."""
@@ -126,11 +126,11 @@ class Mx(Scaled):
         exponents = np.where(peaks > 0, np.maximum(exponents, _LEAST_EXPONENT), _LEAST_EXPONENT)
         return {"scale": (exponents + _BIAS).astype(np.uint8)}
 
-    def load_scales(self, side: Mapping[str, Values], runs: int, at: slice) -> Array:
+    def load_scales(self, side: Mapping[str, Values], groups: int, at: slice) -> Array:
         """Powers of two."""
         scale = side["scale"].array
-        if scale.shape != (runs,):
-            raise ValueError(f"{scale.size} scales for {runs} blocks")
+        if scale.shape != (groups,):
+            raise ValueError(f"{scale.size} scales for {groups} blocks")
         if scale[at].max(initial=0) == 2 * _BIAS + 1:
             raise ValueError("a scale is not a number")
         return np.ldexp(np.float32(1), scale[at].astype(np.int32) - _BIAS)
@@ -178,9 +178,9 @@ class Nvfp4(Scaled):
         """E4M3 times a factor."""
         return "fp8"
 
-    def runs(self, spec: TensorSpec) -> Runs:
+    def groups(self, spec: TensorSpec) -> Groups:
         """The blocks."""
-        return Runs.of(spec, _NV_BLOCK)
+        return Groups.of(spec, _NV_BLOCK)
 
     def scales_of(self, peaks: Array) -> dict[str, Array]:
         """The tensor's scale, and for each block its own, rounded to nearest."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bale.compressors.quantizers import scales
+from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.levels import Levels, Scaled
-from bale.compressors.quantizers.runs import Runs
 from bale.compressors.settings import setting
 from bale.spec import TensorSpec
 
@@ -26,7 +26,7 @@ _LEVELS = Levels.centered(NF4, 7, 4)
 class Nf4(Scaled):
     """Normal floats: 16 levels at quantiles of the normal distribution, scaled to each group's largest magnitude.
 
-    A group of so many elements (the last may be shorter) has the scale ``s = max|x|``; x becomes the nearest of the 16
+    A group of `group` elements (the last may be shorter) has the scale ``s = max|x|``; x becomes the nearest of the 16
     levels l in [-1, 1] of QLoRA times s, and comes back as ``l s``. Zero is a level. Scales are F16, or F32 for the
     whole tensor when one would not be a normal F16; with ``double=true`` they are 8-bit multiples, rounded up, of a
     step that 256 groups have in common, 0.127 bits a weight for groups of 64.
@@ -62,9 +62,9 @@ class Nf4(Scaled):
 
     @property
     def kind(self) -> str:
-        """How scales are stored."""
+        """The way that scales are stored; see `scales.store`."""
         return scales.DOUBLE if self.double else "auto"
 
-    def runs(self, spec: TensorSpec) -> Runs:
+    def groups(self, spec: TensorSpec) -> Groups:
         """The groups."""
-        return Runs.of(spec, self.group)
+        return Groups.of(spec, self.group)

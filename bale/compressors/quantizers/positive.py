@@ -1,4 +1,4 @@
-"""Tensors that are never negative, taken to where a quantizer keeps small values apart from zero."""
+"""Tensors that are never negative, in a domain where a quantizer keeps small values apart from zero."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Positive(Transform):
         require_float(spec)
 
     def parts(self, spec: TensorSpec) -> tuple[PartBound, ...]:
-        """What the quantizer sees, which elements are zero, and the least that is not."""
+        """The values that the quantizer sees, flags for elements that are zero, and the least that is not."""
         return (
             PartBound("value", TensorSpec("F32", spec.shape), primary=True),
             PartBound("zeros", TensorSpec("U8", spec.shape), bits=1),
@@ -85,7 +85,7 @@ class Positive(Transform):
         }
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
-        """A tensor again."""
+        """Take a tensor back from the domain."""
         seen, zeros, least = parts["value"].array, parts["zeros"].array, parts["least"].array
         if seen.shape != spec.shape or zeros.shape != spec.shape or least.shape != (1,):
             raise ValueError(f"parts of {seen.shape}, {zeros.shape} and {least.shape} for {spec}")

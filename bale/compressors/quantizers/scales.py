@@ -1,4 +1,4 @@
-"""How the scales of runs are stored: as floats, or in 8 bits each. A scale is never zero, and rounded up."""
+"""Scales of groups, stored as floats or in 8 bits each. A scale is never zero, and rounded up."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LARGEST = float(np.finfo(np.float32).max)
 _E4M3, _LAST_E4M3, _LARGEST_E4M3 = TensorSpec("F8_E4M3", (127,)), 126, 448.0
 
 
-def parts(kind: str, runs: int) -> tuple[PartBound, ...]:
+def parts(kind: str, groups: int) -> tuple[PartBound, ...]:
     """Names and upper bounds of what is stored."""
     if kind in ("auto", "fp16", "fp32"):
-        return (PartBound("scale", TensorSpec("F16" if kind == "fp16" else "F32", (runs,))),)
-    shared = {"fp8": 1, "log": 2, DOUBLE: -(-runs // SHARED)}[kind]
+        return (PartBound("scale", TensorSpec("F16" if kind == "fp16" else "F32", (groups,))),)
+    shared = {"fp8": 1, "log": 2, DOUBLE: -(-groups // SHARED)}[kind]
     return (
-        PartBound("scale", TensorSpec("U8", (runs,)), bits=8),
+        PartBound("scale", TensorSpec("U8", (groups,)), bits=8),
         PartBound("scale.range", TensorSpec("F32", (shared,))),
     )
 
@@ -69,18 +69,18 @@ def store(wanted: Array, kind: str) -> dict[str, Array]:
 
 
 def estimated(wanted: Array) -> Array:
-    """Float32 scales as ``auto`` would store each on its own: what other runs need is not known yet."""
+    """Float32 scales as ``auto`` would store each on its own: what other groups need is not known yet."""
     scale = np.where(wanted > 0, wanted, np.float32(1))
     halves = (scale >= _HALF_LEAST) & (scale <= _HALF_LARGEST)
     scale[halves] = _rounded_up(scale[halves], np.float16)
     return scale
 
 
-def load(side: Mapping[str, Values], kind: str, runs: int, at: slice) -> Array:
-    """Float32 scales of some runs. Raises `ValueError` where the parts are not those of so many runs."""
-    for bound in parts(kind, runs):
+def load(side: Mapping[str, Values], kind: str, groups: int, at: slice) -> Array:
+    """Float32 scales of some groups. Raises `ValueError` where the parts are not those of `groups` groups."""
+    for bound in parts(kind, groups):
         if side[bound.name].array.shape != bound.spec.shape:
-            raise ValueError(f"{side[bound.name].spec} for the {bound.name} of {runs} runs")
+            raise ValueError(f"{side[bound.name].spec} for the {bound.name} of {groups} groups")
     scale = side["scale"].array[at]
     if kind == "fp8" and scale.max(initial=0) > _LAST_E4M3:
         raise ValueError("a scale is not a number")
@@ -96,7 +96,7 @@ def load(side: Mapping[str, Values], kind: str, runs: int, at: slice) -> Array:
 
 
 def values(known: Mapping[str, Array], zero_bits: int | None = None, place: Place | None = None) -> dict[str, Values]:
-    """Arrays as parts, floats as they are and bytes as codes; `place` is where runs lie."""
+    """Arrays as parts, floats as they are and bytes as codes; `place` is where groups lie."""
     dtypes = {"f2": "F16", "f4": "F32", "u1": "U8"}
     return {
         name: Values(

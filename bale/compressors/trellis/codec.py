@@ -36,8 +36,8 @@ class Trellis(Transform):
     Part: ``qdata``, bytes that hold all there is.
 
     Error: with `error` or `snr`, the relative error, after rounding to the tensor's dtype, is at most what was asked
-    for, and within 1 % of it where there are enough values. With `bits`, the part takes at most so many bits a weight
-    with everything counted, and at least 99.5 % of that unless the tensor has nothing more to tell or is small; the SNR
+    for, and within 1 % of it where there are enough values. With `bits`, the part takes at most that many bits a weight
+    with everything counted, and at least 99.5 % of that unless the tensor holds less information or is small; the SNR
     of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2; a step below 2^-22 of the largest
     magnitude becomes that.
 
@@ -45,7 +45,7 @@ class Trellis(Transform):
     step that is found on samples of them and stands in plan and report as ``trellis:step=...``. That is the least
     error of all weights together for a size, and the reverse: an error of 10 % takes 3.28 bits on MiniLM in place of
     3.34, and 1.37 in place of 2.80 on Whisper, whose matrices differ more. Matrices of small values get few bits
-    then; whether a model can spare them, only the model can tell.
+    then; whether a model can spare them, only the model can say.
 
     Given mean squares of its inputs (`bale stats`), paths are chosen by the error of the layer's output, while step,
     size and decoder stay as they are. On MiniLM that takes 0.63 and 0.68 of the divergence at 3 and 4 bits, for 0.8 dB
@@ -101,20 +101,20 @@ class Trellis(Transform):
             raise UsageError("trellis: a step is the same for all tensors anyway", "leave out pool=model")
 
     def with_step(self, step: float) -> Trellis:
-        """The same with a step in place of what it is to meet."""
+        """The same codec with a step in place of its target."""
         return replace(self, bits=None, error=None, snr=None, step=step, pool="tensor")
 
     @property
     def relative_error(self) -> float | None:
-        """What `error` or `snr` asks for."""
+        """The relative error that `error` or `snr` asks for."""
         return self.error if self.snr is None else float(10 ** (-self.snr / 20))
 
     def load(self) -> None:
         """Import the compiled code."""
-        import bale.compressors.trellis.rate  # noqa: F401
+        import bale.compressors.trellis.rate_control  # noqa: F401
 
     def validate(self, spec: TensorSpec) -> None:
-        """Refuse what is not floating point, is quantized already, or has too few elements for so few bits."""
+        """Refuse what is not floating point, is quantized already, or has too few elements for `bits`."""
         require_float(spec)
         if self.bits is not None and self._most(spec) < _LEAST_BYTES:
             raise Refused(
@@ -134,16 +134,18 @@ class Trellis(Transform):
         Refused
             For NaN or Inf, for an error that rounding to the dtype breaks alone, or where nothing is gained.
         """
-        from bale.compressors.trellis.rate import Target, encode, encode_step
-        from bale.compressors.trellis.subject import Subject
+        from bale.compressors.trellis.rate_control import Target, encode, encode_step
+        from bale.compressors.trellis.scaled_tensor import ScaledTensor
 
-        subject = Subject(values.array.reshape(-1), values.spec, balanced=self.balance == "column", use=values.use)
+        tensor = ScaledTensor(
+            values.array.reshape(-1), values.spec, balanced=self.balance == "column", importance=values.importance
+        )
         if self.step is not None:
-            data = encode_step(subject, self.step, STATES[self.effort])
+            data = encode_step(tensor, self.step, STATES[self.effort])
         else:
             error = self.relative_error
-            target = Target.bits(self.bits or 0, subject) if error is None else Target.error(error, subject)
-            data = encode(subject, target, STATES[self.effort])
+            target = Target.bits(self.bits or 0, tensor) if error is None else Target.error(error, tensor)
+            data = encode(tensor, target, STATES[self.effort])
         if len(data) > self._most(values.spec):
             raise Refused(f"it would take {len(data)} bytes, of {self._most(values.spec)} at most")
         return {"qdata": Values(TensorSpec("U8", (len(data),)), np.frombuffer(data, np.uint8))}
@@ -164,7 +166,7 @@ class Trellis(Transform):
     def cells(
         self, decoded: Array, parts: Mapping[str, Values], spec: TensorSpec
     ) -> Callable[[slice], Cells | None] | None:
-        """Between what values were, of any run of a tensor that is decoded: two steps around what they come back as."""
+        """Cells of any run of the elements of a decoded tensor: two steps around the decoded values."""
         from bale.compressors.trellis.stream import Reader, is_plain
 
         data = parts["qdata"].array.data

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bale.compressors.trellis.classes import Classes
+from bale.compressors.importance import Importance
 from bale.compressors.trellis.codec import STATES, Trellis
-from bale.compressors.trellis.rate import Attempts, Target, Trial, solve
-from bale.compressors.trellis.search import LARGEST_LEVEL, Code
-from bale.compressors.trellis.subject import Subject
-from bale.compressors.use import Use
+from bale.compressors.trellis.context_classes import Classes
+from bale.compressors.trellis.rate_control import Target, Trial, TrialCoder, solve
+from bale.compressors.trellis.scaled_tensor import ScaledTensor
+from bale.compressors.trellis.viterbi import LARGEST_LEVEL, Code
 from bale.spec import Array, TensorSpec
 
 _DIGITS = 5
@@ -31,7 +31,7 @@ class Member:
         Of the tensor.
     norm2 : float or None
         Sum of squares of the tensor; None: by the sample.
-    use : Use or None
+    importance : Importance or None
         Of the sample.
 
     Raises
@@ -47,48 +47,48 @@ class Member:
         elements: int,
         codec: Trellis,
         norm2: float | None = None,
-        use: Use | None = None,
+        importance: Importance | None = None,
     ) -> None:
-        self._subject = Subject(array, spec, balanced=codec.balance == "column", use=use)
+        self._tensor = ScaledTensor(array, spec, balanced=codec.balance == "column", importance=importance)
         self._code = Code(STATES[codec.effort])
         self._classes: Classes | None = None
         self._share = elements / spec.elements
         self.elements = elements
-        self.norm2 = self._share * self._subject.norm2 if norm2 is None else norm2
+        self.norm2 = self._share * self._tensor.norm2 if norm2 is None else norm2
 
     def _unscaled(self, value: float) -> float:
-        return math.ldexp(value, self._subject.scaling.exponent)
+        return math.ldexp(value, self._tensor.scaling.exponent)
 
     @property
     def deviation(self) -> float:
-        """The root of the mean square of the values that are searched for; 0 where all are zero."""
-        return self._unscaled(self._subject.deviation) if self._subject.largest else 0.0
+        """Root mean square of the scaled values; 0 where all are zero."""
+        return self._unscaled(self._tensor.deviation) if self._tensor.largest else 0.0
 
     @property
     def largest(self) -> float:
         """The largest magnitude of these values."""
-        return self._unscaled(self._subject.largest)
+        return self._unscaled(self._tensor.largest)
 
     def trial(self, step: float, measured: bool) -> Trial:
         """Size of the whole tensor with a step, and its error if that is to be measured."""
-        subject = self._subject
-        if not subject.largest:
+        tensor = self._tensor
+        if not tensor.largest:
             return Trial(step, 0.0, 0.0)
-        own = max(step / self._unscaled(1.0), subject.largest / LARGEST_LEVEL)
-        attempts = Attempts(subject, self._code, measured=measured, classes=self._classes)
-        found = attempts.estimate(own)
-        self._classes = attempts.classes
+        own = max(step / self._unscaled(1.0), tensor.largest / LARGEST_LEVEL)
+        coder = TrialCoder(tensor, self._code, measured=measured, classes=self._classes)
+        found = coder.estimate(own)
+        self._classes = coder.classes
         return Trial(step, found.size * self._share, found.error2 * self._share)
 
 
 def _cautious(target: Target) -> Target:
-    """Half of the way from what is aimed at to either end: samples do not tell all."""
-    return replace(target, most=(target.most + target.aim) / 2, least=(target.least + target.aim) / 2)
+    """Halfway from the goal to either end: a sample is not the whole."""
+    return replace(target, limit=(target.limit + target.goal) / 2, good_enough=(target.good_enough + target.goal) / 2)
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """What a target needs to know of a subject, of all members together."""
+    """All members together, as far as a target asks."""
 
     size: int
     norm2: float
@@ -98,7 +98,7 @@ class _Pool:
 def common_step(
     members: Sequence[Member], codec: Trellis, trials: Callable[[float, bool], Sequence[Trial]]
 ) -> float | None:
-    """The step with which all members together meet what a codec asks for, or None where none does.
+    """The step with which all members together meet the target of a codec, or None where none does.
 
     One step for all is the optimum for a total: with it a further bit lowers the squared error by the same amount in
     every tensor, so that none would be better spent elsewhere.

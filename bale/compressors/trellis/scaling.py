@@ -1,4 +1,4 @@
-"""A tensor's values as the trellis sees them, and back."""
+"""Scaling of a tensor's values to those that the trellis codes, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.trellis.classes import Scaled
+from bale.compressors.trellis.context_classes import Scaled
 from bale.compressors.trellis.tables import power
 from bale.spec import Array, TensorSpec
 
@@ -19,7 +19,7 @@ _USUAL = 60
 
 
 def exponent_of(largest: float) -> int:
-    """What values of this largest magnitude are divided by, as a power of two: 0, if they are of a usual size."""
+    """Exponent of the power of two that values of this largest magnitude are divided by: 0 for a usual size."""
     exponent = math.frexp(largest)[1]
     return exponent if abs(exponent) > _USUAL else 0
 

@@ -1,4 +1,4 @@
-"""The bytes of a tensor: what they are coded with, then chunks of tokens, each of which can be decoded by itself."""
+"""The bytes of a tensor: its model, then chunks of tokens, each of which can be decoded by itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bale.compressors.entropy import rans
 from bale.compressors.kernels.rans import BLOCK, LANES, get_fields, put_fields, rans_encode
 from bale.compressors.kernels.trellis import EXACT, UNIT, tokens_of, trellis_decode, values_of
 from bale.compressors.trellis import tables
-from bale.compressors.trellis.classes import Classes, Scaled
+from bale.compressors.trellis.context_classes import Classes, Scaled
 from bale.compressors.trellis.scaling import Scaling
-from bale.compressors.trellis.search import Code, paths_of
+from bale.compressors.trellis.viterbi import Code, paths_of
 from bale.spec import Array, TensorSpec
 
 CHUNK = 1 << 20
@@ -31,14 +31,14 @@ _START = np.zeros(1, np.int64)
 
 @dataclass(frozen=True)
 class Model:
-    """How levels become tokens and values.
+    """Turns levels into tokens and values.
 
     Attributes
     ----------
     shift : int
         See `bale.compressors.kernels.trellis.tokens_of`.
     centroids : int8 array
-        For levels 1, 2 and so on: by how many 128ths of a step values lie away from them, outwards.
+        For levels 1, 2 and so on: 128ths of a step that values lie away from them, outwards.
     """
 
     code: Code
@@ -87,7 +87,7 @@ class Model:
 
 @dataclass
 class Tokens:
-    """The tokens of a whole tensor, chunk by chunk, and what they leave open."""
+    """The tokens of a whole tensor, chunk by chunk, and the bits that they leave open."""
 
     model: Model
     shape: tuple[int, ...]
@@ -98,7 +98,7 @@ class Tokens:
 
     @classmethod
     def empty(cls, model: Model, shape: tuple[int, ...]) -> Tokens:
-        """None yet."""
+        """No tokens yet."""
         n = math.prod(shape)
         counts = np.zeros((model.contexts, tables.TOKENS), np.uint32)
         return cls(model, shape, np.empty(n, np.uint8), np.empty(n, np.uint8), counts, [])
@@ -117,7 +117,7 @@ class Tokens:
 
 
 def _far(tokens: Array) -> Array:
-    """Which tokens leave something open, without a shift."""
+    """Indices of tokens that leave bits open, without a shift."""
     return np.flatnonzero(tokens - np.uint8(128 - 2 * EXACT) >= np.uint8(4 * EXACT))
 
 
@@ -327,7 +327,7 @@ def _chunks(data: memoryview, elements: int) -> tuple[tuple[memoryview, memoryvi
 
 
 _PLAIN = struct.Struct("<fhBi")
-_AT_ONCE = 1 << 16  # elements of a plain stream, a multiple of 8: few bytes may say that there are very many
+_AT_ONCE = 1 << 16  # elements of a plain stream, a multiple of 8: few bytes may claim that there are very many
 
 
 def write_plain(indices: Array, step: np.float32, scaling: Scaling) -> bytes:

@@ -1,4 +1,4 @@
-"""Tables of tokens that two bytes stand for: whole numbers, the same on every machine.
+"""Tables of tokens, each generated from two bytes: whole numbers, the same on every machine.
 
 A table is the distribution of levels of one parity if values are of a known shape, centred on zero, and of a known
 scale. Explicit tables would take hundreds of bytes for each class of elements.

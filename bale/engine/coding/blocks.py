@@ -10,13 +10,13 @@ from functools import cached_property, partial
 
 import xxhash
 
-from bale.compressors.base import Known, Place, Quantizer, Values
+from bale.compressors.base import Place, Quantizer, Reference, Values
 from bale.compressors.chunks import chunk_ranges, encode_chunk, flat_bytes, flat_spec
 from bale.compressors.floats import to_float32
-from bale.compressors.use import Use
+from bale.compressors.importance import Importance
 from bale.engine.coding.distortion import Distortion, check_finite, exact_sums
 from bale.engine.coding.encoded import Check, Encoded, EncodedPart, Measures, encode_part
-from bale.engine.coding.first_layer import known_block
+from bale.engine.coding.first_layer import reference_of_block
 from bale.engine.coding.stored import DecodeTask, Stored, load_chunk, load_part, numbers_of
 from bale.engine.coding.task import QUANTIZED_COST, SECOND_EXACT, Task, Work
 from bale.engine.run import Job
@@ -83,24 +83,24 @@ class BlockCoding:
         chunk: int,
         start: int,
         count: int,
-    ) -> Known:
+    ) -> Reference:
         code, exact = numbers
         codes = load_chunk(stored, code, chunk, TensorSpec("U8", (count,)))
         first = self.first_layer(codes, start, side.parts)
         if exact is None:
             return first
-        return Known(load_chunk(stored, exact, chunk, flat_spec(self.task.spec, count), first))
+        return Reference(load_chunk(stored, exact, chunk, flat_spec(self.task.spec, count), first))
 
-    def first_layer(self, codes: Array, start: int, side: Mapping[str, Values]) -> Known:
+    def first_layer(self, codes: Array, start: int, side: Mapping[str, Values]) -> Reference:
         """Elements that codes stand for, and between what ends they were, unless a reference has been added."""
-        known = known_block(self.quantizer, codes, start, self.task.spec, side)
-        return known if self.task.reference is None else Known(self.task.with_reference(known.array, start))
+        known = reference_of_block(self.quantizer, codes, start, self.task.spec, side)
+        return known if self.task.reference is None else Reference(self.task.with_reference(known.values, start))
 
-    def _observe(self, work: Work, seen: _Seen, importance: Use | None) -> Mapping[str, Values]:
+    def _observe(self, work: Work, seen: _Seen, importance: Importance | None) -> Mapping[str, Values]:
         """The side information of a tensor, found in the quantizer's passes."""
         state: Mapping[str, Array] = {}
         spec = self.task.spec
-        for _ in range(self.quantizer.rounds(spec)):
+        for _ in range(self.quantizer.passes(spec)):
             jobs = (
                 (
                     start,
@@ -109,15 +109,15 @@ class BlockCoding:
                 for start, count in self.blocks()
             )
             observed = work.run.ordered(jobs)
-            state = self.quantizer.settle([future.result() for _, future in observed], spec, state)
-        return self.quantizer.side(state, spec)
+            state = self.quantizer.fit([future.result() for _, future in observed], spec, state)
+        return self.quantizer.side_info(state, spec)
 
     def _observe_block(
-        self, seen: _Seen, start: int, count: int, state: Mapping[str, Array], importance: Use | None
+        self, seen: _Seen, start: int, count: int, state: Mapping[str, Array], importance: Importance | None
     ) -> dict[str, Array]:
         buffer, _, values = seen.read(self.task, start, count)
         check_finite(values)
-        observed = self.quantizer.measure(values, start, self.task.spec, state, importance)
+        observed = self.quantizer.observe(values, start, self.task.spec, state, importance)
         seen.work.run.buffers.release(buffer)
         return observed
 
@@ -165,7 +165,7 @@ class _BlockEncoder:
     work: Work
     side: Mapping[str, Values]
     seen: _Seen
-    importance: Use | None
+    importance: Importance | None
 
     def codes(self, start: int, count: int) -> Encoded:
         """Quantize a block."""
@@ -178,7 +178,7 @@ class _BlockEncoder:
             self.work.chain(task),
             compiled=task.has_exact_layer,
         )
-        decoded = self.coding.first_layer(codes, start, self.side).array
+        decoded = self.coding.first_layer(codes, start, self.side).values
         distortion = Distortion.between(source, decoded, spec, self._weights(start), place)
         part = EncodedPart(
             f"{task.prefix}{self.coding.quantizer.code}",
@@ -243,4 +243,4 @@ class _BlockEncoder:
     def _weights(self, start: int) -> Callable[[int, int], Array] | None:
         """How much errors count of elements that are numbered from `start` on."""
         importance, shape = self.importance, self.coding.task.spec.shape
-        return None if importance is None else lambda at, count: importance.spread(shape, start + at, count)
+        return None if importance is None else lambda at, count: importance.weights(shape, start + at, count)

@@ -11,7 +11,7 @@ import numpy as np
 from bale.compressors.base import Place
 from bale.compressors.chunks import chunk_ranges
 from bale.compressors.floats import all_finite, numbers, to_float32
-from bale.compressors.use import Use
+from bale.compressors.importance import Importance
 from bale.engine.coding.harm import Harm, joined, rows_at
 from bale.errors import Refused
 from bale.metrics import ErrorSums
@@ -54,22 +54,22 @@ class Distortion:
         return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
 
     @classmethod
-    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Use | None) -> Distortion:
+    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Importance | None) -> Distortion:
         """Compare two flat arrays of a whole tensor, which is used so."""
         if use is None or use.covariance is None:
-            weights = None if use is None else partial(use.spread, spec.shape)
+            weights = None if use is None else partial(use.weights, spec.shape)
             return cls.between(source, decoded, spec, weights, Place(spec.shape))
         found = cls.between(source, decoded, spec, None, Place(spec.shape))
         return replace(found, outputs=_correlated(source, decoded, spec, use))
 
 
-def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Use) -> ErrorSums:
+def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Importance) -> ErrorSums:
     """Errors of a whole tensor's outputs by the covariance of its inputs: the traces of ``E C E'`` and ``W C W'``.
 
     Places of a kernel that share the statistics of their channel count one by one. Products are of float32.
     """
     assert use.covariance is not None
-    inputs = [axis for axis, size in enumerate(use.second.shape) if size > 1]
+    inputs = [axis for axis, size in enumerate(use.second_moment.shape) if size > 1]
     order = [*(axis for axis in range(len(spec.shape)) if axis not in inputs), *inputs]
     x, y = (to_float32(array, spec).reshape(spec.shape).transpose(order) for array in (source, decoded))
     x, y = (array.reshape(-1, len(use.covariance)) for array in (x, y))

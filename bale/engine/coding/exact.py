@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from bale.compressors.base import Known, Place, Values
+from bale.compressors.base import Place, Reference, Values
 from bale.compressors.chunks import EXACT, chunk_ranges, encode_chunk, flat_spec
 from bale.compressors.floats import all_finite, numbers
 from bale.engine.coding.encoded import Check, Encoded, EncodedPart, Measures
@@ -45,7 +45,7 @@ class ExactCoding:
         task, spec = self.task, flat_spec(self.task.spec, count)
         buffer = work.run.buffers.lease(spec.nbytes)
         array = work.source.read(start, count, buffer)
-        known = None if task.reference is None or not count else task.reference.known(start, count)
+        known = None if task.reference is None or not count else task.reference.elements(start, count)
         values = Values(spec, array, place=Place(task.spec.shape, start))
         chunks = (encode_chunk(values, work.chain(task), known),) if count else ()
         measured = numbers(array, spec) if work.measure else None
@@ -56,12 +56,12 @@ class ExactCoding:
             Measures(time.perf_counter() - began, errors, spec.nbytes),
         )
 
-    def _decode(self, stored: Stored, chunk: int, start: int) -> Known:
+    def _decode(self, stored: Stored, chunk: int, start: int) -> Reference:
         part = stored.parts[0]
         count = min(part.chunk, part.spec.elements - start)
         reference = self.task.reference if part.chains[chunk] == EXACT else None
-        known = None if reference is None else reference.known(start, count)
-        return Known(load_chunk(stored, 0, chunk, flat_spec(part.spec, count), known))
+        known = None if reference is None else reference.elements(start, count)
+        return Reference(load_chunk(stored, 0, chunk, flat_spec(part.spec, count), known))
 
     def _cost(self, spec: TensorSpec) -> int:
         """Bytes in memory while a chunk is coded or decoded: source and result, and what differences are made of."""
@@ -70,4 +70,4 @@ class ExactCoding:
 
 def empty(spec: TensorSpec) -> DecodeTask:
     """The only task of a unit without elements."""
-    return DecodeTask(0, 0, 0, lambda: Known(np.empty(0, spec.storage)))
+    return DecodeTask(0, 0, 0, lambda: Reference(np.empty(0, spec.storage)))

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bale.compressors.base import Known, Values
+from bale.compressors.base import Reference, Values
 from bale.compressors.chunks import decode_chunk, flat_bytes, join_chunks
 from bale.errors import UsageError
 from bale.spec import Array, TensorSpec
@@ -59,12 +59,12 @@ class DecodeTask:
     start: int
     count: int
     cost: int
-    load: Callable[[], Known]
+    load: Callable[[], Reference]
 
 
 def bytes_of(task: DecodeTask) -> Array:
     """Decode the elements of a task; their bytes, little-endian."""
-    return flat_bytes(np.ascontiguousarray(task.load().array))
+    return flat_bytes(np.ascontiguousarray(task.load().values))
 
 
 def numbers_of(stored: Stored, prefix: str) -> dict[str, int]:
@@ -83,7 +83,7 @@ def load_part(stored: Stored, number: int) -> Values:
     return join_chunks(part.spec, part.bits, part.chunk, chunks_of(stored, number))
 
 
-def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, known: Known | None = None) -> Array:
+def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, known: Reference | None = None) -> Array:
     """The flat array of one chunk of this spec, in its storage bits."""
     part = stored.parts[number]
     return decode_chunk(stored.read(number, chunk), part.chains[chunk], spec, part.bits, known=known)

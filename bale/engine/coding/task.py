@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bale.compressors.base import Known
+from bale.compressors.base import Reference
 from bale.compressors.chunks import forced_chain
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.use import Use
 from bale.engine.run import Run
 from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
@@ -23,7 +23,7 @@ QUANTIZED_COST = 12  # bytes an element while a block is quantized: source, floa
 class ReferenceTensor(Protocol):
     """The tensor of a base, as the dtype of the one that is coded given it."""
 
-    def known(self, start: int, count: int) -> Known:
+    def elements(self, start: int, count: int) -> Reference:
         """Its elements from `start` on."""
 
     def subtract(self, array: Array, start: int) -> Array:
@@ -112,7 +112,7 @@ class Work:
     run: Run
     measure: bool
     fallback: Pipeline
-    importance: Callable[[], Use | None] = lambda: None
+    importance: Callable[[], Importance | None] = lambda: None
     importance_bytes: int = 0
 
     def chain(self, task: Task) -> str | None:

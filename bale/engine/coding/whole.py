@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Known, Place, Values
+from bale.compressors.base import Place, Reference, Values
 from bale.compressors.chunks import chunk_ranges, decode_chunk, encode_chunk, flat_bytes, flat_spec, forced_chain
 from bale.compressors.floats import to_float32
 from bale.engine.coding.distortion import Distortion, check_finite, exact_sums
 from bale.engine.coding.encoded import Check, Encoded, EncodedPart, Measures, encode_part
-from bale.engine.coding.first_layer import compared, known_of
+from bale.engine.coding.first_layer import compared, reference_of
 from bale.engine.coding.stored import DecodeTask, Stored, chunks_of, load_part, numbers_of
 from bale.engine.coding.task import SECOND, SECOND_EXACT, Task, Work
 from bale.engine.run import WHOLE_COST, Job
@@ -37,18 +37,18 @@ class WholeCoding:
         spec = self.task.spec
         return [DecodeTask(0, spec.elements, WHOLE_COST * spec.nbytes, partial(self._decode, stored))]
 
-    def _decode(self, stored: Stored) -> Known:
+    def _decode(self, stored: Stored) -> Reference:
         task, pipeline = self.task, self.task.pipeline
         numbers = numbers_of(stored, task.prefix)
         wanted = {name: at for name, at in numbers.items() if pipeline.has_residual or not name.startswith(SECOND)}
         parts = {name: load_part(stored, at) for name, at in wanted.items()}
         decoded = self._values(parts)
         if task.reference is not None:
-            return Known(decoded)
-        first = known_of(pipeline, parts, task.spec, decoded)
+            return Reference(decoded)
+        first = reference_of(pipeline, parts, task.spec, decoded)
         return self._decode_exact(stored, numbers[SECOND_EXACT], first) if task.has_exact_layer else first
 
-    def _decode_exact(self, stored: Stored, number: int, first: Known) -> Known:
+    def _decode_exact(self, stored: Stored, number: int, first: Reference) -> Reference:
         spec, limit = self.task.spec, stored.parts[number].chunk
         if limit != self.task.limit:
             raise ValueError(f"chunks of {limit} elements")
@@ -59,7 +59,7 @@ class WholeCoding:
             block = flat_spec(spec, count)
             at = start * spec.info.bits // 8
             decode_chunk(data, chain, block, None, exact[at : at + block.nbytes], first.cut(start, start + count))
-        return Known(exact.view(spec.storage))
+        return Reference(exact.view(spec.storage))
 
     def _values(self, parts: Mapping[str, Values]) -> Array:
         """Flat elements, in their storage bits, from the parts of all lossy layers."""
@@ -75,7 +75,7 @@ class WholeCoding:
         for start, count in chunk_ranges(spec.elements):
             check_finite(to_float32(array[start : start + count], spec))
         importance = work.importance()
-        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), use=importance))
+        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), importance=importance))
         parts = tuple(
             encode_part(f"{task.prefix}{name}", values, forced_chain(pipeline.layer_of(name)), task.has_exact_layer)
             for name, values in leaves.items()
@@ -83,7 +83,7 @@ class WholeCoding:
         decoded = self._values(leaves)
         distortion = Distortion.of_whole(source, decoded, spec, importance)
         if task.has_exact_layer:
-            exact = self._encode_exact(source, known_of(pipeline, leaves, spec, decoded))
+            exact = self._encode_exact(source, reference_of(pipeline, leaves, spec, decoded))
             errors = exact_sums(source, spec) if work.measure else None
             return Encoded(
                 (*parts, exact),
@@ -112,7 +112,7 @@ class WholeCoding:
             ),
         )
 
-    def _encode_exact(self, source: Array, first: Known) -> EncodedPart:
+    def _encode_exact(self, source: Array, first: Reference) -> EncodedPart:
         """The chunks of the exact layer, each given the first one."""
         spec, chunks = self.task.spec, []
         for start, count in chunk_ranges(spec.elements, self.task.limit):

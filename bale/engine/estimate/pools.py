@@ -70,7 +70,7 @@ def _solve(
     pipeline: Pipeline, units: Sequence[tuple[SourceFile, Unit]], run: Run, statistics: Statistics | None
 ) -> Pipeline:
     from bale.compressors.trellis.pool import Member, common_step
-    from bale.compressors.trellis.rate import Trial
+    from bale.compressors.trellis.rate_control import Trial
 
     codec = pipeline.transforms[0]
     assert isinstance(codec, Trellis)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bale.compressors.base import Known
+from bale.compressors.base import Reference
 from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import to_float32
 from bale.engine.coding.task import ReferenceTensor
@@ -56,12 +56,12 @@ class SampledReference:
 
     tensor: ReferenceTensor
     starts: Sequence[int]
-    elements: int
+    size: int
 
-    def known(self, start: int, count: int) -> Known:
+    def elements(self, start: int, count: int) -> Reference:
         """Its elements from `start` on; with the ends of their cells only where they are one run."""
-        found = [self.tensor.known(at, size) for at, size in self._runs(start, count)]
-        return found[0] if len(found) == 1 else Known(np.concatenate([known.array for known in found]))
+        found = [self.tensor.elements(at, size) for at, size in self._runs(start, count)]
+        return found[0] if len(found) == 1 else Reference(np.concatenate([known.values for known in found]))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less its own from `start` on."""
@@ -75,7 +75,7 @@ class SampledReference:
 
     def _runs(self, start: int, count: int) -> Iterator[tuple[int, int]]:
         """Where elements of the sample are in the tensor: first one and number of each run."""
-        length, stop = self.elements // len(self.starts), start + count
+        length, stop = self.size // len(self.starts), start + count
         while start < stop:
             number, at = divmod(start, length)
             size = min(length - at, stop - start)

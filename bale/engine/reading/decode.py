@@ -175,7 +175,7 @@ class Decoder:
         reference = self._reference(stored) if pipeline.on_base else None
         if self.first and reference is not None:
             ranges = chunk_ranges(stored.unit.spec.elements)
-            return [DecodeTask(at, n, 4 * n, partial(reference.known, at, n)) for at, n in ranges]
+            return [DecodeTask(at, n, 4 * n, partial(reference.elements, at, n)) for at, n in ranges]
         task = Task.of(stored.unit.spec, pipeline, reference)
         found = self._sound(stored, decode_tasks, task.first if self.first else task, ArchivedUnit(self.archive, index))
         return [replace(each, load=partial(self._sound, stored, each.load)) for each in found]

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from bale.compressors.base import Cells, Known, once
+from bale.compressors.base import Cells, Reference, once
 from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.engine.coding.stored import DecodeTask
@@ -56,16 +56,16 @@ class BaseTensor:
             return self.stored_digest
         digest = xxhash.xxh3_128()
         for piece in self.pieces:
-            digest.update(flat_bytes(piece.load().array).data)
+            digest.update(flat_bytes(piece.load().values).data)
         return digest.hexdigest()
 
-    def known(self, start: int, count: int) -> Known:
+    def elements(self, start: int, count: int) -> Reference:
         """What it tells of some elements."""
         found = list(self._runs(start, count))
-        array = np.concatenate([known.array for known in found]) if len(found) != 1 else found[0].array
+        array = np.concatenate([known.values for known in found]) if len(found) != 1 else found[0].values
         if len(found) == 1 or any(known.cells is None for known in found):
-            return Known(array, found[0].cells if len(found) == 1 else None)
-        return Known(array, once(partial(_joined, found)))
+            return Reference(array, found[0].cells if len(found) == 1 else None)
+        return Reference(array, once(partial(_joined, found)))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less those of the base from `start` on: a float32 difference, rounded to the dtype."""
@@ -80,11 +80,11 @@ class BaseTensor:
 
     def is_near(self, source: Callable[[int, int], Array]) -> bool:
         """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
-        from bale.compressors.given import delta
+        from bale.compressors.conditional import delta
 
         start, count = self._middle
         word = f"<u{self.spec.storage.itemsize}"
-        known = self.known(start, count).array
+        known = self.elements(start, count).values
         return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
 
     @property
@@ -105,15 +105,15 @@ class BaseTensor:
         return BaseTensor(self.unit, spec, self.pieces, self.cache, self.stored_digest)
 
     def _values(self, start: int, count: int) -> Array:
-        return to_float32(self.known(start, count).array, flat_spec(self.spec, count))
+        return to_float32(self.elements(start, count).values, flat_spec(self.spec, count))
 
-    def _runs(self, start: int, count: int) -> Iterator[Known]:
+    def _runs(self, start: int, count: int) -> Iterator[Reference]:
         for piece in self.pieces:
             first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
             if first < last:
                 known = self.cache.load(piece)
                 cut = known.cut(first - piece.start, last - piece.start)
-                yield Known(self._cast(cut.array), cut.cells)
+                yield Reference(self._cast(cut.values), cut.cells)
 
     def _cast(self, array: Array) -> Array:
         """Elements as the wanted dtype."""
@@ -124,7 +124,7 @@ class BaseTensor:
             return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
 
 
-def _joined(found: Sequence[Known]) -> Cells | None:
+def _joined(found: Sequence[Reference]) -> Cells | None:
     """The cells of runs that follow each other."""
     ends = [known.ends for known in found if known.ends is not None]
     return Cells.joined(ends) if len(ends) == len(found) else None
@@ -134,10 +134,10 @@ class _Cache:
     """The pieces decoded last, for all threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[DecodeTask, Known] = OrderedDict()
+        self._kept: OrderedDict[DecodeTask, Reference] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, piece: DecodeTask) -> Known:
+    def load(self, piece: DecodeTask) -> Reference:
         """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
         with self._lock:
             if piece in self._kept:
@@ -360,9 +360,9 @@ def _plain_tensors(source: SourceFile, cache: _Cache) -> list[BaseTensor]:
     ]
 
 
-def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Known:
+def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
     size = flat_spec(unit.spec, count).nbytes
-    return Known(source.read(unit, start, count, np.empty(size, np.uint8)))
+    return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
 
 
 def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: _Cache) -> list[BaseTensor]:

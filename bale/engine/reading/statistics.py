@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bale.compressors.floats import to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.use import Use
 from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.metrics import ErrorSums
@@ -50,7 +50,7 @@ class Statistics:
         """Whether there are statistics of a unit."""
         return self._find(unit) is not None
 
-    def use(self, unit: Unit, pipeline: Pipeline) -> Use | None:
+    def use(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
         """What to tell the encoders of a pipeline of a unit, with its dimensions in memory order.
 
         The largest mean square is between 1/2 and 1, and what is next to nothing beside it is nothing, so that no
@@ -78,10 +78,10 @@ class Statistics:
             rounding = sum(np.ldexp(_LEAST[each.spec.dtype], -exponent) for each in (mean, products))
             self._check_covariance(name, covariance, second.reshape(-1), np.float32(max(rounding, _LEAST["F32"])))
         second = np.where(second < _NOTHING, np.float32(0), second)
-        use = Use(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
+        use = Importance(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
         return use if list(order) == sorted(order) else use.transposed(order)
 
-    def sampled(self, unit: Unit, pipeline: Pipeline, starts: Sequence[int], sample: TensorSpec) -> Use | None:
+    def sampled(self, unit: Unit, pipeline: Pipeline, starts: Sequence[int], sample: TensorSpec) -> Importance | None:
         """The same of a sample of it, of this spec, of runs of elements that begin at `starts`."""
         use = self.use(unit, pipeline)
         if use is None or sample.shape == unit.spec.shape:

@@ -52,7 +52,7 @@ class Tensors(Mapping[str, Array]):
     A name that several files of a folder have is told apart by the file: ``unet/model.safetensors:weight``.
 
     Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as
-    their bytes. Use as a context manager, or `close` it.
+    their bytes. Importance as a context manager, or `close` it.
     """
 
     def __init__(self) -> None:

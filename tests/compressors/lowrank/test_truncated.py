@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.lowrank import truncated
-from bale.compressors.lowrank.truncated import eigenvectors, gram, leading, squares, within
+from bale.compressors.lowrank.truncated import eigenvectors, gram, squares, truncated_svd, truncated_svd_to
 
 
 def matrix_of(m, n, values, seed=0):
@@ -27,7 +27,7 @@ def is_sound(found, matrix):
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (40, 40), (300, 20), (1, 9), (9, 1)])
 def test_all_singular_values_are_those_of_lapack(shape):
     matrix = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    found = leading(matrix, min(shape))
+    found = truncated_svd(matrix, min(shape))
     expected = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     assert found.whole
     assert np.abs(found.s - expected).max() < 1e-5 * expected[0]
@@ -38,7 +38,7 @@ def test_all_singular_values_are_those_of_lapack(shape):
 
 def test_small_singular_values_are_seen():
     values = 10.0 ** -np.arange(7)
-    found = leading(matrix_of(30, 20, values), 7)
+    found = truncated_svd(matrix_of(30, 20, values), 7)
     assert np.abs(found.s / values - 1).max() < 0.1  # float32 rounds the matrix itself by about 1e-7
 
 
@@ -57,7 +57,7 @@ def test_another_driver_steps_in(monkeypatch):
         raise linalg.LinAlgError("did not converge")
 
     monkeypatch.setattr(linalg, "eigh", failing)
-    assert leading(np.diag([1.0, 2.0]).astype(np.float32), 2).s.tolist() == [2, 1]
+    assert truncated_svd(np.diag([1.0, 2.0]).astype(np.float32), 2).s.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("shape", [(1100, 1030), (1030, 1300)])
@@ -69,7 +69,7 @@ def test_a_sketch_is_within_two_per_cent(shape, spectrum):
     else:
         values = 0.97 ** np.arange(200.0) if spectrum == "falling" else np.ones(30)
         matrix = matrix_of(*shape, values) + 1e-4 * rng.normal(size=shape).astype(np.float32)
-    found = leading(matrix, 100)
+    found = truncated_svd(matrix, 100)
     assert not found.whole
     assert is_sound(found, matrix)
     s = np.linalg.svd(matrix, compute_uv=False).astype(np.float64)
@@ -79,7 +79,7 @@ def test_a_sketch_is_within_two_per_cent(shape, spectrum):
 
 def test_a_sketch_is_the_same_again():
     matrix = np.random.default_rng(3).normal(size=(1100, 1040)).astype(np.float32)
-    one, two = leading(matrix, 20), leading(matrix.copy(), 20)
+    one, two = truncated_svd(matrix, 20), truncated_svd(matrix.copy(), 20)
     assert one.u.tobytes() == two.u.tobytes()
     assert one.vh.tobytes() == two.vh.tobytes()
 
@@ -94,11 +94,11 @@ def test_more_is_computed_until_the_bound_is_met(monkeypatch):
 
     monkeypatch.setattr(truncated, "_sketched", spied)
     matrix = matrix_of(1100, 1100, np.concatenate([np.full(60, 5.0), np.full(80, 0.5)]))
-    found = within(matrix, 100.0)
+    found = truncated_svd_to(matrix, 100.0)
     assert found.tails[-1] <= 100
     assert not found.whole
     assert ranks == [34, 68]
     flat = np.random.default_rng(4).normal(size=(1100, 1100)).astype(np.float32)
     ranks.clear()
-    assert within(flat, 0.01 * squares(flat)).whole  # seen to be hopeless after one sketch
+    assert truncated_svd_to(flat, 0.01 * squares(flat)).whole  # seen to be hopeless after one sketch
     assert ranks == [34]

@@ -8,7 +8,7 @@ import pytest
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.quantizers import runs
+from bale.compressors.quantizers import groups
 from bale.compressors.quantizers.codebook import Codebook
 from bale.errors import Refused
 from bale.spec import TensorSpec
@@ -44,13 +44,13 @@ def test_normal_numbers_get_the_levels_of_lloyd_and_max():
 @pytest.mark.parametrize("group", ["tensor", "row", 30, 37])
 @pytest.mark.parametrize("longest", [10, 1 << 20])
 def test_blocks_make_no_difference(group, longest, monkeypatch):
-    monkeypatch.setattr(runs, "LONGEST_IN_A_BLOCK", longest)
+    monkeypatch.setattr(groups, "LONGEST_IN_A_BLOCK", longest)
     codec, spec = Codebook(bits=3, group=group), TensorSpec("F32", (10, 30))
     x = np.random.default_rng(0).standard_t(3, size=300).astype(np.float32)
     multiple = codec.block_multiple(spec)
     edges = sorted({0, 300, *(cut // multiple * multiple for cut in (30, 111, 222))})
-    measured = [codec.measure(x[a:b], a, spec, {}) for a, b in pairwise(edges)]
-    side = codec.side(codec.settle(measured, spec, {}), spec)
+    observed = [codec.observe(x[a:b], a, spec, {}) for a, b in pairwise(edges)]
+    side = codec.side_info(codec.fit(observed, spec, {}), spec)
     codes = np.concatenate([codec.encode_block(x[a:b], a, spec, side) for a, b in pairwise(edges)])
     whole = codec.encode(Values(spec, x.reshape(10, 30)))
     assert (codes == whole["qdata"].array.reshape(-1)).all()
@@ -71,8 +71,8 @@ def test_bound(codec, seed):
             y64 = to_float32(codec.decode(parts, spec), spec).astype(np.float64).reshape(-1)
             assert np.isfinite(y64).all()
             roundoff, least = ROUNDING[dtype]
-            for piece in codec._runs(spec).pieces(0, x64.size):
-                of = levels[piece.runs]
+            for piece in codec._groups(spec).slices(0, x64.size):
+                of = levels[piece.groups]
                 nearest = np.abs(piece.of(x64)[:, :, None] - of[:, None, :]).min(axis=2)
                 error = np.abs(piece.of(x64) - piece.of(y64))
                 rounding = 2.0**-23 * np.abs(piece.of(x64)) + 2.0**-148
@@ -92,8 +92,8 @@ def test_refusals():
 def test_parts_that_do_not_fit():
     x = f32(np.ones((4, 4)))
     parts = Codebook(bits=2, group="row").encode(x)
-    with pytest.raises(ValueError, match="1 runs"):
+    with pytest.raises(ValueError, match="1 groups"):
         Codebook(bits=2).decode(parts, x.spec)
     half = Values(TensorSpec("F16", (4, 4)), parts["levels"].array.astype(np.float16))
-    with pytest.raises(ValueError, match="levels of 4 runs"):
+    with pytest.raises(ValueError, match="levels of 4 groups"):
         Codebook(bits=2, group="row").decode({**parts, "levels": half}, x.spec)

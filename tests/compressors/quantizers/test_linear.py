@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from bale.compressors.base import Values
 from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.quantizers import runs, scales
+from bale.compressors.importance import Importance
+from bale.compressors.quantizers import groups, scales
+from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.linear import Int
-from bale.compressors.quantizers.runs import Runs
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 from tests.compressors.cases import LARGEST, LOSSY_DTYPES, ROUNDING, adversarial
@@ -27,23 +27,23 @@ def check_bound(codec, values, parts):
     x = to_float32(values.array, values.spec).astype(np.float64).reshape(-1)
     decoded = codec.decode(parts, values.spec)
     y = to_float32(decoded, values.spec).astype(np.float64).reshape(-1)
-    runs = Runs.of(values.spec, codec.group, codec.rows)
-    scale = scales.load(parts, codec.scale, runs.count, slice(0, runs.count)).astype(np.float64)
+    groups = Groups.of(values.spec, codec.group, codec.rows)
+    scale = scales.load(parts, codec.scale, groups.count, slice(0, groups.count)).astype(np.float64)
     assert (scale > 0).all()
     assert np.isfinite(scale).all()
-    step = each_element(runs, scale, x.size)
+    step = each_element(groups, scale, x.size)
     roundoff, least = ROUNDING[values.spec.dtype]
     allowed = step * (0.5 + 2.0**-15) + roundoff * np.abs(y) * 1.01 + least
     if codec.zero == "float":
-        allowed += 2.0**-23 * (np.abs(x) + np.abs(each_element(runs, parts["zero"].array.astype(np.float64), x.size)))
+        allowed += 2.0**-23 * (np.abs(x) + np.abs(each_element(groups, parts["zero"].array.astype(np.float64), x.size)))
     assert np.isfinite(y).all()
     assert (np.abs(x - y) <= allowed).all()
 
 
-def each_element(runs, numbers, size):
+def each_element(groups, numbers, size):
     spread = np.empty(size)
-    for piece in runs.pieces(0, size):
-        piece.of(spread)[:] = piece.spread(numbers[piece.runs])
+    for piece in groups.slices(0, size):
+        piece.of(spread)[:] = piece.spread(numbers[piece.groups])
     return spread
 
 
@@ -127,7 +127,7 @@ def test_dtype_of_scales(rows, dtype):
 
 
 @pytest.mark.parametrize(
-    ("codec", "shape", "runs"),
+    ("codec", "shape", "groups"),
     [
         (Int(), (6, 10), 6),
         (Int(), (6, 5, 2), 6),
@@ -138,12 +138,12 @@ def test_dtype_of_scales(rows, dtype):
         (Int(group=100), (6, 10), 1),
     ],
 )
-def test_runs(codec, shape, runs):
+def test_runs(codec, shape, groups):
     spec = TensorSpec("F32", shape)
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     parts = codec.encode(Values(spec, x))
     bounds = {bound.name: bound for bound in codec.parts(spec)}
-    assert parts["scale"].array.shape == bounds["scale"].spec.shape == (runs,)
+    assert parts["scale"].array.shape == bounds["scale"].spec.shape == (groups,)
     assert parts["qdata"].spec == bounds["qdata"].spec
     assert codec.decode(parts, spec).shape == shape
 
@@ -168,9 +168,9 @@ def test_block_multiple():
     seed=st.integers(0, 99),
 )
 def test_blocks_make_no_difference(cuts, group, rows, kind, zero, clip, symmetric, bits, longest, seed):
-    """Whatever the blocks: runs longer than `longest` may begin, end or go on in any of them."""
+    """Whatever the blocks: groups longer than `longest` may begin, end or go on in any of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "LONGEST_IN_A_BLOCK", longest)
+        patch.setattr(groups, "LONGEST_IN_A_BLOCK", longest)
         rows = 1 if group in ("tensor", "column") else rows
         symmetric = symmetric and zero == "int"
         codec = Int(bits=bits, group=group, clip=clip, symmetric=symmetric, rows=rows, scale=kind, zero=zero)
@@ -183,10 +183,10 @@ def check_blocks(codec, cuts, seed):
     multiple = codec.block_multiple(spec)
     edges = sorted({0, 150, *(cut // multiple * multiple for cut in cuts)})
     blocks = [(start, x[start:end]) for start, end in pairwise(edges)]
-    known = {}
-    for _ in range(codec.rounds(spec)):
-        known = codec.settle([codec.measure(block, start, spec, known) for start, block in blocks], spec, known)
-    side = codec.side(known, spec)
+    state = {}
+    for _ in range(codec.passes(spec)):
+        state = codec.fit([codec.observe(block, start, spec, state) for start, block in blocks], spec, state)
+    side = codec.side_info(state, spec)
     codes = np.concatenate([codec.encode_block(block, start, spec, side) for start, block in blocks])
     whole = codec.encode(Values(spec, x.reshape(5, 30)))
     assert (codes == whole["qdata"].array.reshape(-1)).all()
@@ -256,8 +256,8 @@ def test_a_run_is_clipped_alike_whatever_the_others_are():
     x = rng.standard_t(4, size=(400, 7)).astype(np.float32)
     x[200, 3] = 1e30
     codec, spec = Int(bits=2, group=7, symmetric=True, clip="mse"), TensorSpec("F32", x.shape)
-    blocks = [codec.measure(row, 7 * at, spec, {}) for at, row in enumerate(x)]
-    side = codec.settle(blocks, spec, {})
+    blocks = [codec.observe(row, 7 * at, spec, {}) for at, row in enumerate(x)]
+    side = codec.fit(blocks, spec, {})
     assert (side["scale"] == codec.encode(f32(x))["scale"].array).all()
 
 
@@ -267,34 +267,36 @@ def test_the_clip_is_the_least_by_what_comes_out():
     codec = Int(bits=3, symmetric=True, clip="mse")
     scales = []
     for second in (None, [1, 1, 1, 1], [1000, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]):
-        use = None if second is None else Use(np.float32([second]))
-        scales.append(float(codec.encode(replace(x, use=use))["scale"].array[0]))
+        importance = None if second is None else Importance(np.float32([second]))
+        scales.append(float(codec.encode(replace(x, importance=importance))["scale"].array[0]))
     assert scales == [1, 1, 1, pytest.approx(0.6, rel=1e-3), 1]
 
 
 def test_statistics_only_choose_the_clip():
     rng = np.random.default_rng(0)
-    x, use = f32(rng.standard_t(3, size=(8, 96))), Use(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
-    plain, used = Int(bits=3).encode(x), Int(bits=3).encode(replace(x, use=use))
+    x, importance = f32(rng.standard_t(3, size=(8, 96))), Importance(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
+    plain, used = Int(bits=3).encode(x), Int(bits=3).encode(replace(x, importance=importance))
     assert all(plain[name].array.tobytes() == part.array.tobytes() for name, part in used.items())
 
 
 @pytest.mark.parametrize("group", [32, 7, "row", "column", "tensor"])
 def test_weighted_mse_is_never_worse_and_the_same_in_blocks(group, monkeypatch):
     rng = np.random.default_rng(1)
-    x, use = f32(rng.standard_t(3, size=(64, 96))), Use(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
+    x, importance = f32(rng.standard_t(3, size=(64, 96))), Importance(rng.lognormal(0, 2, (1, 96)).astype(np.float32))
     codec, errors = Int(bits=3, clip="mse", group=group), []
-    for each in (None, use):
-        parts = codec.encode(replace(x, use=each))
-        errors.append(float((use.second * np.square(codec.decode(parts, x.spec) - x.array)).sum(dtype=np.float64)))
+    for each in (None, importance):
+        parts = codec.encode(replace(x, importance=each))
+        errors.append(
+            float((importance.second_moment * np.square(codec.decode(parts, x.spec) - x.array)).sum(dtype=np.float64))
+        )
     assert errors[1] < errors[0] * 0.999 or (group in ("column", "tensor") and errors[1] <= errors[0])
-    monkeypatch.setattr(runs, "LONGEST_IN_A_BLOCK", 1)  # in two rounds, block by block
-    flat, known = x.array.reshape(-1), {}
-    for _ in range(codec.rounds(x.spec)):
+    monkeypatch.setattr(groups, "LONGEST_IN_A_BLOCK", 1)  # in two rounds, block by block
+    flat, state = x.array.reshape(-1), {}
+    for _ in range(codec.passes(x.spec)):
         starts = range(0, flat.size, 96)
-        blocks = [codec.measure(flat[at : at + 96], at, x.spec, known, use) for at in starts]
-        known = codec.settle(blocks, x.spec, known)
-    assert codec.side(known, x.spec)["scale"].array.tobytes() == parts["scale"].array.tobytes()
+        blocks = [codec.observe(flat[at : at + 96], at, x.spec, state, importance) for at in starts]
+        state = codec.fit(blocks, x.spec, state)
+    assert codec.side_info(state, x.spec)["scale"].array.tobytes() == parts["scale"].array.tobytes()
 
 
 def test_mse_stays_finite_and_zero_stays_zero():
@@ -321,7 +323,7 @@ def test_not_finite_is_refused(bad):
 def test_parts_that_do_not_fit():
     spec = TensorSpec("F32", (4, 8))
     parts = Int().encode(Values(spec, np.ones((4, 8), np.float32)))
-    with pytest.raises(ValueError, match="4 runs"):
+    with pytest.raises(ValueError, match="4 groups"):
         Int().decode({**parts, "scale": Values(TensorSpec("F16", (1,)), np.ones(1, np.float16))}, spec)
     with pytest.raises(ValueError, match="shape"):
         Int().decode(parts, TensorSpec("F32", (8, 4)))

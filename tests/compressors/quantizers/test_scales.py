@@ -1,4 +1,4 @@
-"""Scales of runs: rounded up, never zero."""
+"""Scales of groups: rounded up, never zero."""
 
 import numpy as np
 import pytest
@@ -84,5 +84,5 @@ def test_forged_parts():
     found["scale"].array[0] = 0x7F
     with pytest.raises(ValueError, match="not a number"):
         load(found, "fp8", 2, slice(0, 2))
-    with pytest.raises(ValueError, match="3 runs"):
+    with pytest.raises(ValueError, match="3 groups"):
         load(found, "fp8", 3, slice(0, 3))

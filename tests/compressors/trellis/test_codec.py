@@ -6,10 +6,10 @@ import pytest
 from bale.compressors.base import Values
 from bale.compressors.chunks import encode_chunk
 from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis.codec import Trellis
-from bale.compressors.use import Use
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
 from tests.compressors.cases import LARGEST, ROUNDING, adversarial
@@ -187,12 +187,12 @@ def test_statistics_lower_the_error_that_they_weigh_at_the_same_size(shape, bala
     second = np.exp(2 * rng.normal(size=(1, shape[1]))).astype(np.float32)
     codec, spec = Trellis(bits=3.0, balance=balance), TensorSpec("F32", shape)
 
-    def coded(use):
-        parts = codec.encode(Values(spec, x, use=use))
+    def coded(importance):
+        parts = codec.encode(Values(spec, x, importance=importance))
         difference = (codec.decode(parts, spec) - x).astype(np.float64)
         return parts["qdata"].array.size, float((second * difference**2).sum())
 
-    (plain_size, plain), (size, weighted) = coded(None), coded(Use(second))
+    (plain_size, plain), (size, weighted) = coded(None), coded(Importance(second))
     assert weighted < 0.75 * plain
     assert plain_size * 0.99 <= size <= 3 * x.size / 8
 
@@ -200,9 +200,9 @@ def test_statistics_lower_the_error_that_they_weigh_at_the_same_size(shape, bala
 def test_an_error_is_met_by_the_weights_themselves_whatever_the_statistics():
     rng = np.random.default_rng(8)
     x, spec = rng.normal(size=(80, 100)).astype(np.float32), TensorSpec("F32", (80, 100))
-    use = Use(np.exp(2 * rng.normal(size=(1, 100))).astype(np.float32))
+    importance = Importance(np.exp(2 * rng.normal(size=(1, 100))).astype(np.float32))
     codec = Trellis(error=0.1)
-    again = codec.decode(codec.encode(Values(spec, x, use=use)), spec)
+    again = codec.decode(codec.encode(Values(spec, x, importance=importance)), spec)
     assert 0.098 < np.linalg.norm(again - x) / np.linalg.norm(x) <= 0.1
 
 

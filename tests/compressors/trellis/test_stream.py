@@ -5,9 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from bale.compressors.trellis.classes import Axis, Classes, Scaled
+from bale.compressors.trellis.context_classes import Axis, Classes, Scaled
 from bale.compressors.trellis.scaling import Scaling
-from bale.compressors.trellis.search import Code
 from bale.compressors.trellis.stream import (
     CHUNK,
     Model,
@@ -19,6 +18,7 @@ from bale.compressors.trellis.stream import (
     write,
     write_plain,
 )
+from bale.compressors.trellis.viterbi import Code
 from bale.spec import TensorSpec
 from tests.compressors.trellis.reference import follow
 

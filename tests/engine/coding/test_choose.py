@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bale
-from bale.compressors.base import Known
+from bale.compressors.base import Reference
 from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.blocks import BlockCoding
 from bale.engine.coding.choose import coding_of, decode_tasks
@@ -77,14 +77,14 @@ class Shifted:
 
     array: np.ndarray
 
-    def known(self, start: int, count: int) -> Known:
-        return Known(self.array.reshape(-1)[start : start + count])
+    def elements(self, start: int, count: int) -> Reference:
+        return Reference(self.array.reshape(-1)[start : start + count])
 
     def subtract(self, array: np.ndarray, start: int) -> np.ndarray:
-        return array - self.known(start, array.size).array
+        return array - self.elements(start, array.size).values
 
     def add(self, array: np.ndarray, start: int) -> np.ndarray:
-        return array + self.known(start, array.size).array
+        return array + self.elements(start, array.size).values
 
 
 CHOICES = [
@@ -164,9 +164,9 @@ def test_a_broken_decoder_fails_the_read_back(
         calls.append(1)
         if method == "_values" and len(calls) == 1:
             return found  # the encoder decodes too, to measure what it has lost
-        array = np.array(found.array if isinstance(found, Known) else found)
+        array = np.array(found.values if isinstance(found, Reference) else found)
         array.view(np.uint8).reshape(-1)[-1] ^= 1
-        return Known(array) if isinstance(found, Known) else array
+        return Reference(array) if isinstance(found, Reference) else array
 
     monkeypatch.setattr(way, method, broken)
     with pytest.raises(OutputError, match="read back"):

@@ -1,0 +1,289 @@
+"""The bits of floats as tokens, given how large the numbers of their row and column are.
+
+What a token leaves open, the lower mantissa and mostly the sign, is written as it is. Tokens are coded by rANS with one
+table for each *context*: the mean exponent of an element's row plus that of its column, in quarters of an octave. So
+every element is coded as if it were divided by a scale that is a product of one number for the row and one for the
+column.
+
+All decisions are made in whole numbers, so that the bytes are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bale.compressors.contexts.axes import (
+    START,
+    Axis,
+    Scales,
+    cut,
+    lengths_along,
+    pack_bytes,
+    read_axis,
+    unpack_bytes,
+    write_axis,
+)
+from bale.compressors.contexts.tokens import ENTRY, Layout, Sample, Tokens, choose_tokens, entropy
+from bale.compressors.entropy import rans
+from bale.compressors.kernels.axes import axis_sums, count_groups, flip, log2, translate
+from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
+from bale.spec import Array
+
+_QUARTERS = 4
+_CONTEXTS = 64
+_HEAD = struct.Struct("<BHBhBBBI")
+_RANGE = struct.Struct("<hBB")
+_ON, _ZERO, _MIRRORED = 1, 2, 4
+
+
+def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array | None = None) -> bytes:
+    """Code a plane of words. The mirror image is `decode`.
+
+    Parameters
+    ----------
+    words : Array
+        uint8 or uint16, shape ``(n,)``, n > 0.
+    axes : sequence of Axis
+        The axes of the tensor, those that are worth a look.
+    sizes : Array or None
+        Words of the same kind whose exponents may be averaged along axes in place of these: a logarithm of sizes.
+    """
+    sample = Sample.of(words if sizes is None else sizes)
+    met = [Met.along(axis, words, layout) for axis in axes]
+    cost, scales = _choose_scales(words.size, layout, met, sample)
+    if sizes is not None:
+        other = _choose_scales(words.size, layout, [Met.along(axis, sizes, layout) for axis in axes], sample)
+        scales = other[1] if other[0] < cost else scales
+    mirror = _choose_mirror(words.size, met) if layout.signed else None
+    if mirror is not None:
+        words = words.copy()
+        _flip(words, layout, *mirror)
+    tokens, scales, contexts = choose_tokens(words, layout, scales, sample)
+    bases, widths = tokens.runs()
+    values = _rotate(words, layout) if _is_rotated(tokens) else words
+    found, counts = np.empty(words.size, np.uint8), np.zeros((scales.contexts, rans.TOKENS), np.uint32)
+    translate(values, tokens.table(bases, widths), contexts, found, counts)
+    data = np.empty(words.size * layout.bits // 32 + 2, np.uint32)
+    size = put_fields(values, found, bases, widths, data)
+    return b"".join(
+        (
+            _write_head(tokens, scales, mirror, size),
+            rans.encode(found, contexts, counts[:, : tokens.count]),
+            data[:size].astype("<u4", copy=False).tobytes(),
+        )
+    )
+
+
+def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
+    """How large words are for each row and column, in quarters of an octave: what `encode` would use."""
+    met = [Met.along(axis, words, layout) for axis in axes]
+    return replace(_choose_scales(words.size, layout, met, Sample.of(words))[1], shift=0)
+
+
+def write_scales(scales: Scales) -> bytes:
+    """Axes and the numbers of their indices. The mirror image is `read_scales`."""
+    pieces = [_RANGE.pack(scales.low, scales.last, len(scales.axes))]
+    for axis, values in zip(scales.axes, scales.values, strict=True):
+        pieces.append(write_axis(axis) + pack_bytes(values.astype(np.int8)))
+    return b"".join(pieces)
+
+
+def read_scales(data: memoryview) -> tuple[Scales, memoryview]:
+    """Scales, and the bytes behind them. Raises `ValueError` on bad bytes."""
+    low, last, many = _RANGE.unpack(cut(data, _RANGE.size))
+    if many > 2:
+        raise ValueError(f"scales along {many} axes")
+    axes, values, data = [], [], data[_RANGE.size :]
+    for _ in range(many):
+        axis, data = read_axis(data)
+        found, data = unpack_bytes(data, axis.size)
+        axes.append(axis)
+        values.append(found.view(np.int8).astype(np.int16))
+    return Scales(tuple(axes), tuple(values), low, last), data
+
+
+def decode(data: memoryview, layout: Layout, words: Array) -> None:
+    """Write the words of a plane. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
+    tokens, scales, mirror, size, rest = _read_head(data, layout)
+    contexts = scales.of(START, words.size)
+    found = np.empty(words.size, np.uint8)
+    rest = rans.decode(rest, contexts, scales.contexts, tokens.count, found)
+    if len(rest) != 4 * size:
+        raise ValueError(f"fields take {len(rest)} bytes, not {4 * size}")
+    fields = np.zeros(size + BLOCK + 2, np.uint32)
+    fields[:size] = np.frombuffer(rest, "<u4")
+    if not get_fields(fields, size, found, *tokens.runs(), words):
+        raise ValueError("fields are damaged")
+    if _is_rotated(tokens):
+        _rotate_back(words, layout)
+    if mirror is not None:
+        _flip(words, layout, *mirror)
+
+
+# How large rows and columns are.
+
+
+def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample) -> tuple[int, Scales]:
+    """The one or two axes whose mean exponents tell most of the exponents of a sample, if any tell enough."""
+    found = sorted(((each.axis, each.quarters()) for each in met), key=_spread)
+    best = Scales()
+    least = _cost(size, layout, best, sample)
+    for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
+        if all(values.any() for _, values in pair):
+            scales = _scales(pair, sample)
+            cost = _cost(size, layout, scales, sample)
+            if cost < least:
+                best, least = scales, cost
+    return least, best
+
+
+def _spread(item: tuple[Axis, Array]) -> int:
+    """How little the numbers of an axis differ."""
+    return -int(np.square(item[1], dtype=np.int64).sum()) // item[1].size
+
+
+@dataclass(frozen=True)
+class Met:
+    """What was found along an axis: the length, the sum of exponents and the number of signs of each index."""
+
+    axis: Axis
+    lengths: Array
+    exponents: Array
+    negative: Array
+
+    @classmethod
+    def along(cls, axis: Axis, words: Array, layout: Layout) -> Met:
+        """Go through all words."""
+        sums = np.zeros(axis.size, np.int64)
+        sign = layout.bits - layout.signed
+        axis_sums(words, layout.mantissa, layout.exponents - 1, sign, axis.inner, axis.at, sums)
+        return cls(axis, lengths_along(axis, words.size), sums & ((1 << 40) - 1), sums >> 40)
+
+    def quarters(self) -> Array:
+        """Mean exponent of each index, less the mean of all, in quarters."""
+        total, n = int(self.exponents.sum()), int(self.lengths.sum())
+        scaled = 2 * _QUARTERS * (self.exponents * n - total * self.lengths) + self.lengths * n
+        quarters: Array = np.clip(scaled // (2 * np.maximum(self.lengths, 1) * n), -127, 127).astype(np.int16)
+        return quarters
+
+
+def _scales(found: Sequence[tuple[Axis, Array]], sample: Sample) -> Scales:
+    """Contexts from these axes: where 0.1 % of a sample lie outside on each side the range ends."""
+    axes, values = zip(*found, strict=True)
+    below = np.bincount(Scales(axes, values, -128, 255).of(sample.starts, sample.length), minlength=256).cumsum()
+    limit = int(below[-1]) // 1000
+    low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
+    shift = 0
+    while (high - low) >> shift >= _CONTEXTS:
+        shift += 1
+    return Scales(axes, values, low - 128, high - low, shift)
+
+
+def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
+    """What the exponents of a whole chunk take with these contexts, in 2^-16 bits, by a sample."""
+    counts = np.zeros((scales.contexts, 2, layout.exponents + 1), np.uint32)
+    contexts = scales.of(sample.starts, sample.length)
+    count_groups(sample.words, contexts, layout.mantissa, 0, layout.sign, counts)
+    exponents = counts[:, :, 1:].sum(axis=1, dtype=np.uint32)[:, None, :, None]
+    tables = int((exponents > 0).sum()) * ENTRY + sum(axis.size for axis in scales.axes) * (3 << 16)
+    return entropy(exponents, 0, 0)[0] * size // sample.words.size + tables
+
+
+# Signs that rows or columns share.
+
+
+def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
+    """An axis, and for each index whether most of its elements are negative, where that tells enough of the signs."""
+    best, least = None, size - size // 256
+    for each in met:
+        flags = 2 * each.negative > each.lengths
+        fewer = max(1, int(np.where(flags, each.lengths - each.negative, each.negative).sum()))
+        bits = sum(part * (log2(size) - log2(part)) for part in (fewer, size - fewer)) >> 16
+        if flags.any() and bits + each.axis.size < least:
+            best, least = (each.axis, flags), bits + each.axis.size
+    return best
+
+
+def mirror_of(signs: Array, axes: Sequence[Axis]) -> tuple[Axis, Array] | None:
+    """The same for numbers of which `signs` tells, uint8: 0 for those without one, 1 for positive, 3 for negative."""
+    met = []
+    for axis in axes:
+        sums = np.zeros(axis.size, np.int64)
+        axis_sums(signs, 0, 1, 1, axis.inner, axis.at, sums)
+        met.append(Met(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
+    size = int(np.count_nonzero(signs))
+    return _choose_mirror(size, met) if size else None
+
+
+def write_mirror(mirror: tuple[Axis, Array]) -> bytes:
+    """An axis and a flag for each index. The mirror image is `read_mirror`."""
+    axis, flags = mirror
+    return write_axis(axis) + pack_bytes(np.packbits(flags))
+
+
+def read_mirror(data: memoryview) -> tuple[tuple[Axis, Array], memoryview]:
+    """Axis and flags, and the bytes behind them."""
+    axis, data = read_axis(data)
+    found, data = unpack_bytes(data, -(-axis.size // 8))
+    return (axis, np.unpackbits(found, count=axis.size)), data
+
+
+def _flip(words: Array, layout: Layout, axis: Axis, flags: Array) -> None:
+    flip(words, axis.inner, axis.at, flags.astype(words.dtype) << (layout.bits - 1))
+
+
+def _is_rotated(tokens: Tokens) -> bool:
+    return tokens.layout.signed and not tokens.sign
+
+
+def _rotate(words: Array, layout: Layout) -> Array:
+    """Words with the sign at the bottom, so that those of either sign follow each other."""
+    rotated = words << 1
+    rotated |= words >> (layout.bits - 1)
+    return rotated
+
+
+def _rotate_back(words: Array, layout: Layout) -> None:
+    signs = words << (layout.bits - 1)
+    words >>= 1
+    words |= signs
+
+
+# The head of a plane.
+
+
+def _write_head(tokens: Tokens, scales: Scales, mirror: tuple[Axis, Array] | None, size: int) -> bytes:
+    """All that is not tokens or fields. The mirror image is `_read_head`."""
+    flags = _ON * tokens.sign | _ZERO * tokens.zero | _MIRRORED * (mirror is not None)
+    sizes = (tokens.lowest, tokens.splits.size - 1, scales.low, scales.last, scales.shift, len(scales.axes), size)
+    pieces = [_HEAD.pack(flags, *sizes), pack_bytes(tokens.splits)]
+    for axis, values in zip(scales.axes, scales.values, strict=True):
+        pieces.append(write_axis(axis) + pack_bytes(values.astype(np.int8)))
+    if mirror is not None:
+        pieces.append(write_mirror(mirror))
+    return b"".join(pieces)
+
+
+def _read_head(data: memoryview, layout: Layout) -> tuple[Tokens, Scales, tuple[Axis, Array] | None, int, memoryview]:
+    flags, lowest, last_exponent, low, last, shift, many, size = _HEAD.unpack(cut(data, _HEAD.size))
+    exponents = last_exponent + 1
+    splits, data = unpack_bytes(data[_HEAD.size :], exponents)
+    tokens = Tokens(layout, lowest, splits, bool(flags & _ON), bool(flags & _ZERO))
+    wrong = flags > 7 or lowest + exponents > layout.exponents or int(splits.max()) > layout.fine or tokens.count > 256
+    if wrong or many > 2 or shift > 7 or (flags and not layout.signed):
+        raise ValueError("the head of a plane makes no sense")
+    axes: list[Axis] = []
+    values: list[Array] = []
+    for _ in range(many):
+        axis, data = read_axis(data)
+        found, data = unpack_bytes(data, axis.size)
+        axes.append(axis)
+        values.append(found.view(np.int8).astype(np.int16))
+    mirror = None
+    if flags & _MIRRORED:
+        mirror, data = read_mirror(data)
+    return tokens, Scales(tuple(axes), tuple(values), low, last, shift), mirror, size, data

@@ -1,0 +1,187 @@
+"""Tokens: what of each word is coded, and what is written as it is.
+
+A *token* stands for consecutive words: an exponent with up to three bits of the mantissa, as many as pay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bale.compressors.contexts.axes import START, Scales
+from bale.compressors.entropy import rans
+from bale.compressors.kernels.axes import count_groups, log2, split_costs
+from bale.spec import Array
+
+_FINE = 3
+"""Mantissa bits that a token tells at most; a fourth gains less than its tables take."""
+
+_EXPONENTS = 40
+"""Exponents, downwards from the largest, that get tokens; lower ones are one in 2^35 of a normal distribution."""
+
+_RUNS, _RUN = 63, 256
+ENTRY = 13 << 15
+"""What a token adds to a table, in 2^-16 bits, about."""
+
+_OUTSIDE = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the fields of a word are: from above the sign (if there is one), the exponent, the mantissa."""
+
+    bits: int
+    mantissa: int
+    signed: bool = True
+
+    @property
+    def sign(self) -> int:
+        """The bit of the sign, or 0."""
+        return 1 << (self.bits - 1) if self.signed else 0
+
+    @property
+    def exponents(self) -> int:
+        """Number of exponents."""
+        return 1 << (self.bits - self.signed - self.mantissa)
+
+    @property
+    def fine(self) -> int:
+        """Mantissa bits that tokens can tell."""
+        return min(_FINE, self.mantissa)
+
+
+BYTE = Layout(8, 0, signed=False)
+"""Bytes that are no floats."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Which words each token stands for: `splits` has the told mantissa bits of each exponent from `lowest` on.
+
+    Token 0 is any other word, unless there is none; then, if `zero`, comes that of the word 0.
+    """
+
+    layout: Layout
+    lowest: int
+    splits: Array
+    sign: bool
+    zero: bool
+
+    @property
+    def first(self) -> int:
+        """The first token of an exponent."""
+        return (self.splits.size < self.layout.exponents) + self.zero
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return self.first + int((1 << self.splits.astype(np.int64)).sum()) * (2 if self.sign else 1)
+
+    def runs(self) -> tuple[Array, Array]:
+        """First word and width of each token, over words whose sign stands at the bottom unless tokens tell it."""
+        layout = self.layout
+        parts = 1 << self.splits.astype(np.int64)
+        sizes = np.repeat(layout.mantissa - self.splits.astype(np.int64), parts)
+        starts = (1 << sizes).cumsum() - (1 << sizes) + (self.lowest << layout.mantissa)
+        if self.sign:
+            starts, sizes = np.concatenate((starts, starts + layout.sign)), np.tile(sizes, 2)
+        elif layout.signed:
+            starts, sizes = 2 * starts, sizes + 1
+        bases, widths = np.zeros((2, rans.TOKENS), np.uint64)
+        bases[self.first : self.count], widths[self.first : self.count] = starts, sizes
+        if self.splits.size < layout.exponents:
+            widths[_OUTSIDE] = layout.bits
+        return bases, widths
+
+    def table(self, bases: Array, widths: Array) -> Array:
+        """Token of each word."""
+        table = np.zeros(1 << self.layout.bits, np.uint8)
+        for half in np.array_split(np.arange(self.first, self.count), 2 if self.sign else 1):
+            start = int(bases[half[0]])
+            lengths = 1 << widths[half].astype(np.int64)
+            table[start : start + int(lengths.sum())] = np.repeat(half.astype(np.uint8), lengths)
+        if self.zero:
+            table[0] = self.first - 1
+        return table
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Runs of words from all over a chunk, or all of a short one."""
+
+    words: Array
+    starts: Array
+    length: int
+
+    @classmethod
+    def of(cls, words: Array) -> Sample:
+        """Take a sample."""
+        if words.size <= _RUNS * _RUN:
+            return cls(words, START, words.size)
+        stride = words.size // _RUNS
+        runs = words[: stride * _RUNS].reshape(_RUNS, stride)[:, :_RUN]
+        return cls(runs.reshape(-1), np.arange(_RUNS, dtype=np.int64) * stride, _RUN)
+
+
+def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) -> tuple[Tokens, Scales, Array]:
+    """Tokens, scales with as many contexts as pay, and the contexts."""
+    contexts = scales.of(START, words.size)
+    fine, lowest, exponents = layout.fine, *_exponents(layout, sample)
+    counts = np.zeros((scales.contexts, 2, (exponents << fine) + 1), np.uint32)
+    count_groups(words, contexts, layout.mantissa - fine, lowest << fine, layout.sign, counts)
+    groups: Array = counts[:, :, 1:].reshape(-1, 2, exponents, 1 << fine)
+    zero = layout.signed and lowest > 0 and int(np.count_nonzero(words)) < words.size - words.size // 512
+    best = _split(groups, fine, layout)
+    while scales.contexts > 1:
+        if groups.shape[0] % 2:
+            groups = np.concatenate((groups, np.zeros_like(groups[:1])))
+        groups = groups[0::2] + groups[1::2]
+        coarser = _split(groups, fine, layout)
+        if coarser[0] >= best[0]:
+            break
+        best, scales = coarser, replace(scales, shift=scales.shift + 1)
+        contexts = contexts >> 1
+    _, splits, sign = best
+    if scales.contexts == 1:
+        scales, contexts = Scales(), np.zeros(1, np.uint8)
+    return Tokens(layout, lowest, splits, sign, zero), scales, contexts
+
+
+def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:
+    """First exponent that gets tokens, and how many do: up to the largest that is common in a sample."""
+    if layout.exponents <= _EXPONENTS or not layout.signed:
+        return 0, layout.exponents
+    counts = np.zeros((1, 2, layout.exponents + 1), np.uint32)
+    count_groups(sample.words, np.zeros(1, np.uint8), layout.mantissa, 0, layout.sign, counts)
+    plain = counts[0, :, 1:].sum(axis=0, dtype=np.int64)
+    windows = np.concatenate(([0], plain.cumsum()))
+    inside = windows[_EXPONENTS:] - windows[:-_EXPONENTS]
+    most = np.flatnonzero(inside == inside.max())
+    return int(most[(most.size - 1) // 2]), _EXPONENTS
+
+
+def _split(counts: Array, fine: int, layout: Layout) -> tuple[int, Array, bool]:
+    """Cost, told mantissa bits and whether tokens tell the sign."""
+    best: tuple[int, Array, bool] | None = None
+    for sign in (False, True) if layout.signed else (False,):
+        grouped = counts if sign else counts.sum(axis=1, keepdims=True, dtype=np.uint32)
+        cost, splits = entropy(grouped, fine, ENTRY)
+        cost += 0 if sign else int(grouped.sum(dtype=np.int64)) << 16
+        limit = fine
+        while (1 << splits.astype(np.int64)).sum() * (1 + sign) > rans.TOKENS - 2 and layout.signed:
+            limit -= 1
+            splits = np.minimum(splits, limit)
+        if best is None or cost < best[0]:
+            best = (cost, splits, sign)
+    assert best is not None
+    return best
+
+
+def entropy(counts: Array, fine: int, entry: int) -> tuple[int, Array]:
+    """Least cost of tokens, 2^-16 bits, and the told mantissa bits of each exponent that reach it."""
+    costs = np.zeros((counts.shape[2], fine + 1), np.int64)
+    split_costs(np.ascontiguousarray(counts), fine, entry, costs)
+    totals = counts.sum(axis=(1, 2, 3), dtype=np.int64).tolist()
+    shared = sum(total * log2(total) for total in totals if total)
+    return int(costs.min(axis=1).sum()) + shared, costs.argmin(axis=1).astype(np.uint8)

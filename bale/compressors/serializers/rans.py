@@ -1,0 +1,116 @@
+"""Integer codes by rANS, given how large those of their row and column are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from bale.compressors.base import Serializer, Values
+from bale.spec import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from bale.compressors.contexts.axes import Axis
+
+
+_SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
+
+
+@dataclass(frozen=True)
+class Rans(Serializer):
+    """Entropy coding of codes, or of bytes, by tables for rows and columns of like size.
+
+    Codes are taken as signed numbers and reordered by their size (0, 1, -1, 2, -2 ...), with the sign turned in rows
+    or columns that are mostly negative; then they are coded as the exponents of `lossless:effort=max` are. That is
+    within 0.1 % of the order-0 entropy where all rows are alike (zstd's Huffman coding loses 0.5 to 1 %), and below it
+    where they are not: 7 % for int8 codes of convolutions.
+
+    It is chosen without asking wherever it is smallest; it needs compiled code then, which takes some seconds on a
+    first run and half a second on later ones. ``+rans``, and two layers (`int4/exact`), also have side parts coded by
+    `lossless:effort=max`, and codes by `huffman` where that is smaller. About 100 M codes/s encoding, 200 M decoding.
+
+    rANS is Duda 2013 (arXiv:1311.2540); the use of rows and columns is bale's own.
+    """
+
+    name: ClassVar[str] = "rans"
+
+    def validate(self, spec: TensorSpec) -> None:
+        """Accept every tensor."""
+
+    def encode(self, values: Values) -> bytes:
+        """Bytes of one chunk."""
+        from bale.compressors.contexts import fields
+        from bale.compressors.contexts.axes import axes_of
+        from bale.compressors.contexts.tokens import BYTE
+
+        codes = np.ascontiguousarray(values.array).reshape(-1).view(np.uint8)
+        if not codes.size:
+            return b""
+        place = values.place
+        axes = axes_of(place.shape, place.start, codes.size) if place and values.bits else []
+        if values.bits is None:
+            return fields.encode(codes, BYTE, axes)
+        ordered = _by_size(codes, values.bits)
+        mirror = fields.mirror_of(np.where(ordered > 1, 1 + 2 * (ordered & 1), 0).astype(np.uint8), axes)
+        head = bytes([mirror is not None])
+        if mirror is not None:
+            head += fields.write_mirror(mirror)
+            _turn(ordered, *mirror)
+        return head + fields.encode(ordered, BYTE, axes, _SIZES[ordered])
+
+    def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
+        """Codes of one chunk. Raises `ValueError` on bad bytes."""
+        from bale.compressors.contexts import fields
+        from bale.compressors.contexts.axes import cut
+        from bale.compressors.contexts.tokens import BYTE
+
+        out = np.empty(spec.storage_shape, spec.storage) if out is None else out
+        codes = out.reshape(-1).view(np.uint8)
+        if not codes.size:
+            if len(data):
+                raise ValueError("bytes for no codes")
+            return out
+        mirror = None
+        if bits is not None:
+            flag, data = cut(data, 1)[0], data[1:]
+            if flag > 1:
+                raise ValueError("codes begin with a byte that makes no sense")
+            if flag:
+                mirror, data = fields.read_mirror(data)
+        fields.decode(data, BYTE, codes)
+        if bits is not None:
+            if int(codes.max()) >= 1 << bits:
+                raise ValueError(f"a code of more than {bits} bits")
+            if mirror is not None:
+                _turn(codes, *mirror)
+            codes[:] = _from_size(codes, bits)
+        return out
+
+
+def _turn(ordered: Array, axis: Axis, flags: Array) -> None:
+    """Change the sign of numbers where flags say so; twice is not at all."""
+    from bale.compressors.kernels.axes import flip
+
+    mask = np.zeros(ordered.size, np.uint8)
+    flip(mask, axis.inner, axis.at, flags.astype(np.uint8))
+    mask[ordered <= 1] = 0
+    ordered ^= mask
+
+
+def _by_size(codes: Array, bits: int) -> Array:
+    """Signed numbers k modulo 2^bits as 2 |k|, and 1 more if negative. The mirror image is `_from_size`.
+
+    The least number, which has no counterpart, gets what is left over: 1.
+    """
+    negative = codes >> (bits - 1)
+    size = (codes ^ -negative) + negative
+    return np.asarray(((size << 1) | negative) & ((1 << bits) - 1))
+
+
+def _from_size(ordered: Array, bits: int) -> Array:
+    negative = ordered & 1
+    codes = ((ordered >> 1) ^ -negative) + negative
+    codes |= (ordered == 1).astype(np.uint8) << (bits - 1)
+    return np.asarray(codes & ((1 << bits) - 1))
