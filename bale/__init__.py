@@ -7,9 +7,6 @@ imported before it is used.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
 TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all else that an interrupt may meet here
 if TYPE_CHECKING:
     from typing import Any
@@ -33,14 +30,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
-
-
-class _Package(ModuleType):
-    """Keeps `bale.plan` the function: importing the module of the same name would put that in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name == "plan" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import bale  # noqa: E402
-from bale.io.manifest import FORMAT  # noqa: E402
+from bale.io.archive.manifest import FORMAT  # noqa: E402
 from tests.making import Raw, bf16, random_raw, write  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -24,7 +24,7 @@ from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, p
 from bale.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from bale.report import Report
+    from bale.report.model import Report
 
 NAME = "compress"
 

@@ -68,8 +68,8 @@ def command(
     quiet: options.Quiet = False,
 ) -> int:
     """Collect them."""
-    from bale.collect.model import read_lines
-    from bale.collect.run import collect
+    from bale.models.collect import collect
+    from bale.models.model import read_lines
 
     printer = Printer(json, quiet)
     found = read_lines(text, lines)

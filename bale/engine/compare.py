@@ -12,7 +12,7 @@ from bale.compressors.floats import all_finite, numbers
 from bale.engine.reading.tensors import Tensors
 from bale.metrics import ErrorSums, row_width
 from bale.notes import many
-from bale.report import number
+from bale.report.model import number
 from bale.spec import Array, TensorSpec
 
 

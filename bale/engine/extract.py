@@ -10,10 +10,10 @@ import numpy as np
 
 from bale.engine.reading.tensors import Archives
 from bale.errors import UsageError
-from bale.io.commit import Target
-from bale.io.files import write_at
-from bale.io.header import PREAMBLE, header_block, header_text, padded
-from bale.patterns import compile_pattern
+from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
+from bale.io.storage.commit import Target
+from bale.io.storage.files import write_at
+from bale.planning.patterns import compile_pattern
 
 
 def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:

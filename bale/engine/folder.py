@@ -12,23 +12,23 @@ from pathlib import Path
 
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder, complete_record, is_stored_folder
-from bale.engine.reading.resolved import ResolvedFile
+from bale.engine.resolved import ResolvedFile
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
-from bale.io.archive import file_sha256, open_archive
-from bale.io.commit import Target, commit_together, sync_folder
-from bale.io.files import pieces, reading, reason, room_hint, write_at
+from bale.io.archive.archive import file_sha256, open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, list_files, read_progress, staged_record
-from bale.io.leftovers import lock_folder, remove_leftovers
-from bale.io.placing import is_empty
-from bale.io.sources import open_checkpoint
-from bale.io.tree import TreeTarget
-from bale.plan import FilePlan
-from bale.report import FileRow
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.commit import Target, commit_together, sync_folder
+from bale.io.storage.files import pieces, reading, reason, room_hint, write_at
+from bale.io.storage.leftovers import lock_folder, remove_leftovers
+from bale.io.storage.placing import is_empty
+from bale.io.storage.tree import TreeTarget
+from bale.planning.decide import FilePlan
+from bale.report.model import FileRow
 
 
 def compress_folder(

@@ -9,7 +9,7 @@ from bale.engine.coding.task import Task, UnitReader, Work
 from bale.engine.reading.reference import Base
 from bale.engine.reading.statistics import Statistics
 from bale.engine.run import Run
-from bale.plan import Decision
+from bale.planning.decide import Decision
 from bale.spec import Unit
 
 

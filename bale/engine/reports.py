@@ -14,20 +14,20 @@ from typing import Any
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import complete_record, is_stored_folder
 from bale.engine.reading.reference import BaseTensor
-from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.reading.statistics import Statistics
+from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
-from bale.io.archive import file_sha256, is_archive, manifest_digest, open_archive
-from bale.io.commit import Target, staged
-from bale.io.files import reading
+from bale.io.archive.archive import file_sha256, is_archive, manifest_digest, open_archive
+from bale.io.archive.manifest import FORMAT, StoredUnit
 from bale.io.folder import COPY, read_record
-from bale.io.manifest import FORMAT, StoredUnit
+from bale.io.storage.commit import Target, staged
+from bale.io.storage.files import reading
 from bale.notes import Note
-from bale.plan import Decision
-from bale.report import FileRow, Report
+from bale.planning.decide import Decision
+from bale.report.model import FileRow, Report
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"

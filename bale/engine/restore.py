@@ -17,11 +17,11 @@ from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.reference import nearest
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
-from bale.io.archive import ArchiveFile, open_archive
+from bale.io.archive.archive import ArchiveFile, open_archive
+from bale.io.archive.manifest import DAMAGED
 from bale.io.checkpoint import Checksum
-from bale.io.commit import Target
-from bale.io.files import pieces, read_bytes, reading, reason, write_at
-from bale.io.manifest import DAMAGED
+from bale.io.storage.commit import Target
+from bale.io.storage.files import pieces, read_bytes, reading, reason, write_at
 from bale.spec import Array
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bale.io.manifest import Manifest, StoredUnit
+from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.metrics import ErrorSums
-from bale.report import FileRow, TensorRow
+from bale.report.model import FileRow, TensorRow
 
 
 def tensor_rows(

@@ -11,9 +11,9 @@ from bale.engine.guards import check_targets
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import may_be_orphan, report_path
 from bale.errors import UsageError
-from bale.io.archive import is_archive
+from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.commit import check_target
+from bale.io.storage.commit import check_target
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:

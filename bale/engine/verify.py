@@ -20,11 +20,11 @@ from bale.engine.reading.source import SourceFile
 from bale.engine.restore import opened, restored
 from bale.engine.run import Run
 from bale.errors import ArchiveError, CheckFailed, SourceError
-from bale.io.files import reading
-from bale.io.manifest import DAMAGED, StoredUnit
-from bale.io.sources import open_checkpoint
+from bale.io.archive.manifest import DAMAGED, StoredUnit
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.files import reading
 from bale.metrics import ErrorSums, RowSums, row_width
-from bale.report import number
+from bale.report.model import number
 from bale.spec import View
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order

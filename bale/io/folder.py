@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from bale.errors import ArchiveError, BaleError, OutputError, SourceError
-from bale.io.commit import Target, staged
-from bale.io.files import read_text, reason
-from bale.io.journal import Journal, read_journal
-from bale.io.leftovers import is_temporary, temporary_name
+from bale.io.storage.commit import Target, staged
+from bale.io.storage.files import read_text, reason
+from bale.io.storage.journal import Journal, read_journal
+from bale.io.storage.leftovers import is_temporary, temporary_name
 
 RECORD = "bale.folder.json"
 COPY = "copy"

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from bale.errors import SourceError
-from bale.io.commit import Target
 from bale.io.faults import Broken, NotFollowed
-from bale.io.files import pieces, read_into, reading, write_at
-from bale.io.header import PREAMBLE, header_block, header_text, padded
-from bale.io.safetensors_file import read_layout
+from bale.io.safetensors import PREAMBLE, header_block, header_text, padded, read_layout
+from bale.io.storage.commit import Target
+from bale.io.storage.files import pieces, read_into, reading, write_at
 from bale.spec import Array, TensorSpec
 
 KEY, VERSION = "bale.stats", "1"

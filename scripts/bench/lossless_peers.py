@@ -23,7 +23,7 @@ from peer_coders import OUTCOMES, PLACES, flipped
 from venvs import lossless, versions
 
 import bale
-from bale.engine.floor import Histograms
+from bale.engine.entropy_floor import Histograms
 from bale.engine.reading.tensors import open_tensors
 from bale.errors import ArchiveError
 from bale.spec import Array, TensorSpec

@@ -26,7 +26,7 @@ from bale.compressors.lowrank.tt import Tt
 from bale.compressors.lowrank.tucker import Tucker
 from bale.engine.reading.tensors import open_tensors
 from bale.metrics import ErrorSums
-from bale.report import TensorRow
+from bale.report.model import TensorRow
 
 SIZE, RANK = 4096, 256
 FASTER, EXCESS = Limit(10, at_most=False), Limit(2.0)

@@ -10,7 +10,7 @@ from statistics import fmean
 from common import Limit, checkpoint, page, parser, table, workspace
 
 import bale
-from bale.io.archive import open_archive
+from bale.io.archive.archive import open_archive
 
 PATTERN = "encoder.layer.*.weight"
 

@@ -21,7 +21,7 @@ from tests.making import weights, write
 
 AS_SOMEBODY = """
 import contextlib, io, json, os, sys
-import bale.collect.run
+import bale.models.collect
 from bale.cli.app import run
 
 def said(arguments):

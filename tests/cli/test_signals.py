@@ -92,7 +92,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> Non
     source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
     script = f"""
 import os, signal, sys
-from bale.io.archive import ArchiveWriter
+from bale.io.archive.archive import ArchiveWriter
 
 unlink = os.unlink
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import bale
-from bale import api
+from bale.api import compressing
 from bale.engine import folder as engine
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.folder import RECORD
-from bale.io.leftovers import lock_folder
+from bale.io.storage.leftovers import lock_folder
 from tests.making import bf16, names_in, sha256, weights, write
 
 
@@ -425,7 +425,7 @@ def test_a_second_run_is_refused_and_touches_nothing(source: Path, tmp_path: Pat
     back.mkdir()
     before = contents(tmp_path)
     never = pytest.MonkeyPatch()
-    never.setattr(api, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
+    never.setattr(compressing, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
     never.setattr(engine, "_check_stored", lambda *_, **__: pytest.fail("work was begun"))
     for place, work in (
         (out, lambda: bale.compress(source, out, report=report, force=force)),
@@ -572,7 +572,7 @@ def test_a_folder_may_have_more_files_than_can_be_open(tmp_path: Path, few_files
     source.mkdir()
     for n in range(30):
         write(source / f"{n:02}.safetensors", {"w": weights(64, 64, seed=n)})
-    bale.plan(source, pipeline=pipeline)
+    bale.planning.decide(source, pipeline=pipeline)
     assert len(bale.compress(source, tmp_path / "out", pipeline=pipeline).files) == 30
 
 
@@ -583,6 +583,6 @@ def test_a_pool_opens_the_files_that_are_in_it(tmp_path: Path, few_files: None) 
     for n in range(30):
         write(source / f"{n:02}.safetensors", {f"w{n:02}": weights(64, 64, seed=n)})
     pooled = "trellis:bits=4,pool=model"
-    bale.plan(source, rules=[f"w0[0-3]={pooled}"])
+    bale.planning.decide(source, rules=[f"w0[0-3]={pooled}"])
     with pytest.raises(SourceError, match=r"too many open files; raise the limit \(ulimit -n\)"):
-        bale.plan(source, rules=[f"w*={pooled}"])
+        bale.planning.decide(source, rules=[f"w*={pooled}"])

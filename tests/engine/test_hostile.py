@@ -16,8 +16,8 @@ import zstandard
 import bale
 from bale.engine.coding import task
 from bale.errors import ArchiveError
-from bale.io.archive import ArchiveWriter, open_archive
-from bale.io.manifest import Part
+from bale.io.archive.archive import ArchiveWriter, open_archive
+from bale.io.archive.manifest import Part
 from tests.making import Raw, bf16, random_raw, write
 
 SHAPE = (96, 256)

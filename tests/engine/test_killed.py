@@ -14,9 +14,9 @@ import pytest
 import bale
 from bale.engine import folder as engine
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io import commit, placing
 from bale.io.folder import RECORD
-from bale.io.leftovers import BEGUN, PREFIX, TREE
+from bale.io.storage import commit, placing
+from bale.io.storage.leftovers import BEGUN, PREFIX, TREE
 from tests.killing import killed
 from tests.making import bf16, sha256, weights, write
 
@@ -196,7 +196,7 @@ def test_a_folder_restored_by_half_says_so(source: Path, tmp_path: Path) -> None
         for verb in (bale.verify, bale.decompress, bale.open):
             with pytest.raises(ArchiveError, match="incomplete"):
                 verb(folder, tmp_path / "x") if verb is bale.decompress else verb(folder)
-        for work in (bale.inspect, bale.plan, bale.compress, lambda path: bale.compare(path, source)):
+        for work in (bale.inspect, bale.planning.decide, bale.compress, lambda path: bale.compare(path, source)):
             with pytest.raises(SourceError, match="incomplete"):
                 work(folder)
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import bale
-from bale import api
+from bale.api import compressing
 from bale.engine.reports import read_report, report_fits
 from bale.errors import OutputError
-from bale.io import commit
+from bale.io.storage import commit
 from tests.making import bf16, names_in, sha256, weights, write
 
 
@@ -180,7 +180,7 @@ def test_a_report_of_a_source_of_another_size_is_kept_before_any_work(
     kept = report.read_bytes()
     (tmp_path / "other").mkdir()
     other = write(tmp_path / "other" / model.name, {"w": weights(9, 9)})
-    monkeypatch.setattr(api, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(compressing, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(OutputError, match=r"report\.json exists already"):
         bale.compress(other, tmp_path / "x.bale")
     assert report.read_bytes() == kept

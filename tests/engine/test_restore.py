@@ -13,8 +13,8 @@ import torch
 
 import bale
 from bale.errors import ArchiveError, OutputError, UsageError
-from bale.io.archive import open_archive
-from bale.io.sources import open_checkpoint
+from bale.io.archive.archive import open_archive
+from bale.io.sources.open import open_checkpoint
 from tests.making import names_in, random_raw, sha256, weights, write
 
 

@@ -10,7 +10,7 @@ import pytest
 import bale
 from bale.compressors.base import Values
 from bale.compressors.pipeline import Pipeline
-from bale.io.archive import open_archive
+from bale.io.archive.archive import open_archive
 from bale.spec import CHUNK_LIMIT, TensorSpec
 from tests.making import Raw, bf16, weights, write
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bale.io.checkpoint import Checkpoint, Unit
-from bale.io.sources import open_checkpoint
+from bale.io.sources.open import open_checkpoint
 
 
 def opened(path: Path) -> Checkpoint:

@@ -25,11 +25,13 @@ from bale.compressors.trellis.scaling import Scaling
 from bale.compressors.trellis.stream import read_shape, write_plain
 from bale.engine.reading.tensors import open_tensors
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io import archive as archive_module
-from bale.io import files, pickle_reader, torch_tensors
+from bale.io.archive import archive as archive_module
 from bale.io.faults import NotFollowed
-from bale.io.pickle_reader import PickleError, parse_pickle
-from bale.io.torch_tensors import find_tensors
+from bale.io.sources.torch import pickle_reader
+from bale.io.sources.torch import tensors as torch_tensors
+from bale.io.sources.torch.pickle_reader import PickleError, parse_pickle
+from bale.io.sources.torch.tensors import find_tensors
+from bale.io.storage import files
 from bale.spec import TensorSpec
 from tests.forging import Apart
 from tests.io.reading import torch_zip

@@ -10,12 +10,12 @@ from functools import partial
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.trellis.codec import Trellis
 from bale.engine.estimate.sampling import norm2_of, rows_of
-from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.statistics import Statistics
+from bale.engine.resolved import ResolvedFile
 from bale.engine.run import Job, Run
 from bale.errors import Refused, UsageError
-from bale.plan import FilePlan, Plan
+from bale.planning.decide import FilePlan, Plan
 from bale.spec import Unit
 
 _EACH, _ALL = 1 << 18, 1 << 24  # elements in the samples of one tensor and of all, at the most

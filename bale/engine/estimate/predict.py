@@ -16,18 +16,18 @@ from bale.engine.coding.growth import refuse_growth
 from bale.engine.coding.task import SECOND, ReferenceTensor, Task
 from bale.engine.estimate.sampling import SAMPLE, Sample, middle_of, rows_of, slices_of
 from bale.engine.inputs import Inputs
-from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.reading.source import SourceFile
+from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.engine.writing.archive import header_entries
 from bale.engine.writing.building import WORTH_A_NOTE
 from bale.errors import Refused, SourceError
-from bale.io.archive import header_room
-from bale.io.files import reading
+from bale.io.archive.archive import header_room
+from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
-from bale.plan import Decision
-from bale.report import number, ratio
+from bale.planning.decide import Decision
+from bale.report.model import number, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little

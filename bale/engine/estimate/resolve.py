@@ -13,15 +13,15 @@ from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
 from bale.engine.reading.duplicates import find_duplicates
 from bale.engine.reading.reference import BaseTensor
-from bale.engine.reading.resolved import Resolved, ResolvedFile
 from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.resolved import Resolved, ResolvedFile
 from bale.engine.run import Job, Run
 from bale.errors import Refused, SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.files import reading
+from bale.io.storage.files import reading
 from bale.notes import Note
-from bale.plan import Decision, FilePlan, is_lossy, make_plan, on_base, untouched
-from bale.recipe import Recipe
+from bale.planning.decide import Decision, FilePlan, is_lossy, make_plan, on_base, untouched
+from bale.planning.recipe import Recipe
 from bale.spec import Unit
 
 

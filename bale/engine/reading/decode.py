@@ -19,8 +19,8 @@ from bale.engine.coding.stored import FORGED, DecodeTask, bytes_of, load_part, n
 from bale.engine.coding.task import SECOND, SECOND_EXACT, ReferenceTensor, Task
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.errors import ArchiveError, SourceError, UsageError
-from bale.io.archive import ArchiveFile
-from bale.io.manifest import DAMAGED, Part, StoredUnit
+from bale.io.archive.archive import ArchiveFile
+from bale.io.archive.manifest import DAMAGED, Part, StoredUnit
 from bale.spec import Array, TensorSpec
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from bale.engine.reading.source import SourceFile
 from bale.errors import SourceError
-from bale.io.files import PIECE, read_bytes
-from bale.plan import FilePlan
+from bale.io.storage.files import PIECE, read_bytes
+from bale.planning.decide import FilePlan
 from bale.spec import Unit
 
 _SAMPLE = 4096  # bytes looked at in the middle before whole units are compared: different weights differ there

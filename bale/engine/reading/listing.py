@@ -9,8 +9,8 @@ from pathlib import Path
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.folder import COPY, RECORD, Record, check_indexes, list_files, read_record
-from bale.io.sources import open_checkpoint
-from bale.io.tree import is_incomplete
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.tree import is_incomplete
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
 

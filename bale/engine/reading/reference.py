@@ -25,10 +25,10 @@ from bale.engine.reading.listing import archives_of, is_stored_folder, weights_o
 from bale.engine.reading.source import SourceFile
 from bale.engine.run import Run
 from bale.errors import ArchiveError, Refused, SourceError
-from bale.io.archive import ArchiveFile, is_archive, open_archive
-from bale.io.files import reading
-from bale.io.manifest import StoredUnit
-from bale.io.sources import open_checkpoint
+from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
+from bale.io.archive.manifest import StoredUnit
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.files import reading
 from bale.spec import Array, TensorSpec, Unit
 
 K = TypeVar("K")

@@ -15,7 +15,7 @@ import xxhash
 from bale.compressors.chunks import flat_spec
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.files import pieces, read_bytes, read_into
+from bale.io.storage.files import pieces, read_bytes, read_into
 from bale.spec import Array, Unit
 
 Version = tuple[int, int]  # size and time of a file

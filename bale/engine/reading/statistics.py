@@ -16,7 +16,7 @@ from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.metrics import ErrorSums
 from bale.notes import Note
-from bale.plan import FilePlan, is_lossy
+from bale.planning.decide import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
 _LEAST = {"F32": 2.0**-149, "F16": 2.0**-24, "BF16": 2.0**-133, "F64": 2.0**-1074}  # above zero, by dtype

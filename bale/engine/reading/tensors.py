@@ -24,11 +24,11 @@ from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import SourceError
-from bale.io.archive import ArchiveFile, is_archive, open_archive
-from bale.io.files import reading
-from bale.io.manifest import StoredUnit
-from bale.io.sources import open_checkpoint
-from bale.report import Report
+from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
+from bale.io.archive.manifest import StoredUnit
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.files import reading
+from bale.report.model import Report
 from bale.spec import Array, TensorSpec, Unit, View
 
 _NATIVE = {

@@ -12,21 +12,21 @@ from pathlib import Path
 from bale.compressors import registry
 from bale.compressors.chunks import codecs_of
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.reading.source import Digest, SourceFile
+from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.engine.writing.read_back import NOT_AS_WRITTEN
 from bale.engine.writing.units import UnitWriter
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.archive import ArchiveWriter, file_sha256, header_room, manifest_digest, read_archive
+from bale.io.archive.archive import ArchiveWriter, file_sha256, header_room, manifest_digest, read_archive
+from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.io.checkpoint import Checkpoint, Checksum
-from bale.io.commit import Target, commit_together
-from bale.io.files import reading
-from bale.io.manifest import Manifest, StoredUnit
-from bale.io.sources import open_checkpoint
-from bale.plan import FilePlan
-from bale.report import FileRow
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.commit import Target, commit_together
+from bale.io.storage.files import reading
+from bale.planning.decide import FilePlan
+from bale.report.model import FileRow
 from bale.spec import TensorSpec
 
 

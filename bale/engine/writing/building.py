@@ -10,10 +10,10 @@ import xxhash
 from bale.compressors.chunks import PLAIN
 from bale.engine.coding.encoded import Encoded, EncodedPart
 from bale.engine.coding.harm import Harm, joined, recorded
-from bale.io.manifest import Chunk, First, Part, StoredUnit
+from bale.io.archive.manifest import Chunk, First, Part, StoredUnit
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
-from bale.plan import Decision
+from bale.planning.decide import Decision
 from bale.spec import Array, TensorSpec, Unit
 
 WORTH_A_NOTE = 1 << 12  # bytes

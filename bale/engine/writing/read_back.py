@@ -14,8 +14,8 @@ from bale.engine.coding.task import Task
 from bale.engine.run import Job, Run
 from bale.engine.writing.building import UnitBuilder
 from bale.errors import OutputError
-from bale.io.archive import ArchiveWriter
-from bale.io.manifest import Part
+from bale.io.archive.archive import ArchiveWriter
+from bale.io.archive.manifest import Part
 
 _TOGETHER = 1 << 20  # bytes in memory of tasks that are checked by one job
 NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"

@@ -17,16 +17,16 @@ from bale.engine.coding.growth import refuse_growth
 from bale.engine.coding.task import Task
 from bale.engine.inputs import Inputs
 from bale.engine.reading.reference import BaseTensor
-from bale.engine.reading.resolved import ResolvedFile
 from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.writing.building import UnitBuilder
 from bale.engine.writing.read_back import ReadBack
 from bale.errors import Refused
-from bale.io.archive import ArchiveWriter
-from bale.io.manifest import StoredUnit
+from bale.io.archive.archive import ArchiveWriter
+from bale.io.archive.manifest import StoredUnit
 from bale.notes import Note
-from bale.plan import Decision, FilePlan
+from bale.planning.decide import Decision, FilePlan
 from bale.spec import Unit
 
 Result = Callable[[], Encoded]  # raises what the job has raised

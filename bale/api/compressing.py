@@ -1,0 +1,130 @@
+"""`compress`: a checkpoint becomes an archive and its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from bale.api.inputs import PathLike, open_inputs, recipe_of
+from bale.engine.estimate.resolve import resolve_plan
+from bale.engine.folder import compress_folder
+from bale.engine.guards import bases_apart
+from bale.engine.inputs import Options
+from bale.engine.reading.listing import SourceFolder, open_folder
+from bale.engine.reports import ReportBeside, same_archive
+from bale.engine.run import Progress, Run
+from bale.engine.targets import Targets, default_archive
+from bale.engine.writing.archive import Compressed, compress_file
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.commit import Target, check_target
+from bale.report.model import Report
+
+
+def compress(
+    source: PathLike,
+    out: PathLike | None = None,
+    *,
+    into: PathLike | None = None,
+    pipeline: str | None = None,
+    rules: Sequence[str] = (),
+    recipe: PathLike | None = None,
+    base: PathLike | None = None,
+    stats: PathLike | None = None,
+    allow_unmatched: bool = False,
+    report: PathLike | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress a checkpoint into an archive and write the report beside it.
+
+    Parameters
+    ----------
+    source : path
+        A weights file, or a folder of them.
+    out : path or None
+        The archive; a folder when the source is one. None: beside the source, under its name with ``.bale`` behind;
+        where the plan is lossy, ``model.lossy.safetensors.bale``, so that nobody takes what comes back for the source.
+    into : path or None
+        In place of `out`: the folder that the archive goes into, under the name that it would have beside the source.
+    pipeline : str or None
+        What is done with floating-point tensors of at least two dimensions and 4,096 elements, like ``int4``.
+    rules : sequence of str
+        ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
+    recipe : path or None
+        A TOML file of rules, which come after `rules`.
+    base : path or None
+        A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
+        it, and it is needed to decompress.
+    stats : path or None
+        Statistics of the inputs of tensors, as ``bale stats`` collects them, which tell encoders with loss what errors
+        matter. They are not needed to decompress.
+    allow_unmatched : bool
+        Whether a rule may match nothing.
+    report : path or None
+        Where the JSON report goes; None: the archive's name with ``.report.json`` behind.
+    threads : int or None
+        Workers; None for one a core. The archive's bytes do not depend on it.
+    force : bool
+        Whether existing files are overwritten.
+    verify : bool
+        Whether everything is read back, decoded and compared before the archive takes its name.
+    progress : callable or None
+        Called with a tensor's name and a number of source bytes whenever some have been done.
+
+    Returns
+    -------
+    Report
+        What stands in the JSON report.
+
+    Raises
+    ------
+    UsageError, SourceError, OutputError
+        See `bale.errors`; nothing is left behind.
+    """
+    source = Path(source)
+    if out is None:
+        default_archive(source)  # which needs a name
+    choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
+    checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
+    bases = bases_apart(None if base is None else Path(base), checkpoints.values())
+    targets = Targets(
+        source,
+        None if out is None else Path(out),
+        None if into is None else Path(into),
+        None if report is None else Path(report),
+        tuple(Path(each) for each in (source, stats, recipe) if each is not None),
+        bases,
+        force,
+    )
+    if out is not None:
+        targets.of(opened, lossy=False)  # before any work
+    options = Options(verify, force)
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        to = targets.of(opened, lossy=not resolved.lossless)
+        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, resolved.notes, inputs.statistics)
+        if isinstance(opened, SourceFolder):
+            beside.folder = source.resolve().name, to.out.resolve().name
+            files = dict(zip(checkpoints, resolved.files, strict=True))
+            compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, only_report=to.lost)
+            return beside.result
+        (file,) = resolved.files
+        row = None
+        if to.lost and inputs.statistics is None:
+            row = same_archive(file, to.out, run, inputs, options)
+        if row is not None:
+            with beside.made((row,), 0, again=True) as target:
+                target.commit()
+            return beside.result
+        check_target(to.out, force, targets.inputs)
+
+        def report_of(done: Compressed) -> AbstractContextManager[Target]:
+            return beside.made((done.row(source.name, to.out.name),))
+
+        compress_file(file, to.out, run, inputs, options, report=report_of)
+    return beside.result

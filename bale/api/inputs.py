@@ -1,0 +1,64 @@
+"""Opening what the verbs are given: sources, bases, statistics, archives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bale.engine.inputs import Inputs
+from bale.engine.reading.listing import archives_of, check_whole
+from bale.engine.reading.reference import open_base
+from bale.engine.reading.statistics import open_statistics
+from bale.engine.reading.tensors import Archives
+from bale.engine.run import Run
+from bale.errors import ArchiveError, UsageError
+from bale.io.storage.files import check_readable
+from bale.planning.recipe import Recipe, make_recipe
+
+PathLike = str | Path
+
+
+def open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
+    """The archives of a file, or of a compressed folder that is complete."""
+    if not os.path.isdir(path):
+        return Archives([path], threads, base=base, first=first)
+    check_whole(path, ArchiveError)
+    return Archives(archives_of(path), threads, path, base, first)
+
+
+def readable_base(base: PathLike | None) -> Path | None:
+    """The base that was named for reading an archive; it must be there even where no tensor needs it."""
+    if base is None:
+        return None
+    check_readable(Path(base))
+    return Path(base)
+
+
+@contextmanager
+def open_inputs(base: PathLike | None, stats: PathLike | None, run: Run) -> Iterator[Inputs]:
+    """The base and the statistics of a run, open while it lasts."""
+    with ExitStack() as stack:
+        yield Inputs(
+            None if base is None else stack.enter_context(open_base(Path(base), run)),
+            None if stats is None else stack.enter_context(open_statistics(Path(stats))),
+        )
+
+
+def recipe_of(
+    pipeline: str | None, rules: Sequence[str], recipe: PathLike | None, base: PathLike | None, allow_unmatched: bool
+) -> Recipe:
+    """All choices of a command; `UsageError` for one that needs a base where there is none."""
+    made = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    for chosen in made.pipelines if base is None else ():
+        if chosen.on_base:
+            raise UsageError(f"the pipeline {chosen} needs --base", "say which checkpoint is the base")
+    return made
+
+
+def is_first(layers: int | None) -> bool:
+    """Whether only the first layer is wanted; `UsageError` for more layers than there are."""
+    if layers not in (None, 1):
+        raise UsageError(f"--layers {layers}: a tensor has two layers at most", "--layers 1 gives the first one alone")
+    return layers == 1

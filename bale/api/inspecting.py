@@ -1,0 +1,84 @@
+"""`inspect`: what is in a checkpoint or an archive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bale.api.inputs import PathLike, open_archives
+from bale.engine.entropy_floor import add_floors, archive_floors, checkpoint_floors
+from bale.engine.reading.listing import is_stored_folder, open_folder
+from bale.engine.reports import OTHER, STALE, report_beside
+from bale.engine.run import Progress, Run
+from bale.io.archive.archive import is_archive
+from bale.io.checkpoint import Checkpoint
+from bale.io.sources.open import open_checkpoint
+from bale.planning.decide import make_plan
+from bale.planning.recipe import make_recipe
+from bale.report.model import Report
+
+
+def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+    """Tell what is inside a checkpoint, an archive, or a folder of either, from headers and manifests alone.
+
+    Parameters
+    ----------
+    floor : bool
+        Whether all tensors are read, or decoded, for their order-0 floor: what each field of their elements takes,
+        coded by itself, tables not counted. Adds ``floor_bytes`` and ``floor_bits_per_weight`` to every tensor and to
+        ``totals``, and for checkpoints tells in ``same_as`` which tensors have equal values.
+    progress : callable or None
+        Called with a tensor's name and a number of bytes whenever some have been counted.
+
+    Returns
+    -------
+    dict
+        For archives the report as far as the archives know it (no times, no digests of the archives); for checkpoints
+        ``source``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``.
+    """
+    path = Path(path)
+    if is_archive(path) or is_stored_folder(path):
+        with open_archives(path, 1) as opened:
+            report: Report = opened.report
+            archives = opened.paths
+        document = report.to_json()
+        if report_beside(path, whole=False) == OTHER:
+            document["notes"].append(STALE)
+            document["note_kinds"].append("stale-report")
+        if floor:
+            with Run(progress=progress) as run:
+                add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
+        return document
+    files = open_folder(path).checkpoints if os.path.isdir(path) else {path.name: open_checkpoint(path)}
+    document = {
+        "source": {
+            "name": path.resolve().name,
+            "kind": "folder" if path.is_dir() else files[path.name].kind,
+            "bytes": sum(checkpoint.size for checkpoint in files.values()),
+        },
+        "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
+        "notes": [note.text for checkpoint in files.values() for note in checkpoint.notes],
+        "note_kinds": [note.kind for checkpoint in files.values() for note in checkpoint.notes],
+    }
+    if floor:
+        plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
+        with Run(progress=progress) as run:
+            found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
+            add_floors(document, [each for floors in found for each in floors])
+    return document
+
+
+def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": view.name,
+            "file": file,
+            "shape": list(view.spec.shape),
+            "dtype": view.spec.dtype,
+            "original_bytes": view.spec.nbytes,
+            "same_as": unit.views[0].name if position else None,
+        }
+        for unit in checkpoint.units
+        for position, view in enumerate(unit.views)
+    ]

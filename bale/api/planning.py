@@ -1,0 +1,77 @@
+"""`plan`: what compress would do, and what that comes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bale.api.inputs import PathLike, open_inputs, recipe_of
+from bale.api.results import Planned
+from bale.engine.estimate.predict import predict_file
+from bale.engine.estimate.resolve import resolve_plan
+from bale.engine.guards import bases_apart
+from bale.engine.reading.listing import open_folder
+from bale.engine.run import Progress, Run
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.commit import check_target, staged
+from bale.planning.decide import FilePlan, saved_choices
+from bale.planning.saved import plan_text
+
+
+def plan(
+    source: PathLike,
+    *,
+    pipeline: str | None = None,
+    rules: Sequence[str] = (),
+    recipe: PathLike | None = None,
+    base: PathLike | None = None,
+    stats: PathLike | None = None,
+    allow_unmatched: bool = False,
+    save: PathLike | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Planned:
+    """Say what `compress` would do with the same choices, tensor by tensor.
+
+    Sizes, errors and times are predicted from a sample of each tensor, which is encoded as `compress` would.
+
+    Parameters
+    ----------
+    save : path or None
+        A TOML file that is written with all choices, for the `recipe` of `compress`, which then gives the same bytes
+        for the same base and statistics. Nothing else is written.
+    force : bool
+        Whether that file may exist already.
+
+    The others are those of `compress`.
+    """
+    source = Path(source)
+    choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
+    bases_apart(None if base is None else Path(base), checkpoints.values())
+    if save is not None:  # before any work
+        inputs_of = (each for each in (source, recipe, base, stats) if each is not None)
+        check_target(Path(save), force, tuple(map(Path, inputs_of)))
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        pairs = zip(checkpoints, resolved.files, strict=True)
+        files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
+        statistics = inputs.statistics
+        named = None if statistics is None else (statistics.name, statistics.sha256)
+    if save is not None:
+        _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
+    return Planned(source, files, resolved.notes, named)
+
+
+def _save(
+    path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
+) -> None:
+    """Write the choices of a plan, with the command that obeys them."""
+    names = " ".join(
+        f" --{option} {Path(each).name}" for option, each in (("base", base), ("stats", stats)) if each is not None
+    )
+    comment = f"The plan of {source.resolve().name}: bale compress SOURCE -r THIS{names} obeys it"
+    with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
+        target.commit()

@@ -1,0 +1,1 @@
+"""The bale archive: its header, its manifest, its stored bytes."""

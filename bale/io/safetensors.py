@@ -1,0 +1,124 @@
+"""The safetensors format: the header that is written, and the layout that is read from one."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from bale.errors import SourceError
+from bale.io.faults import Broken, NotFollowed, printable
+from bale.io.storage.files import read_bytes
+from bale.spec import DTYPES, TensorSpec
+
+PREAMBLE = 8  # the u64 that holds the length of the header room
+HEADER_LIMIT = 100_000_000
+ENTRY_LIMIT = 250_000
+RANK_LIMIT, SIZE_LIMIT = 64, 1 << 62  # dimensions, and the length of one: what arrays and manifests hold
+
+
+def header_text(metadata: Mapping[str, str], entries: Iterable[tuple[str, TensorSpec]]) -> bytes:
+    """The JSON of a header whose parts stand one behind the other.
+
+    Parameters
+    ----------
+    metadata : mapping of str to str
+        The ``__metadata__`` entry; left out when empty.
+    entries : iterable of (str, TensorSpec)
+        Names and specs in file order. The dtypes must be portable.
+    """
+    fields = [f'"__metadata__":{_json(dict(metadata))}'] if metadata else []
+    at = 0
+    for name, spec in entries:
+        end = at + spec.nbytes
+        shape = ",".join(map(str, spec.shape))
+        fields.append(f'{_json(name)}:{{"dtype":"{spec.dtype}","shape":[{shape}],"data_offsets":[{at},{end}]}}')
+        at = end
+    return ("{" + ",".join(fields) + "}").encode("utf-8", "surrogatepass")
+
+
+def entry_bound(name: str, specs: Iterable[TensorSpec], file_bound: int) -> int:
+    """Bytes that an entry takes at most, whichever of `specs` it gets, in a file of at most `file_bound` bytes."""
+    shape = max((len(",".join(map(str, spec.shape))) for spec in specs), default=0)
+    dtype = max((len(spec.dtype) for spec in specs), default=0)
+    fixed = len(':{"dtype":"","shape":[],"data_offsets":[,]},')
+    offset = len(str(file_bound))
+    return len(_json(name).encode("utf-8", "surrogatepass")) + fixed + dtype + max(shape, offset) + 2 * offset
+
+
+def header_block(text: bytes, room: int) -> bytes:
+    """Preamble, header and the spaces that fill the room."""
+    return struct.pack("<Q", room) + text.ljust(room, b" ")
+
+
+def padded(size: int) -> int:
+    """The next multiple of eight, so that the first part is aligned."""
+    return (size + 7) // 8 * 8
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a header says: metadata, where the payload begins, and name, spec and absolute offset of each tensor."""
+
+    metadata: dict[str, str]
+    payload: int
+    tensors: tuple[tuple[str, TensorSpec, int], ...]
+
+
+def read_layout(path: Path, descriptor: int, size: int) -> Layout:
+    """Read the header of an open safetensors file of `size` bytes; raise `Broken` when it is not sound.
+
+    `NotFollowed` is raised for tensors that no array can hold.
+    """
+    payload = _check_header(path, descriptor, size)
+    try:
+        with safe_open(path, framework="np") as file:
+            slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
+            specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OverflowError, OSError) as problem:
+        text = str(problem).removeprefix("Error while deserializing header: ")
+        if "not fully covered" in text:
+            text = f"the tensors of its header do not make up its {size} bytes, as in a file that was cut"
+        raise Broken(printable(text)) from None
+    tensors, at = [], payload
+    for name, spec in specs:  # the format has no holes, so offsets are running sums
+        tensors.append((name, spec, at))
+        at += spec.nbytes
+    tensors.sort(key=lambda item: (item[2], item[1].nbytes, item[0]))  # the library orders empty tensors at random
+    if at != size:
+        raise Broken(f"its header accounts for {at} of {size} bytes")
+    return Layout(metadata, payload, tuple(tensors))
+
+
+def _check_header(path: Path, descriptor: int, size: int) -> int:
+    """Refuse what would be dear to parse, by counting bytes; returns the offset of the payload."""
+    if size < PREAMBLE:
+        raise Broken(f"it has only {size} bytes")
+    (length,) = struct.unpack("<Q", read_bytes(descriptor, PREAMBLE, 0, SourceError, str(path)))
+    if length > HEADER_LIMIT:
+        raise Broken(f"it announces a header of {length} bytes, the limit is {HEADER_LIMIT}")
+    if PREAMBLE + length > size:
+        raise Broken(f"it announces a header of {length} bytes and has only {size} in all")
+    header = read_bytes(descriptor, length, PREAMBLE, SourceError, str(path))
+    # Structure cannot be hidden by escapes as names can: an entry has one brace and two brackets, and four colons.
+    entries = min(header.count(b"{"), header.count(b"[") // 2)
+    if entries > ENTRY_LIMIT or header.count(b":") > 5 * ENTRY_LIMIT:
+        raise Broken(f"its header has more than {ENTRY_LIMIT} entries")
+    return PREAMBLE + int(length)
+
+
+def _spec(dtype: str, shape: list[int]) -> TensorSpec:
+    if dtype not in DTYPES:
+        raise Broken(f"it holds the dtype {dtype!r}, which this bale does not know")
+    if len(shape) > RANK_LIMIT or max(shape, default=0) >= SIZE_LIMIT:
+        raise NotFollowed(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
+    return TensorSpec(dtype, tuple(shape))

@@ -1,0 +1,1 @@
+"""Files of torch.save: ZIP and legacy, read without running a pickle."""

@@ -1,0 +1,158 @@
+"""From tensors in storages to the units that are coded: each byte of a storage belongs to exactly one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from bale.io.faults import Broken, printable
+from bale.io.sources.torch.tensors import Tensor
+from bale.spec import DTYPES, TensorSpec, Unit, View
+
+OVERLAP = "tensors overlap in it"
+HOLES = "its tensor is strided, with gaps between the elements"
+MIXED = "tensors of different dtypes share it"
+BIG_ENDIAN = "big-endian"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of payload in the file; `dtype` is that of what no tensor claims."""
+
+    start: int
+    nbytes: int
+    dtype: str = "U8"
+
+
+def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapped: bool = False) -> tuple[Unit, ...]:
+    """Units of all storages, by ascending offset.
+
+    Parameters
+    ----------
+    storages : mapping of str to Storage
+        Disjoint ranges of the file by key.
+    tensors : iterable of Tensor
+        In the order of the pickle, which is the order of the views of a unit. One that reaches out of its storage, or
+        whose storage is not there, raises `Broken`.
+    swapped : bool
+        Whether elements are big-endian.
+    """
+    members: dict[str, list[Tensor]] = {key: [] for key in storages}
+    for tensor in tensors:
+        storage = storages.get(tensor.storage)
+        if storage is None or (tensor.end > storage.nbytes and 0 not in tensor.shape):
+            size = "that is not there" if storage is None else f"of {storage.nbytes} bytes"
+            raise Broken(f"{printable(tensor.name)!r} reaches to byte {tensor.end} of a storage {size}")
+        members[tensor.storage].append(tensor)
+    units = [unit for key in storages for unit in _Layout(storages[key], swapped).units(members[key])]
+    return tuple(sorted(units, key=attrgetter("start", "end")))
+
+
+class _Layout:
+    """Divides one storage; offsets are within it, in bytes."""
+
+    def __init__(self, storage: Storage, swapped: bool) -> None:
+        self.storage = storage
+        self.swapped = swapped
+
+    def units(self, tensors: list[Tensor]) -> Iterator[Unit]:
+        solid = []
+        for tensor in tensors:
+            if 0 in tensor.shape:
+                yield self._unit(0, TensorSpec(tensor.dtype, tensor.shape), [tensor], None)
+            else:
+                solid.append(tensor)
+        at = 0
+        for start, end, group in self._groups(solid):
+            yield from self._gap(at, start)
+            yield self._shared(start, end, group)
+            at = end
+        yield from self._gap(at, self.storage.nbytes)
+
+    def _groups(self, tensors: list[Tensor]) -> Iterator[tuple[int, int, list[Tensor]]]:
+        """Ranges that share no byte, and their tensors in pickle order."""
+        if len({tensor.width for tensor in tensors}) > 1:  # offsets would be no whole elements: one flat run of all
+            yield 0, self.storage.nbytes, tensors
+            return
+        ranges: list[tuple[int, int, list[int]]] = []
+        for index in sorted(range(len(tensors)), key=lambda index: tensors[index].start):
+            tensor = tensors[index]
+            if ranges and tensor.start < ranges[-1][1]:
+                start, end, group = ranges.pop()
+                group.append(index)
+                ranges.append((start, max(end, tensor.end), group))
+            else:
+                ranges.append((tensor.start, tensor.end, [index]))
+        for start, end, group in ranges:
+            yield start, end, [tensors[index] for index in sorted(group)]
+
+    def _shared(self, start: int, end: int, group: list[Tensor]) -> Unit:
+        first = group[0]
+        reason = _reason(start, end, group)
+        if reason is None:
+            return self._unit(start, TensorSpec(first.dtype, _memory_shape(first)), group, None)
+        dtype = "U8" if reason == MIXED else first.dtype
+        return self._unit(start, _run(dtype, end - start), group, reason)
+
+    def _gap(self, start: int, end: int) -> Iterator[Unit]:
+        if end > start:
+            width = DTYPES[self.storage.dtype].bits // 8
+            aligned = start % width == 0 and end % width == 0
+            yield self._unit(start, _run(self.storage.dtype if aligned else "U8", end - start), [], None)
+
+    def _unit(self, start: int, spec: TensorSpec, group: list[Tensor], exact: str | None) -> Unit:
+        views = tuple(_view(tensor, spec, start) for tensor in group)
+        return Unit(self.storage.start + start, spec, views, BIG_ENDIAN if self.swapped else exact, self.swapped)
+
+
+def _run(dtype: str, nbytes: int) -> TensorSpec:
+    return TensorSpec(dtype, (nbytes * 8 // DTYPES[dtype].bits,))
+
+
+def _reason(start: int, end: int, group: list[Tensor]) -> str | None:
+    """Why the tensors of a range cannot be coded as one tensor, or None if they can."""
+    if len({tensor.dtype for tensor in group}) > 1:
+        return MIXED
+    if any((tensor.start, tensor.end) != (start, end) for tensor in group):
+        return OVERLAP
+    if not all(_is_dense(tensor) for tensor in group):
+        return HOLES
+    return None
+
+
+def _view(tensor: Tensor, unit: TensorSpec, start: int) -> View:
+    spec = TensorSpec(tensor.dtype, tensor.shape)
+    if spec.nbytes == unit.nbytes and _is_contiguous(tensor.shape, tensor.strides):
+        return View(tensor.name, spec)
+    return View(tensor.name, spec, (tensor.start - start) // tensor.width, tensor.strides)
+
+
+def _memory_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Dimensions as they lie in memory; of an expanded tensor those that it really has."""
+    if _is_contiguous(tensor.shape, tensor.strides):
+        return tensor.shape
+    return tuple(size for size, _ in _memory_order(tensor))
+
+
+def _memory_order(tensor: Tensor) -> list[tuple[int, int]]:
+    """Size and stride of each dimension that is not merely expanded, outermost first."""
+    real = [pair for pair in zip(tensor.shape, tensor.strides, strict=True) if pair[1]]
+    return sorted(real, key=lambda pair: -pair[1])
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill the range from the first to the last."""
+    order = _memory_order(tensor)
+    return _is_contiguous([size for size, _ in order], [stride for _, stride in order])
+
+
+def _is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    if 0 in shape:
+        return True
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True

@@ -1,0 +1,187 @@
+"""Torch files in a ZIP: members at their offsets, the pickle parsed and never executed."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint, Checksum
+from bale.io.faults import Broken, NotFollowed, printable
+from bale.io.sources.torch.pickle_globals import global_notes
+from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
+from bale.io.sources.torch.storages import Storage, make_units
+from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
+from bale.io.storage.files import read_bytes
+
+DIRECTORY_LIMIT = 24_000_000  # bytes: room for the members of 250,000 tensors
+_PICKLE = "/data.pkl"
+_ENCRYPTED, _DESCRIBED, _UTF8 = 0x1, 0x8, 0x800  # flag bits
+_LOCAL = struct.Struct("<4s10xI8xHH")  # signature, CRC, lengths of name and extra field
+_LOCAL_MAGIC = b"PK\x03\x04"
+_DESCRIPTOR_MAGIC = b"PK\x07\x08"  # may be left out
+_LOCAL_CRC, _CENTRAL_CRC = 14, 16  # where in their records the CRC stands
+_CENTRAL_SIZE = 46
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A stored member: what the directory says of it, and offsets of its directory entry and its payload.
+
+    `local_crc` is what the local header says, which is zero where a data descriptor follows the payload.
+    """
+
+    info: zipfile.ZipInfo
+    entry: int
+    start: int
+    local_crc: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the payload."""
+        return self.start + self.info.file_size
+
+
+def read_torch_zip(path: Path, descriptor: int, size: int) -> Checkpoint:
+    """Read a file by `torch.save`; raise `NotFollowed` for whatever else a ZIP may be, `Broken` for a damaged one."""
+    archive = _Archive(path, descriptor)
+    infos, directory = archive.directory()
+    prefix = _prefix([info.orig_filename for info in infos])
+    members = archive.members(infos, directory)
+    swapped = _is_big_endian(archive, members.get(f"{prefix}/byteorder"))
+    parsed = _parse(archive, members[prefix + _PICKLE])
+    tensors, notes = find_tensors(parsed.value)
+    folder = f"{prefix}/data/"
+    payloads = {name.removeprefix(folder): member for name, member in members.items() if name.startswith(folder)}
+    units = make_units(_storages(parsed, payloads), tensors, swapped)
+    checksums = tuple(filter(None, map(archive.checksum, payloads.values())))
+    return Checkpoint(path, "torch", size, units, (*global_notes(parsed.globals), *notes), checksums)
+
+
+class _Archive:
+    """The ZIP structure of an open file."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def read(self, size: int, offset: int) -> bytes:
+        return read_bytes(self._descriptor, size, offset, SourceError, str(self._path))
+
+    def directory(self) -> tuple[list[zipfile.ZipInfo], int]:
+        """What the central directory lists, and where it begins."""
+        try:
+            with zipfile.ZipFile(_Bounded(self._descriptor, closefd=False)) as file:
+                return file.infolist(), file.start_dir
+        except NotImplementedError as problem:
+            raise NotFollowed(f"a ZIP file of a later kind ({problem})") from None
+        except (zipfile.BadZipFile, struct.error, ValueError, LookupError, OverflowError) as problem:
+            raise Broken(f"it begins as a ZIP file, but its directory cannot be read ({problem})") from None
+
+    def members(self, infos: list[zipfile.ZipInfo], directory: int) -> dict[str, _Member]:
+        """All members by name, if each is stored plainly and lies apart from the others."""
+        members: dict[str, _Member] = {}
+        entry = directory
+        for info in infos:
+            if info.orig_filename in members:
+                raise NotFollowed(f"a ZIP file with two members {_shown(info)}")
+            members[info.orig_filename] = self._member(info, entry, directory)
+            entry += _entry_size(info)
+        _refuse_overlap(members.values())
+        return members
+
+    def checksum(self, member: _Member) -> Checksum | None:
+        """The fields that hold the CRC of a member's payload; None where it was left zero."""
+        info = member.info
+        if not info.CRC or not info.file_size:
+            return None
+        fields = [member.entry + _CENTRAL_CRC]
+        if member.local_crc == info.CRC:
+            fields.append(info.header_offset + _LOCAL_CRC)
+        if info.flag_bits & _DESCRIBED:
+            descriptor = self.read(8, member.end)
+            at = 4 if descriptor.startswith(_DESCRIPTOR_MAGIC) else 0
+            if int.from_bytes(descriptor[at : at + 4], "little") == info.CRC:
+                fields.append(member.end + at)
+        return Checksum(member.start, info.file_size, tuple(sorted(fields)))
+
+    def _member(self, info: zipfile.ZipInfo, entry: int, directory: int) -> _Member:
+        """Find the payload of a member: the local header has lengths of its own."""
+        if info.flag_bits & _ENCRYPTED:
+            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is encrypted")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is compressed")
+        at = info.header_offset
+        if not 0 <= at <= directory - _LOCAL.size:
+            raise Broken(f"the directory puts {_shown(info)} at byte {at}, which is not before the directory")
+        magic, crc, name_length, extra_length = _LOCAL.unpack(self.read(_LOCAL.size, at))
+        member = _Member(info, entry, at + _LOCAL.size + name_length + extra_length, crc)
+        if magic != _LOCAL_MAGIC or member.end > directory:
+            raise Broken(f"{_shown(info)} is not at byte {at}, where the directory puts it")
+        return member
+
+
+class _Bounded(io.FileIO):
+    """Refuses the one read of zipfile whose length the file itself determines, that of the directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > DIRECTORY_LIMIT:
+            raise NotFollowed(f"a ZIP file with a directory of {size} bytes")
+        return super().read(size) or b""
+
+
+def _shown(info: zipfile.ZipInfo) -> str:
+    return repr(printable(info.orig_filename))
+
+
+def _entry_size(info: zipfile.ZipInfo) -> int:
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+    return _CENTRAL_SIZE + len(name) + len(info.extra) + len(info.comment)
+
+
+def _refuse_overlap(members: Iterable[_Member]) -> None:
+    for one, other in pairwise(sorted(members, key=lambda member: member.info.header_offset)):
+        if one.end > other.info.header_offset:
+            raise NotFollowed(f"a ZIP file whose members {_shown(one.info)} and {_shown(other.info)} overlap")
+
+
+def _prefix(names: list[str]) -> str:
+    """Name of the folder that a torch file keeps everything in."""
+    found = {name.removesuffix(_PICKLE) for name in names if name.endswith(_PICKLE) and name.count("/") == 1}
+    if len(found) != 1:
+        raise NotFollowed("a ZIP file without the data.pkl that torch writes")
+    prefix = found.pop()
+    if any(name == f"{prefix}/constants.pkl" or name.startswith(f"{prefix}/code/") for name in names):
+        raise NotFollowed("TorchScript, which is not followed")
+    return prefix
+
+
+def _is_big_endian(archive: _Archive, member: _Member | None) -> bool:
+    order = b"little" if member is None else archive.read(min(member.info.file_size, 8), member.start)
+    if order not in (b"little", b"big"):
+        raise NotFollowed("a torch file of unknown byte order")
+    return order == b"big"
+
+
+def _parse(archive: _Archive, member: _Member) -> Parsed:
+    if member.info.file_size > PICKLE_LIMIT:
+        raise NotFollowed(f"a torch file whose pickle has {member.info.file_size} bytes")
+    try:
+        return parse_pickle(archive.read(member.info.file_size, member.start))
+    except PickleError as problem:
+        raise NotFollowed(f"a torch file that cannot be followed: {problem}") from None
+
+
+def _storages(parsed: Parsed, payloads: dict[str, _Member]) -> dict[str, Storage]:
+    """Storages by key: those that the pickle names, and payload that it does not."""
+    dtypes = {key: dtype or "U8" for key, dtype in storage_dtypes(parsed.persistents).items()}
+    missing = {key: Storage(0, 0, dtype) for key, dtype in dtypes.items()}
+    present = {
+        key: Storage(member.start, member.info.file_size, dtypes.get(key, "U8")) for key, member in payloads.items()
+    }
+    return missing | present

@@ -1,0 +1,302 @@
+"""What will be done: a decision for every unit, from specs and rules alone, before any data moves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bale.compressors.pipeline import Pipeline
+from bale.errors import Refused, UsageError
+from bale.notes import Note
+from bale.planning.recipe import Recipe, Rule
+from bale.planning.roles import Roles
+from bale.planning.saved import SavedChoice, SavedPlan
+from bale.spec import TensorSpec, Unit
+
+LOSSLESS = Pipeline.parse("lossless")
+MAX = Pipeline.parse("lossless:effort=max")
+BASE = Pipeline.parse("base/exact")
+MIN_NDIM = 2
+MIN_ELEMENTS = 4096
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A unit's pipeline, the rule that chose it, and notes for the user.
+
+    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline. `broad` marks what
+    ``-p`` chose: not by the tensor's name.
+    """
+
+    pipeline: Pipeline
+    rule: str
+    notes: tuple[Note, ...] = ()
+    otherwise: Pipeline = LOSSLESS
+    broad: bool = False
+
+    def left(self, note: Note) -> Decision:
+        """The same unit kept lossless, for this reason."""
+        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise, self.broad)
+
+
+PAYLOAD = Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
+"""What is done with payload that belongs to no tensor."""
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """The units of one file and a decision for each, in order."""
+
+    units: tuple[Unit, ...]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def pipelines(self) -> set[Pipeline]:
+        """All pipelines that are used."""
+        return {decision.pipeline for decision in self.decisions}
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the plan gives up nothing."""
+        return all(pipeline.lossless for pipeline in self.pipelines)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decisions for all files of a source, and notes on the rules."""
+
+    files: tuple[FilePlan, ...]
+    notes: tuple[Note, ...] = ()
+
+
+def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
+    """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
+
+    Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
+    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone
+    is so with `effort=max`, for differences need compiled code anyway.
+    """
+    decisions = []
+    alone = {LOSSLESS: MAX} if any(has_partner) else {}
+    for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
+        pipeline, otherwise = (alone.get(each, each) for each in (decision.pipeline, decision.otherwise))
+        if unit.views:
+            decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
+        reason = _alone(unit, pipeline, found)
+        if reason is not None:
+            known = unit.views and unit.spec.elements
+            decisions.append(replace(decision, notes=(*decision.notes, reason)) if known else decision)
+        elif pipeline.transforms:
+            decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
+        else:
+            decisions.append(replace(decision, pipeline=BASE, otherwise=pipeline))
+    return FilePlan(plan.units, tuple(decisions))
+
+
+def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> Note | None:
+    """The reason why a unit is not coded as a difference to a base, if it is not."""
+    if pipeline.rest is not None and not pipeline.has_residual:
+        return Note("reference-unused", f"the base is not used: {pipeline} is exact already")
+    if not found:
+        return Note("no-reference", "the base has no tensor of this name and shape")
+    if pipeline.transforms and unit.spec.info.bits <= 8:
+        reason = f"the base is not used: differences of {unit.spec.dtype} are not coded with loss"
+        return Note("reference-unused", reason)
+    return None
+
+
+def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
+    """Decide for every unit of a source.
+
+    Parameters
+    ----------
+    files : sequence of tuples of Unit
+        The units of all weight files of the source: rules are checked against all of them together.
+    recipe : Recipe
+        The user's choices.
+
+    Raises
+    ------
+    UsageError
+        For a rule that matches nothing or is wholly shadowed, and for one (or a `-p`) that no tensor can take.
+    """
+    if recipe.saved is not None:
+        return _saved_plan(files, recipe.saved)
+    planner = _Planner(recipe, files)
+    plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
+    return Plan(plans, tuple(planner.conclude()))
+
+
+def saved_choices(files: Sequence[FilePlan]) -> list[SavedChoice]:
+    """The decisions for all tensors, to be saved."""
+    return [
+        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.otherwise, each.notes)
+        for file in files
+        for unit, each in zip(file.units, file.decisions, strict=True)
+        if unit.views
+    ]
+
+
+def _saved_plan(files: Sequence[tuple[Unit, ...]], saved: SavedPlan) -> Plan:
+    """The decisions of a saved plan. Raises `UsageError` where it is not one of this source."""
+    choices: dict[str, list[SavedChoice]] = defaultdict(list)
+    for choice in reversed(saved.choices):
+        choices[choice.name].append(choice)
+
+    def decide(unit: Unit) -> Decision:
+        if not unit.views:
+            return PAYLOAD
+        name = unit.views[0].name
+        if not choices[name]:
+            raise UsageError(f"the plan {saved.path} has no tensor {name}", "make it of this source, with plan --save")
+        choice = choices[name].pop()
+        lossy, reason = is_lossy(choice.pipeline), unit.exact
+        try:
+            choice.pipeline.validate(unit.spec)
+        except Refused as refusal:
+            lossy, reason = True, refusal.message
+        if lossy and reason is not None:
+            raise UsageError(f"the plan {saved.path}: {name} cannot be {choice.pipeline}: {reason}")
+        return Decision(choice.pipeline, choice.rule, choice.notes, choice.fallback)
+
+    plans = tuple(FilePlan(units, tuple(map(decide, units))) for units in files)
+    left = next((name for name, rest in choices.items() if rest), None)
+    if left is not None:
+        raise UsageError(f"the plan {saved.path} has a tensor {left}, the source has none", "make it of this source")
+    return Plan(plans)
+
+
+@dataclass
+class _Count:
+    """How a rule fared over the whole source."""
+
+    matched: int = 0
+    first: int = 0
+    chosen: int = 0
+    refused: int = 0
+    left: int = 0
+    shadow: Rule | None = None
+    reason: str = ""
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, files: Sequence[tuple[Unit, ...]]) -> None:
+        self._recipe, self._files = recipe, files
+        self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
+        self._default = _Count()
+
+    def decide(self, unit: Unit) -> Decision:
+        """Choose the pipeline of a unit and count what its rule met."""
+        if not unit.views:
+            return PAYLOAD
+        rule = self._rule_of(unit)
+        if rule is not None:
+            return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])
+        if self._recipe.default is None:
+            return Decision(LOSSLESS, "default", _overlap(unit))
+        pipeline = self._recipe.default
+        if is_lossy(pipeline) and (reason := self._no_weight(unit)):
+            self._default.left += 1
+            return Decision(LOSSLESS, "default", (reason,))
+        return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        return Roles(view for units in self._files for unit in units for view in unit.views)
+
+    def _no_weight(self, unit: Unit) -> Note | None:
+        """The reason why ``-p`` leaves a unit lossless, if it does."""
+        if unit.exact:
+            return _overlap(unit)[0]
+        role = next(filter(None, map(self._roles.note, unit.views)), None)
+        return role or _too_small(unit.spec)
+
+    def conclude(self) -> list[Note]:
+        """Notes on rules that did nothing; raises where that is an error."""
+        notes: list[Note] = []
+        for rules in self._recipe.lists:
+            for rule in rules:
+                problem = self._problem(rule)
+                if problem and not (rule.optional or self._recipe.allow_unmatched):
+                    raise UsageError(problem, "mend the pattern, or say --allow-unmatched")
+                if problem:
+                    notes.append(Note("rule-unused", problem))
+                _refuse(str(rule), self._counts[id(rule)])
+        if self._recipe.default is not None:
+            _refuse(f"-p {self._recipe.default}", self._default)
+            if not self._default.chosen and not self._recipe.default.lossless:
+                takes = f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+                notes.append(untouched(self._recipe, takes if self._default.left else "rules choose all of them"))
+        return notes
+
+    def _rule_of(self, unit: Unit) -> Rule | None:
+        """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""
+        winner = None
+        for rules in self._recipe.lists:
+            first = None
+            for rule in rules:
+                if not any(rule.matches(view.name, view.spec) for view in unit.views):
+                    continue
+                count = self._counts[id(rule)]
+                count.matched += 1
+                if first is None:
+                    first = rule
+                    count.first += 1
+                else:
+                    count.shadow = count.shadow or first
+            winner = winner or first
+        return winner
+
+    def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
+        count.chosen += 1
+        if not is_lossy(pipeline):
+            return Decision(pipeline, rule, _overlap(unit), pipeline)
+        reason = unit.exact
+        if reason is None:
+            try:
+                pipeline.validate(unit.spec)
+                return Decision(pipeline, rule)
+            except Refused as refusal:
+                reason = refusal.message
+        count.refused += 1
+        count.reason = count.reason or f"{unit.views[0].name}: {reason}"
+        return Decision(LOSSLESS, rule, (Note("refused", f"{pipeline} refused: {reason}"),))
+
+    def _problem(self, rule: Rule) -> str | None:
+        count = self._counts[id(rule)]
+        if not count.matched:
+            return f"{rule} matches no tensor"
+        if not count.first:
+            return f"{rule} is wholly shadowed by {count.shadow}"
+        return None
+
+
+def untouched(recipe: Recipe, reason: str) -> Note:
+    """A note on a ``-p`` that does nothing."""
+    return Note("untouched", f"-p {recipe.default} touches no tensor: {reason}")
+
+
+def _refuse(rule: str, count: _Count) -> None:
+    if count.chosen and count.refused == count.chosen:
+        raise UsageError(f"{rule} can be used for none of the {count.chosen} tensors it chooses ({count.reason})")
+
+
+def _too_small(spec: TensorSpec) -> Note | None:
+    if not spec.is_float:
+        return Note("dtype", f"{spec.dtype} is not floating point")
+    if len(spec.shape) < MIN_NDIM:
+        return Note("small", f"ndim {len(spec.shape)}, -p takes {MIN_NDIM} and more")
+    if spec.elements < MIN_ELEMENTS:
+        return Note("small", f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more")
+    return None
+
+
+def is_lossy(pipeline: Pipeline) -> bool:
+    """Whether a layer of it gives something up, even if a second one brings it back."""
+    return not all(codec.lossless for codec in pipeline.codecs)
+
+
+def _overlap(unit: Unit) -> tuple[Note, ...]:
+    return (Note("overlap", unit.exact),) if unit.exact else ()
