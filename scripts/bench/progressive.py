@@ -35,7 +35,7 @@ def _row(title: str, source: Path, first: str) -> list[str]:
         lossy, rest, both, back = (work / name for name in ("first.bale", "rest.bale", "both.bale", "back"))
         alone = bale.compress(source, work / "max.bale", pipeline="lossless:effort=max", verify=False).stored_bytes
         size = bale.compress(source, lossy, pipeline=first).stored_bytes
-        planned = bale.planning.decide(source, base=lossy).predicted_bytes
+        planned = bale.plan(source, base=lossy).predicted_bytes
         remaining = bale.compress(source, rest, base=lossy).stored_bytes
         layers = bale.compress(source, both, pipeline=f"{first}/exact").stored_bytes
         for archive, base in ((rest, lossy), (both, None)):

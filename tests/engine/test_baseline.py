@@ -15,7 +15,7 @@ from tests.making import weights, write
 def test_noise_is_better_quantized(tmp_path: Path, pipeline: str) -> None:
     source = write(tmp_path / "m.safetensors", {"w": np.random.default_rng(1).normal(size=(150, 120)).astype("<f4")})
     report = bale.compress(source, tmp_path / "m.bale", pipeline=pipeline).to_json()
-    planned = bale.planning.decide(source, pipeline=pipeline).to_json()
+    planned = bale.plan(source, pipeline=pipeline).to_json()
     (row,), (expected,) = report["tensors"], planned["tensors"]
     if row["pipeline"] == pipeline:
         note = row["notes"][0]  # and behind it that the error is large

@@ -572,7 +572,7 @@ def test_a_folder_may_have_more_files_than_can_be_open(tmp_path: Path, few_files
     source.mkdir()
     for n in range(30):
         write(source / f"{n:02}.safetensors", {"w": weights(64, 64, seed=n)})
-    bale.planning.decide(source, pipeline=pipeline)
+    bale.plan(source, pipeline=pipeline)
     assert len(bale.compress(source, tmp_path / "out", pipeline=pipeline).files) == 30
 
 
@@ -583,6 +583,6 @@ def test_a_pool_opens_the_files_that_are_in_it(tmp_path: Path, few_files: None) 
     for n in range(30):
         write(source / f"{n:02}.safetensors", {f"w{n:02}": weights(64, 64, seed=n)})
     pooled = "trellis:bits=4,pool=model"
-    bale.planning.decide(source, rules=[f"w0[0-3]={pooled}"])
+    bale.plan(source, rules=[f"w0[0-3]={pooled}"])
     with pytest.raises(SourceError, match=r"too many open files; raise the limit \(ulimit -n\)"):
-        bale.planning.decide(source, rules=[f"w*={pooled}"])
+        bale.plan(source, rules=[f"w*={pooled}"])

@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
 class TestItsOwnBase:
     def refused(self, source: Path, base: Path) -> None:
         out = source.parent.parent / "out.bale"
-        for call in (lambda: bale.compress(source, out, base=base), lambda: bale.planning.decide(source, base=base)):
+        for call in (lambda: bale.compress(source, out, base=base), lambda: bale.plan(source, base=base)):
             with pytest.raises(UsageError, match="is its own base"):
                 call()
         assert not out.exists()

@@ -196,7 +196,7 @@ def test_a_folder_restored_by_half_says_so(source: Path, tmp_path: Path) -> None
         for verb in (bale.verify, bale.decompress, bale.open):
             with pytest.raises(ArchiveError, match="incomplete"):
                 verb(folder, tmp_path / "x") if verb is bale.decompress else verb(folder)
-        for work in (bale.inspect, bale.planning.decide, bale.compress, lambda path: bale.compare(path, source)):
+        for work in (bale.inspect, bale.plan, bale.compress, lambda path: bale.compare(path, source)):
             with pytest.raises(SourceError, match="incomplete"):
                 work(folder)
 

@@ -83,9 +83,7 @@ def test_the_rest_takes_little_more_than_one_layer(tmp_path: Path, first: str, m
     both = bale.compress(source, tmp_path / "both.bale", pipeline=f"{first}/exact")
     plain = bale.compress(source, tmp_path / "plain.bale", pipeline="lossless:effort=max")
     assert both.stored_bytes < most * plain.stored_bytes
-    assert bale.planning.decide(source, pipeline=f"{first}/exact").predicted_bytes == pytest.approx(
-        both.stored_bytes, rel=0.01
-    )
+    assert bale.plan(source, pipeline=f"{first}/exact").predicted_bytes == pytest.approx(both.stored_bytes, rel=0.01)
 
 
 def test_threads_do_not_matter(source: Path, tmp_path: Path) -> None:

@@ -98,4 +98,4 @@ def test_threads_do_not_matter(source: Path, tmp_path: Path, rule: str) -> None:
 
 def test_sizes_are_predicted(source: Path, tmp_path: Path) -> None:
     stored = bale.compress(source, tmp_path / "m.bale", pipeline=PIPELINE).stored_bytes
-    assert bale.planning.decide(source, pipeline=PIPELINE).predicted_bytes == pytest.approx(stored, rel=0.02)
+    assert bale.plan(source, pipeline=PIPELINE).predicted_bytes == pytest.approx(stored, rel=0.02)

@@ -48,7 +48,7 @@ def test_every_encoder_is_told(tmp_path: Path, model: Path, stats: Path, seen: l
         {"rules": ["layers.10.weight=int4"], "base": base},
         {"rules": ["layers.10.weight=svd:rank=1/int4"]},
     ]
-    verbs = (partial(bale.compress, out=tmp_path / "out", force=True), bale.planning.decide)
+    verbs = (partial(bale.compress, out=tmp_path / "out", force=True), bale.plan)
     for verb in verbs:
         for choice in choices:
             seen.clear()
@@ -71,7 +71,7 @@ def test_long_tensors_are_told_in_blocks_and_samples(tmp_path: Path, seen: list[
     assert all(use.second_moment.shape == (rows, 1) for _, use in seen)
     assert report["tensors"][0]["output_error"] == pytest.approx(independent(model, by_row, "w"), rel=1e-9)
     seen.clear()
-    bale.planning.decide(model, pipeline="int4", stats=stats)
+    bale.plan(model, pipeline="int4", stats=stats)
     ((shape, use),) = seen
     assert use.second_moment.shape == shape
     picked = (4096 * use.second_moment[:, 0]).astype(int) - 1
@@ -109,7 +109,7 @@ def test_output_errors(model: Path, stats: Path, choice: str) -> None:
     }
     rebuilt = bale.inspect(f"{model}.bale")
     assert rebuilt["stats"] is rebuilt["totals"]["output_error"] is rebuilt["tensors"][0]["output_error"] is None
-    assert bale.planning.decide(model, pipeline=choice, stats=stats).to_json()["stats"] == report["stats"]
+    assert bale.plan(model, pipeline=choice, stats=stats).to_json()["stats"] == report["stats"]
     assert bale.verify(f"{model}.bale", model).exact is False
 
 
@@ -184,7 +184,7 @@ def test_one_name_in_two_files_has_to_fit_both(tmp_path: Path) -> None:
     for n in (3, 4):
         write(tmp_path / "model" / f"{n}.safetensors", {"w": weights(64, 10 * n)})
     with pytest.raises(SourceError, match=r"F32\[40\] does not broadcast to the tensor's F32\[64,30\]"):
-        bale.planning.decide(tmp_path / "model", stats=write(tmp_path / "s", {"w": np.ones(40, "<f4")}))
+        bale.plan(tmp_path / "model", stats=write(tmp_path / "s", {"w": np.ones(40, "<f4")}))
 
 
 @pytest.mark.parametrize("choice", ["int4", "int:bits=4,clip=mse", "trellis:bits=3", "svd:rank=8+int8"])
@@ -307,6 +307,6 @@ def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytes
     monkeypatch.setattr(pool.Member, "__init__", init)
     for most in (pools._EACH, 1 << 14):
         monkeypatch.setattr(pools, "_EACH", most)
-        bale.planning.decide(model, pipeline="trellis:bits=3,pool=model", stats=stats)
+        bale.plan(model, pipeline="trellis:bits=3,pool=model", stats=stats)
     assert len(found) == 4
     assert all(use is not None and use.second_moment.shape == (1, 256) for use in found)

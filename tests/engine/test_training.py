@@ -75,7 +75,7 @@ def test_what_is_never_negative_is_no_weight(tmp_path: Path) -> None:
     report = bale.compress(source, pipeline="int8")
     assert [row.pipeline for row in report.rows] == ["lossless", "int8", "int8"]
     assert report.rows[0].notes[0].kind == "never-negative"
-    planned = bale.planning.decide(source, pipeline="int8")
+    planned = bale.plan(source, pipeline="int8")
     assert [str(row.decision.pipeline) for row in planned.files[0].tensors] == [row.pipeline for row in report.rows]
     report = bale.compress(source, pipeline="positive+int8", force=True)
     assert report.rows[0].pipeline == "positive+int8"
@@ -114,7 +114,7 @@ def test_what_p_leaves_is_one_line_by_kind(tmp_path: Path) -> None:
     assert said.keys() == {"buffer", "small"}
     assert "9 tensors (2.3 kB) lossless: fewer than 2 dimensions or 4,096 elements (such as norm." in said["small"]
     assert json.loads(json.dumps(report.to_json()))["note_kinds"] == list(said)
-    assert bale.planning.decide(source, pipeline="int4").to_json()["note_kinds"] == list(said)
+    assert bale.plan(source, pipeline="int4").to_json()["note_kinds"] == list(said)
     assert not bale.compress(source, force=True).all_notes
 
 

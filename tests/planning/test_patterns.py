@@ -119,8 +119,8 @@ def test_every_place_of_a_pattern_checks_it(tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text('[[rule]]\nname = "re:(x+x+)+y"\npipeline = "int8"\n')
     for ask in (
-        lambda: bale.planning.decide(source, rules=["re:(x+x+)+y=int8"]),
-        lambda: bale.planning.decide(source, recipe=recipe),
+        lambda: bale.plan(source, rules=["re:(x+x+)+y=int8"]),
+        lambda: bale.plan(source, recipe=recipe),
         lambda: bale.decompress(f"{source}.bale", tmp_path / "out", tensors=["re:(x+x+)+y"]),
     ):
         with pytest.raises(UsageError, match="repeats what can itself match"):

@@ -126,7 +126,7 @@ def test_plan_and_report_say_what_is_lost(tmp_path: Path, pipeline: str) -> None
     told = f"{gone} of its positive values come back as zero or below: `positive+` keeps them"
     assert [note for note in notes["moments"] if "positive values" in note] == ([told] if gone else [])
     assert not any("positive values" in note for note in notes["weights"])
-    planned = bale.planning.decide(source, rules=[f"moments={pipeline}"]).to_json()["tensors"][0]["notes"]
+    planned = bale.plan(source, rules=[f"moments={pipeline}"]).to_json()["tensors"][0]["notes"]
     assert any("of its positive values come back" in note for note in planned) == bool(gone)
 
 
@@ -145,9 +145,7 @@ def test_an_outlier_does_not_hide_that_all_else_is_gone(tmp_path: Path) -> None:
     assert row["worst_row_error"] == 1
     assert row["note_kinds"] == ["zeroed"]
     assert row["notes"][0].startswith(f"{gone} of its 76800 values that are not zero come back as zero")
-    assert bale.planning.decide(source, pipeline="trellis:error=0.05").to_json()["tensors"][0]["note_kinds"] == [
-        "zeroed"
-    ]
+    assert bale.plan(source, pipeline="trellis:error=0.05").to_json()["tensors"][0]["note_kinds"] == ["zeroed"]
 
 
 def pruned(*shape: int, seed: int = 0) -> np.ndarray:
@@ -247,7 +245,7 @@ def test_harm_is_told_of_what_comes_back_and_not_of_the_difference_to_a_base(tmp
     row = bale.compress(source, f"{source}.bale", **choices).to_json()["tensors"][0]
     assert row["pipeline"].startswith("base/svd")
     assert not {"zeroed", "zeros-moved", "rows-lost", "large-error"} & set(row["note_kinds"])
-    planned = bale.planning.decide(source, **choices).to_json()["tensors"][0]
+    planned = bale.plan(source, **choices).to_json()["tensors"][0]
     assert not {"zeroed", "zeros-moved", "rows-lost", "large-error"} & set(planned["note_kinds"])
 
 
@@ -255,6 +253,6 @@ def test_a_tensor_that_is_kept_lossless_after_all_has_no_harm(tmp_path: Path) ->
     """Exact coding is smaller here than the factors, by which small values vanish."""
     source = write(tmp_path / "m.safetensors", {"w": bf16(np.random.default_rng(0).integers(1, 9, (64, 64)) / 64)})
     row = bale.compress(source, f"{source}.bale", rules=["w=svd:rank=27"]).to_json()["tensors"][0]
-    planned = bale.planning.decide(source, rules=["w=svd:rank=27"]).to_json()["tensors"][0]
+    planned = bale.plan(source, rules=["w=svd:rank=27"]).to_json()["tensors"][0]
     assert row["pipeline"] == planned["pipeline"] == "lossless"
     assert row["note_kinds"] == planned["note_kinds"] == ["grows"]

@@ -60,7 +60,7 @@ def test_the_step_that_all_share_stands_in_the_report(source: Path) -> None:
     (pipeline,) = {row["pipeline"] for row in rows.values()}
     assert pipeline.startswith("trellis:step=")
     assert all(row["rule"] == "-p trellis:bits=3,pool=model" for row in rows.values())
-    planned = bale.planning.decide(source, pipeline="trellis:bits=3,pool=model").to_json()
+    planned = bale.plan(source, pipeline="trellis:bits=3,pool=model").to_json()
     assert {row["pipeline"] for row in planned["tensors"]} == {pipeline}
     assert pooled(source, "trellis:bits=3,pool=model", threads=1)[2]["usual"]["pipeline"] == pipeline
 

@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def both(source: Path, folder: Path, *rules: str, **choices: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     before = names_in(source.parent)
-    planned = bale.planning.decide(source, rules=rules, **choices).to_json()
+    planned = bale.plan(source, rules=rules, **choices).to_json()
     assert names_in(source.parent) == before
     return planned, bale.compress(source, folder / "m.bale", rules=rules, verify=False, **choices).to_json()
 
@@ -109,7 +109,7 @@ def test_a_folder(tmp_path: Path) -> None:
     folder.mkdir()
     for n in range(2):
         write(folder / f"{n}.safetensors", {f"w{n}": bf16(weights(300, 300, seed=n))})
-    planned = bale.planning.decide(folder, rules=["w1=int8"]).to_json()
+    planned = bale.plan(folder, rules=["w1=int8"]).to_json()
     done = bale.compress(folder, rules=["w1=int8"]).to_json()
     assert planned["source"]["kind"] == "folder"
     assert [(row["file"], row["pipeline"]) for row in planned["tensors"]] == [

@@ -223,7 +223,7 @@ def test_torch_files_and_folders(files: tuple[Path, Path], tmp_path: Path) -> No
 def test_a_plan_tells_what_a_base_saves(files: tuple[Path, Path], tmp_path: Path) -> None:
     base, tuned = files
     for choices in ({}, {"pipeline": "int8"}):
-        planned = bale.planning.decide(tuned, base=base, **choices)
+        planned = bale.plan(tuned, base=base, **choices)
         report = bale.compress(tuned, tmp_path / "t.bale", base=base, force=True, **choices)
         assert planned.predicted_bytes == pytest.approx(size(report), rel=0.03)
         assert {row.name: str(row.decision.pipeline) for row in planned.files[0].tensors} == {
@@ -264,7 +264,7 @@ def test_what_the_base_does_not_have_is_noted(files: tuple[Path, Path], tmp_path
     report = bale.compress(tuned, tmp_path / "t.bale", base=base)
     noted = {row.name: row.notes for row in report.rows if row.notes}
     assert noted == {"head": (Note("no-reference", "the base has no tensor of this name and shape"),)}
-    planned = bale.planning.decide(tuned, base=base).files[0].tensors
+    planned = bale.plan(tuned, base=base).files[0].tensors
     assert {row.name: row.decision.notes for row in planned if row.decision.notes} == noted
     report = bale.compress(tuned, tmp_path / "2.bale", base=base, rules=["head=int4/exact", "b.weight=int4/exact"])
     for name in ("head", "b.weight"):
@@ -276,7 +276,7 @@ def test_a_source_is_not_its_own_base(files: tuple[Path, Path], tmp_path: Path) 
     _, tuned = files
     for call in (
         lambda: bale.compress(tuned, tmp_path / "t.bale", base=tuned),
-        lambda: bale.planning.decide(tuned, base=tuned),
+        lambda: bale.plan(tuned, base=tuned),
     ):
         with pytest.raises(UsageError, match="is its own base"):
             call()

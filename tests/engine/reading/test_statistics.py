@@ -157,7 +157,7 @@ def test_a_covariance_is_read_for_what_uses_it(tmp_path: Path) -> None:
 
 def notes(model: Path, stats: Path, **choices: Any) -> list[str]:
     report = bale.compress(model, stats=stats, force=True, **choices).to_json()
-    assert bale.planning.decide(model, stats=stats, **choices).to_json()["notes"] == report["notes"]
+    assert bale.plan(model, stats=stats, **choices).to_json()["notes"] == report["notes"]
     pairs = zip(report["notes"], report["note_kinds"], strict=True)
     return [note for note, kind in pairs if kind not in ("no-gain", "small")]
 
@@ -192,7 +192,7 @@ def test_notes(tmp_path: Path, model: Path, stats: Path) -> None:
 )
 def test_wrong_mean_squares(tmp_path: Path, model: Path, given: dict[str, np.ndarray], words: str) -> None:
     stats = write(tmp_path / "s", given)
-    for call in (bale.compress, bale.planning.decide):
+    for call in (bale.compress, bale.plan):
         with pytest.raises(SourceError) as caught:
             call(model, stats=stats, pipeline="int4")
         assert words in str(caught.value)
@@ -216,7 +216,7 @@ def test_wrong_covariances(tmp_path: Path, model: Path, change: Callable[[np.nda
     sound = {"layers.1.weight": covariance.diagonal().copy(), "layers.1.weight:covariance": covariance}
     bale.compress(model, stats=write(tmp_path / "sound", sound), rules=["layers.1.weight=svd:rank=4"], force=True)
     broken = write(tmp_path / "s", sound | {"layers.1.weight:covariance": np.ascontiguousarray(change(covariance))})
-    for call in (partial(bale.compress, force=True), bale.planning.decide):
+    for call in (partial(bale.compress, force=True), bale.plan):
         with pytest.raises(SourceError) as caught:
             call(model, stats=broken, rules=["layers.1.weight=svd:rank=4"])
         assert words in str(caught.value)
