@@ -8,7 +8,7 @@ from typing import Any
 
 from bale.compressors import registry
 from bale.compressors.base import Codec
-from bale.compressors.settings import format_value, near, settings
+from bale.compressors.settings import format_value, settings, suggestion
 from bale.errors import UsageError
 
 SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example trellis:bits=4 or int4/exact"
@@ -63,7 +63,7 @@ def _parse_stage(text: str, whole: str) -> Codec:
         try:
             given[key] = settings(codec)[key].parse(value)
         except ValueError as problem:
-            raise UsageError(f"{name}: {problem}", near(value, settings(codec)[key].words)) from None
+            raise UsageError(f"{name}: {problem}", suggestion(value, settings(codec)[key].words)) from None
     return codec(**given)
 
 
@@ -93,5 +93,5 @@ def _changed(stage: Codec) -> dict[str, Any]:
 def _check_key(codec: type[Codec], key: object) -> None:
     known = tuple(settings(codec))
     if key not in known:
-        hint = f"{near(str(key), known)} it has {', '.join(known) or 'none'}"
+        hint = f"{suggestion(str(key), known)} it has {', '.join(known) or 'none'}"
         raise UsageError(f"{codec.name} has no parameter {key!r}", hint.strip())

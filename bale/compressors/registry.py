@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from bale.compressors.base import Codec, Compressor, Conditional, Quantizer, Serializer, Transform
-from bale.compressors.settings import near, settings
+from bale.compressors.settings import settings, suggestion
 from bale.errors import UsageError
 
 
@@ -82,7 +82,7 @@ def get(name: str) -> type[Codec]:
         When there is none of this name; the hint names the nearest ones.
     """
     if name not in CODECS:
-        hint = f"{near(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
+        hint = f"{suggestion(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
         raise UsageError(f"there is no codec {name!r}", hint.strip())
     module, _, attribute = CODECS[name].partition(":")
     found = getattr(import_module(module), attribute)

@@ -160,7 +160,7 @@ def check(codec: Any) -> None:
             raise UsageError(f"{codec.name}: {problem}") from None
 
 
-def near(word: str, known: Sequence[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """Hint for an unknown word: the nearest known ones, if any are near."""
     found = get_close_matches(word, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(found)}?" if found else ""

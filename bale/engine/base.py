@@ -85,7 +85,7 @@ class BaseTensor:
         start = (self.spec.elements - count) // 2
         word = f"<u{self.spec.storage.itemsize}"
         known = self.known(start, count).values
-        return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
+        return delta.is_related(source(start, count).view(word), known.view(word), self.spec.dtype)
 
     def of(self, spec: TensorSpec) -> BaseTensor:
         """The same tensor for one of another dtype."""

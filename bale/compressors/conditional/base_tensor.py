@@ -13,7 +13,7 @@ from bale.spec import Array, TensorSpec
 class Base(Transform):
     """The tensor of the base: the first layer of what is stored as a difference to another checkpoint.
 
-    It has no parts of its own: what is known of the tensor stands in another file, the one given by `--base`, which is
+    It has no parts of its own: the tensor stands in another file, the one given by `--base`, which is
     needed to decompress too. `base/exact` is what `--base` makes of `lossless`, and `base/int4` of `int4`.
 
     Use it for fine-tunes, for training checkpoints of one run, and for the exact rest of a model whose quantized form

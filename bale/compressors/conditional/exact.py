@@ -1,4 +1,4 @@
-"""What is left of a tensor when values near to it are known: the second layer that makes a lossy one exact."""
+"""The residual of a tensor given a reference: the second layer that makes a lossy one exact."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _IN_CELLS = ("BF16", "F16", "F32")
 
 @dataclass(frozen=True)
 class Exact(Conditional):
-    """Every bit, given values that are near: those of a quantized layer, or of the tensor in a base.
+    """Every bit, given values near its own: those of a quantized layer, or of the tensor in a base.
 
     After the cells of a quantizer the position within the cell is coded, which all floats in it are about equally
-    likely to have, but for those around zero; else the difference of the bits, as numbers, given how large the change
-    of the row and column is against the spacing of floats there. What weight decay has taken from all values alike is
-    found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that it is.
-    See the modules `cells`, `delta`, `decay` and `adapter` of `bale.compressors.conditional`.
+    likely to have, but for those around zero; else the difference of the bits, as numbers, given the size of the
+    changes in the row and column against the spacing of floats there. The share that weight decay has taken from all
+    values is found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that
+    it is. See the modules `cells`, `delta`, `decay` and `adapter` of `bale.compressors.conditional`.
 
     `int4/exact` takes at most two per cent more than `lossless:effort=max` alone and can be fetched in two steps, as
     other quantizers do, but for `int` with `zero=float` (4 %) and `clip=mse` (7 %: clipped values lie outside of

@@ -1,9 +1,9 @@
-"""The bits of floats as tokens, given how large the numbers of their row and column are.
+"""Codes the bits of floats as tokens, given the magnitudes of their row and column.
 
-What a token leaves open, the lower mantissa and mostly the sign, is written as it is. Tokens are coded by rANS with one
-table for each *context*: the mean exponent of an element's row plus that of its column, in quarters of an octave. So
-every element is coded as if it were divided by a scale that is a product of one number for the row and one for the
-column.
+The bits that a token leaves open, the lower mantissa and mostly the sign, are written as they are. Tokens are coded by
+rANS with one table for each *context*: the mean exponent of an element's row plus that of its column, in quarters of an
+octave. So every element is coded as if it were divided by a scale that is a product of one number for the row and one
+for the column.
 
 All decisions are made in whole numbers, so that the bytes are the same on every machine.
 """
@@ -23,6 +23,7 @@ from bale.compressors.contexts.axes import (
     cut,
     lengths_along,
     pack_bytes,
+    range_of,
     read_axis,
     unpack_bytes,
     write_axis,
@@ -79,7 +80,7 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
 
 
 def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
-    """How large words are for each row and column, in quarters of an octave: what `encode` would use."""
+    """Sizes of words for each row and column, in quarters of an octave, as `encode` would use them."""
     met = [Met.along(axis, words, layout) for axis in axes]
     return replace(_choose_scales(words.size, layout, met, Sample.of(words))[1], shift=0)
 
@@ -124,11 +125,11 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
         _flip(words, layout, *mirror)
 
 
-# How large rows and columns are.
+# Sizes of rows and columns.
 
 
 def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample) -> tuple[int, Scales]:
-    """The one or two axes whose mean exponents tell most of the exponents of a sample, if any tell enough."""
+    """The one or two axes whose mean exponents predict those of a sample best, if any pay."""
     found = sorted(((each.axis, each.quarters()) for each in met), key=_spread)
     best = Scales()
     least = _cost(size, layout, best, sample)
@@ -142,13 +143,13 @@ def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample
 
 
 def _spread(item: tuple[Axis, Array]) -> int:
-    """How little the numbers of an axis differ."""
+    """A key that sorts axes by their numbers' mean square, the largest first."""
     return -int(np.square(item[1], dtype=np.int64).sum()) // item[1].size
 
 
 @dataclass(frozen=True)
 class Met:
-    """What was found along an axis: the length, the sum of exponents and the number of signs of each index."""
+    """Statistics along an axis: the length, the sum of exponents and the number of signs of each index."""
 
     axis: Axis
     lengths: Array
@@ -157,7 +158,7 @@ class Met:
 
     @classmethod
     def along(cls, axis: Axis, words: Array, layout: Layout) -> Met:
-        """Go through all words."""
+        """Statistics of all words."""
         sums = np.zeros(axis.size, np.int64)
         sign = layout.bits - layout.signed
         axis_sums(words, layout.mantissa, layout.exponents - 1, sign, axis.inner, axis.at, sums)
@@ -172,19 +173,14 @@ class Met:
 
 
 def _scales(found: Sequence[tuple[Axis, Array]], sample: Sample) -> Scales:
-    """Contexts from these axes: where 0.1 % of a sample lie outside on each side the range ends."""
+    """Contexts from these axes, for the range of a sample."""
     axes, values = zip(*found, strict=True)
-    below = np.bincount(Scales(axes, values, -128, 255).of(sample.starts, sample.length), minlength=256).cumsum()
-    limit = int(below[-1]) // 1000
-    low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
-    shift = 0
-    while (high - low) >> shift >= _CONTEXTS:
-        shift += 1
-    return Scales(axes, values, low - 128, high - low, shift)
+    low, last, shift = range_of(Scales(axes, values, -128, 255).of(sample.starts, sample.length), _CONTEXTS)
+    return Scales(axes, values, low - 128, last, shift)
 
 
 def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
-    """What the exponents of a whole chunk take with these contexts, in 2^-16 bits, by a sample."""
+    """Cost of the exponents of a whole chunk with these contexts, in 2^-16 bits, by a sample."""
     counts = np.zeros((scales.contexts, 2, layout.exponents + 1), np.uint32)
     contexts = scales.of(sample.starts, sample.length)
     count_groups(sample.words, contexts, layout.mantissa, 0, layout.sign, counts)
@@ -197,7 +193,7 @@ def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
 
 
 def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
-    """An axis, and for each index whether most of its elements are negative, where that tells enough of the signs."""
+    """An axis, and for each index whether most of its elements are negative, where that predicts enough signs."""
     best, least = None, size - size // 256
     for each in met:
         flags = 2 * each.negative > each.lengths
@@ -209,7 +205,7 @@ def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
 
 
 def mirror_of(signs: Array, axes: Sequence[Axis]) -> tuple[Axis, Array] | None:
-    """The same for numbers of which `signs` tells, uint8: 0 for those without one, 1 for positive, 3 for negative."""
+    """The same for numbers with these signs, uint8: 0 for those without one, 1 for positive, 3 for negative."""
     met = []
     for axis in axes:
         sums = np.zeros(axis.size, np.int64)
