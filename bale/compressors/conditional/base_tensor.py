@@ -18,6 +18,10 @@ class Base(Transform):
 
     Use it for fine-tunes, for training checkpoints of one run, and for the exact rest of a model whose quantized form
     is there already. Not for models that only share their architecture: their bits have nothing in common.
+
+    >>> pipeline = Pipeline.parse("base/int4")
+    >>> pipeline.on_base, str(pipeline.rest)
+    (True, 'int4')
     """
 
     name: ClassVar[str] = "base"

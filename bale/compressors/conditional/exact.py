@@ -31,6 +31,13 @@ class Exact(Conditional):
     their cells); `int8/exact` takes at most one. A fine-tune in BF16 takes about ``10.5 + log2(relative change)``
     bits a weight given its base, of the matrices that moved. Compiled code (numba): the first run takes some seconds
     longer. The models are bale's own.
+
+    >>> from bale.compressors.base import Reference
+    >>> x, near = np.array([1, 2, 3], np.float32), np.array([1, 2, 4], np.float32)
+    >>> spec = TensorSpec("F32", (3,))
+    >>> data = Exact().encode(Values(spec, x), Reference(near))
+    >>> Exact().decode(memoryview(data), spec, Reference(near)).tolist()
+    [1.0, 2.0, 3.0]
     """
 
     name: ClassVar[str] = "exact"

@@ -37,6 +37,13 @@ class Lossless(Serializer):
 
     The layout of a chunk is in ``docs/format.md``. That exponents are worth coding apart is from ZipNN
     (Hershcovitch et al. 2024, arXiv:2411.05239).
+
+    >>> x = Values(TensorSpec("F32", (1000,)), np.linspace(0, 1, 1000, dtype=np.float32))
+    >>> data = Lossless().encode(x)
+    >>> len(data) < x.spec.nbytes
+    True
+    >>> bool((Lossless().decode(data, x.spec) == x.array).all())
+    True
     """
 
     name: ClassVar[str] = "lossless"

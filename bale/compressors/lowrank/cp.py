@@ -45,6 +45,13 @@ class Cp(Decomposition):
     used.
 
     Hitchcock 1927, doi:10.1002/sapm192761164; Carroll and Chang 1970, doi:10.1007/BF02310791 (the iteration).
+
+    >>> x = Values(TensorSpec("F32", (2, 2, 2)), np.array([[[1, 2], [2, 4]], [[2, 4], [4, 8]]], np.float32))
+    >>> parts = Cp(rank=1).encode(x)
+    >>> {name: part.spec.shape for name, part in parts.items()}
+    {'a0': (2, 1), 'a1': (2, 1), 'a2': (2, 1)}
+    >>> Cp(rank=1).decode(parts, x.spec).round(3).tolist()
+    [[[1.0, 2.0], [2.0, 4.0]], [[2.0, 4.0], [4.0, 8.0]]]
     """
 
     name: ClassVar[str] = "cp"

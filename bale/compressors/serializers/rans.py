@@ -32,6 +32,13 @@ class Rans(Serializer):
     `lossless:effort=max`, and codes by `huffman` where that is smaller. About 100 M codes/s encoding, 200 M decoding.
 
     rANS is Duda 2013 (arXiv:1311.2540); the use of rows and columns is bale's own.
+
+    >>> codes = Values(TensorSpec("U8", (4096,)), np.tile(np.array([0, 0, 0, 1], np.uint8), 1024), bits=4)
+    >>> data = Rans().encode(codes)
+    >>> len(data) < 4096 * 4 // 8
+    True
+    >>> bool((Rans().decode(memoryview(data), codes.spec, 4) == codes.array).all())
+    True
     """
 
     name: ClassVar[str] = "rans"
