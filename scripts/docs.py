@@ -133,7 +133,8 @@ def codecs_page() -> Iterator[str]:
     for each in found:
         yield from (f"## {each.name}", "", _markup(each.summary), "")
         loss = "lossless" if each.lossless else "lossy"
-        yield from (f"A {each.kind}, {loss}, version {each.version}. {KINDS[each.kind]}", "")
+        noun = "conditional codec" if each.kind == "conditional" else each.kind
+        yield from (f"A {noun}, {loss}, version {each.version}. {KINDS[each.kind]}", "")
         if each.parameters:
             yield from ("| key | values | default | meaning |", "|---|---|---|---|")
             for key in each.parameters:

@@ -1,4 +1,4 @@
-"""How pipelines are written, as text and as JSON: layers of stages, and a stage as a codec with its settings."""
+"""The grammar of pipelines, as text and as JSON: layers of stages, and a stage as a codec with its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse(text: str) -> list[Stages]:
 
 
 def text_of(stages: Stages) -> str:
-    """One layer as text: what differs from the defaults, and short names where one fits."""
+    """One layer as text: settings that differ from the defaults, and short names where one fits."""
     return "+".join(map(_format_stage, stages))
 
 
@@ -85,7 +85,7 @@ def _read_stage(item: object) -> Codec:
 
 
 def _changed(stage: Codec) -> dict[str, Any]:
-    """What differs from the defaults, in the order of the fields."""
+    """Settings that differ from the defaults, in the order of the fields."""
     known = settings(type(stage))
     return {key: value for key, value in stage.configuration().items() if value != known[key].default}
 

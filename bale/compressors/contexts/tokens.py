@@ -149,7 +149,7 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
 
 
 def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:
-    """First exponent that gets tokens, and how many do: up to the largest that is common in a sample."""
+    """First exponent that gets tokens, and their number: up to the largest that is common in a sample."""
     if layout.exponents <= _EXPONENTS or not layout.signed:
         return 0, layout.exponents
     counts = np.zeros((1, 2, layout.exponents + 1), np.uint32)

@@ -144,7 +144,7 @@ def _start(tensor: Array, rank: int, number: int) -> list[Array]:
 
 
 def _alternated(tensor: Array, factors: list[Array], norm2: float) -> tuple[float, list[Array]]:
-    """Least squares for one factor after the other; the squared error, and the factors with columns of equal norm."""
+    """Least squares for each factor in turn; the squared error, and the factors with columns of equal norm."""
     rank, error2 = factors[0].shape[1], math.inf
     for _ in range(_SWEEPS):
         now, found = factors, 0.0
@@ -187,7 +187,7 @@ def _projected(tensor: Array, factors: Sequence[Array], mode: int) -> Array:
 
 
 def _row_products(factors: Sequence[Array]) -> Array:
-    """Products of all combinations of rows, the last factor's rows changing fastest; one factor after the other."""
+    """Products of all combinations of rows, the last factor's rows changing fastest; factor by factor."""
     product = factors[0]
     for factor in factors[1:]:
         product = (product[:, None] * factor[None]).reshape(-1, factor.shape[1])

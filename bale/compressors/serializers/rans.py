@@ -1,4 +1,4 @@
-"""Integer codes by rANS, given how large those of their row and column are."""
+"""Integer codes by rANS, given the magnitudes of their row and column."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _turn(ordered: Array, axis: Axis, flags: Array) -> None:
 def _by_size(codes: Array, bits: int) -> Array:
     """Signed numbers k modulo 2^bits as 2 |k|, and 1 more if negative. The mirror image is `_from_size`.
 
-    The least number, which has no counterpart, gets what is left over: 1.
+    The least number, which has no counterpart, gets the number left over: 1.
     """
     negative = codes >> (bits - 1)
     size = (codes ^ -negative) + negative
