@@ -201,7 +201,7 @@ class Pipeline:
         if not all(stage.lossless for stage in self.codecs) and not spec.is_float:
             raise Refused(f"{spec.dtype} is not floating point")
         if self.has_residual and spec.info.bits <= 8:
-            raise Refused(f"differences of {spec.dtype} cannot be held by such floats")
+            raise Refused(f"differences of {spec.dtype} cannot be told by such floats")
         transform_chain.validate(self.transforms, spec)
         for stage in self.stages:
             if not isinstance(stage, Transform):
