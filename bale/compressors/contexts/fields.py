@@ -54,12 +54,12 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
         Words of the same kind whose exponents may be averaged along axes in place of these: a logarithm of sizes.
     """
     sample = Sample.of(words if sizes is None else sizes)
-    met = [Met.along(axis, words, layout) for axis in axes]
-    cost, scales = _choose_scales(words.size, layout, met, sample)
+    statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
+    cost, scales = _choose_scales(words.size, layout, statistics, sample)
     if sizes is not None:
-        other = _choose_scales(words.size, layout, [Met.along(axis, sizes, layout) for axis in axes], sample)
+        other = _choose_scales(words.size, layout, [AxisStatistics.along(axis, sizes, layout) for axis in axes], sample)
         scales = other[1] if other[0] < cost else scales
-    mirror = _choose_mirror(words.size, met) if layout.signed else None
+    mirror = _choose_mirror(words.size, statistics) if layout.signed else None
     if mirror is not None:
         words = words.copy()
         _flip(words, layout, *mirror)
@@ -81,8 +81,8 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
 
 def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
     """Sizes of words for each row and column, in quarters of an octave, as `encode` would use them."""
-    met = [Met.along(axis, words, layout) for axis in axes]
-    return replace(_choose_scales(words.size, layout, met, Sample.of(words))[1], shift=0)
+    statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
+    return replace(_choose_scales(words.size, layout, statistics, Sample.of(words))[1], shift=0)
 
 
 def write_scales(scales: Scales) -> bytes:
@@ -128,9 +128,11 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
 # Sizes of rows and columns.
 
 
-def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample) -> tuple[int, Scales]:
+def _choose_scales(
+    size: int, layout: Layout, statistics: Sequence[AxisStatistics], sample: Sample
+) -> tuple[int, Scales]:
     """The one or two axes whose mean exponents predict those of a sample best, if any pay."""
-    found = sorted(((each.axis, each.quarters()) for each in met), key=_spread)
+    found = sorted(((each.axis, each.quarters()) for each in statistics), key=_spread)
     best = Scales()
     least = _cost(size, layout, best, sample)
     for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
@@ -148,7 +150,7 @@ def _spread(item: tuple[Axis, Array]) -> int:
 
 
 @dataclass(frozen=True)
-class Met:
+class AxisStatistics:
     """Statistics along an axis: the length, the sum of exponents and the number of signs of each index."""
 
     axis: Axis
@@ -157,7 +159,7 @@ class Met:
     negative: Array
 
     @classmethod
-    def along(cls, axis: Axis, words: Array, layout: Layout) -> Met:
+    def along(cls, axis: Axis, words: Array, layout: Layout) -> AxisStatistics:
         """Statistics of all words."""
         sums = np.zeros(axis.size, np.int64)
         sign = layout.bits - layout.signed
@@ -192,10 +194,10 @@ def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
 # Signs that rows or columns share.
 
 
-def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
+def _choose_mirror(size: int, statistics: Sequence[AxisStatistics]) -> tuple[Axis, Array] | None:
     """An axis, and for each index whether most of its elements are negative, where that predicts enough signs."""
     best, least = None, size - size // 256
-    for each in met:
+    for each in statistics:
         flags = 2 * each.negative > each.lengths
         fewer = max(1, int(np.where(flags, each.lengths - each.negative, each.negative).sum()))
         bits = sum(part * (log2(size) - log2(part)) for part in (fewer, size - fewer)) >> 16
@@ -206,13 +208,13 @@ def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
 
 def mirror_of(signs: Array, axes: Sequence[Axis]) -> tuple[Axis, Array] | None:
     """The same for numbers with these signs, uint8: 0 for those without one, 1 for positive, 3 for negative."""
-    met = []
+    statistics = []
     for axis in axes:
         sums = np.zeros(axis.size, np.int64)
         axis_sums(signs, 0, 1, 1, axis.inner, axis.at, sums)
-        met.append(Met(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
+        statistics.append(AxisStatistics(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
     size = int(np.count_nonzero(signs))
-    return _choose_mirror(size, met) if size else None
+    return _choose_mirror(size, statistics) if size else None
 
 
 def write_mirror(mirror: tuple[Axis, Array]) -> bytes:
