@@ -111,6 +111,16 @@ def codecs_page() -> Iterator[str]:
         "one compressor. Without a serializer or a compressor the smallest way to store each part is found and "
         "recorded. `bale codecs` begins with what to choose."
     )
+    yield from _fill("The examples below need these names, and the codec's class (`bale.compressors.registry.get`):")
+    yield from (
+        "```python",
+        "import numpy as np",
+        "from bale.compressors.base import Values",
+        "from bale.compressors.pipeline import Pipeline",
+        "from bale.spec import TensorSpec",
+        "```",
+        "",
+    )
     yield from ("| codec | kind | lossless | what it does |", "|---|---|---|---|")
     found = [registry.describe(name) for name in registry.names()]
     for each in found:
@@ -123,15 +133,16 @@ def codecs_page() -> Iterator[str]:
     for each in found:
         yield from (f"## {each.name}", "", _markup(each.summary), "")
         loss = "lossless" if each.lossless else "lossy"
-        yield from (f"A {each.kind}, {loss}, version {each.version}. {KINDS[each.kind]}", "")
+        noun = "conditional codec" if each.kind == "conditional" else each.kind
+        yield from (f"A {noun}, {loss}, version {each.version}. {KINDS[each.kind]}", "")
         if each.parameters:
             yield from ("| key | values | default | meaning |", "|---|---|---|---|")
             for key in each.parameters:
-                default = "not set" if key.default is None else f"`{_text(key.default)}`"
+                default = "not set" if key.written is None else f"`{key.written}`"
                 yield f"| `{key.name}` | {_cell(key.allowed)} | {default} | {_cell(key.help)} |"
         else:
             yield "It has no parameters."
-        yield from ("", *_markup(each.details).splitlines(), "")
+        yield from ("", *_details(each.details), "")
 
 
 def _paragraphs(text: str, skip: str | None = None) -> Iterator[str]:
@@ -149,8 +160,13 @@ def _fill(text: str) -> Iterator[str]:
     yield ""
 
 
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _details(text: str) -> Iterator[str]:
+    """The rest of a docstring; its example becomes a block of code."""
+    paragraphs = [
+        f"```python\n{paragraph}\n```" if paragraph.startswith(">>>") else _markup(paragraph)
+        for paragraph in text.split("\n\n")
+    ]
+    yield from "\n\n".join(paragraphs).splitlines()
 
 
 def _markup(text: str) -> str:

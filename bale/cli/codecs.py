@@ -34,7 +34,7 @@ def command(
         printer.result([asdict(each) for each in found], [*menu.lines(width), "", *listed])
         return 0
     codec = registry.describe(name)
-    rows = [(each.name, each.allowed, _written(each.default), each.help) for each in codec.parameters]
+    rows = [(each.name, each.allowed, each.written or "-", each.help) for each in codec.parameters]
     kind = f"{codec.kind}, {'lossless' if codec.lossless else 'lossy'}, version {codec.version}"
     lines = [
         f"{codec.name}: {codec.summary}",
@@ -46,8 +46,3 @@ def command(
         lines += table(("key", "values", "default", "meaning"), rows, left=4, width=width, wrap=True)
     printer.result(asdict(codec), lines)
     return 0
-
-
-def _written(default: object) -> str:
-    """A default as it is written in a pipeline."""
-    return "-" if default is None else str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,4 +1,4 @@
-"""The kinds of codec, told apart by type, and what flows between them."""
+"""The kinds of codec, distinguished by type, and the values that flow between them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Spans:
-    """How far the largest and the least value of each run of elements are apart, where zero counts as a value too.
+    """Distance of the largest and the least value of each run of elements, where zero counts as a value too.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Spans:
     start : int
         Place of the first element in its run.
     bounds : Array
-        Float32, shape ``(runs, 2)``: between what the distance lies, for that run and those behind it.
+        Float32, shape ``(runs, 2)``: bounds of the distance, for that run and those behind it.
     """
 
     length: int
@@ -60,14 +60,14 @@ class Spans:
     bounds: Array
 
     def cut(self, start: int) -> Spans:
-        """Those of the elements from `start` on."""
+        """Spans of the elements from `start` on."""
         runs, start = divmod(self.start + start, self.length)
         return Spans(self.length, start, self.bounds[runs:])
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Between what values are expected: the float32 ends of the cells of a quantizer, and spans if they are known.
+    """Bounds between which values are expected: the float32 ends of a quantizer's cells, and spans if they are known.
 
     Cells may `overlap`: those of neighbouring levels lie a quarter of their width apart.
     """
@@ -84,7 +84,7 @@ class Cells:
 
     @classmethod
     def joined(cls, found: Sequence[Cells]) -> Cells:
-        """Those of runs of elements that follow each other; spans only if they end where runs do."""
+        """Cells of runs of elements that follow each other; spans only if they end where runs do."""
         bounds: list[Array] = []
         for each in found:
             spans = each.spans
@@ -138,7 +138,7 @@ def _cut(ends: Cells | None, at: slice) -> Cells | None:
 
 @dataclass(frozen=True)
 class PartBound:
-    """What a stage may put out under a name: the largest spec it can have, known before any data is.
+    """Upper bound of a part that a stage may put out: a name, and the largest spec it can have.
 
     A `primary` part is what the next stage of the pipeline goes on with; the others are stored beside it. An `optional`
     one may be missing.
@@ -152,7 +152,7 @@ class PartBound:
 
 
 def owned(array: Array, *given: Array) -> Array:
-    """An array that shares no memory with those given: itself, or a copy where it may."""
+    """The array, or a copy of it where it may share memory with those given."""
     return array.copy() if any(np.may_share_memory(array, each) for each in given) else array
 
 

@@ -98,7 +98,7 @@ def from_float32(values: Array, spec: TensorSpec) -> Array:
 
 
 def _narrowing(spec: TensorSpec) -> Callable[[Array], Array]:
-    """How float32 values become bits of a narrower dtype."""
+    """Conversion of float32 values to the bits of a narrower dtype."""
     if spec.dtype == "BF16":
         return _to_bf16
     if spec.dtype == "F16":

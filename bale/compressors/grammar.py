@@ -1,4 +1,4 @@
-"""How pipelines are written, as text and as JSON: layers of stages, and a stage as a codec with its settings."""
+"""The grammar of pipelines, as text and as JSON: layers of stages, and a stage as a codec with its settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bale.compressors import registry
 from bale.compressors.base import Codec
-from bale.compressors.settings import format_value, near, settings
+from bale.compressors.settings import format_value, settings, suggestion
 from bale.errors import UsageError
 
 SYNTAX = "it is codec[:key=value,...][+codec...][/...], for example trellis:bits=4 or int4/exact"
@@ -24,7 +24,7 @@ def parse(text: str) -> list[Stages]:
 
 
 def text_of(stages: Stages) -> str:
-    """One layer as text: what differs from the defaults, and short names where one fits."""
+    """One layer as text: settings that differ from the defaults, and short names where one fits."""
     return "+".join(map(_format_stage, stages))
 
 
@@ -63,7 +63,7 @@ def _parse_stage(text: str, whole: str) -> Codec:
         try:
             given[key] = settings(codec)[key].parse(value)
         except ValueError as problem:
-            raise UsageError(f"{name}: {problem}", near(value, settings(codec)[key].words)) from None
+            raise UsageError(f"{name}: {problem}", suggestion(value, settings(codec)[key].words)) from None
     return codec(**given)
 
 
@@ -85,7 +85,7 @@ def _read_stage(item: object) -> Codec:
 
 
 def _changed(stage: Codec) -> dict[str, Any]:
-    """What differs from the defaults, in the order of the fields."""
+    """Settings that differ from the defaults, in the order of the fields."""
     known = settings(type(stage))
     return {key: value for key, value in stage.configuration().items() if value != known[key].default}
 
@@ -93,5 +93,5 @@ def _changed(stage: Codec) -> dict[str, Any]:
 def _check_key(codec: type[Codec], key: object) -> None:
     known = tuple(settings(codec))
     if key not in known:
-        hint = f"{near(str(key), known)} it has {', '.join(known) or 'none'}"
+        hint = f"{suggestion(str(key), known)} it has {', '.join(known) or 'none'}"
         raise UsageError(f"{codec.name} has no parameter {key!r}", hint.strip())

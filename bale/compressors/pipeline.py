@@ -1,4 +1,4 @@
-"""Pipelines: which codecs can follow each other, and what the layers of them make of a tensor."""
+"""Pipelines: chains of codecs in one layer or two, and what they encode a tensor to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
 
 _REST = "rest"
-"""What stands before the names of the parts of the layer behind a ``/``."""
+"""Prefix of the names of the parts of the layer behind a ``/``."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Pipeline:
             before = [stage.name for stage in layer.stages[: layer.stages.index(finders[0])]] if finders else []
             if finders and not (layer.has_residual and len(finders) == 1 and before in ([], [registry.POSITIVE])):
                 name = finders[0].name
-                hint = f"write a second layer, like {name}:rank=auto+int8/int:bits=3, or another way to tell the rank"
+                hint = f"write a second layer, like {name}:rank=auto+int8/int:bits=3, or another way to give the rank"
                 raise UsageError(f"{name}: rank=auto is chosen by what a second layer makes of the rest", hint)
         return made
 
@@ -162,7 +162,7 @@ class Pipeline:
 
     @property
     def has_residual(self) -> bool:
-        """Whether a second layer with loss codes what the first one leaves over."""
+        """Whether a lossy second layer codes what the first one leaves over."""
         return self.rest is not None and not self.on_base and not self.rest.is_exact
 
     @property
@@ -226,7 +226,7 @@ class Pipeline:
     # What it does
 
     def encode(self, values: Values) -> dict[str, Values]:
-        """Take a whole tensor through all transforms of all layers with loss; the mirror image is `decode`.
+        """Take a whole tensor through all transforms of all lossy layers; the mirror image is `decode`.
 
         Raises
         ------
@@ -302,7 +302,7 @@ class Pipeline:
         return self.finds_rank and all(name.startswith(f"{_REST}.") for name in leaves)
 
     def unpack(self, leaves: Mapping[str, Values], spec: TensorSpec) -> dict[str, Values]:
-        """The parts that the first transform put out, taken back from what followed; a second layer's if it has loss.
+        """The parts that the first transform put out, taken back from what followed; a second layer's if it is lossy.
 
         Raises
         ------

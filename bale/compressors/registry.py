@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from bale.compressors.base import Codec, Compressor, Conditional, Quantizer, Serializer, Transform
-from bale.compressors.settings import near, settings
+from bale.compressors.settings import format_value, settings, suggestion
 from bale.errors import UsageError
 
 
@@ -82,7 +82,7 @@ def get(name: str) -> type[Codec]:
         When there is none of this name; the hint names the nearest ones.
     """
     if name not in CODECS:
-        hint = f"{near(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
+        hint = f"{suggestion(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
         raise UsageError(f"there is no codec {name!r}", hint.strip())
     module, _, attribute = CODECS[name].partition(":")
     found = getattr(import_module(module), attribute)
@@ -93,7 +93,7 @@ def get(name: str) -> type[Codec]:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of a codec, as users are told of it; `default` is None when it is not set."""
+    """A setting of a codec, as it is shown to users; `default` is None when it is not set."""
 
     name: str
     type: str
@@ -101,10 +101,15 @@ class Parameter:
     allowed: str
     help: str
 
+    @property
+    def written(self) -> str | None:
+        """The default as it is written in a pipeline, if there is one."""
+        return None if self.default is None else format_value(self.default)
+
 
 @dataclass(frozen=True)
 class Description:
-    """What users are told of a codec; all of it stands in the codec's class.
+    """A codec as it is shown to users; all of it stands in the codec's class.
 
     Attributes
     ----------

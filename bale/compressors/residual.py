@@ -1,4 +1,4 @@
-"""Two layers with loss: what the first leaves over, and how much of it the first is worth."""
+"""Two lossy layers: the residual of the first, and how much of the bits the first is worth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Leaves = dict[str, Values]
 
 
 def subtract(array: Array, first: Array, spec: TensorSpec) -> Array:
-    """What a first layer leaves over: the float32 difference, rounded to the dtype."""
+    """The residual of a first layer: the float32 difference, rounded to the dtype."""
     return _combined(np.subtract, array, first, spec)
 
 
@@ -47,7 +47,7 @@ def code_rest(codec: Transform, values: Values, first: Array, spent: float) -> L
     values : Values
         The tensor.
     first : Array
-        What the first layer alone gives back, storage bits.
+        Storage bits that the first layer alone decodes to.
     spent : float
         Bits that the first layer takes.
 
@@ -79,7 +79,7 @@ def code_rest(codec: Transform, values: Values, first: Array, spent: float) -> L
 
 
 def _with_error(codec: Trellis, error2: float, norm2: float) -> Trellis:
-    """The same for so large a squared error of values with this sum of squares: perhaps that of zeros."""
+    """The same codec for a squared error of values with this sum of squares: perhaps the error of zeros."""
     if error2 < norm2:
         return replace(codec, error=max(math.sqrt(error2 / norm2), _LEAST_ERROR), snr=None)
     return codec.with_step(min(max(4 * math.sqrt(norm2), _STEPS[0]), _STEPS[1]))
@@ -134,7 +134,7 @@ def best_rank(
 
 
 def _error2(x: Array, y: Array, spec: TensorSpec, importance: Importance | None) -> float:
-    """Sum of squared errors, which count by their inputs where these are known."""
+    """Sum of squared errors, weighted by importance where it is known."""
     flat, again, total = x.reshape(-1), y.reshape(-1), 0.0
     for start in range(0, flat.size, _BLOCK):
         at = slice(start, min(start + _BLOCK, flat.size))
@@ -187,7 +187,7 @@ def _bytes(storers: Sequence[Codec] | None, codes: Values) -> int:
 
 
 def _combined(combine: np.ufunc, first: Array, second: Array, spec: TensorSpec) -> Array:
-    """Storage bits of what is made of the values of two arrays; nothing else of their size is made on the way."""
+    """Storage bits of a function of the values of two arrays, without temporaries of their size."""
     result = np.empty(first.shape, spec.storage)
     one, other, out = first.reshape(-1), second.reshape(-1), result.reshape(-1)
     for start in range(0, out.size, _BLOCK):

@@ -38,7 +38,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a codec: what it may be and what it means.
+    """One field of a codec: its type, allowed values and meaning.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """What may be given, in words."""
+        """The allowed values, in words."""
         choices = [*self.words, *(("true", "false") if bool in self.types else ())]
         numbers = [f"{_WORDS[kind]}{self._range}" for kind in self.types if kind in _WORDS]
         return " or ".join(choices + numbers + ([self.form[1]] if self.form else []))
@@ -160,7 +160,7 @@ def check(codec: Any) -> None:
             raise UsageError(f"{codec.name}: {problem}") from None
 
 
-def near(word: str, known: Sequence[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """Hint for an unknown word: the nearest known ones, if any are near."""
     found = get_close_matches(word, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(found)}?" if found else ""

@@ -78,6 +78,16 @@ def test_description_of_int():
     assert (rows.default, zero.default, scale.default) == (1, "int", "auto")
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_defaults_are_shown_as_they_are_written(name):
+    for each in registry.describe(name).parameters:
+        assert (each.written is None) == (each.default is None)
+        if each.written is not None:
+            assert settings(registry.get(name))[each.name].parse(each.written) == each.default
+    if name == "int":
+        assert [each.written for each in registry.describe(name).parameters][:3] == ["8", "row", "false"]
+
+
 def test_aliases_are_normal_pipelines():
     for alias, text in registry.ALIASES.items():
         assert str(Pipeline.parse(text)) == alias

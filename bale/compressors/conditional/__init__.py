@@ -1,1 +1,1 @@
-"""Every bit of an array given values that are near: those of a quantized layer, or of a base."""
+"""Conditional coding: every bit of an array given a reference, like a quantized layer or the tensor of a base."""

@@ -1,7 +1,7 @@
 """Updates of low rank: an adapter (LoRA) that was merged into the matrix.
 
 The difference of two matrices is looked at as the product of two thin ones. Those are stored, their product is added to
-the known values, and the rest is coded as a difference to that. All sums are made in one order in float64, so that they
+the reference, and the rest is coded as a difference to that. All sums are made in one order in float64, so that they
 are the same on every machine.
 """
 
@@ -40,9 +40,9 @@ class Product:
     right: Array
     powers: tuple[int, int]
 
-    def added(self, known: Array, dtype: str) -> Array:
-        """Known words with the product added to their values."""
-        size, at, added = self.columns.size, self.columns.at, np.empty_like(known)
+    def added(self, reference: Array, dtype: str) -> Array:
+        """The reference's words with the product added to their values."""
+        size, at, added = self.columns.size, self.columns.at, np.empty_like(reference)
         step = max(1, _AT_ONCE // size)
         with np.errstate(invalid="ignore", over="ignore"):
             left, right = (
@@ -53,10 +53,10 @@ class Product:
                 rows = left[first : first + step]
                 product, begin = np.zeros((len(rows), size)), first * size - at
                 add_product(rows, right, product)
-                start, stop = max(begin, 0), min(begin + product.size, known.size)
-                values = _values(known[start:stop], dtype) + product.reshape(-1)[start - begin : stop - begin]
+                start, stop = max(begin, 0), min(begin + product.size, reference.size)
+                values = _values(reference[start:stop], dtype) + product.reshape(-1)[start - begin : stop - begin]
                 rounded = from_float32(values.astype(np.float32), TensorSpec(dtype, (values.size,)))
-                added[start:stop] = rounded.view(known.dtype)
+                added[start:stop] = rounded.view(reference.dtype)
         return added
 
     def write(self) -> bytes:
@@ -66,7 +66,7 @@ class Product:
 
     @staticmethod
     def read(data: memoryview, dtype: str, count: int) -> tuple[Product, memoryview]:
-        """The product that is added to so many elements, and the bytes behind it; `ValueError` if it is none."""
+        """The product for `count` elements, and the bytes behind it; `ValueError` if it is none."""
         columns, data = read_axis(data)
         rank, *powers = _HEAD.unpack(cut(data, _HEAD.size))
         if dtype not in _FACTORS or columns.inner != 1 or not rank or max(map(abs, powers)) > 300:
@@ -81,7 +81,7 @@ class Product:
         return Product(columns, left, right, (powers[0], powers[1])), data[both:]
 
 
-def find(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> Product | None:
+def find(words: Array, reference: Array, dtype: str, axes: Sequence[Axis]) -> Product | None:
     """The product that the update of all whole rows is near to, if there is one of a rank that pays."""
     columns = next((axis for axis in axes if axis.inner == 1), None)
     if dtype not in _FACTORS or columns is None:
@@ -91,7 +91,7 @@ def find(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> Produc
     rows = (words.size - begin) // columns.size
     if min(rows, columns.size) < _SAMPLE:
         return None
-    pair = [each[begin : begin + rows * columns.size].reshape(rows, columns.size) for each in (words, known)]
+    pair = [each[begin : begin + rows * columns.size].reshape(rows, columns.size) for each in (words, reference)]
     down, across = rows // _SAMPLE, columns.size // _SAMPLE
     now, before = (_values(each[::down, ::across][:_SAMPLE, :_SAMPLE], dtype) for each in pair)
     if not (np.isfinite(now).all() and np.isfinite(before).all()):
@@ -114,7 +114,7 @@ def find(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> Produc
 
 
 def _pivots(update: Array, values: Array, dtype: str, share: float) -> Array:
-    """Rows of a sample that tell most of the others, as many as pay; `share` is what a rank adds for each value.
+    """Rows of a sample that predict the others best, as many as pay; `share` is what a rank adds for each value.
 
     Rows count alike, however large: what Gaussian elimination leaves of those that were not taken is what the product
     would leave of any.

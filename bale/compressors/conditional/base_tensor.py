@@ -13,11 +13,15 @@ from bale.spec import Array, TensorSpec
 class Base(Transform):
     """The tensor of the base: the first layer of what is stored as a difference to another checkpoint.
 
-    It has no parts of its own: what is known of the tensor stands in another file, the one given by `--base`, which is
+    It has no parts of its own: the tensor stands in another file, the one given by `--base`, which is
     needed to decompress too. `base/exact` is what `--base` makes of `lossless`, and `base/int4` of `int4`.
 
     Use it for fine-tunes, for training checkpoints of one run, and for the exact rest of a model whose quantized form
     is there already. Not for models that only share their architecture: their bits have nothing in common.
+
+    >>> pipeline = Pipeline.parse("base/int4")
+    >>> pipeline.on_base, str(pipeline.rest)
+    (True, 'int4')
     """
 
     name: ClassVar[str] = "base"

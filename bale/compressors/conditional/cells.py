@@ -1,16 +1,16 @@
-"""The bits of a tensor given the cells that a quantizer put its values in.
+"""Codes the bits of a tensor given the cells that a quantizer put its values in.
 
 Within a cell all values are about equally likely. It is cut into *buckets* as wide as the spacing of floats at its
-outer end, each coded from slots of its own. In a lower binade a bucket holds several floats, and what of the mantissa
-it leaves open is written as it is; so is a value that is nearer to zero than any bucket's end. Values outside of their
-cell are listed.
+outer end, each coded from slots of its own. In a lower binade a bucket holds several floats, and the mantissa bits that
+it leaves open are written as they are; so is a value that is nearer to zero than any bucket's end. Values outside of
+their cell are listed.
 
-Small values are more likely than large ones in the cell around zero, by how small those of its row and column are
-against the cell. Where that pays the cell is cut into *parts* first, four in each octave, coded by tables for that; so
-are the next cells, into 16 parts.
+Small values are more likely than large ones in the cell around zero, the more so the smaller those of its row and
+column are against the cell. Where that pays the cell is cut into *parts* first, four in each octave, coded by tables
+for that; so are the next cells, into 16 parts.
 
-The scale of a group tells how far its largest and its smallest value are apart. So one of them, if it has its cell for
-itself, is coded last, within what the others leave it.
+The scale of a group determines how far its largest and its smallest value are apart. So one of them, if it has its cell
+for itself, is coded last, within what the others leave it.
 
 Of F32 the upper 19 bits are coded in this way, as many as F16 has and three for the exponent; the lower ones as a
 plane, as `lossless` does.
@@ -26,7 +26,7 @@ import numpy as np
 
 from bale.compressors.base import Cells
 from bale.compressors.contexts import fields
-from bale.compressors.contexts.axes import Axis, Scales, cut
+from bale.compressors.contexts.axes import Axis, Scales, cut, middle_of
 from bale.compressors.contexts.tokens import Layout
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
@@ -41,10 +41,9 @@ _ENDS = 1 << kernel.CLASSES
 _EXCEPTION = 16  # ends that must lie in their cells for each that does not
 _TABLES = struct.Struct("<hBB")
 _TOKENS = 2 * kernel.LOG_PARTS
-_CONTEXTS = 64
 _ENTRY = 9 << 15  # what a token adds to a table, in 2^-16 bits
 _SAMPLE = 1 << 14
-_LEAST_GAIN = 6  # in 2^-n of what a class takes, except around zero, where rows and columns tell more than a sample
+_LEAST_GAIN = 6  # in 2^-n of what a class takes, except around zero, where rows and columns add to what a sample shows
 _LOWER, _FINE = 13, 3
 """Bits of F32 below, and those by which places are finer than what is above."""
 
@@ -53,7 +52,7 @@ _START = np.zeros(1, np.int64)
 
 @dataclass(frozen=True)
 class _Layout:
-    """Bits of mantissa and exponent, what exponents lack to those of float32, and low bits that were cut off."""
+    """Bits of mantissa and exponent, the offset of exponents to float32's, and low bits that were cut off."""
 
     mantissa: int
     exponents: int
@@ -68,7 +67,7 @@ class _Layout:
 
     @property
     def numbers(self) -> tuple[int, int, int, int]:
-        """What the compiled loops ask for."""
+        """Arguments of the compiled loops."""
         return self.mantissa - self.cut, self.exponents, self.offset, self.fine
 
 
@@ -77,7 +76,7 @@ _LAYOUTS = {"BF16": _Layout(7, 8, 0), "F16": _Layout(10, 5, 112), "F32": _Layout
 
 @dataclass(frozen=True)
 class _Parts:
-    """Which classes of cells have parts, and the context of those around zero: where their end lies."""
+    """The classes of cells that have parts (as bits), and the contexts of those around zero: where their end lies."""
 
     classes: int
     scales: Scales
@@ -90,20 +89,20 @@ class _Parts:
         """One for each class but the first behind those of the cells around zero."""
         return (self.last >> self.shift) + kernel.CLASSES
 
-    def of(self, told: Array, classes: Array) -> Array:
-        """Contexts of some elements; `told` is what `_told` returns."""
-        central: Array = np.clip(told - self.least, 0, self.last) >> self.shift
+    def of(self, context_sums: Array, classes: Array) -> Array:
+        """Contexts of some elements; `context_sums` is what `_context_sums` returns."""
+        central: Array = np.clip(context_sums - self.least, 0, self.last) >> self.shift
         return np.where(classes == 0, central, classes + (self.contexts - kernel.CLASSES)).astype(np.uint8)
 
 
-def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
+def encode(words: Array, cells: Cells, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
     """Code words given their cells. The mirror image is `decode`.
 
     Parameters
     ----------
     words : Array
         Unsigned storage bits of BF16, F16 or F32, flat.
-    known : Cells
+    cells : Cells
         Of the same length. Values outside of them cost about ten bytes each.
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
@@ -116,11 +115,11 @@ def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) ->
         layout, plane = replace(layout, fine=_FINE), bytes(encode_plane(lower))
     elif used := int(np.bitwise_or.reduce(upper)):
         layout = replace(layout, cut=min((used & -used).bit_length() - 1, layout.mantissa - 1))
-    short, low, high, values = upper >> layout.cut, known.low, known.high, _values(words, dtype)
+    short, low, high, values = upper >> layout.cut, cells.low, cells.high, _values(words, dtype)
     classes, last = np.empty(words.size, np.uint8), b""
-    _classify(known, classes)
-    found = _ends(known)
-    begin, end = _narrowed(found, values, known)
+    _classify(cells, classes)
+    found = _ends(cells)
+    begin, end = _narrowed(found, values, cells)
     rest, outside = _encode(short[found], begin, end, layout)
     plain, missed = short, np.zeros(words.size, np.uint8)
     if found.size > _EXCEPTION * np.count_nonzero(outside):
@@ -138,31 +137,31 @@ def encode(words: Array, known: Cells, dtype: str, axes: Sequence[Axis] = ()) ->
     return b"".join((head, tables, plane, where.astype("<u4").tobytes(), short[where].tobytes(), coded, last))
 
 
-def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
+def decode(data: memoryview, cells: Cells, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
     from bale.compressors.lossless.max_effort import decode_plane
 
-    zeros, fine, kinds, told, below, many = _HEAD.unpack(cut(data, _HEAD.size))
+    zeros, fine, kinds, table_bytes, below, many = _HEAD.unpack(cut(data, _HEAD.size))
     layout, chosen = _LAYOUTS[dtype], kinds & (_ENDS - 1)
     sound = zeros < layout.mantissa and fine in ((0, _FINE) if dtype == "F32" else (0,)) and not (zeros and fine)
-    if not sound or kinds >= 2 * _ENDS or bool(fine) != bool(below) or bool(chosen) != bool(told):
+    if not sound or kinds >= 2 * _ENDS or bool(fine) != bool(below) or bool(chosen) != bool(table_bytes):
         raise ValueError("the head of cells makes no sense")
     layout = replace(layout, cut=zeros, fine=fine)
     data = data[_HEAD.size :]
-    tables, plane, data = cut(data, told), cut(data[told:], below), data[told + below :]
+    tables, plane, data = cut(data, table_bytes), cut(data[table_bytes:], below), data[table_bytes + below :]
     where = np.frombuffer(cut(data, 4 * many), "<u4")
     exceptions = np.frombuffer(cut(data[4 * many :], words.itemsize * many), words.dtype)
     data = data[(4 + words.itemsize) * many :]
     if np.any(where[1:] <= where[:-1]) or np.any(where[-1:] >= words.size):
         raise ValueError("exceptions do not ascend")
-    low, high = known.low, known.high
-    found = _ends(known) if kinds & _ENDS else np.empty(0, np.int64)
+    low, high = cells.low, cells.high
+    found = _ends(cells) if kinds & _ENDS else np.empty(0, np.int64)
     if found.size:
         low, high = low.copy(), high.copy()
         low[found] = high[found] = 1
     if chosen:
         classes = np.empty(words.size, np.uint8)
-        _classify(known, classes)
+        _classify(cells, classes)
         classes[found] = kernel.CLASSES
         low, high = _decode_parts(tables, low, high, classes, chosen)
     data = _decode(data, low, high, layout, words)
@@ -178,7 +177,7 @@ def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
         words |= lower
     if kinds & _ENDS:
         kept, ends = words[where], np.empty(found.size, words.dtype)
-        begin, end = _narrowed(found, _values(words, dtype), known)
+        begin, end = _narrowed(found, _values(words, dtype), cells)
         data = _decode(data, begin, end, layout, ends)
         words[found] = (ends << shift) | (lower[found] if fine else 0)
         words[where] = kept
@@ -186,30 +185,30 @@ def decode(data: memoryview, known: Cells, dtype: str, words: Array) -> None:
         raise ValueError("bytes behind a chunk")
 
 
-def _classify(known: Cells, classes: Array) -> None:
+def _classify(cells: Cells, classes: Array) -> None:
     """The class of each cell."""
-    (kernel.overlapping_classes if known.overlap else kernel.cell_classes)(known.low, known.high, classes)
+    (kernel.overlapping_classes if cells.overlap else kernel.cell_classes)(cells.low, cells.high, classes)
 
 
-def _ends(known: Cells) -> Array:
-    """The elements that the span of their run tells of."""
-    spans = known.spans
+def _ends(cells: Cells) -> Array:
+    """The elements that are coded last, within the span of their run."""
+    spans = cells.spans
     if spans is None:
         return np.empty(0, np.int64)
-    found = np.empty(known.low.size // spans.length, np.int64)
-    return found[: kernel.find_ends(known.low, known.high, spans.start, spans.length, found)]
+    found = np.empty(cells.low.size // spans.length, np.int64)
+    return found[: kernel.find_ends(cells.low, cells.high, spans.start, spans.length, found)]
 
 
-def _narrowed(found: Array, values: Array, known: Cells) -> tuple[Array, Array]:
+def _narrowed(found: Array, values: Array, cells: Cells) -> tuple[Array, Array]:
     """Ends of the cells of these elements, given the values of all others."""
-    ends, spans = np.empty((2, found.size), np.float32), known.spans
+    ends, spans = np.empty((2, found.size), np.float32), cells.spans
     if spans is not None:
-        kernel.narrow_ends(found, values, spans.bounds, spans.start, spans.length, known.low, known.high, ends)
+        kernel.narrow_ends(found, values, spans.bounds, spans.start, spans.length, cells.low, cells.high, ends)
     return ends[0], ends[1]
 
 
 def _encode(words: Array, low: Array, high: Array, layout: _Layout) -> tuple[bytes, Array]:
-    """Places of words in their cells, coded, and which lie in none. The mirror image is `_decode`."""
+    """Places of words in their cells, coded, and flags of words in none. The mirror image is `_decode`."""
     entries, outside = np.empty(words.size, np.uint32), np.empty(words.size, np.uint8)
     data = np.empty(words.size + 2, np.uint32)
     size = kernel.encode_cells(words, low.view(np.int32), high.view(np.int32), *layout.numbers, entries, outside, data)
@@ -276,11 +275,11 @@ def _encode_parts(
         scales = fields.scales_of(upper, Layout(16, 10 if dtype == "F16" else 7), axes)
     low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
     classes, begin, end = classes[some], low[some], high[some]
-    told, parts = _told(scales, words.size, some, begin, end), np.empty(some.size, np.uint8)
+    context_sums, parts = _context_sums(scales, words.size, some, begin, end), np.empty(some.size, np.uint8)
     kernel.find_parts(values[some], begin, end, classes, parts)
     kernel.narrow(parts, classes, begin, end)
     low[some], high[some] = begin, end
-    found, contexts, counts = _fewest(_range(chosen, scales, told[classes == 0]), told, classes, parts)
+    found, contexts, counts = _fewest(_range(chosen, scales, context_sums[classes == 0]), context_sums, classes, parts)
     head = fields.write_scales(found.scales) + _TABLES.pack(found.least, found.last, found.shift)
     return head + rans.encode(parts, contexts, counts), low, high
 
@@ -293,7 +292,7 @@ def _decode_parts(data: memoryview, low: Array, high: Array, classes: Array, cho
         raise ValueError("contexts of parts make no sense")
     low, high, some = low.copy(), high.copy(), _having_parts(classes, chosen)
     classes, begin, end = classes[some], low[some], high[some]
-    contexts = found.of(_told(scales, low.size, some, begin, end), classes)
+    contexts = found.of(_context_sums(scales, low.size, some, begin, end), classes)
     parts = np.empty(some.size, np.uint8)
     if len(rans.decode(data[_TABLES.size :], contexts, found.contexts, _TOKENS, parts)):
         raise ValueError("bytes behind parts")
@@ -308,29 +307,24 @@ def _having_parts(classes: Array, chosen: int) -> Array:
     return np.flatnonzero(flags[classes])
 
 
-def _told(scales: Scales, count: int, some: Array, low: Array, high: Array) -> Array:
-    """What rows and columns tell of some elements, less the size of their cell, in quarters of an octave."""
+def _context_sums(scales: Scales, count: int, some: Array, low: Array, high: Array) -> Array:
+    """Sums of the scales of some elements' rows and columns, less the size of their cell, in quarters of an octave."""
     with np.errstate(all="ignore"):
         width = (high - low).view(np.int32) >> 21
     contexts = scales.of(_START, count)
     return (contexts[some] if contexts.size > 1 else 0) - (width & 0x3FF)
 
 
-def _range(chosen: int, scales: Scales, told: Array) -> _Parts:
-    """Contexts without what 0.2 % on each side have."""
-    if not told.size:
+def _range(chosen: int, scales: Scales, context_sums: Array) -> _Parts:
+    """Contexts for the middle of the sums."""
+    if not context_sums.size:
         return _Parts(chosen, scales, 0, 0, 0)
-    edge = told.size // 500
-    least, most = np.partition(told, (edge, told.size - 1 - edge))[[edge, told.size - 1 - edge]].tolist()
-    last, shift = min(most - least, 255), 0
-    while last >> shift >= _CONTEXTS:
-        shift += 1
-    return _Parts(chosen, scales, least, last, shift)
+    return _Parts(chosen, scales, *middle_of(context_sums))
 
 
-def _fewest(found: _Parts, told: Array, classes: Array, parts: Array) -> tuple[_Parts, Array, Array]:
-    """As few contexts as pay, that of each element, and how often parts come in each."""
-    contexts = found.of(told, classes)
+def _fewest(found: _Parts, context_sums: Array, classes: Array, parts: Array) -> tuple[_Parts, Array, Array]:
+    """The fewest contexts that pay, that of each element, and the counts of parts in each."""
+    contexts = found.of(context_sums, classes)
     counts = np.zeros((found.contexts, rans.TOKENS), np.uint32)
     translate(parts, np.arange(rans.TOKENS, dtype=np.uint8), contexts, np.empty_like(parts), counts)
     central, others = np.split(counts[:, :_TOKENS], [found.contexts - kernel.CLASSES + 1])
@@ -341,13 +335,13 @@ def _fewest(found: _Parts, told: Array, classes: Array, parts: Array) -> tuple[_
         if rans.cost(fewer, _ENTRY) >= cost:
             break
         central, shift, cost = fewer, shift + 1, rans.cost(fewer, _ENTRY)
-    several = central.shape[0] > 1  # else axes would tell nothing
+    several = central.shape[0] > 1  # else axes would add nothing
     found = replace(found, shift=shift) if several else _Parts(found.classes, Scales(), 0, 0, 0)
-    return found, found.of(told, classes), np.concatenate((central, others))
+    return found, found.of(context_sums, classes), np.concatenate((central, others))
 
 
 def _halves(words: Array) -> tuple[Array, Array | None]:
-    """The bits that lie in cells, and what is below, of F32."""
+    """The upper bits, which lie in cells, and the lower ones of F32."""
     if words.itemsize == 2:
         return words, None
     return words >> _LOWER, (words & ((1 << _LOWER) - 1)).astype(np.uint16)

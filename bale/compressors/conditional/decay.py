@@ -1,9 +1,10 @@
-"""How much smaller values have become without their gradients: weight decay.
+"""Weight decay: how much smaller values have become without their gradients.
 
 AdamW multiplies all values by a number just below 1 at every step, and rounds. What a value loses depends on its
-mantissa alone, when it is counted in floats. It is told as a *curve*: the loss of every value, where that is smooth, by
-one number; else, as a few steps of the same rounding make it a staircase, by the loss at so many knots, between which
-it is straight. Values whose gradients were zero, like the rows of words that did not occur, are then known at once.
+mantissa alone, when it is counted in floats. It is described by a *curve*: the loss of every value, where that is
+smooth, by one number; else, as a few steps of the same rounding make it a staircase, by the loss at a number of knots,
+between which it is straight. Values whose gradients were zero, like the rows of words that did not occur, are then
+known at once.
 
 All decisions are made in whole numbers and floats that are exact, so that bytes are the same on every machine.
 """
@@ -18,7 +19,7 @@ from bale.compressors.conditional.numbers import NO_DECAY, Numbers
 from bale.compressors.contexts.axes import pack_bytes, unpack_bytes
 from bale.spec import Array
 
-_KNOTS = 8  # bits of the mantissa that tell the knot
+_KNOTS = 8  # bits of the mantissa that number the knots
 _RUN, _RUNS = 64, 512
 _STEEPEST = (1 << 30) - 1
 _BY_KNOTS = 1 << 31
@@ -30,14 +31,14 @@ _MANY = 1 << 14  # values from which on knots can pay
 
 @dataclass(frozen=True)
 class Decay:
-    """What values have lost: 2^32 times a share of them, or the numbers of floats at each knot."""
+    """The loss of values: 2^32 times a share of them, or the number of floats at each knot."""
 
     share: int = 0
     knots: Array | None = None
 
     @property
     def code(self) -> int:
-        """It or its kind as 32 bits."""
+        """The share, or the kind, as 32 bits."""
         return self.share if self.knots is None else _BY_KNOTS
 
     def curve(self, numbers: Numbers) -> Array:
@@ -46,12 +47,12 @@ class Decay:
             return self.knots
         if not self.share:
             return NO_DECAY
-        told = min(_KNOTS, numbers.fraction)
-        values = np.arange(1 << told, (2 << told) + 1, dtype=np.int64) << (numbers.fraction - told)
+        bits = min(_KNOTS, numbers.fraction)
+        values = np.arange(1 << bits, (2 << bits) + 1, dtype=np.int64) << (numbers.fraction - bits)
         return (self.share * values + (1 << 31)) >> 32
 
     def write(self) -> bytes:
-        """What stands behind the code: each knot less the one before. The mirror image is `read`."""
+        """The bytes behind the code: each knot less the one before. The mirror image is `read`."""
         if self.knots is None:
             return b""
         steps = np.diff(self.knots, prepend=np.int64(0)).astype("<i4")
@@ -74,30 +75,32 @@ class Decay:
         return Decay(0, knots), data
 
 
-def find(words: Array, known: Array, numbers: Numbers) -> Decay:
-    """What saves most by a sample: fitted to one half of it, tried on the other."""
+def find(words: Array, reference: Array, numbers: Numbers) -> Decay:
+    """The decay that saves most by a sample: fitted to one half of it, tried on the other."""
     if not numbers.mantissa or words.size < _FEW:
         return Decay()
-    total, words, known = words.size, _runs(words), _runs(known)
-    values, losses = _calm(words[0::2], known[0::2], numbers)
+    total, words, reference = words.size, _runs(words), _runs(reference)
+    values, losses = _calm(words[0::2], reference[0::2], numbers)
     smooth = Decay(_share(values, losses, numbers.fraction))
     if not smooth.share >> (30 - numbers.fraction):  # less than half a float anywhere
         return Decay()
     choices = [Decay(), smooth]
     if total >= _MANY:
         choices.append(Decay(0, _knots(values, losses, smooth.curve(numbers), numbers.fraction)))
-    words, known = (each[1::2].reshape(-1) if each.shape[0] > 1 else each.reshape(-1) for each in (words, known))
-    costs = [_cost(words, known, numbers, each) for each in choices]
+    words, reference = (
+        each[1::2].reshape(-1) if each.shape[0] > 1 else each.reshape(-1) for each in (words, reference)
+    )
+    costs = [_cost(words, reference, numbers, each) for each in choices]
     costs[0] -= words.size // _LEAST_GAIN
     costs[2:] = [cost + (1 << _KNOTS) * _KNOT_COST * words.size // total for cost in costs[2:]]
     return choices[costs.index(min(costs))]
 
 
-def _calm(words: Array, known: Array, numbers: Numbers) -> tuple[Array, Array]:
-    """The known numbers of the half of all runs that have changed least, and what they have lost; no subnormal ones."""
+def _calm(words: Array, reference: Array, numbers: Numbers) -> tuple[Array, Array]:
+    """The reference's numbers in the half of all runs that changed least, and their losses; no subnormal ones."""
     most = 1 << numbers.fraction
-    size = known.astype(np.int64) & (numbers.sign - 1)
-    plain, towards = numbers.differences(words.reshape(-1), known.reshape(-1))
+    size = reference.astype(np.int64) & (numbers.sign - 1)
+    plain, towards = numbers.differences(words.reshape(-1), reference.reshape(-1))
     lost = np.where(towards, 1, -1) * np.minimum(plain, most).astype(np.int64)
     lost = np.where(size < most, 0, lost.reshape(size.shape))
     calm = np.argsort(np.abs(lost).sum(axis=1), kind="stable")[: (lost.shape[0] + 1) // 2]
@@ -129,9 +132,9 @@ def _knots(values: Array, losses: Array, smooth: Array, mantissa: int) -> Array:
     return np.where(counts > 0, middles, smooth)
 
 
-def _cost(words: Array, known: Array, numbers: Numbers, decay: Decay) -> int:
+def _cost(words: Array, reference: Array, numbers: Numbers, decay: Decay) -> int:
     """Quarters of bits that differences have, about."""
-    sizes, _ = numbers.differences(words, known, decay.curve(numbers))
+    sizes, _ = numbers.differences(words, reference, decay.curve(numbers))
     squares = np.square(1.0 + sizes)
     return int(np.frexp(squares * squares)[1].sum(dtype=np.int64))
 

@@ -1,9 +1,9 @@
-"""The bits of a tensor given one of the same dtype that is near: a fine-tune given its base.
+"""Codes the bits of a tensor given a reference of the same dtype: a fine-tune given its base.
 
 A difference counts the floats between two values, away from zero or towards it. It is coded as a *token*, its
 direction, length and two upper bits, and the bits below as they are. The table of a token is chosen by the size of
 updates at hand, which is a product of a number for the row and one for the column, over the spacing of floats at the
-known value. The shrinking that weight decay has done to all values alike is predicted.
+reference's value. The shrinking that weight decay has done to all values alike is predicted.
 
 Whole numbers are coded by the same means, their differences modulo the range of the type.
 """
@@ -21,7 +21,7 @@ from bale.compressors.conditional import adapter, decay
 from bale.compressors.conditional.adapter import Product
 from bale.compressors.conditional.decay import Decay
 from bale.compressors.conditional.numbers import Numbers
-from bale.compressors.conditional.updates import Updates, measure, merged
+from bale.compressors.conditional.updates import Updates, choose_updates, merged
 from bale.compressors.contexts.axes import Axis, cut, pack_bytes, read_axis, unpack_bytes, write_axis
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
@@ -35,11 +35,11 @@ _NEAR = 0.5  # relative change from which on a difference takes no less than the
 _TINY = np.finfo(np.float64).tiny
 
 
-def worth(words: Array, known: Array, dtype: str) -> bool:
-    """Whether a difference takes less than the tensor, by a sample: whether the values are near to each other."""
-    if np.array_equal(words, known):
+def is_related(words: Array, reference: Array, dtype: str) -> bool:
+    """Whether a difference takes less than the tensor, by a sample: whether the values are near each other."""
+    if np.array_equal(words, reference):
         return True
-    one, other = _values(words, dtype), _values(known, dtype)
+    one, other = _values(words, dtype), _values(reference, dtype)
     finite = np.isfinite(one) & np.isfinite(other)
     one, other = one[finite], other[finite]
     largest = max(np.abs(one).max(initial=0), np.abs(other).max(initial=0), _TINY)
@@ -47,64 +47,64 @@ def worth(words: Array, known: Array, dtype: str) -> bool:
     return bool(np.square(one - other).sum() < _NEAR**2 * np.square(one).sum())
 
 
-def encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
-    """Code words given known ones. The mirror image is `decode`.
+def encode(words: Array, reference: Array, dtype: str, axes: Sequence[Axis] = ()) -> bytes:
+    """Code words given those of a reference. The mirror image is `decode`.
 
     Parameters
     ----------
-    words, known : Array
+    words, reference : Array
         Unsigned little-endian storage bits, flat and of the same length.
     axes : sequence of Axis
         The axes of the tensor, those that are worth a look.
     """
     from bale.compressors.lossless.max_effort import encode_plane
 
-    if np.array_equal(words, known):
+    if np.array_equal(words, reference):
         return bytes([_EQUAL])
-    product = adapter.find(words, known, dtype, axes)
+    product = adapter.find(words, reference, dtype, axes)
     if product is not None:
-        adapted = bytes([_ADAPTED]) + product.write() + _encode(words, product.added(known, dtype), dtype, axes)
-        return min(adapted, _encode(words, known, dtype, axes), key=len)
+        adapted = bytes([_ADAPTED]) + product.write() + _encode(words, product.added(reference, dtype), dtype, axes)
+        return min(adapted, _encode(words, reference, dtype, axes), key=len)
     if words.itemsize == 8:
         upper, lower = (np.ascontiguousarray(half) for half in _halves(words))
-        near, below = (np.ascontiguousarray(half) for half in _halves(known))
+        near, below = (np.ascontiguousarray(half) for half in _halves(reference))
         return _encode(upper, near, dtype, axes) + encode_plane(lower ^ below)
-    return _encode(words, known, dtype, axes)
+    return _encode(words, reference, dtype, axes)
 
 
-def decode(data: memoryview, known: Array, dtype: str, words: Array) -> None:
+def decode(data: memoryview, reference: Array, dtype: str, words: Array) -> None:
     """Write the words. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
     from bale.compressors.lossless.max_effort import decode_plane
 
     if cut(data, 1)[0] == _EQUAL:
         if len(data) > 1:
-            raise ValueError("bytes behind a chunk that equals what is known")
-        words[:] = known
+            raise ValueError("bytes behind a chunk that equals its reference")
+        words[:] = reference
         return
     if data[0] == _ADAPTED:
         product, data = Product.read(data[1:], dtype, words.size)
-        known = product.added(known, dtype)
+        reference = product.added(reference, dtype)
     if words.itemsize < 8:
-        if len(_decode(data, known, dtype, words)):
+        if len(_decode(data, reference, dtype, words)):
             raise ValueError("bytes behind a chunk")
         return
-    near, below = (np.ascontiguousarray(half) for half in _halves(known))
+    near, below = (np.ascontiguousarray(half) for half in _halves(reference))
     upper, lower = np.empty_like(near), np.empty_like(below)
     decode_plane(_decode(data, near, dtype, upper), lower)
     for half, found in zip(_halves(words), (upper, lower ^ below), strict=True):
         half[:] = found
 
 
-def _encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> bytes:
-    numbers = Numbers.of(dtype, 8 * words.itemsize).without_zeros(words, known)
+def _encode(words: Array, reference: Array, dtype: str, axes: Sequence[Axis]) -> bytes:
+    numbers = Numbers.of(dtype, 8 * words.itemsize).without_zeros(words, reference)
     if numbers.cut:
-        words, known = words >> numbers.cut, known >> numbers.cut
-    lost = decay.find(words, known, numbers)
-    sizes, negative = numbers.differences(words, known, lost.curve(numbers))
+        words, reference = words >> numbers.cut, reference >> numbers.cut
+    lost = decay.find(words, reference, numbers)
+    sizes, negative = numbers.differences(words, reference, lost.curve(numbers))
     tokens = np.empty(words.size, np.uint8)
     size_tokens(sizes, negative, tokens)
-    updates = measure(sizes, tokens, known, numbers, axes)
-    contexts, counts = updates.of(known, numbers), np.zeros((updates.contexts, rans.TOKENS), np.uint32)
+    updates = choose_updates(sizes, tokens, reference, numbers, axes)
+    contexts, counts = updates.of(reference, numbers), np.zeros((updates.contexts, rans.TOKENS), np.uint32)
     count_tokens(tokens, contexts, counts)
     updates, contexts, counts = merged(updates, contexts, counts)
     data = np.empty(words.size + 2, np.uint32)
@@ -118,7 +118,7 @@ def _encode(words: Array, known: Array, dtype: str, axes: Sequence[Axis]) -> byt
     return b"".join((head, lost.write(), *rows, coded, data[:size].astype("<u4", copy=False).tobytes()))
 
 
-def _decode(data: memoryview, known: Array, dtype: str, words: Array) -> memoryview:
+def _decode(data: memoryview, reference: Array, dtype: str, words: Array) -> memoryview:
     """Write the words and return the bytes behind. The mirror image of `_encode`."""
     kind, code, least, last, packed, last_token, length, size, low_bits = _HEAD.unpack(cut(data, _HEAD.size))
     numbers = replace(Numbers.of(dtype, 8 * words.itemsize), cut=low_bits)
@@ -131,7 +131,7 @@ def _decode(data: memoryview, known: Array, dtype: str, words: Array) -> memoryv
         axis, data = read_axis(data)
         found, data = unpack_bytes(data, axis.size)
         axes.append((axis, found.view(np.int8).astype(np.int16)))
-    near = known >> low_bits if low_bits else known
+    near = reference >> low_bits if low_bits else reference
     updates = Updates(tuple(axes), least, last, shift)
     contexts = updates.of(near, numbers)
     tokens = np.empty(words.size, np.uint8)

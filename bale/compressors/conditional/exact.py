@@ -1,4 +1,4 @@
-"""What is left of a tensor when values near to it are known: the second layer that makes a lossy one exact."""
+"""The residual of a tensor given a reference: the second layer that makes a lossy one exact."""
 
 from __future__ import annotations
 
@@ -18,19 +18,26 @@ _IN_CELLS = ("BF16", "F16", "F32")
 
 @dataclass(frozen=True)
 class Exact(Conditional):
-    """Every bit, given values that are near: those of a quantized layer, or of the tensor in a base.
+    """Every bit, given values near its own: those of a quantized layer, or of the tensor in a base.
 
     After the cells of a quantizer the position within the cell is coded, which all floats in it are about equally
-    likely to have, but for those around zero; else the difference of the bits, as numbers, given how large the change
-    of the row and column is against the spacing of floats there. What weight decay has taken from all values alike is
-    found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that it is.
-    See the modules `cells`, `delta`, `decay` and `adapter` of `bale.compressors.conditional`.
+    likely to have, but for those around zero; else the difference of the bits, as numbers, given the size of the
+    changes in the row and column against the spacing of floats there. The share that weight decay has taken from all
+    values is found by their mantissas and costs nothing, and a merged adapter is stored as the product of low rank that
+    it is. See the modules `cells`, `delta`, `decay` and `adapter` of `bale.compressors.conditional`.
 
     `int4/exact` takes at most two per cent more than `lossless:effort=max` alone and can be fetched in two steps, as
     other quantizers do, but for `int` with `zero=float` (4 %) and `clip=mse` (7 %: clipped values lie outside of
     their cells); `int8/exact` takes at most one. A fine-tune in BF16 takes about ``10.5 + log2(relative change)``
     bits a weight given its base, of the matrices that moved. Compiled code (numba): the first run takes some seconds
     longer. The models are bale's own.
+
+    >>> from bale.compressors.base import Reference
+    >>> x, near = np.array([1, 2, 3], np.float32), np.array([1, 2, 4], np.float32)
+    >>> spec = TensorSpec("F32", (3,))
+    >>> data = Exact().encode(Values(spec, x), Reference(near))
+    >>> Exact().decode(memoryview(data), spec, Reference(near)).tolist()
+    [1.0, 2.0, 3.0]
     """
 
     name: ClassVar[str] = "exact"

@@ -1,4 +1,4 @@
-"""How words are numbers, so that differences of them can be counted."""
+"""Maps float bits to ordered integers, so that differences can be counted."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Numbers:
         """The numbers of a dtype; of the upper half of longer words."""
         return cls(bits, _MANTISSA.get(dtype, 0))
 
-    def without_zeros(self, words: Array, known: Array) -> Numbers:
+    def without_zeros(self, words: Array, reference: Array) -> Numbers:
         """Without the low bits that are zero in all of both."""
         if int(np.bitwise_or.reduce(words[:64])) & 1:
             return self
-        used = int(np.bitwise_or.reduce(words) | np.bitwise_or.reduce(known))
+        used = int(np.bitwise_or.reduce(words) | np.bitwise_or.reduce(reference))
         zeros = (used & -used).bit_length() - 1
         return Numbers(self.bits, self.mantissa, max(0, min(zeros, _LONGEST_CUT, (self.mantissa or self.bits) - 1)))
 
@@ -53,13 +53,13 @@ class Numbers:
         spacings: Array = np.ldexp(1.0, np.clip(exponents - exponents.size // 2, -480, 480))
         return spacings
 
-    def differences(self, words: Array, known: Array, curve: Array = NO_DECAY) -> tuple[Array, Array]:
-        """How far words are from known ones, as uint32, and whether towards zero, as uint8."""
+    def differences(self, words: Array, reference: Array, curve: Array = NO_DECAY) -> tuple[Array, Array]:
+        """Distances of words from those of the reference, uint32, and whether they lie towards zero, uint8."""
         sizes, negative = np.empty(words.size, np.uint32), np.empty(words.size, np.uint8)
         if self.mantissa:
-            differences(words, known, self.sign, self.fraction, curve, sizes, negative)
+            differences(words, reference, self.sign, self.fraction, curve, sizes, negative)
         else:
-            signed = (words - known).view(f"<i{words.itemsize}").astype(np.int64)
+            signed = (words - reference).view(f"<i{words.itemsize}").astype(np.int64)
             np.less(signed, 0, out=negative.view(np.bool_))
             np.copyto(sizes, np.abs(signed), casting="unsafe")
         return sizes, negative

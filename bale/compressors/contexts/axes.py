@@ -1,4 +1,4 @@
-"""The axes of a tensor, and what they tell of its elements: contexts, from a number for each row and each column."""
+"""The axes of a tensor, and contexts of its elements from a number for each row and each column."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _LONGEST = 1 << 20
 _AXIS = struct.Struct("<III")
 _SIZE = struct.Struct("<I")
 _NO_AXIS = (np.zeros(1, np.int16), 1 << 40, 0)
+_CONTEXTS = 64
 START = np.zeros(1, np.int64)
 """One run of elements, from the first one on."""
 
@@ -30,7 +31,7 @@ class Axis:
 
 
 def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
-    """The axes of a tensor for `count` of its elements from `start` on, those that can tell something."""
+    """The axes of a tensor for `count` of its elements from `start` on, those that can be informative."""
     axes, inner = [], 1
     for size in reversed(shape) if count else ():
         at = start % (inner * size)
@@ -46,7 +47,7 @@ def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
 
 
 def lengths_along(axis: Axis, count: int) -> Array:
-    """How many elements have each index."""
+    """Number of elements with each index."""
     period = axis.inner * axis.size
     whole, rest = divmod(count, period)
     starts = np.arange(axis.size, dtype=np.int64) * axis.inner
@@ -60,7 +61,7 @@ def lengths_along(axis: Axis, count: int) -> Array:
 
 @dataclass(frozen=True)
 class Scales:
-    """What axes say of each element; contexts are ``min(max(sum - low, 0), last) >> shift``."""
+    """Numbers along axes, by which contexts are ``min(max(sum - low, 0), last) >> shift``."""
 
     axes: tuple[Axis, ...] = ()
     values: tuple[Array, ...] = ()
@@ -70,24 +71,66 @@ class Scales:
 
     @property
     def contexts(self) -> int:
-        """How many there are."""
+        """Number of contexts."""
         return (self.last >> self.shift) + 1
 
     def of(self, starts: Array, length: int) -> Array:
-        """The contexts of some runs of elements, one behind the other."""
+        """The contexts of some runs of elements, back to back."""
         if not self.last:
             return np.zeros(1, np.uint8)
-        contexts = np.empty((starts.size, length), np.uint8)
-        first, second = (
-            *((values, axis.inner, axis.at) for axis, values in zip(self.axes, self.values, strict=True)),
-            _NO_AXIS,
-        )[:2]
-        if first[1] == 1:
-            first, second = second, first
-        add_contexts(*first, *second, self.low, self.last, starts, contexts)
+        numbers = [(values, axis.inner, axis.at) for axis, values in zip(self.axes, self.values, strict=True)]
+        contexts = sums_along(numbers, self.low, self.last, starts, length)
         if self.shift:
             contexts >>= self.shift
-        return contexts.reshape(-1)
+        return contexts
+
+
+def sums_along(numbers: Sequence[tuple[Array, int, int]], low: int, last: int, starts: Array, length: int) -> Array:
+    """Sums of the numbers along none to two axes for the elements of some runs: ``min(max(sum - low, 0), last)``.
+
+    Parameters
+    ----------
+    numbers : sequence of tuples
+        For each axis, int16 numbers of its indices, and `inner` and `at` as `Axis` has them.
+    starts : Array
+        int64: the first element of each run.
+    length : int
+        Elements of a run.
+
+    Returns
+    -------
+    Array
+        uint8, flat: the runs back to back.
+    """
+    sums = np.empty((starts.size, length), np.uint8)
+    first, second = (*numbers, _NO_AXIS, _NO_AXIS)[:2]
+    if first[1] == 1:  # the inner loop is that of the second axis
+        first, second = second, first
+    add_contexts(*first, *second, low, last, starts, sums)
+    return sums.reshape(-1)
+
+
+def range_of(sums: Array, most: int) -> tuple[int, int, int]:
+    """Least sum (uint8), the last above it, and the shift to at most `most` contexts: all but 0.1 % on each side."""
+    below = np.bincount(sums, minlength=256).cumsum()
+    limit = int(below[-1]) // 1000
+    low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
+    return low, high - low, _shift(high - low, most)
+
+
+def middle_of(sums: Array) -> tuple[int, int, int]:
+    """The same for sums of any integer type: all but 0.2 % on each side, at most 256 sums and 64 contexts."""
+    ends = [sums.size // 500, sums.size - 1 - sums.size // 500]
+    least, most = np.partition(sums, ends)[ends].tolist()
+    last = min(most - least, 255)
+    return least, last, _shift(last, _CONTEXTS)
+
+
+def _shift(last: int, most: int) -> int:
+    shift = 0
+    while last >> shift >= most:
+        shift += 1
+    return shift
 
 
 def write_axis(axis: Axis) -> bytes:

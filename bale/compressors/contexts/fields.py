@@ -1,9 +1,9 @@
-"""The bits of floats as tokens, given how large the numbers of their row and column are.
+"""Codes the bits of floats as tokens, given the magnitudes of their row and column.
 
-What a token leaves open, the lower mantissa and mostly the sign, is written as it is. Tokens are coded by rANS with one
-table for each *context*: the mean exponent of an element's row plus that of its column, in quarters of an octave. So
-every element is coded as if it were divided by a scale that is a product of one number for the row and one for the
-column.
+The bits that a token leaves open, the lower mantissa and mostly the sign, are written as they are. Tokens are coded by
+rANS with one table for each *context*: the mean exponent of an element's row plus that of its column, in quarters of an
+octave. So every element is coded as if it were divided by a scale that is a product of one number for the row and one
+for the column.
 
 All decisions are made in whole numbers, so that the bytes are the same on every machine.
 """
@@ -23,6 +23,7 @@ from bale.compressors.contexts.axes import (
     cut,
     lengths_along,
     pack_bytes,
+    range_of,
     read_axis,
     unpack_bytes,
     write_axis,
@@ -53,12 +54,12 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
         Words of the same kind whose exponents may be averaged along axes in place of these: a logarithm of sizes.
     """
     sample = Sample.of(words if sizes is None else sizes)
-    met = [Met.along(axis, words, layout) for axis in axes]
-    cost, scales = _choose_scales(words.size, layout, met, sample)
+    statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
+    cost, scales = _choose_scales(words.size, layout, statistics, sample)
     if sizes is not None:
-        other = _choose_scales(words.size, layout, [Met.along(axis, sizes, layout) for axis in axes], sample)
+        other = _choose_scales(words.size, layout, [AxisStatistics.along(axis, sizes, layout) for axis in axes], sample)
         scales = other[1] if other[0] < cost else scales
-    mirror = _choose_mirror(words.size, met) if layout.signed else None
+    mirror = _choose_mirror(words.size, statistics) if layout.signed else None
     if mirror is not None:
         words = words.copy()
         _flip(words, layout, *mirror)
@@ -79,9 +80,9 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
 
 
 def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
-    """How large words are for each row and column, in quarters of an octave: what `encode` would use."""
-    met = [Met.along(axis, words, layout) for axis in axes]
-    return replace(_choose_scales(words.size, layout, met, Sample.of(words))[1], shift=0)
+    """Sizes of words for each row and column, in quarters of an octave, as `encode` would use them."""
+    statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
+    return replace(_choose_scales(words.size, layout, statistics, Sample.of(words))[1], shift=0)
 
 
 def write_scales(scales: Scales) -> bytes:
@@ -124,12 +125,14 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
         _flip(words, layout, *mirror)
 
 
-# How large rows and columns are.
+# Sizes of rows and columns.
 
 
-def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample) -> tuple[int, Scales]:
-    """The one or two axes whose mean exponents tell most of the exponents of a sample, if any tell enough."""
-    found = sorted(((each.axis, each.quarters()) for each in met), key=_spread)
+def _choose_scales(
+    size: int, layout: Layout, statistics: Sequence[AxisStatistics], sample: Sample
+) -> tuple[int, Scales]:
+    """The one or two axes whose mean exponents predict those of a sample best, if any pay."""
+    found = sorted(((each.axis, each.quarters()) for each in statistics), key=_spread)
     best = Scales()
     least = _cost(size, layout, best, sample)
     for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
@@ -142,13 +145,13 @@ def _choose_scales(size: int, layout: Layout, met: Sequence[Met], sample: Sample
 
 
 def _spread(item: tuple[Axis, Array]) -> int:
-    """How little the numbers of an axis differ."""
+    """A key that sorts axes by their numbers' mean square, the largest first."""
     return -int(np.square(item[1], dtype=np.int64).sum()) // item[1].size
 
 
 @dataclass(frozen=True)
-class Met:
-    """What was found along an axis: the length, the sum of exponents and the number of signs of each index."""
+class AxisStatistics:
+    """Statistics along an axis: the length, the sum of exponents and the number of signs of each index."""
 
     axis: Axis
     lengths: Array
@@ -156,8 +159,8 @@ class Met:
     negative: Array
 
     @classmethod
-    def along(cls, axis: Axis, words: Array, layout: Layout) -> Met:
-        """Go through all words."""
+    def along(cls, axis: Axis, words: Array, layout: Layout) -> AxisStatistics:
+        """Statistics of all words."""
         sums = np.zeros(axis.size, np.int64)
         sign = layout.bits - layout.signed
         axis_sums(words, layout.mantissa, layout.exponents - 1, sign, axis.inner, axis.at, sums)
@@ -172,19 +175,14 @@ class Met:
 
 
 def _scales(found: Sequence[tuple[Axis, Array]], sample: Sample) -> Scales:
-    """Contexts from these axes: where 0.1 % of a sample lie outside on each side the range ends."""
+    """Contexts from these axes, for the range of a sample."""
     axes, values = zip(*found, strict=True)
-    below = np.bincount(Scales(axes, values, -128, 255).of(sample.starts, sample.length), minlength=256).cumsum()
-    limit = int(below[-1]) // 1000
-    low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
-    shift = 0
-    while (high - low) >> shift >= _CONTEXTS:
-        shift += 1
-    return Scales(axes, values, low - 128, high - low, shift)
+    low, last, shift = range_of(Scales(axes, values, -128, 255).of(sample.starts, sample.length), _CONTEXTS)
+    return Scales(axes, values, low - 128, last, shift)
 
 
 def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
-    """What the exponents of a whole chunk take with these contexts, in 2^-16 bits, by a sample."""
+    """Cost of the exponents of a whole chunk with these contexts, in 2^-16 bits, by a sample."""
     counts = np.zeros((scales.contexts, 2, layout.exponents + 1), np.uint32)
     contexts = scales.of(sample.starts, sample.length)
     count_groups(sample.words, contexts, layout.mantissa, 0, layout.sign, counts)
@@ -196,10 +194,10 @@ def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
 # Signs that rows or columns share.
 
 
-def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
-    """An axis, and for each index whether most of its elements are negative, where that tells enough of the signs."""
+def _choose_mirror(size: int, statistics: Sequence[AxisStatistics]) -> tuple[Axis, Array] | None:
+    """An axis, and for each index whether most of its elements are negative, where that predicts enough signs."""
     best, least = None, size - size // 256
-    for each in met:
+    for each in statistics:
         flags = 2 * each.negative > each.lengths
         fewer = max(1, int(np.where(flags, each.lengths - each.negative, each.negative).sum()))
         bits = sum(part * (log2(size) - log2(part)) for part in (fewer, size - fewer)) >> 16
@@ -209,14 +207,14 @@ def _choose_mirror(size: int, met: Sequence[Met]) -> tuple[Axis, Array] | None:
 
 
 def mirror_of(signs: Array, axes: Sequence[Axis]) -> tuple[Axis, Array] | None:
-    """The same for numbers of which `signs` tells, uint8: 0 for those without one, 1 for positive, 3 for negative."""
-    met = []
+    """The same for numbers with these signs, uint8: 0 for those without one, 1 for positive, 3 for negative."""
+    statistics = []
     for axis in axes:
         sums = np.zeros(axis.size, np.int64)
         axis_sums(signs, 0, 1, 1, axis.inner, axis.at, sums)
-        met.append(Met(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
+        statistics.append(AxisStatistics(axis, sums & ((1 << 40) - 1), sums, sums >> 40))
     size = int(np.count_nonzero(signs))
-    return _choose_mirror(size, met) if size else None
+    return _choose_mirror(size, statistics) if size else None
 
 
 def write_mirror(mirror: tuple[Axis, Array]) -> bytes:

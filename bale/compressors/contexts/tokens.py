@@ -15,14 +15,14 @@ from bale.compressors.kernels.axes import count_groups, log2, split_costs
 from bale.spec import Array
 
 _FINE = 3
-"""Mantissa bits that a token tells at most; a fourth gains less than its tables take."""
+"""Mantissa bits that a token holds at most; a fourth gains less than its tables take."""
 
 _EXPONENTS = 40
 """Exponents, downwards from the largest, that get tokens; lower ones are one in 2^35 of a normal distribution."""
 
 _RUNS, _RUN = 63, 256
 ENTRY = 13 << 15
-"""What a token adds to a table, in 2^-16 bits, about."""
+"""Size of a token's entry in a table, in 2^-16 bits, about."""
 
 _OUTSIDE = 0
 
@@ -47,7 +47,7 @@ class Layout:
 
     @property
     def fine(self) -> int:
-        """Mantissa bits that tokens can tell."""
+        """Mantissa bits that tokens can hold."""
         return min(_FINE, self.mantissa)
 
 
@@ -57,7 +57,7 @@ BYTE = Layout(8, 0, signed=False)
 
 @dataclass(frozen=True)
 class Tokens:
-    """Which words each token stands for: `splits` has the told mantissa bits of each exponent from `lowest` on.
+    """Words that each token stands for: `splits` has the mantissa bits in the tokens of each exponent from `lowest` on.
 
     Token 0 is any other word, unless there is none; then, if `zero`, comes that of the word 0.
     """
@@ -79,7 +79,7 @@ class Tokens:
         return self.first + int((1 << self.splits.astype(np.int64)).sum()) * (2 if self.sign else 1)
 
     def runs(self) -> tuple[Array, Array]:
-        """First word and width of each token, over words whose sign stands at the bottom unless tokens tell it."""
+        """First word and width of each token, over words whose sign stands at the bottom unless tokens hold it."""
         layout = self.layout
         parts = 1 << self.splits.astype(np.int64)
         sizes = np.repeat(layout.mantissa - self.splits.astype(np.int64), parts)
@@ -149,7 +149,7 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
 
 
 def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:
-    """First exponent that gets tokens, and how many do: up to the largest that is common in a sample."""
+    """First exponent that gets tokens, and their number: up to the largest that is common in a sample."""
     if layout.exponents <= _EXPONENTS or not layout.signed:
         return 0, layout.exponents
     counts = np.zeros((1, 2, layout.exponents + 1), np.uint32)
@@ -162,7 +162,7 @@ def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:
 
 
 def _split(counts: Array, fine: int, layout: Layout) -> tuple[int, Array, bool]:
-    """Cost, told mantissa bits and whether tokens tell the sign."""
+    """Cost, mantissa bits in tokens and whether tokens hold the sign."""
     best: tuple[int, Array, bool] | None = None
     for sign in (False, True) if layout.signed else (False,):
         grouped = counts if sign else counts.sum(axis=1, keepdims=True, dtype=np.uint32)
@@ -179,7 +179,7 @@ def _split(counts: Array, fine: int, layout: Layout) -> tuple[int, Array, bool]:
 
 
 def entropy(counts: Array, fine: int, entry: int) -> tuple[int, Array]:
-    """Least cost of tokens, 2^-16 bits, and the told mantissa bits of each exponent that reach it."""
+    """Least cost of tokens, 2^-16 bits, and the mantissa bits in those of each exponent that reach it."""
     costs = np.zeros((counts.shape[2], fine + 1), np.int64)
     split_costs(np.ascontiguousarray(counts), fine, entry, costs)
     totals = counts.sum(axis=(1, 2, 3), dtype=np.int64).tolist()

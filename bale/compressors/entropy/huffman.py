@@ -1,6 +1,6 @@
 """Byte planes as Huffman codes, with zstd as the coder.
 
-Planes of weights have skewed histograms and next to no repetitions. So zstd is told to look for matches as little as
+Planes of weights have skewed histograms and hardly any repetitions. So zstd is set to look for matches as little as
 it can (fast strategy, seven bytes at least, the smallest hash table) and to spend its time on literals, for which it
 makes one Huffman table per 128 KiB. No target length may be set and no negative level chosen: both turn the coding of
 literals off. What comes out are plain frames that every zstd decoder reads.
@@ -121,8 +121,8 @@ def pays(counts: Array) -> bool:
 def is_noise(counts: Array) -> bool:
     """Whether a plane is surely not worth coding, given the histogram of a small sample.
 
-    Looks at how often two bytes are equal, in a tenth of the time of `pays`: the entropy of that (Renyi's of order 2)
-    is never above Shannon's.
+    Counts pairs of equal bytes, in a tenth of the time of `pays`: the entropy of that (Renyi's of order 2) is never
+    above Shannon's.
     """
     total = int(counts.sum())
     return int(counts @ counts) - total < 2**-ENTROPY_LIMIT * total * (total - 1)

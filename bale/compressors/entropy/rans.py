@@ -28,7 +28,7 @@ def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
     contexts : Array
         uint8, shape ``(n,)``, or ``(1,)`` holding 0.
     counts : Array
-        How often each token comes in each context, shape ``(contexts, tokens)``; at most 256 each.
+        Counts of each token in each context, shape ``(contexts, tokens)``; at most 256 each.
     """
     bits = 12 if counts.shape[1] <= 64 else 13
     steps = 8 if tokens.size >= _LONG else 5
@@ -66,7 +66,7 @@ def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Ar
 
 
 def cost(counts: Array, entry: int) -> int:
-    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
+    """Size of tokens in 2^-16 bits, if each that comes in a context adds an entry to its table."""
     return int(token_cost(np.ascontiguousarray(counts), entry))
 
 

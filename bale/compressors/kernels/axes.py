@@ -1,4 +1,4 @@
-"""What rows and columns tell of the elements of a tensor, and what tokens cost."""
+"""Sums over rows and columns of a tensor, contexts from them, and the cost of tokens."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def add_contexts(
             base = first[index] - low
             if inner2 == 1:  # the usual case: rows and columns
                 count = min(left, second.size - index2, row.size - i)
-                part, told = row[i : i + count], second[index2 : index2 + count]
+                part, numbers = row[i : i + count], second[index2 : index2 + count]
                 for j in range(count):
-                    part[j] = min(max(base + told[j], 0), last)
+                    part[j] = min(max(base + numbers[j], 0), last)
                 index2 += count
             else:
                 count = min(left, left2, row.size - i)
@@ -126,9 +126,9 @@ def flip(words: Array, inner: int, at: int, flags: Array) -> None:
     while i < words.size:
         if inner == 1:
             run = min(flags.size - index, words.size - i)
-            part, told = words[i : i + run], flags[index : index + run]
+            part, turned = words[i : i + run], flags[index : index + run]
             for j in range(run):
-                part[j] ^= told[j]
+                part[j] ^= turned[j]
             i, index = i + run, 0
             continue
         run = min(left, words.size - i)
@@ -166,7 +166,7 @@ def count_groups(words: Array, contexts: Array, shift: int, lowest: int, sign: i
 
 @compiled
 def split_costs(counts: Array, fine: int, entry: int, costs: Array) -> None:
-    """What the tokens of each exponent cost if they tell so many bits of the mantissa, in 2^-16 bits.
+    """Cost of the tokens of each exponent for each number of mantissa bits in them, in 2^-16 bits.
 
     Without what all tokens of a context share: n log2 n for n tokens.
 
@@ -182,19 +182,19 @@ def split_costs(counts: Array, fine: int, entry: int, costs: Array) -> None:
     for context in range(counts.shape[0]):
         for sign in range(counts.shape[1]):
             for exponent in range(counts.shape[2]):
-                for told in range(fine + 1):
-                    size = 1 << (fine - told)
+                for kept in range(fine + 1):
+                    size = 1 << (fine - kept)
                     for start in range(0, 1 << fine, size):
                         found = np.int64(0)
                         for j in range(start, start + size):
                             found += np.int64(counts[context, sign, exponent, j])
                         if found:
-                            costs[exponent, told] += entry + found * (((fine - told) << 16) - log2(found))
+                            costs[exponent, kept] += entry + found * (((fine - kept) << 16) - log2(found))
 
 
 @compiled
 def token_cost(counts: Array, entry: int) -> int:
-    """What tokens take in 2^-16 bits, if each that comes in a context adds an entry to its table."""
+    """Size of tokens in 2^-16 bits, if each that comes in a context adds an entry to its table."""
     cost = 0
     for context in range(counts.shape[0]):
         total = 0

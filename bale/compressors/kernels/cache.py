@@ -19,7 +19,7 @@ class CheckedCache(FunctionCache):
         self._cache_file = _Checked(kept._cache_path, self._impl.filename_base, kept._source_stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What was kept, or None."""
+        """The code that was kept, or None."""
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # a file that was cut, or is of another user: whatever unpickling makes of it

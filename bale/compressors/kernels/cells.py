@@ -25,7 +25,7 @@ _SIXTEENTH = np.float32(1 / PARTS)
 
 @compiled
 def cell_classes(low: Array, high: Array, classes: Array) -> None:
-    """How many widths from zero each cell lies, `CLASSES` from 4 on; float32 ends, uint8 classes."""
+    """Distance of each cell from zero, in widths, `CLASSES` from 4 on; float32 ends, uint8 classes."""
     for i in range(low.size):
         width, away = high[i] - low[i], abs(high[i] + low[i])  # away: twice the distance of the middle
         number = 0
@@ -36,7 +36,7 @@ def cell_classes(low: Array, high: Array, classes: Array) -> None:
 
 @compiled
 def overlapping_classes(low: Array, high: Array, classes: Array) -> None:
-    """How many quarters of a width from zero each cell lies, 1 for none and at most `CLASSES` - 1."""
+    """Distance of each cell from zero, in quarters of a width, 1 for none and at most `CLASSES` - 1."""
     for i in range(low.size):
         width, away = high[i] - low[i], abs(high[i] + low[i])
         number = 1
@@ -105,7 +105,7 @@ def find_ends(low: Array, high: Array, start: int, length: int, found: Array) ->
     Returns
     -------
     int
-        How many were found.
+        The number found.
     """
     count = 0
     for begin in range(-start % length, low.size - length + 1, length):
@@ -129,7 +129,7 @@ def find_ends(low: Array, high: Array, start: int, length: int, found: Array) ->
 def narrow_ends(
     found: Array, values: Array, bounds: Array, start: int, length: int, low: Array, high: Array, ends: Array
 ) -> None:
-    """Where those elements lie by the values of all others of their run, and by how far both ends are apart.
+    """Bounds of those elements by the values of all others of their run, and by the distance of both ends.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _bucket(bits: Any, mantissa: int, top: int, up: bool) -> Any:
 
 @compiled
 def cell_range(low: Any, high: Any, mantissa: int, least: int, fine: int) -> Any:
-    """The binade that the buckets of a cell are counted in, its first place, and how many places there are.
+    """The binade that the buckets of a cell are counted in, its first place, and the number of places.
 
     Buckets of negative floats are -1, -2 and so on.
 
@@ -206,7 +206,7 @@ def _places(bucket: Any, first: Any, count: Any, fine: int) -> Any:
 
 @compiled
 def _open_bits(bucket: Any, mantissa: int, exponents: int, room: int) -> Any:
-    """How many bits of a word its bucket leaves open: all but the sign in the one at zero."""
+    """Number of bits of a word that its bucket leaves open: all but the sign in the one at zero."""
     if bucket == 0:
         return mantissa + exponents
     drop = 0
@@ -217,7 +217,7 @@ def _open_bits(bucket: Any, mantissa: int, exponents: int, room: int) -> Any:
 
 @compiled
 def _entry(begin: Any, end: Any, count: Any) -> Any:
-    """The slots of consecutive places among so many, as a table entry."""
+    """The slots of consecutive places among `count`, as a table entry."""
     slot = first_slot(np.uint64(begin), np.uint64(count))
     return ((first_slot(np.uint64(end), np.uint64(count)) - slot) << _U16) | slot
 

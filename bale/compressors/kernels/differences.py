@@ -1,4 +1,4 @@
-"""Differences of floats to known ones, counted in floats."""
+"""Differences of floats to those of a reference, counted in floats."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bale.spec import Array
 
 @compiled
 def differences(
-    words: Array, known: Array, sign: int, mantissa: int, curve: Array, sizes: Array, negative: Array
+    words: Array, reference: Array, sign: int, mantissa: int, curve: Array, sizes: Array, negative: Array
 ) -> None:
-    """How many floats lie between a word and a known one, away from zero or (`negative`) towards it.
+    """Number of floats between a word and its reference, away from zero or (`negative`) towards it.
 
     Parameters
     ----------
-    words, known : Array
+    words, reference : Array
         Unsigned, shape ``(n,)``.
     sign : int
         The bit of the sign.
     mantissa : int
         Bits of the mantissa.
     curve : Array
-        int64, shape ``(2**k + 1,)``, k at most `mantissa`: how many floats nearer to zero known values are put first
+        int64, shape ``(2**k + 1,)``, k at most `mantissa`: floats by which the reference is moved towards zero first
         whose mantissa has the upper k bits i and no others; straight between. None for shape ``(1,)``.
     sizes : Array
         uint32, written.
@@ -37,7 +37,7 @@ def differences(
     while cell >> open_bits > 1:
         open_bits += 1
     for i in range(words.size):
-        word, near = np.int64(words[i]), np.int64(known[i])
+        word, near = np.int64(words[i]), np.int64(reference[i])
         at, to = near & low, word & low
         if (word ^ near) & sign:
             to = -1 - to
@@ -52,7 +52,7 @@ def differences(
 
 @compiled
 def apply_differences(
-    sizes: Array, tokens: Array, known: Array, sign: int, mantissa: int, curve: Array, words: Array
+    sizes: Array, tokens: Array, reference: Array, sign: int, mantissa: int, curve: Array, words: Array
 ) -> None:
     """Words from their `differences`, which are negative where tokens are even; the mirror image."""
     low, fraction, decays = sign - 1, (1 << mantissa) - 1, curve.size > 1
@@ -61,7 +61,7 @@ def apply_differences(
     while cell >> open_bits > 1:
         open_bits += 1
     for i in range(words.size):
-        near = np.int64(known[i])
+        near = np.int64(reference[i])
         at = near & low
         if decays and at > fraction:
             knot, beyond = (at & fraction) >> open_bits, at & (cell - 1)
@@ -78,7 +78,7 @@ def apply_differences(
 @compiled
 def add_sizes(
     sizes: Array,
-    known: Array,
+    reference: Array,
     low: int,
     mantissa: int,
     spacings: Array,
@@ -96,22 +96,22 @@ def add_sizes(
     Parameters
     ----------
     low : int
-        Bits of a known word without its sign.
+        Bits of a reference word without its sign.
     spacings : Array
         float64: for each exponent the spacing of floats there.
     most : int
-        So many elements are looked at in a run of the same index.
+        Elements looked at in a run of the same index.
     skip : int
-        So many times the axis is passed over after each time.
+        Number of times that the axis is passed over after each one.
     sums : Array
         float64, added to in the order of the words, so that they are the same on every machine.
     counts : Array
-        int64, how many were added.
+        int64, the number of elements added.
     """
     index, left, i = at // inner, inner - at % inner, 0
     while i < sizes.size:
         run = min(sums.size - index if inner == 1 else left, sizes.size - i)
-        part, near = sizes[i : i + run], known[i : i + run]
+        part, near = sizes[i : i + run], reference[i : i + run]
         if inner == 1:
             added, met = sums[index : index + run], counts[index : index + run]
             for j in range(run):
@@ -138,10 +138,12 @@ def add_sizes(
 
 
 @compiled
-def less_exponents(contexts: Array, known: Array, low: int, mantissa: int, least: int, last: int, shift: int) -> None:
-    """Change contexts by how coarse floats are there: ``min(max(c - 4 exponent - least, 0), last) >> shift``."""
-    for i in range(known.size):
-        exponent = max((np.int64(known[i]) & low) >> mantissa, 1)
+def less_exponents(
+    contexts: Array, reference: Array, low: int, mantissa: int, least: int, last: int, shift: int
+) -> None:
+    """Change contexts by the exponents of floats: ``min(max(c - 4 exponent - least, 0), last) >> shift``."""
+    for i in range(reference.size):
+        exponent = max((np.int64(reference[i]) & low) >> mantissa, 1)
         contexts[i] = min(max(np.int64(contexts[i]) - 4 * exponent - least, 0), last) >> shift
 
 
@@ -161,7 +163,7 @@ def size_tokens(sizes: Array, negative: Array, tokens: Array) -> None:
 
 @compiled
 def count_tokens(tokens: Array, contexts: Array, counts: Array) -> None:
-    """How often each token comes in each context: adds to uint32, shape ``(contexts, 256)``."""
+    """Counts of each token in each context: adds to uint32, shape ``(contexts, 256)``."""
     many = contexts.size > 1
     context = contexts[0]
     for i in range(tokens.size):
@@ -188,7 +190,7 @@ def eliminate(matrix: Array, least: Array, rows: Array, bits: Array) -> None:
     Parameters
     ----------
     least : Array
-        float64, for each row: mean squares below tell nothing. Brought into the order of `rows`.
+        float64, for each row: mean squares below are noise. Brought into the order of `rows`.
     rows : Array
         int64, the numbers of the rows: brought into the order in which they were taken.
     bits : Array

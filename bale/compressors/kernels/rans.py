@@ -17,7 +17,7 @@ LOW = 1 << 16
 """States stay in ``[2^16, 2^32)``; a step takes or gives at most one word of 16 bits."""
 
 BLOCK = 1 << 12
-"""Tokens between two checks of whether the words have run out; so many words of padding must stand behind them."""
+"""Tokens between two checks of whether the words have run out; as many words of padding must stand behind them."""
 
 _U1, _U5, _U16, _U32 = np.uint64(1), np.uint64(5), np.uint64(16), np.uint64(32)
 _ZERO, _LOW, _WORD = np.uint64(0), np.uint64(LOW), np.uint64(0xFFFF)
@@ -100,7 +100,7 @@ def rans_decode(
     Parameters
     ----------
     words : Array
-        uint16, at least `BLOCK` + 8 more than `end`, which is how many there are.
+        uint16, at least `BLOCK` + 8 more than `end`, the number that there are.
     states : Array
         uint64, shape ``(8,)``; changed.
     slots : Array
@@ -209,5 +209,5 @@ def get_fields(data: Array, end: int, tokens: Array, bases: Array, widths: Array
 
 @compiled
 def first_slot(place: Any, count: Any) -> Any:
-    """The first of 2^16 slots that a place among so many owns: their quotient, rounded up, in 32 bits."""
+    """The first of 2^16 slots that a place among `count` owns: their quotient, rounded up, in 32 bits."""
     return np.uint64(np.uint32((place << _U16) + count - _U1) // np.uint32(count))

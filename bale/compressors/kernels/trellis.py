@@ -192,7 +192,7 @@ def survey(levels: Array, positions: Array, lengths: Array, counts: Array, sums:
     levels, positions : Array
         int32, shape ``(n,)``.
     lengths : Array
-        int64, shape ``(32,)``, added to: how often the pair ``level >> 2``, or -1 - pair below zero, has so many bits.
+        int64, shape ``(32,)``, added to: counts of the bits of the pair ``level >> 2``, or -1 - pair below zero.
     counts, sums : Array
         int64, added to: for each magnitude of a level how often it comes, and the sum.
     """

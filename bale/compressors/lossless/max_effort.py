@@ -1,4 +1,4 @@
-"""The slow half of `lossless`: the upper 16 bits of a float, or a byte, by `fields`; what is below as planes."""
+"""The slow half of `lossless`: the upper 16 bits of a float, or a byte, by `fields`; the bits below as planes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which planes a chunk is stored in, and how: chosen by a sample of its words.
+"""Chooses the planes that a chunk is stored in, and their modes, by a sample of its words.
 
 The choice is about size only. What the sample lacks could be at odds with two modes, constant and bits: for these all
 words are looked at.
@@ -33,7 +33,7 @@ _RUNS, _RUN = 63, 64
 """A sample is this many runs of this many words. Not a power of two, else all runs could lie in the same columns."""
 
 _GLANCE = 1024
-"""About so many words of a sample are looked at first where all bits vary: most such planes are noise."""
+"""Words of a sample, about, that are looked at first where all bits vary: most such planes are noise."""
 
 
 def choose_modes(word: Word, words: Array) -> Plane:
@@ -61,7 +61,7 @@ def _doubtful(plane: Plane) -> bool:
 
 
 def _choose(word: Word, probe: Array, long: bool) -> Plane:
-    """Modes by a word, the bits in which any other differs from it, and a sample, one after the other in `probe`."""
+    """Modes by a word, the bits in which any other differs from it, and a sample, in this order in `probe`."""
     differing = int(probe[1])
     if not differing:
         return Plane(word, CONSTANT, probe[:1].tobytes())
@@ -88,7 +88,7 @@ def _histogram(sample: Array) -> Array:
 
 
 def _sign_apart(probe: Array, long: bool) -> bool:
-    """Whether the sign of a `SIGNED` probe is worth a plane of its own, which it is if the rest does not tell it."""
+    """Whether the sign of a `SIGNED` probe is worth a plane of its own, which it is if the rest does not predict it."""
     if not long or not probe[1] & 0x80:
         return False
     counts = _histogram(probe[2:])

@@ -30,7 +30,7 @@ from bale.spec import Array, TensorSpec
 
 @dataclass(frozen=True, eq=False)
 class Word:
-    """How one word is held and what it splits into.
+    """A kind of word: its size, and the halves that it splits into.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ SIGN = Word(1)
 SIGNED = Word(1, SIGN, BYTE)
 
 _USUAL = 12
-"""What stands for a byte outside of the 16 values: of weights, the 13th is frequent and takes few bits."""
+"""Code of a byte outside of the 16 values: of weights, the 13th is frequent and takes few bits."""
 
 _BY_DTYPE = {"BF16": BFLOAT, "F32": FLOAT, "C64": FLOAT, "C128": OCTET}
 _BY_SIZE = {word.size: word for word in (BYTE, PAIR, QUAD, OCTET)}

@@ -1,6 +1,6 @@
 """A chunk as a tree of planes, each stored in one of six ways: to bytes, and back.
 
-The layout is in ``docs/format.md``. What is stored how is chosen elsewhere (`bale.compressors.lossless.modes`).
+The layout is in ``docs/format.md``. Modes are chosen elsewhere (`bale.compressors.lossless.modes`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bale.spec import Array
 RAW, CONSTANT, ZSTD, SPLIT, PAIRS, BITS = range(6)
 CODED = (ZSTD, PAIRS, BITS)
 FIELDS = 6
-"""What a chunk begins with that is no tree: see `bale.compressors.lossless.max_effort`."""
+"""First byte of a chunk that is no tree: see `bale.compressors.lossless.max_effort`."""
 
 _LENGTH = struct.Struct("<I")
 _scratch = Scratch()
@@ -116,7 +116,7 @@ def encode_general(word: Word, words: Array) -> memoryview:
 
 
 def _entry(plane: Plane) -> bytes:
-    """What the header says of a plane. Read by `_read_header`."""
+    """The header's entry for a plane. Read by `_read_header`."""
     length = _LENGTH.pack(plane.length) if plane.mode in CODED else b""
     return bytes((plane.mode,)) + length + plane.value
 

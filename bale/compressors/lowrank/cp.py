@@ -45,6 +45,13 @@ class Cp(Decomposition):
     used.
 
     Hitchcock 1927, doi:10.1002/sapm192761164; Carroll and Chang 1970, doi:10.1007/BF02310791 (the iteration).
+
+    >>> x = Values(TensorSpec("F32", (2, 2, 2)), np.array([[[1, 2], [2, 4]], [[2, 4], [4, 8]]], np.float32))
+    >>> parts = Cp(rank=1).encode(x)
+    >>> {name: part.spec.shape for name, part in parts.items()}
+    {'a0': (2, 1), 'a1': (2, 1), 'a2': (2, 1)}
+    >>> Cp(rank=1).decode(parts, x.spec).round(3).tolist()
+    [[[1.0, 2.0], [2.0, 4.0]], [[2.0, 4.0], [4.0, 8.0]]]
     """
 
     name: ClassVar[str] = "cp"
@@ -137,7 +144,7 @@ def _start(tensor: Array, rank: int, number: int) -> list[Array]:
 
 
 def _alternated(tensor: Array, factors: list[Array], norm2: float) -> tuple[float, list[Array]]:
-    """Least squares for one factor after the other; the squared error, and the factors with columns of equal norm."""
+    """Least squares for each factor in turn; the squared error, and the factors with columns of equal norm."""
     rank, error2 = factors[0].shape[1], math.inf
     for _ in range(_SWEEPS):
         now, found = factors, 0.0
@@ -180,7 +187,7 @@ def _projected(tensor: Array, factors: Sequence[Array], mode: int) -> Array:
 
 
 def _row_products(factors: Sequence[Array]) -> Array:
-    """Products of all combinations of rows, the last factor's rows changing fastest; one factor after the other."""
+    """Products of all combinations of rows, the last factor's rows changing fastest; factor by factor."""
     product = factors[0]
     for factor in factors[1:]:
         product = (product[:, None] * factor[None]).reshape(-1, factor.shape[1])

@@ -77,6 +77,13 @@ class Svd(Decomposition):
 
     Eckart and Young 1936, doi:10.1007/BF02288367; Halko, Martinsson and Tropp 2011, arXiv:0909.4061; statistics of
     inputs: Yuan et al. 2023, arXiv:2312.05821 (mean squares), Wang et al. 2024, arXiv:2403.07378 (covariances).
+
+    >>> x = Values(TensorSpec("F32", (2, 3)), np.array([[1, 2, 3], [2, 4, 6]], np.float32))
+    >>> parts = Svd(rank=1).encode(x)
+    >>> {name: part.spec.shape for name, part in parts.items()}
+    {'u': (2, 1), 'vh': (1, 3)}
+    >>> Svd(rank=1).decode(parts, x.spec).round(3).tolist()
+    [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]]
     """
 
     name: ClassVar[str] = "svd"

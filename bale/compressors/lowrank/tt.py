@@ -42,6 +42,13 @@ class Tt(Decomposition):
     not used.
 
     Oseledets 2011, doi:10.1137/090752286, algorithm 1.
+
+    >>> x = Values(TensorSpec("F32", (2, 2, 2)), np.array([[[1, 2], [2, 4]], [[2, 4], [4, 8]]], np.float32))
+    >>> parts = Tt(rank=1).encode(x)
+    >>> {name: part.spec.shape for name, part in parts.items()}
+    {'g0': (2, 1), 'g1': (1, 2, 1), 'g2': (1, 2)}
+    >>> Tt(rank=1).decode(parts, x.spec).round(3).tolist()
+    [[[1.0, 2.0], [2.0, 4.0]], [[2.0, 4.0], [4.0, 8.0]]]
     """
 
     name: ClassVar[str] = "tt"

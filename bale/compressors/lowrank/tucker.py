@@ -44,6 +44,13 @@ class Tucker(Decomposition):
 
     De Lathauwer, De Moor and Vandewalle 2000, doi:10.1137/S0895479896305696 (HOSVD) and doi:10.1137/S0895479898346995
     (HOOI).
+
+    >>> x = Values(TensorSpec("F32", (2, 2, 2)), np.array([[[1, 2], [2, 4]], [[2, 4], [4, 8]]], np.float32))
+    >>> parts = Tucker(rank=1).encode(x)
+    >>> {name: part.spec.shape for name, part in parts.items()}
+    {'core': (1, 1, 1), 'u0': (2, 1), 'u1': (2, 1), 'u2': (2, 1)}
+    >>> Tucker(rank=1).decode(parts, x.spec).round(3).tolist()
+    [[[1.0, 2.0], [2.0, 4.0]], [[2.0, 4.0], [4.0, 8.0]]]
     """
 
     name: ClassVar[str] = "tucker"

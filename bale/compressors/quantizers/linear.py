@@ -66,6 +66,13 @@ class Int(Quantizer):
     10 M with ``clip=mse``, 450 M decoding, which is elementwise float32, the same on every machine.
 
     Affine quantization as in Jacob et al. 2018 (arXiv:1712.05877), equation 1; storing k, not k + z, is bale's own.
+
+    >>> x = Values(TensorSpec("F32", (1, 4)), np.array([[-1, -0.5, 0.5, 2]], np.float32))
+    >>> parts = Int(bits=2).encode(x)
+    >>> {name: part.array.tolist() for name, part in parts.items()}
+    {'qdata': [[3, 0, 0, 2]], 'scale': [1.0], 'zero': [1]}
+    >>> Int(bits=2).decode(parts, x.spec).tolist()
+    [[-1.0, 0.0, 0.0, 2.0]]
     """
 
     name: ClassVar[str] = "int"

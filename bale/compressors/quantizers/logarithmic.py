@@ -36,6 +36,13 @@ class Log(Scaled):
     decoding.
 
     Powers of two: Miyashita et al. 2016 (arXiv:1603.01025); mu-law: ITU-T G.711, without its straight pieces.
+
+    >>> x = Values(TensorSpec("F32", (1, 4)), np.array([[0.01, -0.3, 0, 1]], np.float32))
+    >>> parts = Log(bits=4).encode(x)
+    >>> parts["qdata"].array.tolist()
+    [[1, 11, 0, 7]]
+    >>> Log(bits=4).decode(parts, x.spec).tolist()
+    [[0.015625, -0.25, 0.0, 1.0]]
     """
 
     name: ClassVar[str] = "log"

@@ -47,6 +47,13 @@ class Fp8(Scaled):
     `int:bits=7` keeps 4 dB more in less room. About 260 M weights/s encoding, 800 M decoding.
 
     Micikevicius et al. 2022 (arXiv:2209.05433); OCP 8-bit Floating Point Specification 1.0.
+
+    >>> x = Values(TensorSpec("F32", (1, 4)), np.array([[0.1, -0.5, 2, 3.5]], np.float32))
+    >>> parts = Fp8().encode(x)
+    >>> parts["scale"].array.tolist(), parts["qdata"].array.tolist()
+    ([0.0078125], [[85, 232, 120, 126]])
+    >>> Fp8().decode(parts, x.spec).tolist()
+    [[0.1015625, -0.5, 2.0, 3.5]]
     """
 
     name: ClassVar[str] = "fp8"
@@ -91,6 +98,13 @@ class Mx(Scaled):
     weights/s encoding, 800 M decoding.
 
     OCP Microscaling Formats (MX) Specification 1.0.
+
+    >>> x = Values(TensorSpec("F32", (4,)), np.array([0.1, -0.5, 2, 3.5], np.float32))
+    >>> parts = Mx().encode(x)
+    >>> parts["scale"].array.tolist(), parts["qdata"].array.tolist()
+    ([126], [0, 10, 6, 7])
+    >>> Mx().decode(parts, x.spec).tolist()
+    [0.0, -0.5, 2.0, 3.0]
     """
 
     name: ClassVar[str] = "mx"
@@ -154,6 +168,13 @@ class Nvfp4(Scaled):
     as `int4`, in 0.4 bits more. About 100 M weights/s encoding, 700 M decoding.
 
     NVIDIA 2025, "Pretraining Large Language Models with NVFP4" (arXiv:2509.25149).
+
+    >>> x = Values(TensorSpec("F32", (4,)), np.array([0.5, -1, 0, 6], np.float32))
+    >>> parts = Nvfp4().encode(x)
+    >>> parts["qdata"].array.tolist()
+    [1, 10, 0, 7]
+    >>> Nvfp4().decode(parts, x.spec).round(3).tolist()
+    [0.5, -1.0, 0.0, 6.0]
     """
 
     name: ClassVar[str] = "nvfp4"

@@ -43,6 +43,13 @@ class Nf4(Scaled):
 
     Dettmers et al. 2023 (arXiv:2305.14314), section 3 and appendix E. There the scales' scales are floats of 8 bits
     around their mean; steps are bale's own.
+
+    >>> x = Values(TensorSpec("F32", (4,)), np.array([0.1, -0.5, 0, 1], np.float32))
+    >>> parts = Nf4(double=False).encode(x)
+    >>> parts["scale"].array.tolist(), parts["qdata"].array.tolist()
+    ([1.0], [1, 11, 0, 8])
+    >>> Nf4(double=False).decode(parts, x.spec).astype(float).round(3).tolist()
+    [0.08, -0.525, 0.0, 1.0]
     """
 
     name: ClassVar[str] = "nf4"

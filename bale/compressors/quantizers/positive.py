@@ -47,6 +47,13 @@ class Positive(Transform):
 
     The logarithm by straight lines is Mitchell 1962 ("Computer multiplication and division using binary logarithms");
     its use here is bale's own.
+
+    >>> x = Values(TensorSpec("F32", (4,)), np.array([0, 0.25, 1, 4], np.float32))
+    >>> parts = Positive(domain="sqrt").encode(x)
+    >>> {name: part.array.tolist() for name, part in parts.items()}
+    {'value': [0.0, 0.5, 1.0, 2.0], 'zeros': [1, 0, 0, 0], 'least': [0.25]}
+    >>> Positive(domain="sqrt").decode(parts, x.spec).tolist()
+    [0.0, 0.25, 1.0, 4.0]
     """
 
     name: ClassVar[str] = "positive"

@@ -95,7 +95,7 @@ def load(side: Mapping[str, Values], kind: str, groups: int, at: slice) -> Array
     return found
 
 
-def values(known: Mapping[str, Array], zero_bits: int | None = None, place: Place | None = None) -> dict[str, Values]:
+def values(state: Mapping[str, Array], zero_bits: int | None = None, place: Place | None = None) -> dict[str, Values]:
     """Arrays as parts, floats as they are and bytes as codes; `place` is where groups lie."""
     dtypes = {"f2": "F16", "f4": "F32", "u1": "U8"}
     return {
@@ -105,7 +105,7 @@ def values(known: Mapping[str, Array], zero_bits: int | None = None, place: Plac
             None if array.dtype != np.uint8 else zero_bits if name == "zero" else 8,
             None if name == "scale.range" else place,
         )
-        for name, array in known.items()
+        for name, array in state.items()
     }
 
 

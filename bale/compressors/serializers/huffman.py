@@ -26,6 +26,13 @@ class Huffman(Serializer):
 
     Use it for the codes of quantizers, whose histograms have a peak: it saves about a tenth of 8 bits, and of 4 in
     groups of 64. Not for floats (`lossless`). About 1 G codes/s, more when decoding.
+
+    >>> codes = Values(TensorSpec("U8", (4096,)), np.tile(np.array([0, 0, 0, 1], np.uint8), 1024), bits=4)
+    >>> data = Huffman().encode(codes)
+    >>> len(data) < 4096 * 4 // 8
+    True
+    >>> bool((Huffman().decode(memoryview(data), codes.spec, bits=4) == codes.array).all())
+    True
     """
 
     name: ClassVar[str] = "huffman"

@@ -69,6 +69,13 @@ class Trellis(Transform):
 
     Ungerboeck 1982, doi:10.1109/TIT.1982.1056454 (codes); Marcellin and Fischer 1990, doi:10.1109/26.46532; Fischer and
     Wang 1992, IEEE Trans. Inf. Theory 38, page 415 (entropy coding). Classes and generated tables are bale's own.
+
+    >>> x = Values(TensorSpec("F32", (64, 64)), np.sin(np.arange(4096, dtype=np.float32)).reshape(64, 64))
+    >>> parts = Trellis(bits=4).encode(x)
+    >>> 8 * parts["qdata"].array.size / x.spec.elements <= 4
+    True
+    >>> bool(np.abs(Trellis(bits=4).decode(parts, x.spec) - x.array).max() < 0.2)
+    True
     """
 
     name: ClassVar[str] = "trellis"

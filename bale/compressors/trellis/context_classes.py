@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bale.compressors.contexts.axes import range_of, sums_along
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import add_contexts, axis_sums, log2
+from bale.compressors.kernels.axes import axis_sums, log2
 from bale.spec import Array
 
 MOST = 40
 """Classes at most; two tables for each must stay in the cache."""
 
 _QUARTERS = 4
-_NONE = (np.zeros(1, np.int16), 1 << 40)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Scaled:
         return cls(axis, numbers.view(np.int8).astype(np.int16)), data[6 + size :]
 
 
-def measure(
+def mean_magnitudes(
     axes: Sequence[Axis], shape: Sequence[int], blocks: Iterator[tuple[int, Array]], scale: float
 ) -> list[Array]:
     """Mean magnitudes along axes, as 2^16 times their binary logarithms over that of all.
@@ -124,26 +124,17 @@ class Classes:
         """The classes (uint8) of runs of elements, back to back; one for all where there is just one."""
         if not self.last:
             return np.zeros(1, np.uint8)
-        found = np.empty((starts.size, length), np.uint8)
-        first, second = (*((each.numbers, each.axis.inner(shape)) for each in self.axes), _NONE)[:2]
-        if first[1] == 1:
-            first, second = second, first
-        add_contexts(*first, 0, *second, 0, self.low, self.last, starts, found)
+        numbers = [(each.numbers, each.axis.inner(shape), 0) for each in self.axes]
+        found = sums_along(numbers, self.low, self.last, starts, length)
         if self.shift:
             found >>= self.shift
-        return found.reshape(-1)
+        return found
 
     @classmethod
     def along(cls, axes: tuple[Scaled, ...], shape: Sequence[int], starts: Array, length: int) -> Classes:
         """Classes by these axes whose range covers some runs of elements: all but 0.1 % on each side."""
-        all_sums = cls(axes, -128, 255).of(shape, starts, length)
-        below = np.bincount(all_sums, minlength=256).cumsum()
-        limit = int(below[-1]) // 1000
-        low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
-        shift = 0
-        while (high - low) >> shift >= MOST:
-            shift += 1
-        return cls(axes, low - 128, high - low, shift) if high > low else cls()
+        low, last, shift = range_of(cls(axes, -128, 255).of(shape, starts, length), MOST)
+        return cls(axes, low - 128, last, shift) if last > 0 else cls()
 
 
 def candidates(axes: Sequence[Axis], logs: Sequence[Array]) -> list[tuple[Scaled, ...]]:

@@ -31,7 +31,7 @@ def descend(levels: Array, tensor: ScaledTensor, search: Search, step: np.float3
     ----------
     levels : Array
         int32, flat, of the whole matrix; not changed.
-    subject : Subject
+    tensor : ScaledTensor
         With a covariance.
     search : Search
         A weighted one.

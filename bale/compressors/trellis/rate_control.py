@@ -30,7 +30,7 @@ _TRIES = 14
 _SMALL = 4096  # elements of a tensor for which a plain stream is tried
 _PEAKED = 0.4  # share of values within a step of zero from which on it is tried without a trellis
 _DEAD = 24
-_SEEN = 16  # how often a level must come to have a centroid
+_SEEN = 16  # values that a level must have to get a centroid
 _MANY = 1 << 16  # elements of a tensor that can pay for many centroids
 
 

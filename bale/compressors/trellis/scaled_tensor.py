@@ -12,7 +12,7 @@ import numpy as np
 from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.kernels.trellis import HEAVIEST
-from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, measure
+from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, mean_magnitudes
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
 from bale.errors import Refused
@@ -147,7 +147,7 @@ class ScaledTensor:
 
     def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
         blocks = ((at.start, self.down(at)) for at in self.blocks)
-        return measure(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
+        return mean_magnitudes(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
 
 
 def _heaviest(second: Array) -> np.float32:

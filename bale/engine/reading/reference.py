@@ -78,18 +78,18 @@ class BaseTensor:
         spec = flat_spec(self.spec, array.size)
         return from_float32(to_float32(array, spec) + self._values(start, array.size), spec)
 
-    def is_near(self, source: Callable[[int, int], Array]) -> bool:
+    def is_related(self, source: Callable[[int, int], Array]) -> bool:
         """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
         from bale.compressors.conditional import delta
 
         start, count = self._middle
         word = f"<u{self.spec.storage.itemsize}"
         known = self.elements(start, count).values
-        return delta.worth(source(start, count).view(word), known.view(word), self.spec.dtype)
+        return delta.is_related(source(start, count).view(word), known.view(word), self.spec.dtype)
 
     @property
     def sample_cost(self) -> int:
-        """Bytes in memory while `is_near` is found out."""
+        """Bytes in memory while `is_related` is found out."""
         start, count = self._middle
         pieces = [piece for piece in self.pieces if piece.start < start + count and start < piece.start + piece.count]
         return sum(piece.cost for piece in pieces)

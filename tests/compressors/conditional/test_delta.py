@@ -122,13 +122,13 @@ def test_what_is_worth_it():
     rng = np.random.default_rng(5)
     base = rng.standard_normal(5000)
     known = bf16(base)
-    assert delta.worth(bf16(base * 1.1), known, "BF16")
-    assert delta.worth(known, known, "BF16")
-    assert not delta.worth(bf16(rng.standard_normal(5000)), known, "BF16")
+    assert delta.is_related(bf16(base * 1.1), known, "BF16")
+    assert delta.is_related(known, known, "BF16")
+    assert not delta.is_related(bf16(rng.standard_normal(5000)), known, "BF16")
     broken = known.copy()
     broken[:10] = 0x7FC0  # NaN
-    assert delta.worth(broken, known, "BF16")
-    assert not delta.worth(np.full(50, 0x7FC0, np.uint16), known[:50], "BF16")
+    assert delta.is_related(broken, known, "BF16")
+    assert not delta.is_related(np.full(50, 0x7FC0, np.uint16), known[:50], "BF16")
 
 
 def test_damage_is_an_error_or_other_words():
@@ -155,5 +155,5 @@ def test_nearness_of_doubles_of_any_size(size):
     values = size * np.clip(rng.standard_normal(500), -3, 3)
     other = size * np.clip(rng.standard_normal(500), -3, 3)
     near = values * (1 + 0.1 * rng.standard_normal(500))
-    assert delta.worth(values.view(np.uint64), near.view(np.uint64), "F64")
-    assert not delta.worth(values.view(np.uint64), other.view(np.uint64), "F64")
+    assert delta.is_related(values.view(np.uint64), near.view(np.uint64), "F64")
+    assert not delta.is_related(values.view(np.uint64), other.view(np.uint64), "F64")

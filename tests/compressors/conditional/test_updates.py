@@ -3,7 +3,7 @@
 import numpy as np
 
 from bale.compressors.conditional.numbers import Numbers
-from bale.compressors.conditional.updates import Updates, measure, merged
+from bale.compressors.conditional.updates import Updates, choose_updates, merged
 from bale.compressors.contexts.axes import Axis, axes_of
 from bale.compressors.entropy import rans
 from bale.compressors.kernels.differences import add_sizes, size_tokens
@@ -40,7 +40,7 @@ def test_rows_that_moved_differently_are_told_apart():
     sizes, negative = F32.differences(words, known)
     tokens = np.empty(words.size, np.uint8)
     size_tokens(sizes, negative, tokens)
-    updates = measure(sizes, tokens, known, F32, axes_of(base.shape, 0, base.size))
+    updates = choose_updates(sizes, tokens, known, F32, axes_of(base.shape, 0, base.size))
     assert [axis.size for axis, _ in updates.axes] == [128]
     values = updates.axes[0][1]
     assert values[rows[:, 0] == 0].max() <= values[rows[:, 0] > 0].min() - 8

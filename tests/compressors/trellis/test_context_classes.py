@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from bale.compressors.trellis.context_classes import Axis, Classes, Scaled, axes_of, candidates, measure, quarters
+from bale.compressors.trellis.context_classes import (
+    Axis,
+    Classes,
+    Scaled,
+    axes_of,
+    candidates,
+    mean_magnitudes,
+    quarters,
+)
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.spec import TensorSpec
 
@@ -20,7 +28,7 @@ def test_magnitudes_by_hand():
     # Means of rows 1, 2 and 0, of all 1: logarithms 0, 1 and none, times 2^16.
     values = np.array([[1, -1, 1, 1], [2, 2, -3, 1], [0, 0, 0, 0]], np.float32)
     blocks = [(0, values.reshape(-1)[:5]), (5, values.reshape(-1)[5:])]
-    (found,) = measure([Axis(0, 0)], (3, 4), iter(blocks), 1024.0)
+    (found,) = mean_magnitudes([Axis(0, 0)], (3, 4), iter(blocks), 1024.0)
     assert found[:2].tolist() == [0, 1 << 16]
     assert quarters(found).tolist() == [0, 4, -127]
 
