@@ -317,6 +317,9 @@ class Quantizer(Transform):
 class Serializer(Codec):
     """Array -> bytes, exactly. Works on one chunk at a time."""
 
+    plain: ClassVar[bool] = False
+    """Whether its bytes are as many as the bits of the elements fill: only then can a compressor follow."""
+
     @abstractmethod
     def encode(self, values: Values) -> bytes | bytearray | memoryview:
         """Bytes of one chunk."""

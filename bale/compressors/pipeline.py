@@ -53,6 +53,12 @@ class Pipeline:
             if isinstance(before, Transform) and before.last and isinstance(after, Transform):
                 raise UsageError(f"{after.name!r} cannot follow {before.name!r}", "a quantizer is the last transform")
 
+            if isinstance(after, Compressor) and isinstance(before, Serializer) and not before.plain:
+                raise UsageError(
+                    f"{after.name!r} cannot follow {before.name!r}, which leaves nothing to compress",
+                    f"write {before.name} alone, or bitpack+{after.name}",
+                )
+
     def _check_layers(self) -> None:
         alone, rest = len(self.stages) == 1, self.rest
         if self.on_base and (not alone or rest is None or rest.on_base or (rest.rest and rest.rest.is_exact)):

@@ -150,3 +150,13 @@ def test_a_quantized_residual_as_text_and_json(text):
     prefix = "rest." if pipeline.on_base else ""
     assert {f"{prefix}rest.qdata", f"{prefix}rest.scale", f"{prefix}rest.zero"} < set(names)
     assert any(name.removeprefix(prefix).removeprefix("value.").startswith("u") for name in names)
+
+
+@pytest.mark.parametrize(
+    "text", ["lossless+zstd", "int4+huffman+zstd", "int4+rans+zstd", "svd:rank=2+int4+huffman+zstd"]
+)
+def test_a_compressor_follows_only_what_has_a_known_length(text: str) -> None:
+    """It is what tells how many bytes come out of it again."""
+    with pytest.raises(UsageError, match="leaves nothing to compress"):
+        Pipeline.parse(text)
+    assert Pipeline.parse("int4+zstd") != Pipeline.parse("int4+bitpack")

@@ -30,6 +30,7 @@ class Bitpack(Serializer):
     """
 
     name: ClassVar[str] = "bitpack"
+    plain = True
 
     def validate(self, spec: TensorSpec) -> None:
         """Accept every tensor."""

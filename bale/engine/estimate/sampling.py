@@ -12,6 +12,7 @@ from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import to_float32
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.source import SourceFile
+from bale.metrics import row_width
 from bale.spec import Array, TensorSpec, Unit
 
 SAMPLE = 1 << 20  # elements a tensor at the most
@@ -105,12 +106,17 @@ def rows_of(source: SourceFile, unit: Unit, most: int = SAMPLE) -> Sample:
 
 
 def slices_of(source: SourceFile, unit: Unit, length: int) -> Sample:
-    """Slices of some length, spread over a tensor; the tensor itself where it is no larger than all of them."""
+    """Slices of about some length, spread over a tensor; the tensor itself where it is no larger than all of them.
+
+    They are of whole rows, if those are short enough: some encoders make use of rows and columns.
+    """
     spec = unit.spec
+    row = _row(spec)
+    length = max(row, length // row * row)
     array, starts = _gather(source, unit, length, SAMPLE // length)
-    if starts == [0]:
+    if spec.elements <= length * (SAMPLE // length):
         return Sample(spec, array, starts)
-    return Sample(flat_spec(spec, length * len(starts)), array, starts)
+    return Sample(_of_rows(spec, row, length * len(starts)), array, starts)
 
 
 def middle_of(source: SourceFile, unit: Unit) -> Sample:
@@ -118,12 +124,20 @@ def middle_of(source: SourceFile, unit: Unit) -> Sample:
     spec = unit.spec
     if spec.elements <= SAMPLE:
         return Sample(spec, read(source, unit, 0, spec.elements), [0])
-    row = spec.elements // spec.shape[0] if len(spec.shape) > 1 else 1
-    row = row if row <= SAMPLE else 1
+    row = _row(spec)
     count = SAMPLE // row * row
     start = (spec.elements - count) // 2 // row * row
-    shape = (count // row, *spec.shape[1:]) if row > 1 else (count,)
-    return Sample(TensorSpec(spec.dtype, shape), read(source, unit, start, count), [start])
+    return Sample(_of_rows(spec, row, count), read(source, unit, start, count), [start])
+
+
+def _row(spec: TensorSpec) -> int:
+    """Elements of a row of a tensor; 1 where there are none, or only longer ones than a sample."""
+    row = row_width(spec.shape)
+    return row if 0 < row <= SAMPLE else 1
+
+
+def _of_rows(spec: TensorSpec, row: int, elements: int) -> TensorSpec:
+    return TensorSpec(spec.dtype, (elements // row, *spec.shape[1:]) if row > 1 else (elements,))
 
 
 def norm2_of(source: SourceFile, unit: Unit) -> float:
