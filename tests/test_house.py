@@ -8,11 +8,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import bale
+from bale.compressors.base import Codec
 from tests.making import weights, write
 
 ROOT = Path(bale.__file__).parent
@@ -40,7 +42,7 @@ FLOORS = {
     "compressors": (
         {"settings", "floats", "importance", "kernels"},
         {"base", "entropy"},
-        {"registry", "transform_chain", "contexts"},
+        {"registry", "transform_chain", "contexts", "rate_controlled"},
         {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
         {"conditional", "residual"},
         {"pipeline"},
@@ -178,6 +180,17 @@ def test_what_codes_and_what_decides_knows_no_files() -> None:
     for module, tree in MODULES.items():
         if module.startswith(("engine/coding/", "planning/", "report/")):
             assert not [name for name in imports(tree) if below(name, {"bale.io"})], module
+
+
+def test_the_engine_names_no_codec() -> None:
+    """What codecs can do, they say: by their kind (`Quantizer` and others), or by a capability (`RateControlled`)."""
+    kinds = {"bale.compressors.base", "bale.compressors.rate_controlled"}
+    for module, tree in MODULES.items():
+        for name in imports(tree) if module.startswith("engine/") else ():
+            folder, _, last = name.rpartition(".")
+            found = getattr(import_module(folder), last, None) if below(name, {"bale.compressors"}) else None
+            if isinstance(found, type) and issubclass(found, Codec):
+                assert folder in kinds, f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

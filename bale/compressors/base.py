@@ -13,6 +13,7 @@ import numpy as np
 from bale.compressors import settings
 from bale.compressors.floats import from_float32, to_float32
 from bale.compressors.importance import Importance
+from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
 _BLOCK = 1 << 20
@@ -193,6 +194,12 @@ class Transform(Codec):
     """Array -> named arrays. The mirror image of `encode` is `decode`. No other follows one that is `last`."""
 
     last: ClassVar[bool] = False
+    needs_whole: ClassVar[bool] = False
+    """Whether a sample of its rows says little of what it makes of a tensor, as with ranks."""
+    one_step: ClassVar[bool] = False
+    """Whether all values of a tensor have one step, so that rows of small ones can come back as zeros."""
+    keeps_positive: ClassVar[bool] = False
+    """Whether positive values never come back as zero or below."""
 
     @property
     def finds_rank(self) -> bool:
@@ -214,6 +221,24 @@ class Transform(Codec):
     @abstractmethod
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a tensor of this spec from its parts. Raises `ValueError` on parts that do not fit."""
+
+    def cells(
+        self, decoded: Array, parts: Mapping[str, Values], spec: TensorSpec
+    ) -> Callable[[slice], Cells | None] | None:
+        """Cells of any run of the elements of a decoded tensor, flat, where it is known what they were between."""
+        return None
+
+    def baseline_note(self, values: Values, error2: float, stored: int) -> Note | None:
+        """A note on what another method would make of a tensor, where there is one to be compared with.
+
+        Parameters
+        ----------
+        error2 : float
+            Squared error of what was stored.
+        stored : int
+            Bytes that this took.
+        """
+        return None
 
     def check_size(self, spec: TensorSpec, stored_bits: int) -> None:
         """Raise `Refused` when it makes no sense that all parts, once through the pipeline, take `stored_bits`."""
@@ -275,6 +300,14 @@ class Quantizer(Transform):
     def cells_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Cells | None:
         """The cells of one block of codes, if it has any."""
         return None
+
+    def cells(
+        self, decoded: Array, parts: Mapping[str, Values], spec: TensorSpec
+    ) -> Callable[[slice], Cells | None] | None:
+        """Those of `cells_block`."""
+        side = {name: values for name, values in parts.items() if name != self.code}
+        codes = parts[self.code].array.reshape(-1)
+        return once(lambda: self.cells_block(codes, 0, spec, side))
 
     def encode(self, values: Values) -> dict[str, Values]:
         """Code a whole tensor, block by block."""

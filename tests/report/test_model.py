@@ -19,7 +19,7 @@ from bale.notes import KINDS
 from tests.making import Raw, bf16, sha256, weights, write
 
 SCHEMA = json.loads(files("bale").joinpath("report.schema.json").read_text())
-PAGE = Path(__file__).parents[1] / "docs" / "report.md"
+PAGE = Path(__file__).parents[2] / "docs" / "report.md"
 TOP = ["schema", "verified", "tool", "source", "archive", "stats", "totals", "tensors", "notes", "note_kinds"]
 TOTALS = [
     "original_bytes",

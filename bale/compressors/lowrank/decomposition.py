@@ -15,6 +15,7 @@ from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.lowrank.truncated import squares
 from bale.errors import Refused, UsageError
+from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
 _NEAR = 8  # Largest entries within 2^-8 and 2^8 need no scaling: squares are summed in float64.
@@ -41,6 +42,7 @@ class Decomposition(Transform):
     lossless: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]]
     least_ndim: ClassVar[int] = 2
+    needs_whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +79,13 @@ class Decomposition(Transform):
         require_float(spec)
         if len(spec.shape) < self.least_ndim:
             raise Refused(f"{len(spec.shape)} dimensions, {self.name} takes {self.least_ndim} and more")
+
+    def baseline_note(self, values: Values, error2: float, stored: int) -> Note | None:
+        """Compare with a quantizer of as many bytes."""
+        from bale.compressors.lowrank.baseline import comparison
+
+        spec = values.spec
+        return comparison(self.name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
 
     def check_size(self, spec: TensorSpec, stored_bits: int) -> None:
         """Refuse ranks known beforehand whose factors take no less room than the tensor, unless forced."""

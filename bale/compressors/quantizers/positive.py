@@ -57,6 +57,7 @@ class Positive(Transform):
     """
 
     name: ClassVar[str] = "positive"
+    keeps_positive: ClassVar[bool] = True
     lossless: ClassVar[bool] = False
 
     domain: Literal["log", "sqrt"] = setting("log", help="what the quantizer sees: the logarithm or the square root")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from bale.compressors.base import Cells, PartBound, Transform, Values
+from bale.compressors.base import Cells, PartBound, Values
 from bale.compressors.floats import require_float, to_float32
+from bale.compressors.importance import Importance
+from bale.compressors.rate_controlled import RateControlled, Trials
 from bale.compressors.settings import setting
 from bale.errors import Refused, UsageError
 from bale.spec import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from bale.compressors.trellis.pool import Member
 
 STATES = {"fast": 8, "high": 32, "max": 256}
 _LEAST_BYTES = 64
@@ -23,7 +28,7 @@ _AROUND = np.float32(2)
 
 
 @dataclass(frozen=True)
-class Trellis(Transform):
+class Trellis(RateControlled):
     """Trellis coded quantization with an entropy coder: the least error for a size, or the least size for an error.
 
     Exactly one of `bits`, `error`, `snr` and `step` says how much is kept; ``bits=4`` is the default. A value comes
@@ -82,6 +87,7 @@ class Trellis(Transform):
     lossless: ClassVar[bool] = False
     last: ClassVar[bool] = True
     uses_covariance: ClassVar[bool] = True
+    one_step: ClassVar[bool] = True
 
     bits: float | None = setting(
         None, low=0.1, high=20, help="bits a weight as stored, all that it takes counted, at most"
@@ -107,6 +113,14 @@ class Trellis(Transform):
         if self.pool == "model" and self.step is not None:
             raise UsageError("trellis: a step is the same for all tensors anyway", "leave out pool=model")
 
+    def with_bits(self, bits: float) -> Trellis:
+        """The same codec with a number of bits as its target."""
+        return replace(self, bits=bits, error=None, snr=None, step=None)
+
+    def with_error(self, error: float) -> Trellis:
+        """The same codec with a relative error as its target."""
+        return replace(self, bits=None, error=error, snr=None, step=None)
+
     def with_step(self, step: float) -> Trellis:
         """The same codec with a step in place of its target."""
         return replace(self, bits=None, error=None, snr=None, step=step, pool="tensor")
@@ -115,6 +129,25 @@ class Trellis(Transform):
     def relative_error(self) -> float | None:
         """The relative error that `error` or `snr` asks for."""
         return self.error if self.snr is None else float(10 ** (-self.snr / 20))
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether all tensors of a pipeline meet the target together."""
+        return self.pool == "model"
+
+    def member(
+        self, array: Array, spec: TensorSpec, elements: int, norm2: float | None, importance: Importance | None
+    ) -> Member:
+        """A tensor of a pool, by a sample of its rows; see `pool.Member`."""
+        from bale.compressors.trellis.pool import Member
+
+        return Member(array, spec, elements, self, norm2, importance)
+
+    def common_step(self, members: Sequence[Any], trials: Trials) -> float | None:
+        """The step with which all members meet the target together, or None where none does; see `pool.common_step`."""
+        from bale.compressors.trellis.pool import common_step
+
+        return common_step(members, self, trials)
 
     def load(self) -> None:
         """Import the compiled code."""

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from bale.compressors.base import Quantizer, Reference, Values, once
 from bale.compressors.chunks import flat_spec
-from bale.compressors.floats import from_float32, to_float32
+from bale.compressors.floats import from_float32
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.trellis.codec import Trellis
 from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
@@ -23,26 +22,16 @@ def reference_of_block(
 
 
 def reference_of(pipeline: Pipeline, parts: Mapping[str, Values], spec: TensorSpec, decoded: Array) -> Reference:
-    """What the parts of a whole tensor tell, whose decoded values are at hand (flat, storage bits)."""
-    first = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
-    if isinstance(first, Trellis):
-        return Reference(decoded, first.cells(decoded, parts, spec))
-    if not isinstance(first, Quantizer):
-        return Reference(decoded)
-    side = {name: values for name, values in parts.items() if name != first.code}
-    codes = parts[first.code].array.reshape(-1)
-    return Reference(decoded, once(lambda: first.cells_block(codes, 0, spec, side)))
+    """A whole tensor as far as its parts are known, whose decoded values are at hand (flat, storage bits)."""
+    only = pipeline.transforms[0] if len(pipeline.transforms) == 1 else None
+    return Reference(decoded, None if only is None else only.cells(decoded, parts, spec))
 
 
-def compared(
+def baseline_note(
     pipeline: Pipeline, leaves: Mapping[str, Values], values: Values, error2: float, stored: int
 ) -> Note | None:
-    """A note on how a decomposition compares with a quantizer; None for other pipelines, and where its rank is 0."""
-    from bale.compressors.lowrank.baseline import comparison
-    from bale.compressors.lowrank.decomposition import Decomposition
-
-    name = next((stage.name for stage in pipeline.transforms if isinstance(stage, Decomposition)), None)
-    spec = values.spec
-    if name is None or pipeline.is_first_missing(leaves):
+    """A note on how a method compares with another of equal size, where there is one; None where its rank is 0."""
+    if pipeline.is_first_missing(leaves):
         return None
-    return comparison(name, to_float32(values.array, spec).reshape(spec.shape), error2, stored)
+    notes = (stage.baseline_note(values, error2, stored) for stage in pipeline.transforms)
+    return next((note for note in notes if note is not None), None)

@@ -8,7 +8,6 @@ from operator import add
 
 import numpy as np
 
-from bale.compressors import registry
 from bale.compressors.base import Place
 from bale.compressors.pipeline import Pipeline
 from bale.metrics import LOST, ErrorSums, RowSums, row_width
@@ -88,7 +87,7 @@ class Harm:
     def _vanished(self, pipeline: Pipeline, share: float) -> Note | None:
         if self.negative or not self.vanished:
             return None
-        has_positive = any(codec.name == registry.POSITIVE for codec in pipeline.codecs)
+        has_positive = any(stage.keeps_positive for layer in pipeline.layers for stage in layer.transforms)
         advice = "" if has_positive else ": `positive+` keeps them"
         found = _about(share, self.vanished)
         return Note("vanished", f"{found} of its positive values come back as zero or below{advice}")
@@ -97,7 +96,7 @@ class Harm:
         if not self._mostly_zeroed:
             return None
         whole = round(self.nonzero / share)
-        has_one_step = any(codec.name == "trellis" for codec in pipeline.codecs)
+        has_one_step = any(stage.one_step for layer in pipeline.layers for stage in layer.transforms)
         advice = ": groups with scales of their own keep small values, as in `int4`" if has_one_step else ""
         text = f"{_about(share, self.zeroed)} of its {whole} values that are not zero come back as zero{advice}"
         return Note("zeroed", text)

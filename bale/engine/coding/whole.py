@@ -15,7 +15,7 @@ from bale.compressors.chunks import chunk_ranges, decode_chunk, encode_chunk, fl
 from bale.compressors.floats import to_float32
 from bale.engine.coding.distortion import Distortion, check_finite, exact_sums
 from bale.engine.coding.encoded import Check, Encoded, EncodedPart, Measures, encode_part
-from bale.engine.coding.first_layer import compared, reference_of
+from bale.engine.coding.first_layer import baseline_note, reference_of
 from bale.engine.coding.stored import DecodeTask, Stored, chunks_of, load_part, numbers_of
 from bale.engine.coding.task import SECOND, SECOND_EXACT, Task, Work
 from bale.engine.run import WHOLE_COST, Job
@@ -96,7 +96,7 @@ class WholeCoding:
         if pipeline.has_residual and task.reference is None:
             one = pipeline.first.decode(leaves, spec).reshape(-1)
             first, first_errors = flat_bytes(one), Distortion.between(source, one, spec, None).errors
-        note = compared(pipeline, leaves, Values(spec, array), distortion.errors.error2, stored)
+        note = baseline_note(pipeline, leaves, Values(spec, array), distortion.errors.error2, stored)
         work.run.buffers.release(buffer)
         return Encoded(
             parts,

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from bale.compressors.pipeline import Pipeline
-from bale.compressors.trellis.codec import Trellis
+from bale.compressors.rate_controlled import Member, RateControlled
 from bale.engine.estimate.sampling import norm2_of, rows_of
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.statistics import Statistics
@@ -58,9 +59,9 @@ def _with_steps(plan: FilePlan, shared: Mapping[Pipeline, Pipeline]) -> FilePlan
     return FilePlan(plan.units, tuple(decisions))
 
 
-def pooled(pipeline: Pipeline) -> Trellis | None:
-    """The codec whose tensors share something, if it is one."""
-    found = [stage for stage in pipeline.codecs if isinstance(stage, Trellis) and stage.pool == "model"]
+def pooled(pipeline: Pipeline) -> RateControlled | None:
+    """The codec whose tensors share a step, if it is one."""
+    found = [stage for stage in pipeline.codecs if isinstance(stage, RateControlled) and stage.is_pooled]
     if found and pipeline.transforms != (found[0],):
         raise UsageError(f"{pipeline}: pool=model is for tensors themselves", "leave it out behind another codec")
     return found[0] if found else None
@@ -69,11 +70,8 @@ def pooled(pipeline: Pipeline) -> Trellis | None:
 def _solve(
     pipeline: Pipeline, units: Sequence[tuple[SourceFile, Unit]], run: Run, statistics: Statistics | None
 ) -> Pipeline:
-    from bale.compressors.trellis.pool import Member, common_step
-    from bale.compressors.trellis.rate_control import Trial
-
-    codec = pipeline.transforms[0]
-    assert isinstance(codec, Trellis)
+    codec = pooled(pipeline)
+    assert codec is not None
     most = max(1 << 12, min(_EACH, _ALL // len(units)))
 
     def member(source: SourceFile, unit: Unit) -> Member | None:
@@ -81,20 +79,21 @@ def _solve(
         use = None if statistics is None else statistics.sampled(unit, pipeline, sample.starts, sample.spec)
         norm2 = None if codec.bits is not None else norm2_of(source, unit)
         try:
-            return Member(sample.array, sample.spec, unit.spec.elements, codec, norm2, use)
+            return codec.member(sample.array, sample.spec, unit.spec.elements, norm2, use)
         except Refused:
             return None  # it stays lossless, and says so once it is coded
 
     jobs = ((None, Job(partial(member, source, unit), 16 * most)) for source, unit in units)
     members = [found for _, future in run.ordered(jobs) if (found := future.result()) is not None]
 
-    def trials(step: float, measured: bool) -> list[Trial]:
+    def trials(step: float, measured: bool) -> list[Any]:
         jobs = ((None, Job(partial(each.trial, step, measured), 16 * most)) for each in members)
         return [future.result() for _, future in run.ordered(jobs)]
 
-    step = common_step(members, codec, trials) if members else None
+    step = codec.common_step(members, trials) if members else None
     if step is None:
         raise UsageError(
             f"{pipeline} cannot be met by its {len(units)} tensors together", "ask for more bits, or more error"
         )
-    return replace(pipeline, stages=(codec.with_step(step), *pipeline.stages[1:]))
+    shared = codec.with_step(step)
+    return replace(pipeline, stages=(shared, *pipeline.stages[1:]))

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from bale.compressors.chunks import PLAIN
-from bale.compressors.lowrank.decomposition import Decomposition
 from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.choose import coding_of
 from bale.engine.coding.encoded import Encoded
@@ -165,7 +164,7 @@ def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) 
         if index in resolved.duplicate_of:
             yield index, Job(lambda: None, 0)
             continue
-        most = _WHOLE if _decomposes(decision.pipeline) else SAMPLE
+        most = _WHOLE if _needs_whole(decision.pipeline) else SAMPLE
         size = min(most, unit.spec.elements) * unit.spec.info.bits // 8
         told = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
         run.set_memory_budget(WHOLE_COST * size)
@@ -226,7 +225,7 @@ class _Estimator:
 
     def _sample(self, pipeline: Pipeline) -> Sample:
         if any(layer.transforms for layer in pipeline.layers):
-            return rows_of(self.source, self.unit, _WHOLE if _decomposes(pipeline) else SAMPLE)
+            return rows_of(self.source, self.unit, _WHOLE if _needs_whole(pipeline) else SAMPLE)
         if pipeline.on_base:
             return middle_of(self.source, self.unit)
         return slices_of(self.source, self.unit, _SLICE)
@@ -260,9 +259,9 @@ class _Estimator:
         return round(total) if task.pipeline.transforms else min(most, round(total))
 
 
-def _decomposes(pipeline: Pipeline) -> bool:
-    """Whether a layer of it is a decomposition."""
-    return any(isinstance(stage, Decomposition) for layer in pipeline.layers for stage in layer.transforms)
+def _needs_whole(pipeline: Pipeline) -> bool:
+    """Whether a sample of rows says little of what it does."""
+    return any(stage.needs_whole for layer in pipeline.layers for stage in layer.transforms)
 
 
 def _folded(skeleton: bytes) -> int:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from bale.compressors import registry
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
@@ -111,5 +110,5 @@ def _touches(files: Sequence[FilePlan]) -> bool:
 
 def _is_asked(decision: Decision) -> bool:
     """Whether signs matter: loss that no rule asked for, by a pipeline that is not made for such values."""
-    positive = any(codec.name == registry.POSITIVE for codec in decision.pipeline.codecs)
+    positive = any(stage.keeps_positive for layer in decision.pipeline.layers for stage in layer.transforms)
     return decision.broad and is_lossy(decision.pipeline) and not positive

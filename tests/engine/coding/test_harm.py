@@ -233,7 +233,7 @@ def test_one_row_without_a_number_leaves_the_archive_without_one(tmp_path: Path)
 
 
 def test_archives_that_have_no_errors_of_rows_have_no_worst_row() -> None:
-    golden = Path(__file__).parents[1] / "golden" / "1.0-tensors-int.bale"
+    golden = Path(__file__).parents[2] / "golden" / "1.0-tensors-int.bale"
     assert bale.inspect(golden)["totals"]["lossy"]["worst_row_error"] is None
 
 
