@@ -182,6 +182,14 @@ def test_what_codes_and_what_decides_knows_no_files() -> None:
             assert not [name for name in imports(tree) if below(name, {"bale.io"})], module
 
 
+def test_only_storage_knows_descriptors() -> None:
+    """All others read from a `ByteSource` and write to a `ByteSink`, so that a checkpoint need not be a file."""
+    for module, tree in MODULES.items():
+        if module.startswith(("engine/", "io/")) and not module.startswith("io/storage/"):
+            calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+            assert not calls & {"os.pread", "os.preadv", "os.pwrite", "os.read", "os.write", "os.fstat"}, module
+
+
 def test_the_engine_names_no_codec() -> None:
     """What codecs can do, they say: by their kind (`Quantizer` and others), or by a capability (`RateControlled`)."""
     kinds = {"bale.compressors.base", "bale.compressors.rate_controlled"}

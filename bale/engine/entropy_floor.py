@@ -72,8 +72,8 @@ class Floor:
 
 def checkpoint_floors(checkpoint: Checkpoint, plan: FilePlan, run: Run) -> list[Floor]:
     """Floor of each tensor name of a checkpoint, in file order; the payload is read once, in blocks."""
-    with reading(checkpoint.path, SourceError) as descriptor:
-        source = SourceFile.of(checkpoint, descriptor)
+    with reading(checkpoint.path, SourceError) as opened:
+        source = SourceFile.of(checkpoint, opened)
         twins = find_duplicates(source, plan)
         bits = [
             0.0 if index in twins or not unit.views else _unit_bits(source, unit, run)

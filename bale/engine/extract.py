@@ -12,7 +12,6 @@ from bale.engine.reading.tensors import Archives
 from bale.errors import UsageError
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target
-from bale.io.storage.files import write_at
 from bale.planning.patterns import compile_pattern
 
 
@@ -36,9 +35,9 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     with Target(out, os.stat(opened.paths[0]), force, opened.paths) as target:
         at = PREAMBLE + room
         target.reserve(at + sum(spec.nbytes for _, spec in specs))
-        write_at(target.descriptor, header_block(text, room), 0, str(out))
+        target.write(header_block(text, room), 0)
         for name, spec in specs:
-            write_at(target.descriptor, np.ascontiguousarray(opened.bits(name)), at, str(out))
+            target.write(np.ascontiguousarray(opened.bits(name)), at)
             at += spec.nbytes
         target.commit()
     return at, all(map(opened.is_exact, names))

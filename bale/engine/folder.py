@@ -19,11 +19,11 @@ from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
-from bale.io.archive.archive import file_sha256, open_archive
+from bale.io.archive.archive import open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, list_files, read_progress, staged_record
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import Target, commit_together, sync_folder
-from bale.io.storage.files import pieces, reading, reason, room_hint, write_at
+from bale.io.storage.files import reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
@@ -295,24 +295,24 @@ def _copy_file(
     Returns its size and SHA-256, which must be `expected` if that is given.
     """
     digest = hashlib.sha256()
-    with reading(path, SourceError) as descriptor:
-        stat = os.fstat(descriptor)
-        with Target(target, stat, force, (path,), one_of_many=True) as copy:
+    with reading(path, SourceError) as source:
+        size = source.size
+        with Target(target, source.attributes, force, (path,), one_of_many=True) as copy:
             at = 0
-            for piece in pieces(descriptor, 0, stat.st_size, SourceError, str(path)):
-                write_at(copy.descriptor, piece, at, str(target))
+            for piece in source.blocks(0, size):
+                copy.write(piece, at)
                 digest.update(piece)
                 at += len(piece)
             sha256 = digest.hexdigest()
             if expected is not None and sha256 != expected:
                 raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
-            if verify and file_sha256(copy.descriptor, at, target) != sha256:
+            if verify and copy.sha256(at) != sha256:
                 raise OutputError(
                     f"cannot write {target}: what was read back is not what was written",
                     "check the disk and the memory",
                 )
             copy.commit()
-    return stat.st_size, sha256
+    return size, sha256
 
 
 def _check_stored(folder: Path, entry: Entry) -> None:
@@ -332,8 +332,8 @@ def _check_stored(folder: Path, entry: Entry) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with reading(path) as descriptor:
-        return file_sha256(descriptor, os.fstat(descriptor).st_size, path)
+    with reading(path) as source:
+        return source.sha256()
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -20,7 +20,7 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
-from bale.io.archive.archive import file_sha256, is_archive, manifest_digest, open_archive
+from bale.io.archive.archive import is_archive, manifest_digest, open_archive
 from bale.io.archive.manifest import FORMAT, StoredUnit
 from bale.io.folder import COPY, read_record
 from bale.io.storage.commit import Target, staged
@@ -142,9 +142,9 @@ def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, op
                 if not isinstance(reference, BaseTensor) or reference.digest != stored.base:
                     return None
             with reading(checkpoint.path, ArchiveError) as source:
-                if file_sha256(source, checkpoint.size, checkpoint.path) != manifest.source_sha256:
+                if source.sha256() != manifest.source_sha256:
                     return None
-            sha256 = file_sha256(archive.descriptor, size, out) if options.verify else None
+            sha256 = archive.source.sha256() if options.verify else None
         if options.verify:
             verify_file(out, run, base=None if base is None else base.path)
     except BaleError:
@@ -162,16 +162,15 @@ def _is_as_planned(stored: StoredUnit, decision: Decision) -> bool:
 
 
 def _is_of(told: Mapping[str, Any], archive: Path, whole: bool) -> bool:
-    with reading(archive, ArchiveError) as descriptor:
-        size = os.fstat(descriptor).st_size
-        if told["bytes"] != size:
+    with reading(archive, ArchiveError) as found:
+        if told["bytes"] != found.size:
             return False
         known = told.get("manifest")
-        if known is not None and manifest_digest(descriptor, archive) != known:
+        if known is not None and manifest_digest(found) != known:
             return False
         if told["sha256"] is None or (known is not None and not whole):
             return True
-        return file_sha256(descriptor, size, archive) == str(told["sha256"])
+        return found.sha256() == str(told["sha256"])
 
 
 def _is_unfinished(folder: Path) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bale.engine.reading.reference import BaseTensor
-from bale.engine.reading.source import Version
 from bale.errors import Refused
 from bale.io.checkpoint import Checkpoint
+from bale.io.storage.bytes import Version
 from bale.notes import Note
 from bale.planning.decide import FilePlan
 

@@ -20,8 +20,9 @@ from bale.errors import ArchiveError, OutputError
 from bale.io.archive.archive import ArchiveFile, open_archive
 from bale.io.archive.manifest import DAMAGED
 from bale.io.checkpoint import Checksum
+from bale.io.storage.bytes import ByteSink
 from bale.io.storage.commit import Target
-from bale.io.storage.files import pieces, read_bytes, reading, reason, write_at
+from bale.io.storage.files import reading, reason
 from bale.spec import Array
 
 
@@ -54,22 +55,23 @@ def restore_file(
         size = archive.manifest.source_bytes
         if not force and (first or not archive.manifest.exact):
             refuse_original(archive, out)
-        with Target(out, os.fstat(archive.descriptor), force, (path,), one_of_many) as target:
+        with Target(out, archive.source.attributes, force, (path,), one_of_many) as target:
             target.reserve(size)
             digest = hashlib.sha256()
             for offset, data in restored(decoder):
-                write_at(target.descriptor, data, offset, str(out))
+                target.write(data, offset)
                 digest.update(data.data)
             target.cut(size)
             exact = archive.manifest.exact and not first
+            sha256 = digest.hexdigest()
             if exact:
-                _check_source(archive, digest.hexdigest())
+                _check_source(archive, sha256)
             elif archive.manifest.checksums:
                 for checksum in archive.manifest.checksums:
-                    _renew(target.descriptor, checksum, out)
-                digest = _digest(target.descriptor, size, out)
+                    _renew(target, checksum)
+                sha256 = target.sha256(size)
             target.commit()
-    return Restored(out, size, digest.hexdigest(), exact)
+    return Restored(out, size, sha256, exact)
 
 
 @contextmanager
@@ -86,8 +88,8 @@ def refuse_original(archive: ArchiveFile, out: Path) -> None:
     manifest = archive.manifest
     if not os.path.isfile(out) or os.path.getsize(out) != manifest.source_bytes:
         return
-    with reading(out, OutputError) as descriptor:
-        if _digest(descriptor, manifest.source_bytes, out).hexdigest() == manifest.source_sha256:
+    with reading(out, OutputError) as found:
+        if found.sha256() == manifest.source_sha256:
             raise OutputError(
                 f"{out} is the original of {archive.path}, which is lossy and does not give it back",
                 "choose another name with -o; -f gives the original up",
@@ -143,21 +145,11 @@ def _check_source(archive: ArchiveFile, sha256: str) -> None:
         raise ArchiveError(f"{archive.path}: what was decoded is not the source that went in", DAMAGED)
 
 
-def _renew(descriptor: int, checksum: Checksum, out: Path) -> None:
-    """Compute a CRC-32 anew and write it where the old one stands, except where that is zero: not in use."""
+def _renew(target: ByteSink, checksum: Checksum) -> None:
+    """Compute a CRC-32 again and write it where the old one stands, except where that is zero: not in use."""
     crc = 0
-    for piece in pieces(descriptor, checksum.start, checksum.length, OutputError, str(out)):
+    for piece in target.blocks(checksum.start, checksum.length):
         crc = zlib.crc32(piece, crc)
     for at in checksum.fields:
-        if any(read_bytes(descriptor, 4, at, OutputError, str(out))):
-            write_at(descriptor, crc.to_bytes(4, "little"), at, str(out))
-
-
-def _digest(descriptor: int, size: int, out: Path) -> hashlib._Hash:
-    digest = hashlib.sha256()
-    try:
-        for piece in pieces(descriptor, 0, size, OutputError, str(out)):
-            digest.update(piece)
-    except OSError as problem:
-        raise OutputError(f"cannot read back {out}: {reason(problem)}") from None
-    return digest
+        if any(target.read(4, at)):
+            target.write(crc.to_bytes(4, "little"), at)

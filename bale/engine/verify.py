@@ -136,8 +136,8 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
         )
     if checkpoint.units != tuple(stored.unit for stored in manifest.units):
         raise CheckFailed(f"{against} does not hold the tensors that {archive.path} does")
-    with reading(against, SourceError) as descriptor:
-        source = SourceFile.of(checkpoint, descriptor)
+    with reading(against, SourceError) as opened:
+        source = SourceFile.of(checkpoint, opened)
         if source.skeleton() != archive.skeleton():
             raise CheckFailed(f"{against} differs from the source of {archive.path} between its tensors")
         found: dict[int, tuple[ErrorSums, RowSums]] = {}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from safetensors import SafetensorError, safe_open
 
-from bale.errors import SourceError
 from bale.io.faults import Broken, NotFollowed, printable
-from bale.io.storage.files import read_bytes
+from bale.io.storage.bytes import ByteSource
 from bale.spec import DTYPES, TensorSpec
 
 PREAMBLE = 8  # the u64 that holds the length of the header room
@@ -73,14 +74,15 @@ class Layout:
     tensors: tuple[tuple[str, TensorSpec, int], ...]
 
 
-def read_layout(path: Path, descriptor: int, size: int) -> Layout:
-    """Read the header of an open safetensors file of `size` bytes; raise `Broken` when it is not sound.
+def read_layout(source: ByteSource) -> Layout:
+    """Read the header of a safetensors file; raise `Broken` when it is not sound.
 
     `NotFollowed` is raised for tensors that no array can hold.
     """
-    payload = _check_header(path, descriptor, size)
+    size = source.size
+    payload = _check_header(source, size)
     try:
-        with safe_open(path, framework="np") as file:
+        with _local(source, payload, size) as path, safe_open(path, framework="np") as file:
             slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
             specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
             metadata = dict(file.metadata() or {})
@@ -99,16 +101,29 @@ def read_layout(path: Path, descriptor: int, size: int) -> Layout:
     return Layout(metadata, payload, tuple(tensors))
 
 
-def _check_header(path: Path, descriptor: int, size: int) -> int:
+@contextmanager
+def _local(source: ByteSource, payload: int, size: int) -> Iterator[Path]:
+    """A file that has the header, for the library: the source itself, or one of the same size that is empty behind."""
+    if source.local_path is not None:
+        yield source.local_path
+        return
+    with NamedTemporaryFile() as file:
+        file.write(source.read(payload, 0))
+        file.truncate(size)
+        file.flush()
+        yield Path(file.name)
+
+
+def _check_header(source: ByteSource, size: int) -> int:
     """Refuse what would be dear to parse, by counting bytes; returns the offset of the payload."""
     if size < PREAMBLE:
         raise Broken(f"it has only {size} bytes")
-    (length,) = struct.unpack("<Q", read_bytes(descriptor, PREAMBLE, 0, SourceError, str(path)))
+    (length,) = struct.unpack("<Q", source.read(PREAMBLE, 0))
     if length > HEADER_LIMIT:
         raise Broken(f"it announces a header of {length} bytes, the limit is {HEADER_LIMIT}")
     if PREAMBLE + length > size:
         raise Broken(f"it announces a header of {length} bytes and has only {size} in all")
-    header = read_bytes(descriptor, length, PREAMBLE, SourceError, str(path))
+    header = source.read(length, PREAMBLE)
     # Structure cannot be hidden by escapes as names can: an entry has one brace and two brackets, and four colons.
     entries = min(header.count(b"{"), header.count(b"[") // 2)
     if entries > ENTRY_LIMIT or header.count(b":") > 5 * ENTRY_LIMIT:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +12,9 @@ import numpy as np
 from bale.errors import SourceError
 from bale.io.faults import Broken, NotFollowed
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded, read_layout
+from bale.io.storage.bytes import ByteSource
 from bale.io.storage.commit import Target
-from bale.io.storage.files import pieces, read_into, reading, write_at
+from bale.io.storage.files import reading
 from bale.spec import Array, TensorSpec
 
 KEY, VERSION = "bale.stats", "1"
@@ -46,7 +44,7 @@ class StatisticsFile:
     """
 
     path: Path
-    descriptor: int
+    source: ByteSource
     sha256: str
     means: Mapping[str, Entry]
     covariances: Mapping[str, Entry]
@@ -54,19 +52,16 @@ class StatisticsFile:
     def read(self, entry: Entry) -> Array:
         """Elements in their storage bits; may be called by several threads."""
         buffer = np.empty(entry.spec.nbytes, np.uint8)
-        read_into(self.descriptor, buffer, entry.start, SourceError, str(self.path))
+        self.source.read_into(buffer, entry.start)
         return buffer.view(entry.spec.storage).reshape(entry.spec.shape)
 
 
 @contextmanager
 def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
     """Read the header of a file of statistics and take its digest; `SourceError` when it is none."""
-    with reading(path, SourceError) as descriptor:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"the statistics {path} are not a regular file", _HINT)
+    with reading(path, SourceError) as source:
         try:
-            layout = read_layout(path, descriptor, status.st_size)
+            layout = read_layout(source)
         except (Broken, NotFollowed) as problem:
             raise SourceError(f"the statistics {path} are no sound safetensors file: {problem}", _HINT) from None
         version = layout.metadata.get(KEY, VERSION)
@@ -80,10 +75,7 @@ def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
                 covariances[name.removesuffix(COVARIANCE)] = Entry(name, spec, start)
             else:
                 means[name] = Entry(name, spec, start)
-        digest = hashlib.sha256()
-        for piece in pieces(descriptor, 0, status.st_size, SourceError, str(path)):
-            digest.update(piece)
-        yield StatisticsFile(path, descriptor, digest.hexdigest(), means, covariances)
+        yield StatisticsFile(path, source, source.sha256(), means, covariances)
 
 
 def write_statistics(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], force: bool) -> None:
@@ -92,9 +84,9 @@ def write_statistics(path: Path, tensors: Mapping[str, Array], metadata: Mapping
     text = header_text({KEY: VERSION, **metadata}, entries)
     room = padded(len(text))
     with Target(path, None, force) as target:
-        write_at(target.descriptor, header_block(text, room), 0, str(path))
+        target.write(header_block(text, room), 0)
         at = PREAMBLE + room
         for array in tensors.values():
-            write_at(target.descriptor, np.ascontiguousarray(array, "<f4"), at, str(path))
+            target.write(np.ascontiguousarray(array, "<f4"), at)
             at += array.nbytes
         target.commit()

@@ -18,6 +18,7 @@ from bale.engine.coding import task
 from bale.errors import ArchiveError
 from bale.io.archive.archive import ArchiveWriter, open_archive
 from bale.io.archive.manifest import Part
+from bale.io.storage.commit import Target
 from tests.making import Raw, bf16, random_raw, write
 
 SHAPE = (96, 256)
@@ -118,11 +119,12 @@ def attack(folder: Path, choice: str, rounds: int, seed: int = 0) -> int:
         units, parts = list(manifest.units), list(manifest.units[index].parts)
         parts[number] = replace(part, chunks=tuple(chunks))
         units[index] = replace(units[index], parts=tuple(parts))
-        with open(target, "w+b") as file:
-            writer = ArchiveWriter(file.fileno(), target, 1 << 16)
+        with Target(target, None, force=True) as sink:
+            writer = ArchiveWriter(sink, 1 << 16)
             for data in changed.values():
                 writer.append(data)
             writer.finish(replace(manifest, units=tuple(units)), skeleton)
+            sink.commit()
         try:
             with bale.open(target, base=base if choice.startswith("base/") else None) as opened:
                 opened.bits(units[index].unit.views[0].name)

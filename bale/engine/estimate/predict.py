@@ -121,8 +121,8 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
     elements.
     """
     checkpoint, plan = resolved.checkpoint, resolved.plan
-    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
-        source = SourceFile.of(checkpoint, descriptor)
+    with reading(checkpoint.path, SourceError) as opened, one_blas_thread(plan.pipelines):
+        source = SourceFile.of(checkpoint, opened)
         source.check_version(resolved.version)
         estimates = list(_estimates(resolved, source, run, inputs))
         skeleton = source.skeleton()

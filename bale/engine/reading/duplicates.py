@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from bale.engine.reading.source import SourceFile
-from bale.errors import SourceError
-from bale.io.storage.files import PIECE, read_bytes
+from bale.io.storage.bytes import BLOCK
 from bale.planning.decide import FilePlan
 from bale.spec import Unit
 
@@ -52,10 +51,10 @@ def _sample(source: SourceFile, unit: Unit) -> bytes:
 def _equal(source: SourceFile, one: Unit, other: Unit) -> bool:
     size = one.spec.nbytes
     return all(
-        _read(source, one.start + at, min(PIECE, size - at)) == _read(source, other.start + at, min(PIECE, size - at))
-        for at in range(0, size, PIECE)
+        _read(source, one.start + at, min(BLOCK, size - at)) == _read(source, other.start + at, min(BLOCK, size - at))
+        for at in range(0, size, BLOCK)
     )
 
 
 def _read(source: SourceFile, start: int, size: int) -> bytes:
-    return read_bytes(source.descriptor, size, start, SourceError, str(source.checkpoint.path))
+    return source.source.read(size, start)

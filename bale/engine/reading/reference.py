@@ -267,8 +267,8 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
                     tensors += _stored_tensors(archive, Decoder(archive, run, near), cache)
                 else:
                     checkpoint = open_checkpoint(each)
-                    descriptor = stack.enter_context(reading(each, SourceError))
-                    tensors += _plain_tensors(SourceFile.of(checkpoint, descriptor), cache)
+                    source = stack.enter_context(reading(each, SourceError))
+                    tensors += _plain_tensors(SourceFile.of(checkpoint, source), cache)
         except ArchiveError as problem:
             raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
         if not tensors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -15,53 +14,41 @@ import xxhash
 from bale.compressors.chunks import flat_spec
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.storage.files import pieces, read_bytes, read_into
+from bale.io.storage.bytes import ByteSource, Version
 from bale.spec import Array, Unit
-
-Version = tuple[int, int]  # size and time of a file
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An open checkpoint."""
+    """An open checkpoint; `version` is the state that it had when it was opened."""
 
     checkpoint: Checkpoint
-    descriptor: int
-    stat: os.stat_result
-
-    @property
-    def version(self) -> Version:
-        """The state of the file when it was opened."""
-        return self.stat.st_size, self.stat.st_mtime_ns
+    source: ByteSource
+    version: Version
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, descriptor: int) -> SourceFile:
-        """Take an open descriptor; raise `SourceError` when the file is not the one whose structure was read."""
-        stat = os.fstat(descriptor)
-        if stat.st_size != checkpoint.size:
+    def of(cls, checkpoint: Checkpoint, source: ByteSource) -> SourceFile:
+        """Take an open source; raise `SourceError` when the file is not the one whose structure was read."""
+        version = source.version
+        if version[0] != checkpoint.size:
             raise SourceError(f"{checkpoint.path} changed while it was being read", CHANGED)
-        return cls(checkpoint, descriptor, stat)
+        return cls(checkpoint, source, version)
 
     def read(self, unit: Unit, start: int, count: int, buffer: Array) -> Array:
         """Elements `start` to `start + count` of a unit, in their storage bits, little-endian, in a leased buffer."""
         bits = unit.spec.info.bits
         at = unit.start + start * bits // 8
-        read_into(self.descriptor, buffer.data, at, SourceError, str(self.checkpoint.path))
+        self.source.read_into(buffer.data, at)
         array = buffer.view(unit.spec.storage)
         return array.byteswap(inplace=True) if unit.swapped else array
 
     def skeleton(self) -> bytes:
         """The bytes between the units."""
-        name = str(self.checkpoint.path)
-        return b"".join(
-            read_bytes(self.descriptor, size, start, SourceError, name)
-            for start, size in self.checkpoint.skeleton_ranges()
-        )
+        return b"".join(self.source.read(size, start) for start, size in self.checkpoint.skeleton_ranges())
 
     def check_unchanged(self) -> None:
         """Raise `SourceError` when the file was written to since it was opened."""
-        now = os.fstat(self.descriptor)
-        self.check_version((now.st_size, now.st_mtime_ns))
+        self.check_version(self.source.version)
 
     def check_version(self, version: Version) -> None:
         """Raise `SourceError` when the file is in another state than it was when it was opened."""
@@ -118,10 +105,9 @@ class Digest(threading.Thread):
         """Hash the file from its first byte to its last."""
         checkpoint = self._source.checkpoint
         try:
-            name = str(checkpoint.path)
             units = self._unit_digests()
             next(units)
-            for piece in pieces(self._source.descriptor, 0, checkpoint.size, SourceError, name):
+            for piece in self._source.source.blocks(0, checkpoint.size):
                 if self._cancelled.is_set():
                     return
                 self._digest.update(piece)
@@ -161,7 +147,7 @@ class Digest(threading.Thread):
                 raise self._source.differs(unit.label)
 
     def cancel(self) -> None:
-        """End early; the descriptor can be closed afterwards."""
+        """End early; the source can be closed afterwards."""
         self._cancelled.set()
         self.join()
 

@@ -131,8 +131,8 @@ class Checkpoints(Tensors):
         try:
             for path in paths:
                 checkpoint = open_checkpoint(path)
-                descriptor = self._resources.enter_context(reading(path, SourceError))
-                source = SourceFile.of(checkpoint, descriptor)
+                opened = self._resources.enter_context(reading(path, SourceError))
+                source = SourceFile.of(checkpoint, opened)
                 self._units += [(source, unit) for unit in checkpoint.units]
         except BaseException:
             self.close()

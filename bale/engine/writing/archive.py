@@ -19,7 +19,7 @@ from bale.engine.run import Run, one_blas_thread
 from bale.engine.writing.read_back import NOT_AS_WRITTEN
 from bale.engine.writing.units import UnitWriter
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.archive.archive import ArchiveWriter, file_sha256, header_room, manifest_digest, read_archive
+from bale.io.archive.archive import ArchiveWriter, header_room, manifest_digest, read_archive
 from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.sources.open import open_checkpoint
@@ -84,16 +84,16 @@ def compress_file(
         When the archive cannot be written, or what was read back is not what was written.
     """
     checkpoint, plan, verify = resolved.checkpoint, resolved.plan, options.verify
-    with reading(checkpoint.path, SourceError) as descriptor, one_blas_thread(plan.pipelines):
-        source = SourceFile.of(checkpoint, descriptor)
+    with reading(checkpoint.path, SourceError) as opened, one_blas_thread(plan.pipelines):
+        source = SourceFile.of(checkpoint, opened)
         source.check_version(resolved.version)
         if verify and open_checkpoint(checkpoint.path) != checkpoint:
             raise source.differs("its header")
-        with Target(out, source.stat, options.force, (checkpoint.path,), one_of_many) as target:
+        with Target(out, opened.attributes, options.force, (checkpoint.path,), one_of_many) as target:
             digest = Digest(source)
             try:
                 room = header_room(header_entries(plan), checkpoint.size)
-                writer = ArchiveWriter(target.descriptor, out, room)
+                writer = ArchiveWriter(target, room)
                 unit_writer = UnitWriter(source, resolved, writer, run, inputs, verify)
                 units = unit_writer.write()
                 base = inputs.base if any(stored.base for stored in units) else None
@@ -105,27 +105,27 @@ def compress_file(
                 source.check_unchanged()
             finally:
                 digest.cancel()
-            sha256 = _read_back(target.descriptor, out, manifest, writer.position) if verify else None
+            sha256 = _read_back(target, out, manifest, writer.position) if verify else None
             done = Compressed(
                 manifest,
                 writer.position,
                 sha256,
                 tuple(unit_writer.seconds),
                 tuple(unit_writer.output_errors),
-                manifest_digest(target.descriptor, out),
+                manifest_digest(target),
             )
             with nullcontext() if report is None else report(done) as beside:
                 commit_together(*([] if beside is None else [beside]), target)
     return done
 
 
-def _read_back(descriptor: int, out: Path, manifest: Manifest, size: int) -> str:
+def _read_back(target: Target, out: Path, manifest: Manifest, size: int) -> str:
     """Read header, manifest and skeleton as a reader does, then all bytes; returns their SHA-256."""
     try:
-        archive = read_archive(out, descriptor)
+        archive = read_archive(out, target.raising(ArchiveError))
         if archive.manifest == manifest and archive.size == size:
             archive.skeleton()
-            return file_sha256(descriptor, size, out)
+            return target.sha256(size)
     except ArchiveError:
         pass
     raise OutputError(*NOT_AS_WRITTEN)

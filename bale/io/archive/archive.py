@@ -16,7 +16,8 @@ import zstandard
 from bale.errors import ArchiveError, OutputError, check_memory
 from bale.io.archive.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
 from bale.io.safetensors import ENTRY_LIMIT, HEADER_LIMIT, PREAMBLE, entry_bound, header_block, header_text, padded
-from bale.io.storage.files import cut_at, flat, pieces, read_bytes, read_into, reading, write_at
+from bale.io.storage.bytes import ByteSink, ByteSource
+from bale.io.storage.files import flat, reading
 from bale.spec import Array, TensorSpec
 
 MANIFEST_LIMIT = 1 << 29
@@ -51,15 +52,14 @@ def header_room(entries: list[tuple[str, tuple[TensorSpec, ...]]], payload: int)
 
 
 class ArchiveWriter:
-    """Appends stored bytes to an open file behind the header's room, and closes it with manifest and header.
+    """Appends stored bytes to a sink behind the header's room, and closes it with manifest and header.
 
     Short ones are put together before they are written: `flush` writes those that wait.
     """
 
-    def __init__(self, descriptor: int, path: Path, room: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, sink: ByteSink, room: int) -> None:
+        self.sink = sink
         self.position = PREAMBLE + room
-        self._path = path
         self._room = room
         self._waiting = bytearray()
 
@@ -70,7 +70,7 @@ class ArchiveWriter:
         if len(self._waiting) + size > _TOGETHER:
             self.flush()
         if size > _TOGETHER:
-            write_at(self.descriptor, view, at, str(self._path))
+            self.sink.write(view, at)
         else:
             self._waiting += view
         self.position += size
@@ -78,17 +78,17 @@ class ArchiveWriter:
 
     def flush(self) -> None:
         """Write what waits, so that it can be read back."""
-        write_at(self.descriptor, self._waiting, self.position - len(self._waiting), str(self._path))
+        self.sink.write(self._waiting, self.position - len(self._waiting))
         self._waiting = bytearray()
 
     def read_back(self, size: int, offset: int) -> bytes:
         """Stored bytes that were appended and flushed before; any thread may ask."""
-        return read_bytes(self.descriptor, size, offset, OutputError, str(self._path))
+        return self.sink.read(size, offset)
 
     def rewind(self, position: int) -> None:
         """Forget what was appended from `position` on."""
         self.flush()
-        cut_at(self.descriptor, position, str(self._path))
+        self.sink.cut(position)
         self.position = position
 
     def finish(self, manifest: Manifest, skeleton: bytes) -> Manifest:
@@ -96,7 +96,7 @@ class ArchiveWriter:
         stored = _fold(skeleton, 9)
         if len(skeleton) > _skeleton_limit(stored):
             raise OutputError(
-                f"cannot write {self._path}: the source holds {len(skeleton)} bytes beside its tensors, which take "
+                f"cannot write {self.sink.name}: the source holds {len(skeleton)} bytes beside its tensors, which take "
                 f"{len(stored)} in the archive; readers refuse that",
                 "save the checkpoint again without them",
             )
@@ -110,7 +110,7 @@ class ArchiveWriter:
         frame, text = _stored_manifest(manifest)
         self.append(frame)
         self.flush()
-        write_at(self.descriptor, header_block(text, self._room), 0, str(self._path))
+        self.sink.write(header_block(text, self._room), 0)
         return manifest
 
 
@@ -154,7 +154,7 @@ class ArchiveFile:
     """
 
     path: Path
-    descriptor: int
+    source: ByteSource
     size: int
     digest: str
     manifest: Manifest
@@ -181,10 +181,10 @@ class ArchiveFile:
 
     def read_plain(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with stored bytes from an absolute offset."""
-        read_into(self.descriptor, buffer, offset, ArchiveError, str(self.path))
+        self.source.read_into(buffer, offset)
 
     def _read(self, size: int, offset: int) -> bytes:
-        return read_bytes(self.descriptor, size, offset, ArchiveError, str(self.path))
+        return self.source.read(size, offset)
 
 
 @contextmanager
@@ -198,14 +198,14 @@ def open_archive(path: Path) -> Iterator[ArchiveFile]:
     ArchiveError
         When it is not a sound bale that this version reads.
     """
-    with reading(path) as descriptor:
-        yield read_archive(path, descriptor)
+    with reading(path) as source:
+        yield read_archive(path, source.raising(ArchiveError))
 
 
-def read_archive(path: Path, descriptor: int) -> ArchiveFile:
+def read_archive(path: Path, source: ByteSource) -> ArchiveFile:
     """Check header, manifest and layout of an open file."""
-    size = os.fstat(descriptor).st_size
-    head = read_bytes(descriptor, min(size, PREAMBLE + _CLAIM), 0, ArchiveError, str(path))
+    size = source.size
+    head = source.read(min(size, PREAMBLE + _CLAIM), 0)
     if not head.startswith(MAGIC, PREAMBLE):
         raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
     said = _VERSION.match(head, PREAMBLE)
@@ -215,7 +215,7 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     (room,) = struct.unpack("<Q", head[:PREAMBLE])
     if room > HEADER_LIMIT or PREAMBLE + room > size:
         raise ArchiveError(f"{path}: a header of {room} bytes in a file of {size}", DAMAGED)
-    header = read_bytes(descriptor, room, PREAMBLE, ArchiveError, str(path))
+    header = source.read(room, PREAMBLE)
     text = header.rstrip(b" ")
     start, tail = _HEAD.match(text), _TAIL.search(text)
     if not start or not tail or text.count(b'"data_offsets"') > ENTRY_LIMIT:
@@ -224,7 +224,7 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     begin, end = int(tail[1]), int(tail[2])
     if not begin <= end or payload + end != size:
         raise ArchiveError(f"{path}: the file has {size} bytes, its header says {payload + end}", DAMAGED)
-    frame = read_bytes(descriptor, end - begin, payload + begin, ArchiveError, str(path))
+    frame = source.read(end - begin, payload + begin)
     if xxhash.xxh3_128_hexdigest(frame) != start[3].decode():
         raise ArchiveError(f"{path}: the manifest does not match its digest", DAMAGED)
     try:
@@ -234,26 +234,16 @@ def read_archive(path: Path, descriptor: int) -> ArchiveFile:
     if archive_header(manifest, frame) != text:
         raise ArchiveError(f"{path}: the header is not the one that the manifest produces", DAMAGED)
     offsets, skeleton_offset = _offsets(manifest, payload)
-    return ArchiveFile(path, descriptor, size, start[3].decode(), manifest, offsets, skeleton_offset)
+    return ArchiveFile(path, source, size, start[3].decode(), manifest, offsets, skeleton_offset)
 
 
-def manifest_digest(descriptor: int, path: Path) -> str:
+def manifest_digest(source: ByteSource) -> str:
     """XXH3-128 of the stored manifest, as the header of an open archive tells it; `ArchiveError` when it tells none."""
-    size = min(os.fstat(descriptor).st_size, PREAMBLE + _metadata_room() + _CLAIM)
-    found = _HEAD.match(read_bytes(descriptor, size, 0, ArchiveError, str(path)), PREAMBLE)
+    size = min(source.size, PREAMBLE + _metadata_room() + _CLAIM)
+    found = _HEAD.match(source.read(size, 0), PREAMBLE)
     if found is None:
-        raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
+        raise ArchiveError(f"{source.name} is not a bale", "a checkpoint is made into one by `bale compress`")
     return found[3].decode()
-
-
-def file_sha256(descriptor: int, size: int, path: Path) -> str:
-    """SHA-256 of an open archive, in one sequential pass."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for piece in pieces(descriptor, 0, size, ArchiveError, str(path)):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _offsets(manifest: Manifest, at: int) -> tuple[tuple[tuple[int, ...], ...], int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,8 @@ from bale.io.faults import Broken, NotFollowed
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
-from bale.io.storage.files import read_bytes, reading
+from bale.io.storage.bytes import ByteSource
+from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
@@ -27,7 +26,7 @@ _AGAIN = "fetch or save it again"
 _SAFETENSORS_HEAD = re.compile(rb"[\s\S]{6}\0\0\{\s*[\"}]")
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
 
-_READERS: dict[str, Callable[[Path, int, int], Checkpoint]] = {
+_READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
     "torch": read_torch_zip,
     "torch-legacy": read_torch_legacy,
     _SAFETENSORS: read_safetensors,
@@ -47,20 +46,22 @@ def open_checkpoint(path: Path) -> Checkpoint:
     that cannot be read, is empty, begins as a known format and is broken, is called ``.safetensors`` and is not, is a
     Git LFS pointer, or is a bale already.
     """
-    with reading(path, SourceError) as descriptor:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path} is not a regular file", "give a checkpoint file")
-        size = status.st_size
-        if not size:
-            raise SourceError(f"{path} is empty", _AGAIN)
-        content = _content(path, read_bytes(descriptor, min(size, _HEAD), 0, SourceError, str(path)))
-        try:
-            return _reader(content)(path, descriptor, size)
-        except NotFollowed as reason:
-            return _opaque(path, size, str(reason))
-        except Broken as problem:
-            raise SourceError(f"{path} is broken: {problem}", _AGAIN) from None
+    with reading(path, SourceError) as source:
+        return read_checkpoint(path, source)
+
+
+def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
+    """The same of a source that is open, wherever it is; `path` is its name."""
+    size = source.size
+    if not size:
+        raise SourceError(f"{path} is empty", _AGAIN)
+    content = _content(path, source.read(min(size, _HEAD), 0))
+    try:
+        return _reader(content)(path, source)
+    except NotFollowed as reason:
+        return _opaque(path, size, str(reason))
+    except Broken as problem:
+        raise SourceError(f"{path} is broken: {problem}", _AGAIN) from None
 
 
 def _content(path: Path, head: bytes) -> str:
@@ -91,7 +92,7 @@ def _sniff(head: bytes) -> str:
     return "torch-legacy" if is_torch_legacy(head) else "unknown"
 
 
-def _reader(content: str) -> Callable[[Path, int, int], Checkpoint]:
+def _reader(content: str) -> Callable[[Path, ByteSource], Checkpoint]:
     if content not in _READERS:
         raise NotFollowed(_LOOKS.get(content, "content that no reader recognizes"))
     return _READERS[content]

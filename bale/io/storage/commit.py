@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from bale.errors import OutputError
-from bale.io.storage.files import reason, room_hint, write_at
+from bale.errors import BaleError, OutputError
+from bale.io.storage.bytes import ByteSink, Version
+from bale.io.storage.files import LocalFile, cut_at, read_into, reason, room_hint, write_at
 from bale.io.storage.leftovers import alone, is_at, make_temporary, remove_leftovers
 from bale.io.storage.rename import exchange
+from bale.spec import Array
 
 
 def check_target(path: Path, force: bool, inputs: tuple[Path, ...] = ()) -> None:
@@ -48,7 +50,7 @@ def _taken(path: Path) -> OutputError:
     return OutputError(f"{path} exists already", "use -f to overwrite it, or choose another name with -o")
 
 
-class Target:
+class Target(ByteSink):
     """A file being written beside its final name; it takes the name only in `commit`.
 
     Used as a context manager: without a commit the temporary file is removed. The temporary file is locked, so that
@@ -75,7 +77,7 @@ class Target:
         one_of_many: bool = False,
     ) -> None:
         check_target(path, force, inputs)
-        self.path = path
+        self.path, self.name, self.error = path, str(path), OutputError
         self._like = like
         self._force = force
         self._inputs = inputs
@@ -98,6 +100,24 @@ class Target:
         if self.descriptor >= 0:
             self._close()
 
+    @property
+    def version(self) -> Version:
+        """Size and time of the temporary file."""
+        found = os.fstat(self.descriptor)
+        return found.st_size, found.st_mtime_ns
+
+    def read_into(self, buffer: memoryview | Array, offset: int) -> None:
+        """Fill a contiguous buffer with what was written."""
+        read_into(self.descriptor, buffer, offset, self.error, self.name)
+
+    def raising(self, error: type[BaleError]) -> LocalFile:
+        """The file as it can be read while it is written, of which another error is raised."""
+        return LocalFile(self.descriptor, self.path, error)
+
+    def write(self, data: bytes | bytearray | memoryview | Array, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        write_at(self.descriptor, data, offset, self.name)
+
     def reserve(self, size: int) -> None:
         """Take the room for a file of known size at once, so that a full disk is found before any work."""
         if not size:
@@ -110,8 +130,7 @@ class Target:
 
     def cut(self, size: int) -> None:
         """Make the file end at this size."""
-        with self._telling():
-            os.ftruncate(self.descriptor, size)
+        cut_at(self.descriptor, size, self.name)
 
     def commit(self) -> None:
         """Bring the file to the disk and give it its name."""
@@ -212,7 +231,7 @@ def commit_together(*targets: Target) -> None:
 def staged(path: Path, data: bytes, force: bool = False, one_of_many: bool = False) -> Iterator[Target]:
     """A small file that is written and has not taken its name yet."""
     with Target(path, None, force, one_of_many=one_of_many) as target:
-        write_at(target.descriptor, data, 0, str(path))
+        target.write(data, 0)
         yield target
 
 

@@ -7,19 +7,57 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bale.errors import BaleError, OutputError, SourceError
+from bale.io.storage.bytes import ByteSource, Version
 from bale.spec import Array
 
-PIECE = 1 << 22  # bytes a sequential pass reads at a time: large enough that system calls cost nothing
+
+@dataclass(frozen=True)
+class LocalFile(ByteSource):
+    """An open regular file of this machine."""
+
+    descriptor: int
+    path: Path
+    error: type[BaleError]
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Its path."""
+        return str(self.path)
+
+    @property
+    def version(self) -> Version:
+        """Size and time of its last change."""
+        stat = os.fstat(self.descriptor)
+        return stat.st_size, stat.st_mtime_ns
+
+    @property
+    def attributes(self) -> os.stat_result:
+        """Permissions and times."""
+        return os.fstat(self.descriptor)
+
+    @property
+    def local_path(self) -> Path:
+        """Its path."""
+        return self.path
+
+    def read_into(self, buffer: memoryview | Array, offset: int) -> None:
+        """Fill a contiguous buffer from `offset`."""
+        read_into(self.descriptor, buffer, offset, self.error, self.name)
+
+    def raising(self, error: type[BaleError]) -> LocalFile:
+        """The same file, of which another error is raised."""
+        return replace(self, error=error)
 
 
 @contextmanager
-def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[int]:
-    """Descriptor of a regular file; what stops it from being opened becomes `error`.
+def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[LocalFile]:
+    """A regular file; what stops it from being opened or read becomes `error`.
 
     That is a `SourceError` for whatever is given by its path, archives too: a file that is missing or not permitted is
     one cause, and has one exit code.
@@ -28,7 +66,7 @@ def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[int]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise error(f"{path} is not a regular file", "name a file")
-        yield descriptor
+        yield LocalFile(descriptor, path, error)
     finally:
         os.close(descriptor)
 
@@ -66,13 +104,6 @@ def read_into(descriptor: int, buffer: memoryview | Array, offset: int, error: t
         view, offset = view[got:], offset + got
 
 
-def read_bytes(descriptor: int, size: int, offset: int, error: type[BaleError], what: str) -> bytes:
-    """Read `size` bytes from `offset`, all or an `error` about `what`."""
-    buffer = bytearray(size)
-    read_into(descriptor, memoryview(buffer), offset, error, what)
-    return bytes(buffer)
-
-
 def read_text(path: Path, limit: int, error: type[BaleError]) -> bytes:
     """All of a file that describes others; `error`, before it is read, where it is longer than any of that name is."""
     with open(path, "rb") as file:
@@ -81,15 +112,6 @@ def read_text(path: Path, limit: int, error: type[BaleError]) -> bytes:
     if max(size, len(data)) > limit:
         raise error(f"{path} has more than {limit} bytes, which no file of that name has", "fetch it again")
     return data
-
-
-def pieces(descriptor: int, start: int, size: int, error: type[BaleError], what: str) -> Iterator[memoryview]:
-    """The bytes of a range in order; each piece is valid until the next is asked for."""
-    buffer = memoryview(bytearray(min(size, PIECE)))
-    for at in range(start, start + size, PIECE):
-        piece = buffer[: min(PIECE, start + size - at)]
-        read_into(descriptor, piece, at, error, what)
-        yield piece
 
 
 def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offset: int, what: str) -> None:

@@ -326,16 +326,16 @@ def test_without_verifying_the_bytes_are_the_same(model: Path) -> None:
 def test_reading_back_finds_a_write_that_went_wrong(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check that every chunk is read back, decoded and compared; it is the reason for `verified`."""
     from bale.errors import OutputError
-    from bale.io.archive import archive
+    from bale.io.storage import commit
 
-    honest = archive.write_at
+    honest = commit.write_at
 
     def flipping(descriptor: int, data: object, offset: int, what: str) -> None:
         changed = bytearray(memoryview(data).cast("B"))  # type: ignore[arg-type]
         changed[len(changed) // 2] ^= 1
         honest(descriptor, changed, offset, what)
 
-    monkeypatch.setattr(archive, "write_at", flipping)
+    monkeypatch.setattr(commit, "write_at", flipping)
     with pytest.raises(OutputError, match="read back"):
         bale.compress(model)
     assert [path.name for path in model.parent.iterdir()] == ["model.safetensors"]

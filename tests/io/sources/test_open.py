@@ -20,6 +20,7 @@ from bale.io.safetensors import ENTRY_LIMIT, HEADER_LIMIT, read_layout
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.spec import TensorSpec
+from tests.io.in_memory import InMemory
 from tests.io.reading import named_values, opened
 from tests.making import PORTABLE, random_raw, write
 
@@ -95,10 +96,10 @@ class TestSafetensors:
     def test_layout_for_other_readers(self, tmp_path: Path) -> None:
         path = write(tmp_path / "m.safetensors", {"x": np.ones(3, "f4")}, {"key": "value"})
         size = path.stat().st_size
-        with reading(path, SourceError) as descriptor:
-            layout = read_layout(path, descriptor, size)
-            with pytest.raises(Broken):
-                read_layout(path, descriptor, size - 1)
+        with reading(path, SourceError) as source:
+            layout = read_layout(source)
+        with pytest.raises(Broken):
+            read_layout(InMemory(path.read_bytes()[:-1]))
         assert layout.metadata == {"key": "value"}
         assert layout.payload == size - 12
         assert layout.tensors == (("x", TensorSpec("F32", (3,)), size - 12),)

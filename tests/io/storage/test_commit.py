@@ -15,7 +15,6 @@ import pytest
 from bale.errors import OutputError
 from bale.io.storage import commit
 from bale.io.storage.commit import Target, commit_together, write_file
-from bale.io.storage.files import write_at
 from bale.io.storage.leftovers import PREFIX, temporary_name, try_lock
 from tests.making import names_in
 
@@ -23,7 +22,7 @@ from tests.making import names_in
 def test_the_name_appears_with_commit(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with Target(path, None) as target:
-        write_at(target.descriptor, b"data", 0, "out")
+        target.write(b"data", 0)
         assert not path.exists()
         assert [name[: len(PREFIX)] for name in names_in(tmp_path)] == [PREFIX]
         target.commit()
@@ -34,7 +33,7 @@ def test_the_name_appears_with_commit(tmp_path: Path) -> None:
 def test_without_commit_nothing_is_left(tmp_path: Path) -> None:
     def interrupted() -> None:
         with Target(tmp_path / "out", None) as target:
-            write_at(target.descriptor, b"data", 0, "out")
+            target.write(b"data", 0)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -48,11 +47,11 @@ def test_force_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> 
     with pytest.raises(OutputError), Target(path, None):
         pass
     with Target(path, None, force=True) as target:
-        write_at(target.descriptor, b"new", 0, "out")
+        target.write(b"new", 0)
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"old"
     with Target(path, None, force=True) as target:
-        write_at(target.descriptor, b"new", 0, "out")
+        target.write(b"new", 0)
         target.commit()
     assert path.read_bytes() == b"new"
 
@@ -228,7 +227,7 @@ def test_permission_bits_are_copied_and_no_others(tmp_path: Path) -> None:
 def two(tmp_path: Path, force: bool = False) -> None:
     with Target(tmp_path / "report", None, force) as one, Target(tmp_path / "archive", None, force) as other:
         for target in (one, other):
-            write_at(target.descriptor, b"new", 0, "out")
+            target.write(b"new", 0)
         commit_together(one, other)
 
 

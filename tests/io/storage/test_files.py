@@ -16,25 +16,14 @@ from bale.io.storage import files
 def test_reading(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(bytes(range(100)))
-    with files.reading(path, SourceError) as descriptor:
-        assert files.read_bytes(descriptor, 5, 10, SourceError, "f") == bytes(range(10, 15))
-        assert files.read_bytes(descriptor, 0, 500, SourceError, "f") == b""
-        array = np.zeros((2, 3), "<u2")
-        files.read_into(descriptor, array, 4, SourceError, "f")
-        assert array.tobytes() == bytes(range(4, 16))
-        assert b"".join(files.pieces(descriptor, 90, 10, SourceError, "f")) == bytes(range(90, 100))
+    with files.reading(path, SourceError) as source:
         with pytest.raises(ArchiveError, match="f ends at byte 100, 1 bytes early"):
-            files.read_bytes(descriptor, 11, 90, ArchiveError, "f")
-
-
-def test_pieces_of_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PIECE", 7)
-    path = tmp_path / "f"
-    path.write_bytes(bytes(range(100)))
-    with files.reading(path, SourceError) as descriptor:
-        assert b"".join(bytes(piece) for piece in files.pieces(descriptor, 3, 50, SourceError, "f")) == bytes(
-            range(3, 53)
-        )
+            source.raising(ArchiveError).read(11, 90)
+        assert source.local_path == path
+        assert source.attributes.st_size == source.size == 100
+        before = source.version
+        os.utime(path, (1, 1))
+        assert source.version != before
 
 
 def test_short_reads_and_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +33,7 @@ def test_short_reads_and_writes_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "pwrite", lambda fd, view, at: honest_write(fd, view[:3], at))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     files.write_at(descriptor, np.arange(10, dtype="<u2"), 2, "f")
-    assert files.read_bytes(descriptor, 20, 2, SourceError, "f") == np.arange(10, dtype="<u2").tobytes()
+    assert files.LocalFile(descriptor, path, SourceError).read(20, 2) == np.arange(10, dtype="<u2").tobytes()
     os.close(descriptor)
 
 
@@ -92,7 +81,7 @@ def test_failed_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(SourceError, match="cannot read f: input/output error"):
-        files.read_bytes(0, 1, 0, SourceError, "f")
+        files.read_into(0, bytearray(1), 0, SourceError, "f")
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", bytearray(3), np.zeros((0, 4)), np.zeros((2, 2), "<f4")])

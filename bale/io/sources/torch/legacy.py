@@ -6,14 +6,13 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Broken, NotFollowed
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
 from bale.io.sources.torch.storages import Storage, make_units
 from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
-from bale.io.storage.files import read_bytes
+from bale.io.storage.bytes import ByteSource
 from bale.spec import DTYPES
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -30,13 +29,13 @@ def is_torch_legacy(head: bytes) -> bool:
         return False
 
 
-def read_torch_legacy(path: Path, descriptor: int, size: int) -> Checkpoint:
+def read_torch_legacy(path: Path, source: ByteSource) -> Checkpoint:
     """Read a legacy torch file; raise `Broken` when it is cut or damaged.
 
     The system information names the byte order of the machine that wrote the file, but torch always wrote
     the elements little-endian and never looked at it again: neither do we.
     """
-    _, protocol, _, content, keys = pickles = _read_pickles(path, descriptor, size)
+    _, protocol, _, content, keys = pickles = _read_pickles(source)
     if protocol.value != PROTOCOL:
         raise NotFollowed("a torch file of an unknown protocol")
     tensors, notes = find_tensors(content.value)
@@ -44,19 +43,20 @@ def read_torch_legacy(path: Path, descriptor: int, size: int) -> Checkpoint:
     storages = {key: Storage(0, 0) for key in dtypes}
     at = keys.end
     for key in _keys(keys.value):
-        storage = _storage(path, descriptor, size, at, _dtype(key, dtypes))
+        storage = _storage(source, at, _dtype(key, dtypes))
         storages[key] = storage
         at = storage.start + storage.nbytes
     units = make_units(storages, tensors)
     seen = [found for parsed in pickles for found in parsed.globals]
-    return Checkpoint(path, "torch-legacy", size, units, (*global_notes(seen), *notes))
+    return Checkpoint(path, "torch-legacy", source.size, units, (*global_notes(seen), *notes))
 
 
-def _read_pickles(path: Path, descriptor: int, size: int) -> list[Parsed]:
+def _read_pickles(source: ByteSource) -> list[Parsed]:
     """The five pickles at the head, of which nothing says how long they are."""
+    size = source.size
     length = min(size, _FIRST_LOOK)
     while True:
-        data = read_bytes(descriptor, length, 0, SourceError, str(path))
+        data = source.read(length, 0)
         try:
             return _parse(data)
         except PickleError as problem:
@@ -92,11 +92,12 @@ def _dtype(key: str, dtypes: dict[str, str | None]) -> str:
     return dtype
 
 
-def _storage(path: Path, descriptor: int, size: int, at: int, dtype: str) -> Storage:
+def _storage(source: ByteSource, at: int, dtype: str) -> Storage:
     """The storage whose count stands at an offset."""
+    size = source.size
     if at + _COUNT.size > size:
         raise Broken(f"it ends at byte {size}, before its storages do")
-    (count,) = _COUNT.unpack(read_bytes(descriptor, _COUNT.size, at, SourceError, str(path)))
+    (count,) = _COUNT.unpack(source.read(_COUNT.size, at))
     start, nbytes = at + _COUNT.size, int(count) * DTYPES[dtype].bits // 8
     if count < 0 or start + nbytes > size:
         raise Broken(f"the storage at byte {at} has {count} elements of {dtype}, more than the file holds")

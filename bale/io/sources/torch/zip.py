@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Broken, NotFollowed, printable
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
 from bale.io.sources.torch.storages import Storage, make_units
 from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
-from bale.io.storage.files import read_bytes
+from bale.io.storage.bytes import ByteSource
 
 DIRECTORY_LIMIT = 24_000_000  # bytes: room for the members of 250,000 tensors
 _PICKLE = "/data.pkl"
@@ -47,9 +46,9 @@ class _Member:
         return self.start + self.info.file_size
 
 
-def read_torch_zip(path: Path, descriptor: int, size: int) -> Checkpoint:
+def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
     """Read a file by `torch.save`; raise `NotFollowed` for whatever else a ZIP may be, `Broken` for a damaged one."""
-    archive = _Archive(path, descriptor)
+    archive = _Archive(source)
     infos, directory = archive.directory()
     prefix = _prefix([info.orig_filename for info in infos])
     members = archive.members(infos, directory)
@@ -60,23 +59,22 @@ def read_torch_zip(path: Path, descriptor: int, size: int) -> Checkpoint:
     payloads = {name.removeprefix(folder): member for name, member in members.items() if name.startswith(folder)}
     units = make_units(_storages(parsed, payloads), tensors, swapped)
     checksums = tuple(filter(None, map(archive.checksum, payloads.values())))
-    return Checkpoint(path, "torch", size, units, (*global_notes(parsed.globals), *notes), checksums)
+    return Checkpoint(path, "torch", source.size, units, (*global_notes(parsed.globals), *notes), checksums)
 
 
 class _Archive:
     """The ZIP structure of an open file."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
 
     def read(self, size: int, offset: int) -> bytes:
-        return read_bytes(self._descriptor, size, offset, SourceError, str(self._path))
+        return self._source.read(size, offset)
 
     def directory(self) -> tuple[list[zipfile.ZipInfo], int]:
         """What the central directory lists, and where it begins."""
         try:
-            with zipfile.ZipFile(_Bounded(self._descriptor, closefd=False)) as file:
+            with zipfile.ZipFile(_Bounded(self._source.stream())) as file:
                 return file.infolist(), file.start_dir
         except NotImplementedError as problem:
             raise NotFollowed(f"a ZIP file of a later kind ({problem})") from None
@@ -126,13 +124,13 @@ class _Archive:
         return member
 
 
-class _Bounded(io.FileIO):
+class _Bounded(io.BufferedReader):
     """Refuses the one read of zipfile whose length the file itself determines, that of the directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > DIRECTORY_LIMIT:
             raise NotFollowed(f"a ZIP file with a directory of {size} bytes")
-        return super().read(size) or b""
+        return super().read(size)
 
 
 def _shown(info: zipfile.ZipInfo) -> str:
