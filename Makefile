@@ -52,16 +52,16 @@ finetune: fetch .venv-finetune/ready  ## really fine-tunes MiniLM, for the bench
 	.venv-finetune/bin/python scripts/finetune.py $(FINETUNED) --models $(MODELS)
 
 bench: fetch  ## measures sizes and speeds, and writes docs/benchmarks.md
-	$(BIN)/python scripts/bench/all.py --models $(MODELS)
+	$(BIN)/python -m bench --models $(MODELS)
 
 bench-lossless: fetch  ## the lossless sections of it only, with ZipNN, OpenZL, zstd and blosc2 beside bale
-	$(BIN)/python scripts/bench/all.py --models $(MODELS) --only sizes --only codec --only peers
+	$(BIN)/python -m bench --models $(MODELS) --only sizes --only codec --only peers
 
 bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that there are
-	$(BIN)/python scripts/bench/all.py --models $(MODELS) --finetuned $(FINETUNED) --only lowrank
+	$(BIN)/python -m bench --models $(MODELS) --finetuned $(FINETUNED) --only lowrank
 
 bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
-	$(BIN)/python scripts/bench/all.py --models $(MODELS) --only quantization --only trellis --only quantizers
+	$(BIN)/python -m bench --models $(MODELS) --only quantization --only trellis --only quantizers
 
 .venv-quality/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-quality
@@ -71,13 +71,13 @@ bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec be
 	touch $@
 
 bench-quality: fetch .venv-quality/ready  ## what quantization does to models, and writes docs/quality.md; 20 minutes
-	.venv-quality/bin/python scripts/bench/quality.py --models $(MODELS)
+	.venv-quality/bin/python -m bench.quality --models $(MODELS)
 
 bench-menu: fetch .venv-quality/ready  ## the figures that `bale codecs` begins with; 2 minutes
-	.venv-quality/bin/python scripts/bench/menu.py --models $(MODELS)
+	.venv-quality/bin/python -m bench.quality.menu --models $(MODELS)
 
 bench-stats: fetch .venv-quality/ready  ## its section on statistics of inputs only; 3 minutes
-	.venv-quality/bin/python scripts/bench/quality.py --models $(MODELS) --weighted
+	.venv-quality/bin/python -m bench.quality --models $(MODELS) --weighted
 
 soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak

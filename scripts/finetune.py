@@ -16,7 +16,6 @@ Needs torch, transformers, safetensors, numpy and ml_dtypes, which `make finetun
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import math
 import random
@@ -24,7 +23,7 @@ import re
 import struct
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +38,9 @@ from torch.nn.utils import parametrize
 from transformers import BertModel
 from transformers.utils import logging
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from bench.documents import torch_documents
+
 BATCH = 16  # pairs of sentences that follow each other
 LENGTH = 32  # tokens of a sentence
 NEARNESS = 20  # by which cosines are multiplied
@@ -49,9 +51,6 @@ ADAPTED = re.compile(r"attention\.self\.(query|value)$")
 SHOWN = 50  # steps of which the mean loss is printed
 BASES = {"fp32": ("minilm", "model.safetensors"), "bf16": ("minilm-bf16", "model-cast-bf16.safetensors")}
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
-
-SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -232,38 +231,6 @@ def with_weights(base: Path, weights: dict[str, Tensor]) -> bytearray:
             start, end = (8 + size + offset for offset in entry["data_offsets"])
             data[start:end] = values.contiguous().view(torch.uint8).numpy().tobytes()
     return data
-
-
-def torch_documents() -> Iterator[list[str]]:
-    """The sentences of each docstring of torch that has two or more; none comes twice.
-
-    torch.testing is left out: it holds syntax that not every Python can read.
-    """
-    root = Path(torch.__file__).parent
-    modules = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] != "testing"]
-    return documents_of(sorted(modules, key=lambda path: path.relative_to(root).as_posix()))
-
-
-def documents_of(modules: Iterable[Path]) -> Iterator[list[str]]:
-    """The sentences of each docstring of modules that has two or more; none comes twice."""
-    seen: set[str] = set()
-    for path in modules:
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            text = isinstance(node, DOCUMENTED) and ast.get_docstring(node)
-            paragraphs = re.split(r"\n\s*\n", text) if text else ()
-            flat = (" ".join(paragraph.split()) for paragraph in paragraphs)
-            sentences = [sentence for each in flat for sentence in SENTENCE.split(each) if is_english(sentence)]
-            fresh = list(dict.fromkeys(sentence for sentence in sentences if sentence not in seen))
-            seen.update(fresh)
-            if len(fresh) > 1:
-                yield fresh
-
-
-def is_english(text: str) -> bool:
-    """Whether it looks like a sentence, and not like code or a table."""
-    words = text.split()
-    letters = sum(word.isalpha() for word in words)
-    return 8 <= len(words) <= 60 and text[0].isupper() and text[-1] in ".!?" and letters > 0.7 * len(words)
 
 
 def all_batches(documents: list[list[str]], tokenizer: Tokenizer) -> Iterator[tuple[Tokens, Tokens]]:

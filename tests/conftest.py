@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from tests.making import bf16, weights, write
 
 settings.register_profile("bale", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("bale")
+
+
+@pytest.fixture
+def threads_of_blas() -> Iterator[None]:
+    """Two threads of BLAS, for tests that must hold whatever their number."""
+    import scipy.linalg  # noqa: F401  # has a BLAS of its own
+
+    with threadpool_limits(2, user_api="blas"):
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bale
+from tests import as_users_have_it
 from tests.making import Raw, bf16, sha256, weights, write
 
 CHOICES = ["lossless", "int4", "int8:clip=mse", "svd:rank=8+int8", "trellis:bits=3", "svd:rank=8+trellis:error=0.1"]
@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compressed(source: Path, folder: Path, choice: str, threads: int, seed: str) -> str:
     out = folder / "m.bale"
-    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    environment = {**as_users_have_it(), "PYTHONHASHSEED": seed}
     command = [sys.executable, "-c", SCRIPT, str(source), str(out), choice, str(threads)]
     subprocess.run(command, env=environment, check=True)
     return sha256(out)
@@ -46,6 +46,7 @@ def test_one_digest(source: Path, tmp_path: Path, choice: str) -> None:
     assert digests == {report.to_json()["archive"]["sha256"]}
 
 
+@pytest.mark.usefixtures("threads_of_blas")
 @pytest.mark.parametrize(
     "pipeline",
     [

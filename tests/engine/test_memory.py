@@ -12,6 +12,7 @@ import pytest
 
 from bale.compressors.floats import from_float32
 from bale.spec import TensorSpec
+from tests import as_users_have_it
 from tests.making import Raw, write
 
 MB = 1_000_000
@@ -36,7 +37,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 def peak(source: Path, choice: str, threads: int, warm: Path | str = "") -> int:
     """Bytes that a process grows by while it compresses and verifies."""
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(source), choice, str(threads), str(warm)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(command, env=as_users_have_it(), capture_output=True, text=True, check=True)
+    return int(done.stdout)
 
 
 def large(path: Path, pieces: int) -> Path:

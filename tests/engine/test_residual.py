@@ -84,6 +84,7 @@ def test_differences_to_a_base_in_two_layers(tmp_path: Path) -> None:
     bale.verify(tmp_path / "0.bale", after)
 
 
+@pytest.mark.usefixtures("threads_of_blas")
 @pytest.mark.parametrize(
     "rule", [f"*={PIPELINE}", "kernel=tucker:error=0.5", "kernel=tt:rank=4+int8", "kernel=cp:rank=3"]
 )

@@ -218,6 +218,7 @@ def test_mean_squares_of_all_sizes(tmp_path: Path, choice: str, seed: int) -> No
         assert row["output_error"] < 3
 
 
+@pytest.mark.usefixtures("threads_of_blas")
 @pytest.mark.parametrize("choice", ["int4", "trellis:bits=3", "svd:rank=8+int8"])
 def test_bytes_do_not_depend_on_threads(tmp_path: Path, stats: Path, choice: str) -> None:
     model = write(

@@ -1,0 +1,1 @@
+"""Programs that bale is measured against, which run in virtual environments of their own."""

@@ -1,0 +1,34 @@
+"""The sections of the page, in its order."""
+
+from __future__ import annotations
+
+from bench.section import Section
+from bench.sections import (
+    codec,
+    differences,
+    lowrank,
+    peers,
+    process,
+    progressive,
+    quantization,
+    quantizers,
+    scale,
+    sizes,
+    startup,
+    trellis,
+)
+
+SECTIONS: tuple[Section, ...] = (
+    sizes.SECTION,
+    codec.SECTION,
+    peers.SECTION,
+    differences.SECTION,
+    progressive.SECTION,
+    quantization.SECTION,
+    trellis.SECTION,
+    lowrank.SECTION,
+    quantizers.SECTION,
+    process.SECTION,
+    scale.SECTION,
+    startup.SECTION,
+)
