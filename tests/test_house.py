@@ -42,9 +42,9 @@ FLOORS = {
     "compressors": (
         {"settings", "floats", "importance", "kernels"},
         {"base", "entropy"},
-        {"registry", "transform_chain", "contexts", "rate_controlled"},
+        {"registry", "transform_chain", "contexts", "rate_controlled", "candidate"},
         {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
-        {"conditional", "residual"},
+        {"conditional", "residual", "candidates"},
         {"pipeline"},
         {"chunks"},
     ),

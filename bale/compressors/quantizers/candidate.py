@@ -1,0 +1,30 @@
+"""`positive` in front of a codec as a candidate: for values that are never negative."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from bale.compressors.base import Values
+from bale.compressors.candidate import Candidate, Verdict
+from bale.compressors.floats import require_float, to_float32
+from bale.errors import Refused
+from bale.spec import TensorSpec
+
+
+class PositiveCandidate(Candidate):
+    """Square roots of second moments: nothing becomes negative, and only zeros become zero."""
+
+    pipeline: ClassVar[str] = "positive:domain=sqrt+{}"
+
+    def matches(self, spec: TensorSpec) -> bool:
+        """Floats that are not quantized already."""
+        try:
+            require_float(spec)
+        except Refused:
+            return False
+        return True
+
+    def look(self, values: Values) -> Verdict:
+        """Sampled where no value is negative, and any is above zero."""
+        found = to_float32(values.array, values.spec)
+        return Verdict.SAMPLE if found.size and found.min() >= 0 and found.max() > 0 else Verdict.SKIP
