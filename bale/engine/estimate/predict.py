@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,11 +26,12 @@ from bale.io.archive.archive import header_room
 from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
-from bale.planning.decide import Decision
+from bale.planning.decide import LOSSLESS, Decision
 from bale.report.model import number, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little
+_WARM = 1 << 16
 _SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
 _MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
 _MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part beyond the first
@@ -146,6 +148,7 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
 
 def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[Estimate]:
     """An estimate of each unit, in order; those that repeat another are not looked at."""
+    _warm_up(resolved, source, run, inputs)
     found: list[Estimate] = []
     for index, future in run.ordered(_jobs(resolved, source, run, inputs)):
         unit, decision = resolved.plan.units[index], resolved.plan.decisions[index]
@@ -157,6 +160,15 @@ def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inp
             found.append(future.result())
         yield found[-1]
         run.progress(unit.label if unit.views else "", unit.spec.nbytes)
+
+
+def _warm_up(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> None:
+    """Use each pipeline once, so that the first tensor is not charged for what is loaded or compiled then."""
+    for pipeline in {str(each): each for each in resolved.plan.pipelines if each != LOSSLESS}.values():
+        index = next(at for at, each in enumerate(resolved.plan.decisions) if each.pipeline == pipeline)
+        with suppress(Refused):
+            estimator = _Estimator(resolved.plan.units[index], source, run, inputs, _WARM)
+            estimator.estimate(resolved.plan.decisions[index], resolved.reference(index))
 
 
 def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[tuple[int, Job[Any]]]:
@@ -188,6 +200,7 @@ class _Estimator:
     source: SourceFile
     run: Run
     inputs: Inputs
+    most: int = SAMPLE
 
     def estimate(self, decision: Decision, reference: ReferenceTensor | None) -> Estimate:
         """Encode a sample, and scale up what comes out; `Refused` where the whole unit is going to be, as far as seen.
@@ -225,10 +238,11 @@ class _Estimator:
 
     def _sample(self, pipeline: Pipeline) -> Sample:
         if any(layer.transforms for layer in pipeline.layers):
-            return rows_of(self.source, self.unit, _WHOLE if _needs_whole(pipeline) else SAMPLE)
+            whole = _needs_whole(pipeline) and self.most == SAMPLE
+            return rows_of(self.source, self.unit, _WHOLE if whole else self.most)
         if pipeline.on_base:
-            return middle_of(self.source, self.unit)
-        return slices_of(self.source, self.unit, _SLICE)
+            return middle_of(self.source, self.unit, self.most)
+        return slices_of(self.source, self.unit, _SLICE, self.most)
 
     def _encode(self, task: Task, sample: Sample, decision: Decision) -> Encoded:
         work = self.inputs.work(task, self.unit, decision, sample, self.run, measure=False)

@@ -105,7 +105,7 @@ def rows_of(source: SourceFile, unit: Unit, most: int = SAMPLE) -> Sample:
     return Sample(TensorSpec(spec.dtype, (array.size // row, *spec.shape[1:])), array, starts)
 
 
-def slices_of(source: SourceFile, unit: Unit, length: int) -> Sample:
+def slices_of(source: SourceFile, unit: Unit, length: int, most: int = SAMPLE) -> Sample:
     """Slices of about some length, spread over a tensor; the tensor itself where it is no larger than all of them.
 
     They are of whole rows, if those are short enough: some encoders make use of rows and columns.
@@ -113,19 +113,19 @@ def slices_of(source: SourceFile, unit: Unit, length: int) -> Sample:
     spec = unit.spec
     row = _row(spec)
     length = max(row, length // row * row)
-    array, starts = _gather(source, unit, length, SAMPLE // length)
-    if spec.elements <= length * (SAMPLE // length):
+    array, starts = _gather(source, unit, length, max(1, most // length))
+    if spec.elements <= length * max(1, most // length):
         return Sample(spec, array, starts)
     return Sample(_of_rows(spec, row, length * len(starts)), array, starts)
 
 
-def middle_of(source: SourceFile, unit: Unit) -> Sample:
+def middle_of(source: SourceFile, unit: Unit, most: int = SAMPLE) -> Sample:
     """The middle of a tensor: of whole rows, if there are any that are short enough."""
     spec = unit.spec
-    if spec.elements <= SAMPLE:
+    if spec.elements <= most:
         return Sample(spec, read(source, unit, 0, spec.elements), [0])
     row = _row(spec)
-    count = SAMPLE // row * row
+    count = max(1, most // row) * row
     start = (spec.elements - count) // 2 // row * row
     return Sample(_of_rows(spec, row, count), read(source, unit, start, count), [start])
 
