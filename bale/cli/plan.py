@@ -85,7 +85,8 @@ def command(
         error = figure(totals["relative_error"], ".3g")
         lines += prose(f"error of the lossy tensors: about {error} relative{snr}", width)
     if save is not None:
-        lines += prose(f"saved: bale compress {plain(str(source))} -r {plain(str(save))}", width)
+        given = "".join(f" --{name} {each}" for name, each in (("base", base), ("stats", stats)) if each is not None)
+        lines += prose(plain(f"saved: bale compress {source} -r {save}{given}"), width)
     printer.result(document, [*lines, *tell(printer, document, width)])
     return 0
 
