@@ -40,6 +40,7 @@ FLOORS = {
     "compressors": (
         {"settings", "floats", "importance", "kernels"},
         {"base", "entropy"},
+        {"plugins"},
         {"registry", "transform_chain", "contexts"},
         {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
         {"conditional", "residual"},
