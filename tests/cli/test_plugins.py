@@ -29,6 +29,29 @@ def test_they_are_listed_with_their_packages(bale: Bale, install: Install) -> No
     bale("codecs", "broken").failed(2, "bale-broken 1.2", "ZeroDivisionError")
 
 
+def test_nothing_is_searched_where_nothing_is_missing(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading what is installed takes longer than the help does."""
+    searched = []
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **group: searched.append(group) or ())
+    look_again()
+    archive = f"{model}.bale"
+    for order in (
+        ["--help"],
+        ["--version"],
+        ["codecs", "int"],
+        ["plan", model, "-p", "int4/exact"],
+        ["compress", model],
+        ["verify", archive],
+        ["inspect", archive],
+        ["decompress", archive, "-f"],
+    ):
+        assert bale(*order).code == 0
+        assert not searched, order
+    assert bale("codecs").code == 0
+    assert searched == [{"group": "bale.codecs"}]
+    look_again()
+
+
 def test_a_clash_is_an_error(bale: Bale, install: Install, model: Path) -> None:
     install("one", CODE, flip="Flip")
     install("two", CODE, flip="Flip")
