@@ -36,7 +36,7 @@ EXIT_CODES = (
     ("1", "internal error, with a traceback: please report it"),
     ("2", "usage, recipe or plan refused"),
     ("3", "an input is missing, not permitted, broken or with unsafe paths; the base is wrong"),
-    ("4", "not a bale, damaged, truncated, or of a newer version"),
+    ("4", "not a bale, damaged, truncated, of a newer version, or of a codec that is not installed"),
     ("5", "a check failed: `verify --against`, `compare --max-error`"),
     ("6", "output could not be written, exists already, is the input, or is a folder"),
     ("130, 143, 129", "ended by SIGINT (Ctrl-C), SIGTERM, SIGHUP; cleaned up"),

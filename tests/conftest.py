@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
+from bale.compressors import plugins, registry
 from tests.making import bf16, weights, write
 
 settings.register_profile("bale", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,3 +51,38 @@ def stats(tmp_path: Path, model: Path) -> Path:
         {"layers.1.weight": np.arange(1, 129, dtype="<f4"), "layers.10.weight": 1 / np.arange(1, 65, dtype="<f4")},
         {"bale.stats": "1"},
     )
+
+
+Install = Callable[..., Path]
+
+
+def look_again(*modules: str) -> None:
+    """Forget what was found of other packages, as a new process has."""
+    for module in modules:
+        sys.modules.pop(module, None)
+    importlib.invalidate_caches()
+    plugins.claims.cache_clear()
+    registry.get.cache_clear()
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a package of one module, given its name, its code and its entry points; returns where it lies."""
+    installed = []
+
+    def call(package: str, code: str, **entries: str) -> Path:
+        site, module = tmp_path / "site" / package, package.replace("-", "_")
+        info = site / f"{module}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{module}.py").write_text(code)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        lines = [f"{name} = {module}:{attribute}" for name, attribute in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{plugins.GROUP}]", *lines]))
+        monkeypatch.syspath_prepend(site)
+        installed.append(module)
+        look_again()
+        return site
+
+    yield call
+    monkeypatch.undo()
+    look_again(*installed)

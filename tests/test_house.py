@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.planning", "bale.report"},
     "torch": {"bale.engine"},
     "models": {"bale.models", "bale.engine.reading.listing", "bale.io"},
+    "testing": {"bale.testing", "bale.compressors"},
     "api": {"bale.api", "bale.engine", "bale.io", "bale.planning", "bale.report"},
     "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine", "bale.models"},
     "__init__": {"bale.api", "bale"},
@@ -42,6 +43,7 @@ FLOORS = {
     "compressors": (
         {"settings", "floats", "importance", "kernels"},
         {"base", "entropy"},
+        {"plugins"},
         {"registry", "transform_chain", "contexts", "rate_controlled", "candidate"},
         {"grammar", "serializers", "lossless", "quantizers", "lowrank", "trellis"},
         {"conditional", "residual", "candidates"},
@@ -80,6 +82,7 @@ ONLY_IN = {
     "torch": {"torch", "models"},
     "transformers": {"models"},
     "safetensors": {"io"},
+    "pytest": {"testing"},
 }
 NEVER_AT_ONCE = {"scipy", "numba", "torch", "transformers", "rich"}  # imported within functions
 
@@ -153,6 +156,13 @@ def test_compressors_and_io_never_import_each_other() -> None:
         if len(seen) == 2:
             both.add(module.split("/")[0])
     assert both == {"engine"}
+
+
+def test_the_program_never_imports_its_tests() -> None:
+    """Those for authors of codecs need pytest, which no user has."""
+    for module, tree in MODULES.items():
+        if not module.startswith("testing/"):
+            assert not [name for name in imports(tree) if below(name, {"bale.testing"})], module
 
 
 def inner(name: str) -> str:

@@ -1,4 +1,4 @@
-"""All codecs by name. A codec's module is imported when the codec is asked for, not before."""
+"""All codecs by name, and those of other packages. A codec's module is imported when the codec is asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from bale.compressors import plugins
 from bale.compressors.base import Codec, Compressor, Conditional, Quantizer, Serializer, Transform
 from bale.compressors.settings import format_value, settings, suggestion
 from bale.errors import UsageError
@@ -68,22 +69,37 @@ _KINDS = (Quantizer, Transform, Serializer, Conditional, Compressor)
 
 
 def names() -> tuple[str, ...]:
-    """Names of all codecs, in order; aliases are not among them."""
+    """Names of bale's own codecs, in order; aliases are not among them."""
     return tuple(CODECS)
+
+
+def is_known(name: str) -> bool:
+    """Whether bale or an installed package calls a codec so, which need not be one that can be used."""
+    return name in CODECS or name in plugins.claims()
+
+
+def package(name: str) -> str | None:
+    """Name and version of the package that a known codec comes from; None for bale's own."""
+    return None if name in CODECS else plugins.claims()[name][0].package
 
 
 @cache
 def get(name: str) -> type[Codec]:
-    """Class of a codec.
+    """Class of a codec; other packages are searched for what is none of bale's own.
 
     Raises
     ------
     UsageError
-        When there is none of this name; the hint names the nearest ones.
+        When there is none of this name; the hint names the nearest ones. When two packages have one, or it cannot be
+        used.
     """
     if name not in CODECS:
-        hint = f"{suggestion(name, tuple(_NAMES))} there are {', '.join(_NAMES)}"
-        raise UsageError(f"there is no codec {name!r}", hint.strip())
+        if name in plugins.claims():
+            return plugins.load(plugins.only(name, tuple(_NAMES)))
+        known = (*_NAMES, *(each for each in sorted(plugins.claims()) if each not in _NAMES))
+        raise UsageError(
+            f"there is no codec {name!r}", f"{suggestion(name, known)} there are {', '.join(known)}".strip()
+        )
     module, _, attribute = CODECS[name].partition(":")
     found = getattr(import_module(module), attribute)
     if found.name != name:
@@ -119,6 +135,8 @@ class Description:
         The rest of the docstring.
     aliases : dict of str to str
         Short names, and the text that each stands for.
+    package : str or None
+        Name and version of the package that it comes from; None for bale's own.
     """
 
     name: str
@@ -129,6 +147,7 @@ class Description:
     details: str
     parameters: tuple[Parameter, ...]
     aliases: dict[str, str]
+    package: str | None
 
 
 def describe(name: str) -> Description:
@@ -147,4 +166,23 @@ def describe(name: str) -> Description:
             Parameter(each.name, each.type, each.default, each.allowed, each.help) for each in settings(codec).values()
         ),
         aliases={alias: text for alias, text in ALIASES.items() if text.partition(":")[0] == name},
+        package=package(name),
     )
+
+
+def describe_others() -> tuple[list[Description], list[str]]:
+    """Describe all codecs of other packages, and say what is wrong with those that cannot be used.
+
+    Raises
+    ------
+    UsageError
+        When two codecs have one name.
+    """
+    described, unusable = [], []
+    claimed = [plugins.only(name, tuple(_NAMES)).name for name in sorted(plugins.claims())]
+    for name in claimed:
+        try:
+            described.append(describe(name))
+        except UsageError as problem:
+            unusable.append(str(problem))
+    return described, unusable

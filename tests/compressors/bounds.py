@@ -4,7 +4,7 @@ import numpy as np
 
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.levels import Scaled
-from tests.compressors.cases import ROUNDING
+from bale.testing.tensors import ROUNDING
 
 TEXTS = {
     "base": ["base/exact", "base/int4"],

@@ -4,7 +4,7 @@ import pytest
 from bale.compressors.floats import from_float32, require_float, to_float32
 from bale.errors import Refused
 from bale.spec import DTYPES, TensorSpec
-from tests.compressors.cases import LOSSY_DTYPES
+from bale.testing.tensors import LOSSY_DTYPES
 
 
 def spec(dtype, *shape):

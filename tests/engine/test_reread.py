@@ -13,9 +13,9 @@ import torch
 import xxhash
 
 import bale
-from bale.engine.reading import source as engine
 from bale.engine.reading.source import _Swapped
 from bale.errors import SourceError
+from bale.io.storage.files import LocalFile
 from tests.io.reading import members, rezip
 from tests.making import bf16, sha256, weights, write
 
@@ -142,7 +142,7 @@ def test_whatever_stops_the_digest_is_the_error_of_the_run(
     def fail(*_: object) -> Any:
         raise problem
 
-    monkeypatch.setattr(engine, "pieces", fail)
+    monkeypatch.setattr(LocalFile, "blocks", fail)
     with pytest.raises(type(problem)) as caught:
         bale.compress(source, tmp_path / "m.bale")
     assert caught.value is problem

@@ -41,11 +41,20 @@ def check_codecs(archive: ArchiveFile) -> None:
     To be called before anything is decoded.
     """
     for name, version in archive.manifest.codecs.items():
-        if name not in registry.names():
-            raise ArchiveError(f"{archive.path} uses the codec {name!r}, which this bale does not know", "upgrade bale")
-        if version > registry.get(name).version:
+        if not registry.is_known(name):
             raise ArchiveError(
-                f"{archive.path} uses version {version} of {name!r}, newer than this bale's", "upgrade bale"
+                f"{archive.path} uses the codec {name!r}, which is not installed",
+                "install the package that it comes from, or upgrade bale",
+            )
+        try:
+            known = registry.get(name).version
+        except UsageError as problem:
+            raise ArchiveError(f"{archive.path}: {problem.message}", problem.hint) from None
+        if version > known:
+            package = registry.package(name) or "bale"
+            raise ArchiveError(
+                f"{archive.path} uses version {version} of the codec {name!r}, newer than that of {package}",
+                f"upgrade {package.partition(' ')[0]}",
             )
     for stored in archive.manifest.units:
         if stored.same_as is None:

@@ -5,11 +5,11 @@ import pytest
 from bale.compressors.base import Place, Reference, Values
 from bale.compressors.conditional.exact import Exact
 from bale.errors import Refused
-from bale.spec import TensorSpec
-from tests.compressors.cases import ALL_DTYPES, SHAPES, random_bits
+from bale.spec import DTYPES, TensorSpec
+from bale.testing.tensors import SHAPES, random_bits
 
 
-@pytest.mark.parametrize("dtype", ALL_DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 0, 64), (300, 65)])
 def test_any_words_given_any_words(dtype, shape):
     """Unrelated ones, equal ones, such that differ in the lowest bit, and zeros; all NaN payloads are among them."""

@@ -7,7 +7,7 @@ from bale.compressors.lowrank.svd import Svd
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
-from tests.compressors.cases import LOSSY_DTYPES, adversarial
+from bale.testing.tensors import LOSSY_DTYPES, adversarial
 
 
 def low_rank(m, n, values, seed=0):

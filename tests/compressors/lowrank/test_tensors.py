@@ -14,7 +14,7 @@ from bale.compressors.lowrank.tucker import Tucker
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
-from tests.compressors.cases import LARGEST
+from bale.testing.tensors import LARGEST
 
 
 def values_of(x, dtype="F32"):

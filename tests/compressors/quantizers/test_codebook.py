@@ -12,7 +12,7 @@ from bale.compressors.quantizers import groups
 from bale.compressors.quantizers.codebook import Codebook
 from bale.errors import Refused
 from bale.spec import TensorSpec
-from tests.compressors.cases import LOSSY_DTYPES, ROUNDING, adversarial
+from bale.testing.tensors import LOSSY_DTYPES, ROUNDING, adversarial
 
 
 def f32(rows):

@@ -14,7 +14,7 @@ from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.linear import Int
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
-from tests.compressors.cases import LARGEST, LOSSY_DTYPES, ROUNDING, adversarial
+from bale.testing.tensors import LARGEST, LOSSY_DTYPES, ROUNDING, adversarial
 
 
 def f32(rows):

@@ -7,7 +7,7 @@ from bale.compressors.base import Values
 from bale.compressors.quantizers.logarithmic import Log
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
-from tests.compressors.cases import check_scaled
+from tests.compressors.scaled import check_scaled
 
 
 def test_powers_of_two_by_hand():

@@ -8,7 +8,7 @@ from bale.compressors.base import Values
 from bale.compressors.quantizers.microscaling import FORMATS, Fp8, Mx, Nvfp4
 from bale.errors import Refused
 from bale.spec import TensorSpec
-from tests.compressors.cases import check_scaled
+from tests.compressors.scaled import check_scaled
 
 KINDS = {
     "e2m1": ml_dtypes.float4_e2m1fn,

@@ -9,7 +9,7 @@ from bale.compressors.base import Values
 from bale.compressors.quantizers.nf4 import NF4, Nf4
 from bale.errors import Refused
 from bale.spec import TensorSpec
-from tests.compressors.cases import check_scaled
+from tests.compressors.scaled import check_scaled
 
 
 def test_levels_are_quantiles_of_the_normal_distribution():

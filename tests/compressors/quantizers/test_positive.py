@@ -9,7 +9,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.compressors.quantizers.positive import Positive
 from bale.errors import Refused
 from bale.spec import TensorSpec
-from tests.compressors.cases import LOSSY_DTYPES, ROUNDING, adversarial
+from bale.testing.tensors import LOSSY_DTYPES, ROUNDING, adversarial
 
 TEXTS = [
     *("positive+int8", "positive:domain=sqrt+int8", "positive+int:bits=1,group=tensor", "positive+nf4"),

@@ -12,7 +12,7 @@ from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis.codec import Trellis
 from bale.errors import Refused, UsageError
 from bale.spec import TensorSpec
-from tests.compressors.cases import LARGEST, ROUNDING, adversarial
+from bale.testing.tensors import LARGEST, ROUNDING, adversarial
 
 
 def run(stage, array, dtype="F32"):
