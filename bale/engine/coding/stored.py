@@ -13,8 +13,11 @@ from bale.compressors.chunks import decode_chunk, flat_bytes, join_chunks
 from bale.errors import UsageError
 from bale.spec import Array, TensorSpec
 
-FORGED = (ValueError, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError, UsageError)
-"""What decoders raise for parts that no encoder made."""
+WRONG = (ValueError, UsageError)
+"""What decoders raise on purpose, for parts that no encoder made."""
+
+FORGED = (*WRONG, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError)
+"""What decoders raise for parts that somebody has forged; the others may as well be a fault of bale's own."""
 
 
 class StoredPart(Protocol):

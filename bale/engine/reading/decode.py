@@ -15,7 +15,7 @@ from bale.compressors.base import Values
 from bale.compressors.chunks import chunk_ranges
 from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.choose import decode_tasks
-from bale.engine.coding.stored import FORGED, DecodeTask, bytes_of, load_part, numbers_of
+from bale.engine.coding.stored import FORGED, WRONG, DecodeTask, bytes_of, load_part, numbers_of
 from bale.engine.coding.task import SECOND, SECOND_EXACT, ReferenceTensor, Task
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.errors import ArchiveError, SourceError, UsageError
@@ -198,8 +198,11 @@ class Decoder:
         """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
         try:
             return decode(*arguments)
-        except FORGED as problem:
+        except WRONG as problem:
             raise _damaged(self.archive, stored, f"cannot be decoded ({problem})") from None
+        except FORGED as problem:  # kept as the cause: only the digests say that the bytes are those that were stored
+            what = f"cannot be decoded ({type(problem).__name__}: {problem})"
+            raise ArchiveError(f"{self.archive.path}: {stored.unit.label} {what}", DAMAGED_OR_OURS) from problem
 
 
 def _pipeline(archive: ArchiveFile, stored: StoredUnit) -> Pipeline:
@@ -249,6 +252,7 @@ def _damaged(archive: ArchiveFile, stored: StoredUnit, what: str) -> ArchiveErro
     return ArchiveError(f"{archive.path}: {stored.unit.label} {what}", DAMAGED)
 
 
+DAMAGED_OR_OURS = f"{DAMAGED}; if it fails again, report it: that can be a fault of bale's own"
 _parse = lru_cache(maxsize=1024)(Pipeline.parse)
 NO_BASE = "name the base with --base"
 

@@ -9,7 +9,7 @@ from functools import partial
 import xxhash
 
 from bale.engine.coding.choose import decode_tasks
-from bale.engine.coding.stored import FORGED, DecodeTask, bytes_of
+from bale.engine.coding.stored import WRONG, DecodeTask, bytes_of
 from bale.engine.coding.task import Task
 from bale.engine.run import Job, Run
 from bale.engine.writing.building import UnitBuilder
@@ -76,7 +76,7 @@ class ReadBack:
         for layer, values in layers:
             try:
                 yield from zip(decode_tasks(layer, written), values.blocks, strict=True)
-            except FORGED:
+            except WRONG:
                 raise OutputError(*NOT_AS_WRITTEN) from None
 
     def _start(self) -> None:
@@ -89,7 +89,7 @@ class ReadBack:
 def _compare(task: DecodeTask, expected: int) -> None:
     try:
         same = xxhash.xxh3_64_intdigest(bytes_of(task).data) == expected
-    except FORGED:
+    except WRONG:
         same = False
     if not same:
         raise OutputError(*NOT_AS_WRITTEN)

@@ -174,3 +174,24 @@ def test_a_broken_decoder_fails_the_read_back(
     assert names_in(tmp_path) == expected
     with pytest.raises(bale.errors.ArchiveError):
         bale.verify(sound)
+
+
+@pytest.mark.parametrize("problem", [KeyError("w"), IndexError("3"), TypeError("no"), AssertionError()])
+def test_a_fault_of_our_own_is_not_blamed_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """Writing, it is an internal error; reading, where an archive can be forged, it is said to be possible."""
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 96, seed=1)})
+    bale.compress(source, tmp_path / "sound.bale")
+
+    def broken(*_: Any) -> Any:
+        raise problem
+
+    monkeypatch.setattr(ExactCoding, "_decode", broken)
+    with pytest.raises(type(problem)):
+        bale.compress(source, tmp_path / "m.bale")
+    with pytest.raises(bale.errors.ArchiveError) as caught:
+        bale.verify(tmp_path / "sound.bale")
+    assert "report it" in (caught.value.hint or "")
+    assert caught.value.__cause__ is problem
+    assert not (tmp_path / "m.bale").exists()
