@@ -57,7 +57,7 @@ class UnitWriter:
         verify: bool,
     ) -> None:
         self._source, self._resolved, self._writer, self._run, self._inputs = source, resolved, writer, run, inputs
-        self._plan = resolved.plan
+        self._plan, self._measure = resolved.plan, not resolved.plan.lossless
         self._read_back = ReadBack(writer, run) if verify else None
         run.set_memory_budget(WHOLE_COST * _largest_whole(self._plan))
         self.seconds: list[float] = []
@@ -130,7 +130,7 @@ class UnitWriter:
 
     def _encoded(self, unit: Unit, decision: Decision, reference: BaseTensor | None) -> Iterator[Job[Encoded]]:
         task, source = Task.of(unit.spec, decision.pipeline, reference), UnitSource(self._source, unit)
-        work = self._inputs.work(task, unit, decision, source, self._run, not self._plan.lossless)
+        work = self._inputs.work(task, unit, decision, source, self._run, self._measure)
         return coding_of(task).jobs(work)
 
     def _store(self, index: int, unit: Unit, decision: Decision, results: Iterator[Result]) -> StoredUnit:
