@@ -10,7 +10,7 @@ from bale.engine.estimate.predict import Predicted, Prediction
 from bale.engine.verify import LossyTensor
 from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, summed_up
-from bale.report.model import number, stats_json
+from bale.report.model import finite_or_none, stats_json
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Planned:
                 "predicted_bytes": self.predicted_bytes,
                 "overhead_bytes": sum(file.overhead_bytes for file in self.files),
                 "ratio": self.original_bytes / self.predicted_bytes,
-                "relative_error": number(self.errors.relative_error),
-                "snr_db": number(self.errors.snr_db),
+                "relative_error": finite_or_none(self.errors.relative_error),
+                "snr_db": finite_or_none(self.errors.snr_db),
                 "seconds": round(sum(row.estimate.seconds for row in self._rows), 6),
                 "coverage": coverage,
             },

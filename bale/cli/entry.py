@@ -21,7 +21,7 @@ def main() -> NoReturn:
         from bale.cli.app import run
 
         code = run(arguments)
-        signals.settle(code)
+        signals.exit_at_once(code)
     except KeyboardInterrupt:
         from bale.cli import signals
 

@@ -41,7 +41,7 @@ def _end(number: int, frame: FrameType | None) -> None:
         raise Ended
 
 
-def settle(code: int) -> None:
+def exit_at_once(code: int) -> None:
     """Let signals end the program at once, with this exit code: all has been done, and the interpreter ends."""
     for number in WORDS:
         if signal.getsignal(number) == _end:

@@ -12,7 +12,7 @@ from bale.compressors.floats import all_finite, numbers
 from bale.engine.reading.tensors import Tensors
 from bale.metrics import ErrorSums, row_width
 from bale.notes import many
-from bale.report.model import number
+from bale.report.model import finite_or_none
 from bale.spec import Array, TensorSpec
 
 
@@ -88,11 +88,11 @@ class Difference:
             "status": self.status,
             "dtypes": [a and a.dtype, b and b.dtype],
             "shapes": [a and list(a.shape), b and list(b.shape)],
-            "relative_error": number(self.relative_error),
-            "snr_db": number(self.snr_db),
-            "max_abs_error": number(self.max_abs_error),
-            "cosine": number(self.cosine),
-            "worst_row_error": number(self.worst_row_error),
+            "relative_error": finite_or_none(self.relative_error),
+            "snr_db": finite_or_none(self.snr_db),
+            "max_abs_error": finite_or_none(self.max_abs_error),
+            "cosine": finite_or_none(self.cosine),
+            "worst_row_error": finite_or_none(self.worst_row_error),
             "non_finite_differences": self.non_finite_differences,
         }
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from bale.engine.reading.decode import Decoder, check_codecs
-from bale.engine.reading.reference import nearest
+from bale.engine.reading.reference import find_references
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
 from bale.io.archive.archive import ArchiveFile, open_archive
@@ -79,8 +79,8 @@ def opened(path: Path, run: Run, base: Path | None, first: bool = False) -> Iter
     """Open an archive and its base, if it has one, for decoding."""
     with open_archive(path) as archive, one_blas_thread():
         check_codecs(archive)
-        with nearest(archive, base, run) as near:
-            yield archive, Decoder(archive, run, near, first)
+        with find_references(archive, base, run) as references:
+            yield archive, Decoder(archive, run, references, first)
 
 
 def refuse_original(archive: ArchiveFile, out: Path) -> None:

@@ -24,7 +24,7 @@ from bale.io.archive.manifest import DAMAGED, StoredUnit
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.metrics import ErrorSums, RowSums, row_width
-from bale.report.model import number
+from bale.report.model import finite_or_none
 from bale.spec import View
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order
@@ -45,9 +45,9 @@ class LossyTensor:
         """The row of `verify --json`."""
         return {
             "name": self.name,
-            "relative_error": number(self.error),
-            "worst_row_error": number(self.worst_row_error),
-            "snr_db": number(self.snr_db),
+            "relative_error": finite_or_none(self.error),
+            "worst_row_error": finite_or_none(self.worst_row_error),
+            "snr_db": finite_or_none(self.snr_db),
         }
 
 

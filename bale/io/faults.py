@@ -5,11 +5,11 @@ from __future__ import annotations
 TEXT_LENGTH = 100
 
 
-class Broken(Exception):
+class Malformed(Exception):
     """The file begins as a known format and is broken; the message says what was found."""
 
 
-class NotFollowed(Exception):
+class Unsupported(Exception):
     """Nothing is wrong with the file as far as is known, but its structure is not followed; the message is why."""
 
 

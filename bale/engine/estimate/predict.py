@@ -26,7 +26,7 @@ from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
 from bale.planning.decide import Decision
-from bale.report.model import number, ratio
+from bale.report.model import finite_or_none, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little
@@ -88,8 +88,8 @@ class Predicted:
             "original_bytes": self.spec.nbytes,
             "predicted_bytes": self.predicted_bytes,
             "bits_per_weight": ratio(8 * self.predicted_bytes, self.spec.elements),
-            "relative_error": 0.0 if errors is None else number(errors.relative_error),
-            "snr_db": None if errors is None else number(errors.snr_db),
+            "relative_error": 0.0 if errors is None else finite_or_none(errors.relative_error),
+            "snr_db": None if errors is None else finite_or_none(errors.snr_db),
             "seconds": 0.0 if self.same_as is not None else round(self.estimate.seconds, 6),
             "same_as": self.same_as,
             "notes": [note.text for note in self.decision.notes],

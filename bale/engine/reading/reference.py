@@ -263,8 +263,8 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
-                    near = stack.enter_context(nearest(archive, None, run, depth + 1))
-                    tensors += _stored_tensors(archive, Decoder(archive, run, near), cache)
+                    references = stack.enter_context(find_references(archive, None, run, depth + 1))
+                    tensors += _stored_tensors(archive, Decoder(archive, run, references), cache)
                 else:
                     checkpoint = open_checkpoint(each)
                     source = stack.enter_context(reading(each, SourceError))
@@ -302,7 +302,9 @@ def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
 
 
 @contextmanager
-def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -> Iterator[_Finder | None]:
+def find_references(
+    archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0
+) -> Iterator[_ReferenceFinder | None]:
     """The function that finds the tensors of an archive's base: the one at `path`, or beside the archive by its name.
 
     Every tensor that is needed is found, and its digest taken, before anything is decoded.
@@ -322,11 +324,11 @@ def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -
             for stored in archive.manifest.units
             if stored.base is not None and stored.same_as is None
         }
-        yield _Finder(found)
+        yield _ReferenceFinder(found)
 
 
 @dataclass(frozen=True)
-class _Finder:
+class _ReferenceFinder:
     found: dict[int, BaseTensor]
 
     def __call__(self, stored: StoredUnit) -> BaseTensor:

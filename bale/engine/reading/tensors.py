@@ -19,7 +19,7 @@ import numpy as np
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
-from bale.engine.reading.reference import nearest
+from bale.engine.reading.reference import find_references
 from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
@@ -248,17 +248,17 @@ class _WhenNeeded:
     """Opens the base of an archive when the first tensor asks for it: names and specs are to be had without."""
 
     def __init__(self, archive: ArchiveFile, base: Path | None, run: Run, resources: ExitStack) -> None:
-        self._open = partial(nearest, archive, base, run)
+        self._open = partial(find_references, archive, base, run)
         self._resources = resources
         self._lock = threading.Lock()
-        self._near: Callable[[StoredUnit], ReferenceTensor] | None = None
+        self._find: Callable[[StoredUnit], ReferenceTensor] | None = None
 
     def __call__(self, stored: StoredUnit) -> ReferenceTensor:
         with self._lock:
-            if self._near is None:
-                self._near = self._resources.enter_context(self._open())
-        assert self._near is not None  # a manifest with differences names its base
-        return self._near(stored)
+            if self._find is None:
+                self._find = self._resources.enter_context(self._open())
+        assert self._find is not None  # a manifest with differences names its base
+        return self._find(stored)
 
 
 def open_tensors(path: Path, threads: int | None = None) -> Tensors:

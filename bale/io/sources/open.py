@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken, NotFollowed
+from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
@@ -58,9 +58,9 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     content = _content(path, source.read(min(size, _HEAD), 0))
     try:
         return _reader(content)(path, source)
-    except NotFollowed as reason:
+    except Unsupported as reason:
         return _opaque(path, size, str(reason))
-    except Broken as problem:
+    except Malformed as problem:
         raise SourceError(f"{path} is broken: {problem}", _AGAIN) from None
 
 
@@ -94,7 +94,7 @@ def _sniff(head: bytes) -> str:
 
 def _reader(content: str) -> Callable[[Path, ByteSource], Checkpoint]:
     if content not in _READERS:
-        raise NotFollowed(_LOOKS.get(content, "content that no reader recognizes"))
+        raise Unsupported(_LOOKS.get(content, "content that no reader recognizes"))
     return _READERS[content]
 
 

@@ -162,7 +162,7 @@ class Target(ByteSink):
             if not self._replaces or not exchange(self._temporary, self.path):
                 os.replace(self._temporary, self.path)
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         """Bring the name to the disk."""
         if not self._one_of_many:
             with self._telling():
@@ -214,7 +214,7 @@ def commit_together(*targets: Target) -> None:
             for target in targets:
                 target._publish()
             for target in {target.path.parent: target for target in targets}.values():
-                target._settle()
+                target._sync()
         except BaseException as problem:
             stay = [str(target.path) for target in reversed(targets) if not target._retract()]
             if stay and isinstance(problem, OutputError):
