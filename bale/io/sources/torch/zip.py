@@ -47,7 +47,7 @@ class _Member:
 
 
 def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
-    """Read a file by `torch.save`; raise `Unsupported` for whatever else a ZIP may be, `Malformed` for a damaged one."""
+    """Read a file by `torch.save`; raise `Malformed` for a damaged one, `Unsupported` for any other kind of ZIP."""
     archive = _Archive(source)
     infos, directory = archive.directory()
     prefix = _prefix([info.orig_filename for info in infos])
