@@ -10,7 +10,7 @@ def check_memory(problem: Exception) -> None:
 
 
 class BaleError(Exception):
-    """An expected failure, told in one line.
+    """An expected failure, reported in one line.
 
     Parameters
     ----------

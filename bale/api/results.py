@@ -1,4 +1,4 @@
-"""What the verbs return."""
+"""Results of the verbs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bale.report.model import finite_or_none, stats_json
 
 @dataclass(frozen=True)
 class Decompressed:
-    """What `decompress` wrote: the target, the files in it, and whether every bit of them is the source's."""
+    """Result of `decompress`: the target, the files in it, and whether every bit of them is the source's."""
 
     path: Path
     files: tuple[Path, ...]
@@ -26,11 +26,11 @@ class Decompressed:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `verify` found sound.
+    """Result of `verify` for a sound archive or folder.
 
     `lossy` has a row for each tensor that is lossy, in file order, with its errors: those that were measured, if there
     was a source to measure against, and otherwise those that the archive records.
-    `report` tells of the report beside it: ``matches``, ``of another archive``, or None where there is none.
+    `report` describes the report beside it: ``matches``, ``of another archive``, or None where there is none.
     """
 
     path: Path

@@ -10,7 +10,7 @@ from bale.api.results import Checked
 from bale.engine.folder import verify_folder
 from bale.engine.reports import report_beside
 from bale.engine.run import Progress, Run
-from bale.engine.verify import Verified, told_apart, verify_file
+from bale.engine.verify import Verified, qualify_names, verify_file
 from bale.errors import SourceError
 
 
@@ -47,7 +47,7 @@ def verify(
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
             found: list[Verified] = []
             files = verify_folder(path, run, other, known, found.append)
-            lossy = told_apart([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
+            lossy = qualify_names([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
             with open_archives(path, threads) as opened:
                 size = opened.report.stored_bytes
                 return Checked(

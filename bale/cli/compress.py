@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, size, tell, terminal_width
+from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        notes = tell(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
-        told = [line for text in lines(done, path) for line in prose(text, width)]
-        return done.to_json() if json else None, [*told, *notes]
+        notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
+        summary = [line for text in lines(done, path) for line in prose(text, width)]
+        return done.to_json() if json else None, [*summary, *notes]
 
     return printer.each(source, work)
 

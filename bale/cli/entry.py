@@ -25,7 +25,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         from bale.cli import signals
 
-        code = signals.tell(arguments)
+        code = signals.report_signal(arguments)
     if code in signals.CODES:
         os._exit(code)  # without waiting for the workers; files have been removed
     sys.exit(code)

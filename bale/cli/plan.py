@@ -24,10 +24,10 @@ from bale.cli.render import (
     percent,
     plain,
     prose,
+    show_notes,
     size,
     sized_cells,
     sized_table,
-    tell,
     terminal_width,
 )
 
@@ -86,7 +86,7 @@ def command(
         lines += prose(f"error of the lossy tensors: about {error} relative{snr}", width)
     if save is not None:
         lines += prose(f"saved: bale compress {plain(str(source))} -r {plain(str(save))}", width)
-    printer.result(document, [*lines, *tell(printer, document, width)])
+    printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0
 
 

@@ -59,7 +59,7 @@ def answer(given: bool) -> None:
     _answered = given
 
 
-def tell(arguments: Sequence[str]) -> int:
+def report_signal(arguments: Sequence[str]) -> int:
     """Say which signal it was, in JSON too where that is asked for; returns the exit code."""
     from contextlib import suppress
 

@@ -18,7 +18,7 @@ from bale.spec import Array, TensorSpec
 
 @dataclass(frozen=True)
 class Difference:
-    """How a tensor differs between A and B.
+    """The difference of a tensor between A and B.
 
     `status` is ``equal`` (bit for bit), ``differs``, ``only in A``, ``only in B`` or ``other shape``; the errors take A
     for the original, and are None where they cannot be measured. Places where both have the same infinity, or both NaN,
@@ -73,7 +73,7 @@ class Difference:
 
     @property
     def remark(self) -> str:
-        """What there is to say of values that are not finite."""
+        """A remark on values that are not finite."""
         one, other = self.finite_in_one, self.non_finite_differences - self.finite_in_one
         said = [f"{many(one, 'value')} {'is' if one == 1 else 'are'} finite in one only"] if one else []
         if other:

@@ -42,11 +42,11 @@ def compress_folder(
     report: Callable[[tuple[FileRow, ...], int, bool], AbstractContextManager[Target]],
     only_report: bool = False,
 ) -> None:
-    """Write a compressed folder, file by file; what an interrupted run has finished is not done again.
+    """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
 
     `report` gives the file that takes its name together with the record, and is called with the rows of the weight
     files, the bytes of all others, and whether nothing but the report is made. That is so where a finished folder is
-    what would be made again, with `only_report`; any other finished one is refused.
+    the one that would be made again, with `only_report`; any other finished one is refused.
     """
     with ExitStack() as stack:
         found = _begin(source, out, options.force, only_report, stack)
@@ -55,8 +55,10 @@ def compress_folder(
         if found.complete and not options.force:
             if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
                 raise _taken(out)
-            with report(*_told(found.entries, (writer.row(name, found.entries[name]) for name in names)), True) as told:
-                told.commit()
+            with report(
+                *_report_contents(found.entries, (writer.row(name, found.entries[name]) for name in names)), True
+            ) as made:
+                made.commit()
             return
         earlier = found.entries
         if found.complete:  # each is to be made again
@@ -71,8 +73,11 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        with report(*_told(entries, rows), False) as told, staged_record(out, Record(True, entries)) as record:
-            commit_together(told, record)
+        with (
+            report(*_report_contents(entries, rows), False) as made,
+            staged_record(out, Record(True, entries)) as record,
+        ):
+            commit_together(made, record)
         _remove_strays(out, earlier, entries)
 
 
@@ -89,8 +94,8 @@ def _lock(out: Path) -> int:
         raise OutputError(f"cannot write {out}: {reason(problem)}", "choose another place with -o") from None
 
 
-def _told(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
-    """What a report says: the rows of the weight files, and the bytes of all others."""
+def _report_contents(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
+    """The contents of a report: the rows of the weight files, and the bytes of all other files."""
     side_bytes = sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
     return tuple(row for row in rows if row is not None), side_bytes
 
@@ -247,7 +252,7 @@ class _Writer:
             )
 
     def sync(self, stored_bytes: int) -> None:
-        """Bring the names of all files, which have so many bytes, to the disk."""
+        """Bring the names of all files, which have this many bytes together, to the disk."""
         try:
             for folder in self.folders:
                 sync_folder(folder)

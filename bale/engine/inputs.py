@@ -1,4 +1,4 @@
-"""The open inputs of a run beside its source, and how it writes."""
+"""The open inputs of a run beside its source, and its options for writing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Inputs:
     statistics: Statistics | None = None
 
     def work(self, task: Task, unit: Unit, decision: Decision, source: UnitReader, run: Run, measure: bool) -> Work:
-        """All that the encoder of a unit has beside its task."""
+        """The inputs of the encoder of a unit beside its task."""
         work = Work(source, run, measure, decision.otherwise)
         if self.statistics is None or not task.pipeline.transforms:
             return work
@@ -31,7 +31,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Options:
-    """How archives are written.
+    """Options for writing archives.
 
     Attributes
     ----------

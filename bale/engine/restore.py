@@ -28,7 +28,7 @@ from bale.spec import Array
 
 @dataclass(frozen=True)
 class Restored:
-    """What `decompress` wrote."""
+    """The result of restoring one file."""
 
     path: Path
     size: int

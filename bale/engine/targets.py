@@ -1,4 +1,4 @@
-"""Where the archive and the report of a source go, and whether they may."""
+"""Places of the archive and the report of a source, and whether they may be written."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Targets:
 
 
 def _named(source: Path, opened: SourceFolder | Checkpoint) -> tuple[str, int]:
-    """Name and bytes of a source as reports tell them."""
+    """Name and bytes of a source as reports record them."""
     if isinstance(opened, Checkpoint):
         return source.name, opened.size
     return source.resolve().name, sum(checkpoint.size for checkpoint in opened.checkpoints.values())

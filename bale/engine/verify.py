@@ -33,7 +33,7 @@ _WITH_ROWS = 1, 1  # the first format that records errors of rows
 
 @dataclass(frozen=True)
 class LossyTensor:
-    """What loss has cost a tensor; the worst row is None where there are no rows, or where a row of zeros is lost."""
+    """Errors of a lossy tensor; the worst row is None where there are no rows, or where a row of zeros is lost."""
 
     name: str
     error: float
@@ -106,7 +106,7 @@ def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | 
         return Verified(path, archive.size, tensors, rows)
 
 
-def told_apart(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[LossyTensor, ...]:
+def qualify_names(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[LossyTensor, ...]:
     """The rows of several archives; a name that comes twice gets that of its file put before it."""
     taken = Counter(row.name for _, rows in files for row in rows)
     return tuple(

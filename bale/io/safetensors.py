@@ -23,7 +23,7 @@ RANK_LIMIT, SIZE_LIMIT = 64, 1 << 62  # dimensions, and the length of one: what 
 
 
 def header_text(metadata: Mapping[str, str], entries: Iterable[tuple[str, TensorSpec]]) -> bytes:
-    """The JSON of a header whose parts stand one behind the other.
+    """The JSON of a header whose parts lie back to back.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _json(value: object) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says: metadata, where the payload begins, and name, spec and absolute offset of each tensor."""
+    """Contents of a header: metadata, start of the payload, and name, spec and absolute offset of each tensor."""
 
     metadata: dict[str, str]
     payload: int
@@ -115,7 +115,7 @@ def _local(source: ByteSource, payload: int, size: int) -> Iterator[Path]:
 
 
 def _check_header(source: ByteSource, size: int) -> int:
-    """Refuse what would be dear to parse, by counting bytes; returns the offset of the payload."""
+    """Reject headers that would be expensive to parse, by counting bytes; returns the offset of the payload."""
     if size < PREAMBLE:
         raise Malformed(f"it has only {size} bytes")
     (length,) = struct.unpack("<Q", source.read(PREAMBLE, 0))

@@ -19,7 +19,7 @@ from bale.spec import Array, TensorSpec
 
 KEY, VERSION = "bale.stats", "1"
 COVARIANCE = ":covariance"
-"""What stands behind the name of a tensor whose mean products of two inputs these are."""
+"""Suffix of the name of a tensor for the mean products of its inputs."""
 
 _HINT = "collect statistics with `bale stats`"
 

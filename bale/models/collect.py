@@ -1,4 +1,4 @@
-"""From a model and lines of text to a file of statistics."""
+"""Collects statistics of a model run on lines of text, and writes them to a file."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _check_outside(out: Path, folder: Path) -> None:
 
 
 def _entries(collector: Collector, model: Model) -> tuple[dict[str, Array], list[str]]:
-    """What stands in the file, by name, and a note on what has no place there."""
+    """The entries of the file, by name, and a note on what has no place in it."""
     tensors: dict[str, Array] = {}
     lost: list[str] = []
     for moments in collector.moments():

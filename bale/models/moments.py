@@ -1,4 +1,4 @@
-"""Mean squares and mean products of what the layers of a torch model multiply with their weights."""
+"""Mean squares and mean products of the inputs that layers of a torch model multiply with their weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS = 1 << 12  # inputs that are summed at a time
 
 @dataclass(frozen=True)
 class Layer:
-    """How a module's weight and the channels of its input belong together.
+    """The relation between a module's weight and the channels of its input.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class _Sums:
             self.count += len(rows)
 
     def finished(self, names: tuple[str, ...]) -> Moments:
-        """The means of all that has arrived."""
+        """The means of all inputs so far."""
         mean = self.total / self.count
         second = self.layer.spread(mean.diagonal() if self.wide else mean, self.weight.shape)
         covariance = mean.float().numpy() if self.wide else None

@@ -1,4 +1,4 @@
-"""What will be done: a decision for every unit, from specs and rules alone, before any data moves."""
+"""Plans: a decision for every unit, from specs and rules alone, before any data is read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MIN_ELEMENTS = 4096
 class Decision:
     """A unit's pipeline, the rule that chose it, and notes for the user.
 
-    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline. `broad` marks what
-    ``-p`` chose: not by the tensor's name.
+    `otherwise` is the lossless pipeline in place of this one where the data does not suit it. `broad` marks a choice
+    by ``-p``: not by the tensor's name.
     """
 
     pipeline: Pipeline
@@ -42,7 +42,7 @@ class Decision:
 
 
 PAYLOAD = Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
-"""What is done with payload that belongs to no tensor."""
+"""The decision for payload that belongs to no tensor."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class Plan:
 def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
-    Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
-    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone
-    is so with `effort=max`, for differences need compiled code anyway.
+    Those whose second layer is exact already, and units without a partner, stay as they are; so do lossy
+    floats of a byte, as such floats cannot represent their differences; a note says so. Units that are coded alone
+    get `effort=max`, as differences need compiled code anyway.
     """
     decisions = []
     alone = {LOSSLESS: MAX} if any(has_partner) else {}
@@ -170,7 +170,7 @@ def _saved_plan(files: Sequence[tuple[Unit, ...]], saved: SavedPlan) -> Plan:
 
 @dataclass
 class _Count:
-    """How a rule fared over the whole source."""
+    """Matches of one rule over the whole source."""
 
     matched: int = 0
     first: int = 0
@@ -220,7 +220,7 @@ class _Planner:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
-                    raise UsageError(problem, "mend the pattern, or say --allow-unmatched")
+                    raise UsageError(problem, "fix the pattern, or pass --allow-unmatched")
                 if problem:
                     notes.append(Note("rule-unused", problem))
                 _refuse(str(rule), self._counts[id(rule)])

@@ -1,4 +1,4 @@
-"""What the user wants: rules that name a pipeline for the tensors that match."""
+"""The user's choices: rules that name a pipeline for the tensors that match."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rule:
     pattern : str
         A case-sensitive `fnmatch` pattern (``*`` crosses dots and slashes), or ``re:`` and a regular expression.
     pipeline : Pipeline
-        What is done with the tensors that match.
+        The pipeline of the tensors that match.
     origin : str
         Where the rule stands, for messages: ``--rule 1`` or ``recipe rule 2``.
     min_ndim, max_ndim, min_elements, dtype

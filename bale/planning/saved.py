@@ -19,7 +19,7 @@ _LOSSLESS = "lossless"
 
 @dataclass(frozen=True)
 class SavedChoice:
-    """The choice for one tensor: its pipeline, what comes in place of it where the data does not suit it, and why."""
+    """The choice for one tensor: its pipeline, the fallback where the data does not suit it, and the reason."""
 
     name: str
     pipeline: Pipeline

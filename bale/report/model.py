@@ -1,4 +1,4 @@
-"""What was done, as JSON: the keys are described in docs/report.md and held by report.schema.json."""
+"""The report of a compression, as JSON: its keys are described in docs/report.md and held by report.schema.json."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SCHEMA = 1
 class TensorRow:
     """One tensor name: how it is stored and what that cost.
 
-    `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
-    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error by
-    the use of the elements, where that is known, `worst_row_error` the largest relative error of a row.
+    `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
+    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error
+    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row.
     """
 
     name: str
@@ -128,7 +128,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What one compression did: to one file, or to the weight files of a folder.
+    """The report of one compression: of one file, or of the weight files of a folder.
 
     Attributes
     ----------
@@ -220,7 +220,7 @@ class Report:
         return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
 
     def _output_error(self) -> dict[str, Any] | None:
-        """Mean and worst of the tensors coded with loss that have one."""
+        """Mean and worst of the lossy tensors that have one."""
         found = [
             (error, row.name) for row in self.lossy_rows if (error := finite_or_none(row.output_error)) is not None
         ]
@@ -292,7 +292,7 @@ def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
 
 
 def stats_json(stats: tuple[str, str] | None) -> dict[str, str] | None:
-    """Which statistics were used, as reports and plans tell it."""
+    """The statistics that were used, as reports and plans record them."""
     return None if stats is None else {"name": stats[0], "sha256": stats[1]}
 
 

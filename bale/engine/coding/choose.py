@@ -1,4 +1,4 @@
-"""The one choice of how a unit is coded, for writing, reading back, reading and predicting."""
+"""Chooses how a unit is coded: in one place, for writing, reading back, reading and predicting."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bale.errors import Refused
 from bale.metrics import ErrorSums
 from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
-Weights = Callable[[int, int], Array]  # first element and number of elements -> how much their errors count
+Weights = Callable[[int, int], Array]  # first element and number of elements -> their importance
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Distortion:
     Attributes
     ----------
     harm : Harm
-        What became zero, or is zero no more, and the errors of rows.
+        Values that became zero or are no longer zero, and the errors of rows.
     outputs : ErrorSums or None
-        Of elements that count by the mean squares of their inputs, or by their covariance, as far as these are known.
+        Of elements weighted by the mean squares of their inputs, or by their covariance, as far as these are known.
         Sums by a covariance are below zero where it is none.
     """
 
@@ -41,7 +41,7 @@ class Distortion:
     def between(
         cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None, place: Place | None = None
     ) -> Distortion:
-        """Compare two flat arrays in their storage bits; rows are measured where `place` tells what they are of."""
+        """Compare two flat arrays in their storage bits; rows are measured where `place` is given."""
         found, harms, outputs = [], [], []
         width, first = rows_at(place)
         for start, count in chunk_ranges(spec.elements):
@@ -55,7 +55,7 @@ class Distortion:
 
     @classmethod
     def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Importance | None) -> Distortion:
-        """Compare two flat arrays of a whole tensor, which is used so."""
+        """Compare two flat arrays of a whole tensor of this importance."""
         if use is None or use.covariance is None:
             weights = None if use is None else partial(use.weights, spec.shape)
             return cls.between(source, decoded, spec, weights, Place(spec.shape))
@@ -103,6 +103,6 @@ def numbers_of(array: Array, spec: TensorSpec) -> Array:
 
 
 def check_finite(values: Array) -> None:
-    """Raise `Refused` for what is never coded with loss."""
+    """Raise `Refused` for values that are never lossy: NaN and infinity."""
     if not all_finite(values):
         raise Refused("holds NaN or infinity, or values beyond float32: kept lossless", note="non-finite")

@@ -64,7 +64,7 @@ class ExactCoding:
         return Reference(load_chunk(stored, 0, chunk, flat_spec(part.spec, count), known))
 
     def _cost(self, spec: TensorSpec) -> int:
-        """Bytes in memory while a chunk is coded or decoded: source and result, and what differences are made of."""
+        """Bytes in memory while a chunk is coded or decoded: source, result, and temporary arrays of differences."""
         return 2 * spec.nbytes if self.task.reference is None else 4 * spec.nbytes + 16 * spec.elements
 
 

@@ -14,7 +14,7 @@ from bale.errors import UsageError
 from bale.spec import Array, TensorSpec
 
 FORGED = (ValueError, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError, UsageError)
-"""What decoders raise for parts that no encoder made."""
+"""Exceptions that decoders raise for parts that no encoder made."""
 
 
 class StoredPart(Protocol):

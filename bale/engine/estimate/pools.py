@@ -32,7 +32,7 @@ def check_pools(plan: Plan) -> None:
 def share_steps(
     files: Sequence[ResolvedFile], sources: Mapping[int, SourceFile], run: Run, statistics: Statistics | None
 ) -> list[ResolvedFile]:
-    """The same files with the step that all tensors of a pool share in place of what they are to meet together.
+    """The same files with the step that all tensors of a pool share in place of the target that they meet together.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Predicting what a resolved plan comes to: a sample of each tensor goes through the coding that writes archives."""
+"""Predicts sizes and errors of a resolved plan: samples of its tensors go through the coding that writes archives."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one unit is expected to come to.
+    """The predicted size, errors and time of one unit.
 
     Attributes
     ----------
     decision : Decision
-        What is done with it: another than was chosen where the data does not suit that.
+        Its decision: another than was chosen where the data does not suit that.
     errors : ErrorSums or None
         Of the sample, scaled up; None where nothing is lost.
     seconds : float
@@ -57,7 +57,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A tensor of the plan and what it is expected to come to."""
+    """A tensor of the plan and its prediction."""
 
     name: str
     file: str
@@ -67,7 +67,7 @@ class Predicted:
 
     @property
     def decision(self) -> Decision:
-        """What is done with it."""
+        """Its decision."""
         return self.estimate.decision
 
     @property
@@ -134,9 +134,9 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
             manifest += _MANIFEST_LOSS + _MANIFEST_PART * (len(estimate.decision.pipeline.leaves(unit.spec)) - 1)
         if not unit.views:
             payload += estimate.size
-        twin = None if first is None else plan.units[first].views[0].name
+        duplicate_of = None if first is None else plan.units[first].views[0].name
         for position, view in enumerate(unit.views):
-            same_as = unit.views[0].name if position else twin
+            same_as = unit.views[0].name if position else duplicate_of
             rows.append(Predicted(view.name, name, view.spec, estimate, same_as))
     chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
     manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
@@ -166,9 +166,12 @@ def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) 
             continue
         most = _WHOLE if _needs_whole(decision.pipeline) else SAMPLE
         size = min(most, unit.spec.elements) * unit.spec.info.bits // 8
-        told = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
+        statistics_bytes = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
         run.set_memory_budget(WHOLE_COST * size)
-        yield index, Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + told)
+        yield (
+            index,
+            Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + statistics_bytes),
+        )
 
 
 def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: Run, inputs: Inputs) -> Estimate:
@@ -260,7 +263,7 @@ class _Estimator:
 
 
 def _needs_whole(pipeline: Pipeline) -> bool:
-    """Whether a sample of rows says little of what it does."""
+    """Whether a sample of rows predicts little of the result."""
     return any(stage.needs_whole for layer in pipeline.layers for stage in layer.transforms)
 
 

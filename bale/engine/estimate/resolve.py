@@ -1,4 +1,4 @@
-"""The resolved plan of a source: rules first, then what only the data can say, with each file opened once."""
+"""The resolved plan of a source: first by rules, then by the data, with each file opened once."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class SampledReference:
         return np.concatenate([self.tensor.subtract(each, at) for each, at in _cut(array, runs)])
 
     def add(self, array: Array, start: int) -> Array:
-        """Elements again, from their differences."""
+        """Add its own elements back to differences."""
         runs = self._runs(start, array.size)
         return np.concatenate([self.tensor.add(each, at) for each, at in _cut(array, runs)])
 

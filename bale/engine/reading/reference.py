@@ -41,7 +41,7 @@ _KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor
 
 @dataclass(frozen=True, eq=False)
 class BaseTensor:
-    """A tensor of a base, read or decoded in runs of elements, as the dtype of the one that is coded given it."""
+    """A tensor of a base, read or decoded in runs of elements, in the dtype of the tensor that is coded given it."""
 
     unit: Unit
     spec: TensorSpec
@@ -60,7 +60,7 @@ class BaseTensor:
         return digest.hexdigest()
 
     def elements(self, start: int, count: int) -> Reference:
-        """What it tells of some elements."""
+        """The reference for `count` elements from `start` on."""
         found = list(self._runs(start, count))
         array = np.concatenate([known.values for known in found]) if len(found) != 1 else found[0].values
         if len(found) == 1 or any(known.cells is None for known in found):
@@ -89,7 +89,7 @@ class BaseTensor:
 
     @property
     def sample_cost(self) -> int:
-        """Bytes in memory while `is_related` is found out."""
+        """Bytes in memory while `is_related` is computed."""
         start, count = self._middle
         pieces = [piece for piece in self.pieces if piece.start < start + count and start < piece.start + piece.count]
         return sum(piece.cost for piece in pieces)
@@ -138,7 +138,7 @@ class _Cache:
         self._lock = threading.Lock()
 
     def load(self, piece: DecodeTask) -> Reference:
-        """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
+        """The values of a piece; decoded twice where two threads ask for it at the same time, which is rare."""
         with self._lock:
             if piece in self._kept:
                 self._kept.move_to_end(piece)
@@ -232,7 +232,7 @@ class Base:
 
 
 def _endings(name: str) -> list[str]:
-    """What follows each of the first dots."""
+    """The rest of a name behind each of its first dots."""
     pieces = name.split(".", _PREFIX)
     return [".".join(pieces[at:]) for at in range(1, len(pieces))]
 
@@ -393,7 +393,7 @@ class _Pieces(Sequence[DecodeTask]):
 
 
 def _fits(tensor: Unit, unit: Unit) -> bool:
-    """Whether elements of one can be known from the other."""
+    """Whether elements of one can be a reference for the other."""
     if tensor.spec.shape != unit.spec.shape or unit.spec.info.kind == "complex":
         return False
     if tensor.spec.dtype == unit.spec.dtype:

@@ -17,7 +17,7 @@ from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
-_HEAD = 1024  # bytes that tell the formats apart
+_HEAD = 1024  # bytes that distinguish the formats
 _SAFETENSORS = "safetensors"
 _AGAIN = "fetch or save it again"
 
@@ -65,7 +65,7 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
 
 
 def _content(path: Path, head: bytes) -> str:
-    """What the first bytes say, checked against what the name promises."""
+    """The format that the first bytes show, checked against the one that the name promises."""
     found = _sniff(head)
     if found == "lfs":
         raise SourceError(f"{path} is a Git LFS pointer, not the checkpoint itself", "fetch it with `git lfs pull`")

@@ -35,8 +35,8 @@ _FINISHED = "finished.jsonl"
 class TreeTarget:
     """A folder that is built within a temporary one, and takes its place by one rename, in `commit`.
 
-    Used as a context manager: without a commit the temporary folder is removed. What a killed run has left of the same
-    work is taken over. What else is in a folder that is replaced stays in it.
+    Used as a context manager: without a commit the temporary folder is removed. Files that a killed run has left of the
+    same work are taken over. Other files of a folder that is replaced stay in it.
 
     Where a folder cannot be renamed over, the temporary one lies within it until the last file is at its place.
 
@@ -92,7 +92,7 @@ class TreeTarget:
 
     def __enter__(self) -> TreeTarget:
         try:
-            with self._telling():
+            with self._as_output_error():
                 self._begin()
         except BaseException:
             self._end(failed=True)
@@ -108,7 +108,7 @@ class TreeTarget:
         """Where a file is to be written; its folder is there."""
         path = self._tree / name
         if path.parent not in self._folders:
-            with self._telling():
+            with self._as_output_error():
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
         return path
@@ -120,7 +120,7 @@ class TreeTarget:
 
     def commit(self) -> None:
         """Bring the files to their places."""
-        with self._telling():
+        with self._as_output_error():
             if self._inside:
                 self._check_free()
                 self._move_in()
@@ -234,14 +234,14 @@ class TreeTarget:
         except OSError as problem:
             if problem.errno not in (errno.EXDEV, errno.EBUSY):
                 raise
-            self._go_inside()  # a folder of a lower layer, or a mount point that nobody has told of
+            self._go_inside()  # a folder of a lower layer, or a mount point that the system does not list
             self._move_in()
             return
         placing.keep_others(old, self._out, names)  # what has come into it meanwhile
 
     def _move_in(self) -> None:
         self._sync()
-        self._removable = False  # until the last is moved the temporary folder tells that some are missing
+        self._removable = False  # until the last is moved the temporary folder says that some are missing
         placing.move_in(self._tree, self._out, self._names)
         os.unlink(self._temporary / BEGUN)  # now it is whole
         self._removable = True
@@ -268,8 +268,8 @@ class TreeTarget:
                 path.rmdir()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What the system refuses becomes an `OutputError`, with the bytes of all files where room is lacking."""
+    def _as_output_error(self) -> Iterator[None]:
+        """An `OSError` becomes an `OutputError`, with the bytes of all files where room is lacking."""
         try:
             yield
         except OSError as problem:
@@ -278,7 +278,7 @@ class TreeTarget:
 
 
 def is_incomplete(folder: Path) -> bool:
-    """Whether a folder is what a run that has not ended is making."""
+    """Whether a folder is being made by a run that has not ended."""
     place = Path(os.path.abspath(folder))
     temporary = place.parent if place.name == TREE else place
     if is_temporary(temporary.name) and begun(temporary):

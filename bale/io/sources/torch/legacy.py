@@ -1,4 +1,4 @@
-"""Torch files from before the ZIP format: five pickles, then the storages one behind the other."""
+"""Torch files from before the ZIP format: five pickles, then the storages back to back."""
 
 from __future__ import annotations
 

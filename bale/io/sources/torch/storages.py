@@ -1,4 +1,4 @@
-"""From tensors in storages to the units that are coded: each byte of a storage belongs to exactly one."""
+"""Divides storages into the units that are coded: each byte of a storage belongs to exactly one."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def find_tensors(root: Any) -> tuple[list[Tensor], list[Note]]:
 
 
 class _Undescribed(Exception):
-    """Why a tensor is kept as bytes of its storage without a name."""
+    """The reason why a tensor is kept as bytes of its storage without a name."""
 
 
 class _Names:
@@ -292,7 +292,7 @@ def _members(node: Object) -> Iterator[tuple[Any, Any]]:
 
 
 def _state(state: Any) -> Iterator[tuple[Any, Any]]:
-    """What an object was set up with: attributes stand for themselves, anything else is called its state."""
+    """The values that an object was set up with: attributes by their names, anything else as its state."""
     if isinstance(state, Object) and state.callee == "builtins.dict":
         yield from state.items
     else:

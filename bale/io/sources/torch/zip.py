@@ -30,9 +30,9 @@ _CENTRAL_SIZE = 46
 
 @dataclass(frozen=True)
 class _Member:
-    """A stored member: what the directory says of it, and offsets of its directory entry and its payload.
+    """A stored member: its directory entry, and the offsets of that entry and of its payload.
 
-    `local_crc` is what the local header says, which is zero where a data descriptor follows the payload.
+    `local_crc` is the CRC of the local header, which is zero where a data descriptor follows the payload.
     """
 
     info: zipfile.ZipInfo
@@ -72,7 +72,7 @@ class _Archive:
         return self._source.read(size, offset)
 
     def directory(self) -> tuple[list[zipfile.ZipInfo], int]:
-        """What the central directory lists, and where it begins."""
+        """The entries of the central directory, and its offset."""
         try:
             with zipfile.ZipFile(_Bounded(self._source.stream())) as file:
                 return file.infolist(), file.start_dir
