@@ -101,7 +101,7 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
     with opened(path, run, base, first) as (archive, decoder):
         if archive.manifest.checksums and (first or not archive.manifest.exact):
             raise OutputError(
-                f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"
+                f"{path} is lossy, and of a ZIP file, whose checksums are written last", "name a file with -o"
             )
         digest = hashlib.sha256()
         try:

@@ -154,7 +154,7 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
             piece = flat_spec(spec, count)
             x, y = numbers(values, piece), numbers(block.data.view(spec.storage), piece)
             if x is None or y is None:
-                raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never coded with loss")
+                raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never lossy")
             width = row_width(stored.unit.spec.shape)
             sums, rows = ErrorSums.by_rows(x, y, width, block.start * 8 // bits)
             before = found.get(block.index, (ErrorSums(), RowSums(width)))

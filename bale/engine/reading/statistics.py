@@ -193,7 +193,7 @@ class Statistics:
                 raise self._wrong(name, "its covariance is larger than mean squares allow")
 
     def _wrong(self, name: str, what: str) -> SourceError:
-        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "mend or collect them again")
+        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "fix them, or collect them again")
 
     def _of_another(self, names: Sequence[str]) -> SourceError:
         own = next(iter({**self._file.means, **self._file.covariances}), None)

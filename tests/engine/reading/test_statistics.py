@@ -247,7 +247,7 @@ def test_a_covariance_is_checked_at_every_scale(tmp_path: Path, scale: float, dt
             continue
         with pytest.raises(SourceError, match=words) as caught:
             use_of(model, stats, "w", SVD)
-        assert caught.value.hint == "mend or collect them again"
+        assert caught.value.hint == "fix them, or collect them again"
 
 
 def test_a_covariance_rounded_to_halves(tmp_path: Path) -> None:
