@@ -178,7 +178,7 @@ class RowSums:
 
     @classmethod
     def of(cls, values: Array, difference: Array, width: int, start: int) -> RowSums:
-        """The rows of a flat block of float64 values and of what they are off by, from element `start` on."""
+        """The rows of a flat block of float64 values and of their errors, from element `start` on."""
         begin = min(values.size, -start % width)
         end = values.size - (values.size - begin) % width
         ends = [

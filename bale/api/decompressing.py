@@ -88,9 +88,9 @@ def decompress_to(
 
 
 def default_checkpoint(archive: Path) -> Path:
-    """Where `decompress` puts the checkpoint of an archive."""
+    """The path where `decompress` puts the checkpoint of an archive."""
     if archive.suffix != ".bale" or not archive.stem:
-        with open_archives(archive, 1):  # what is no archive is worse than what has no name
+        with open_archives(archive, 1):  # a file that is no archive is worse than one without a name
             pass
         raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
     return archive.with_suffix("")

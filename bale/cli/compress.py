@@ -95,7 +95,7 @@ def command(
 
 
 def places(paths: list[Path], out: Path | None) -> dict[Path, Path | None]:
-    """Where the result of each path goes: `out`, or a file in it when there are several; None for the default."""
+    """The path for the result of each path: `out`, or a file in it when there are several; None for the default."""
     for path in [*paths, *([out] if out is not None else [])]:
         if str(path) == "-":
             reason = "an archive's header is written last, so it cannot be a stream"

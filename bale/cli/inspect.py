@@ -75,7 +75,7 @@ def command(
 
 
 def _error(row: dict[str, Any]) -> float:
-    """Relative error, infinite where it is unknown; none of what came back exactly, and of checkpoints."""
+    """Relative error, infinite where it is unknown; none for exact tensors, and for checkpoints."""
     error = row.get("relative_error", 0.0)
     return inf if error is None else float(error)
 

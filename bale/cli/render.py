@@ -219,7 +219,7 @@ def middle(text: str, width: int) -> str:
 
 
 def prose(text: str, width: int | None) -> list[str]:
-    """A line, on a terminal in as many lines as it needs there, with what follows the first indented."""
+    """A line, on a terminal in as many lines as it needs there, all but the first indented."""
     text = harmless(text)  # which takes room
     if width is None or columns(text) <= width:
         return [text]
@@ -245,7 +245,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def sized_cells(row: dict[str, Any], key: str) -> list[str]:
-    """Cells of a tensor and of what it takes, the bytes that stand under `key`, up to its bits a weight."""
+    """Cells of a tensor and of its size, the bytes that stand under `key`, up to its bits a weight."""
     cells = [row["name"], row["dtype"], shape_text(row["shape"]), row["pipeline"], size(row["original_bytes"])]
     if row["same_as"]:
         return [*cells, "-", "-"]

@@ -1,4 +1,4 @@
-"""Signals that ask the program to end. Each unwinds it as Ctrl-C does, so that what was half made is removed."""
+"""Signals that ask the program to end. Each unwinds it as Ctrl-C does, so that unfinished files are removed."""
 
 from __future__ import annotations
 

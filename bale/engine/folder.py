@@ -156,7 +156,7 @@ def verify_folder(
 
 
 def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stack: ExitStack) -> Record:
-    """Make the target folder, or take over one that is there, and lock it; returns what an earlier run has left."""
+    """Make the target folder, or take over one that is there, and lock it; returns the record of an earlier run."""
     if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
     if out.is_symlink():
@@ -183,7 +183,7 @@ def _taken(out: Path) -> OutputError:
 
 
 def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
-    """Remove what an earlier run has stored and the record no longer lists; nothing that a link leads to."""
+    """Remove files that an earlier run has stored and the record no longer lists; never the target of a link."""
     kept = {os.stat(out / entry.stored).st_ino for entry in entries.values()}  # one file may have names in two cases
     for stray in (out / entry.stored for entry in earlier.values()):
         with suppress(OSError):
@@ -204,7 +204,7 @@ class _Writer:
     folders: set[Path] = field(default_factory=set)
 
     def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
-        """Store a file; returns its entry, `earlier` if that is what it would be, and the row of a weights file."""
+        """Store a file; returns its entry, which is `earlier` if nothing has changed, and the row of a weights file."""
         if earlier is not None and self.is_current(name, earlier):
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
@@ -234,7 +234,7 @@ class _Writer:
         return entry, done.row(name, stored)
 
     def is_current(self, name: str, entry: Entry) -> bool:
-        """Whether the stored form is there, is of the file as it is now, and is what would be made of it."""
+        """Whether the stored form is there, is of the file as it is now, and is the one that would be made of it."""
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
@@ -274,7 +274,7 @@ class _Writer:
 
 
 def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
-    """Digest of all that decides what an archive is, the source apart."""
+    """Digest of everything that determines an archive, except the source."""
     base, statistics = inputs.base, inputs.statistics
     against = [] if base is None else [f"base {base.path.resolve()} {base.stamp}"]
     lines = [

@@ -1,4 +1,4 @@
-"""Guards of what a run reads: no input, and no file of a base, becomes a target or its own base."""
+"""Guards of the files that a run reads: no input, and no file of a base, becomes a target or its own base."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _LIMIT = 1 << 28  # bytes of a report that is read
 
 
 def report_path(archive: Path) -> Path:
-    """Where the report of an archive is, unless another place was chosen."""
+    """The path of the report of an archive, unless another was chosen."""
     return archive.with_name(archive.name + ".report.json")
 
 

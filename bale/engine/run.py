@@ -115,7 +115,7 @@ class Run:
                 self._held -= cost
 
     def check(self, job: Job[None]) -> None:
-        """Run a job that only checks something; `wait` or a later call raises what it raises."""
+        """Run a job that only checks something; `wait` or a later call raises its exception."""
         while self._checks and (len(self._checks) >= self.window or self._is_full(job)):
             self._wait_one()
         self._checks.append((self._submit(job), job.cost))

@@ -127,7 +127,7 @@ def _recorded(stored: StoredUnit) -> tuple[ErrorSums, float | None]:
 
 
 def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSums, RowSums]]:
-    """Raise `CheckFailed` where a source is not what an archive says; returns the errors of its lossy units."""
+    """Raise `CheckFailed` where a source is not as an archive records; returns the errors of its lossy units."""
     archive, manifest = decoder.archive, decoder.archive.manifest
     checkpoint = open_checkpoint(against)
     if checkpoint.size != manifest.source_bytes:

@@ -77,7 +77,7 @@ class Model:
 
 
 def check_model(folder: Path) -> None:
-    """Raise `SourceError` for a folder that has no config or no tokenizer; what is in them is not read."""
+    """Raise `SourceError` for a folder that has no config or no tokenizer; their contents are not read."""
     check_readable(folder)
     if not os.path.isdir(folder):
         raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
@@ -88,7 +88,7 @@ def check_model(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> Model:
-    """Load what lies in a folder that `check_model` passes; nothing is fetched, and no code from the folder is run.
+    """Load the model in a folder that `check_model` passes; nothing is fetched, and no code from the folder is run.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class Layer:
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> Layer | None:
-        """Of a linear layer or a convolution; None of any other module."""
+        """The relation in a linear layer or a convolution; None for any other module."""
         import torch
         from torch.nn.modules.conv import _ConvNd
 
@@ -138,7 +138,7 @@ class Collector:
             hook.remove()
 
     def moments(self) -> Iterator[Moments]:
-        """Those of every weight that has met an input, in the model's order, once: sums go as they are finished."""
+        """Statistics of every weight that has met an input, in the model's order, once: sums are freed as they finish."""
         names: dict[tuple[int, torch.Size], list[str]] = {}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
             names.setdefault(_key(parameter), []).append(name)

@@ -59,7 +59,7 @@ class FilePlan:
 
     @property
     def lossless(self) -> bool:
-        """Whether the plan gives up nothing."""
+        """Whether every pipeline of the plan is lossless."""
         return all(pipeline.lossless for pipeline in self.pipelines)
 
 
@@ -188,7 +188,7 @@ class _Planner:
         self._default = _Count()
 
     def decide(self, unit: Unit) -> Decision:
-        """Choose the pipeline of a unit and count what its rule met."""
+        """Choose the pipeline of a unit and count the matches of its rule."""
         if not unit.views:
             return PAYLOAD
         rule = self._rule_of(unit)
@@ -294,7 +294,7 @@ def _too_small(spec: TensorSpec) -> Note | None:
 
 
 def is_lossy(pipeline: Pipeline) -> bool:
-    """Whether a layer of it gives something up, even if a second one brings it back."""
+    """Whether one of its layers is lossy, even if a second one makes it exact."""
     return not all(codec.lossless for codec in pipeline.codecs)
 
 

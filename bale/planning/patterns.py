@@ -78,7 +78,7 @@ def compile_pattern(text: str, origin: str) -> Pattern:
 
 
 class _Nested(Exception):
-    """A repeat of what has several ways to match."""
+    """A repeat of a part that can match in several ways."""
 
 
 def _cost(items: Any) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def _nested_group(text: str) -> str:
 
 
 def _groups(text: str) -> Iterator[tuple[int, int]]:
-    """Where the groups of an expression begin and end."""
+    """Start and end of the groups of an expression."""
     begun: list[int] = []
     for token in _TOKEN.finditer(text):
         if token.group() == "(":

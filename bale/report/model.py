@@ -19,7 +19,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One tensor name: how it is stored and what that cost.
+    """One tensor name: its coding, its stored size and its errors.
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
     `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error

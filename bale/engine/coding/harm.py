@@ -24,7 +24,7 @@ _NO_ROWS = RowSums(0)
 
 @dataclass(frozen=True)
 class Harm:
-    """Counts of source values and of what they came back as; those of blocks that follow each other add up.
+    """Counts of source values and of decoded ones; those of blocks that follow each other add up.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Harm:
 
 
 def joined(parts: list[Harm]) -> Harm:
-    """That of all blocks of a tensor."""
+    """The harm of all blocks of a tensor together."""
     return reduce(add, parts, Harm())
 
 
@@ -136,7 +136,7 @@ def rows_at(place: Place | None) -> tuple[int, int]:
 
 
 def recorded(worst: float | None) -> float | None:
-    """The worst error of a row as manifests have it: None where it is infinite, or beyond what they take."""
+    """The worst error of a row as manifests have it: None where it is infinite, or beyond their limit."""
     return worst if worst is not None and worst < 1e100 else None
 
 

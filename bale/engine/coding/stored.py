@@ -30,7 +30,7 @@ class StoredPart(Protocol):
 
     @property
     def bits(self) -> int | None:
-        """Of each element, where they are codes."""
+        """Bits of each element, where they are codes."""
 
     @property
     def chunk(self) -> int:

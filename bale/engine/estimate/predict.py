@@ -193,7 +193,7 @@ class _Estimator:
     inputs: Inputs
 
     def estimate(self, decision: Decision, reference: ReferenceTensor | None) -> Estimate:
-        """Encode a sample, and scale up what comes out; `Refused` where the whole unit is going to be, as far as seen.
+        """Encode a sample, and scale up the result; `Refused` where, by the sample, the whole unit would be.
 
         Raises
         ------

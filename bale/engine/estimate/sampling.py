@@ -1,4 +1,4 @@
-"""A part of a tensor that stands for all of it, and reads as a small tensor of its own."""
+"""Samples: parts of a tensor that stand for all of it, each read as a small tensor of its own."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class SampledReference:
         return np.concatenate([self.tensor.add(each, at) for each, at in _cut(array, runs)])
 
     def _runs(self, start: int, count: int) -> Iterator[tuple[int, int]]:
-        """Where elements of the sample are in the tensor: first one and number of each run."""
+        """Places of elements of the sample in the tensor: first one and number of each run."""
         length, stop = self.size // len(self.starts), start + count
         while start < stop:
             number, at = divmod(start, length)

@@ -208,7 +208,7 @@ class Base:
         return list(dict.fromkeys(tensor for name in names for tensor in self._by_name.get(name, ())))
 
     def _ending_alike(self, unit: Unit) -> list[BaseTensor]:
-        """Those of whose names one is a unit's with a prefix, or the other way about: wrappers put it before all."""
+        """Tensors with a unit's name behind a prefix, or the other way about: wrappers put one before all names."""
         names = [view.name for view in unit.views]
         longer = (self._by_ending.get(name, ()) for name in names)
         shorter = (self._by_name.get(ending, ()) for name in names for ending in _endings(name))
@@ -292,7 +292,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
-    """Where the base of an archive is: at `path`, or beside the archive by its name; None where it has none.
+    """The path of the base of an archive: `path`, or beside the archive by its name; None where it has none.
 
     Raises `SourceError` when it is not there.
     """
@@ -336,7 +336,7 @@ class _ReferenceFinder:
 
 
 def _beside(archive: Path, name: str) -> Path:
-    """Where the base of an archive lies if it lies beside it; `SourceError` when it does not."""
+    """The path of the base of an archive that lies beside it; `SourceError` when it does not."""
     plain = name.removesuffix(".bale")
     if name == os.path.basename(name) and plain not in ("", ".", ".."):
         for folder in (archive.parent, archive.parent.parent):

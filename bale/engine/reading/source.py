@@ -138,7 +138,7 @@ class Digest(threading.Thread):
         yield  # the last piece has been taken
 
     def check(self, units: Sequence[str], skeleton: bytes) -> None:
-        """Raise `SourceError` unless the work has read what was digested here; digests are those of its units."""
+        """Raise `SourceError` unless the work, with these digests of its units, has read the bytes digested here."""
         self.result()
         if xxhash.xxh3_128_hexdigest(skeleton) != self._skeleton.hexdigest():
             raise self._source.differs("its header")

@@ -43,7 +43,7 @@ class Statistics:
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return self._file.sha256
 
     def covers(self, unit: Unit) -> bool:
@@ -211,7 +211,7 @@ def open_statistics(path: Path) -> Iterator[Statistics]:
 
 
 def _scaled(values: Array, exponent: int) -> Array:
-    """Float32, times a power of two; what is too large then is infinite."""
+    """Float32 values times a power of two; those that become too large are infinite."""
     with np.errstate(over="ignore"):
         return np.ldexp(values, exponent).astype(np.float32, copy=False)
 

@@ -58,7 +58,7 @@ class ByteSource(ABC):
 
     @property
     def local_path(self) -> Path | None:
-        """Where libraries can open it themselves, if they can."""
+        """The path by which libraries can open it themselves, if they can."""
         return None
 
     def read(self, size: int, offset: int) -> bytes:

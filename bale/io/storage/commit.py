@@ -107,7 +107,7 @@ class Target(ByteSink):
         return found.st_size, found.st_mtime_ns
 
     def read_into(self, buffer: memoryview | Array, offset: int) -> None:
-        """Fill a contiguous buffer with what was written."""
+        """Fill a contiguous buffer with bytes that were written."""
         read_into(self.descriptor, buffer, offset, self.error, self.name)
 
     def raising(self, error: type[BaleError]) -> LocalFile:
@@ -147,7 +147,7 @@ class Target(ByteSink):
             os.fsync(self.descriptor)
 
     def _publish(self) -> None:
-        """Give the file its name, in one step; what stood there has the temporary name then, where that can be."""
+        """Give the file its name, in one step; a file that it replaces gets the temporary name, where that can be."""
         with self._as_output_error():
             if not self._replaces:
                 try:
@@ -169,7 +169,7 @@ class Target(ByteSink):
                 sync_folder(self.path.parent)
 
     def _retract(self) -> bool:
-        """Undo `_publish`, wherever it was left; False when the file must stay, as what it replaced is gone."""
+        """Undo `_publish`, wherever it was left; False when the file must stay, as the one that it replaced is gone."""
         with suppress(OSError):
             if not is_at(self.descriptor, self.path):
                 return True

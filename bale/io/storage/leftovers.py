@@ -106,7 +106,7 @@ def alone(folder: Path, purpose: str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs have left in a folder: temporary files and folders whose lock is free."""
+    """Remove the leftovers of killed runs in a folder: temporary files and folders whose lock is free."""
     with suppress(OSError), os.scandir(folder) as found:
         for path in [Path(item.path) for item in found if is_temporary(item.name)]:
             with suppress(OSError):

@@ -105,7 +105,7 @@ class TreeTarget:
         self._end(failed=kind is not None)
 
     def place(self, name: str) -> Path:
-        """Where a file is to be written; its folder is there."""
+        """The path where a file is to be written; its folder exists."""
         path = self._tree / name
         if path.parent not in self._folders:
             with self._as_output_error():
@@ -180,7 +180,7 @@ class TreeTarget:
         return begun(self._temporary) == self._said and self._tree.is_dir() and not self._tree.is_symlink()
 
     def _take_over(self) -> None:
-        """Keep what a killed run has finished, and nothing else that it has left."""
+        """Keep the files that a killed run has finished, and nothing else that it has left."""
         wanted = set(self._names)
         for item in read_journal(self._temporary / _FINISHED):
             name, size, sha256 = item.get("name"), item.get("bytes"), item.get("sha256")

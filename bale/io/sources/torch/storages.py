@@ -18,7 +18,7 @@ BIG_ENDIAN = "big-endian"
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of payload in the file; `dtype` is that of what no tensor claims."""
+    """A run of payload in the file; `dtype` is that of the parts that no tensor claims."""
 
     start: int
     nbytes: int

@@ -337,7 +337,7 @@ _WRAPPERS: dict[str, Callable[[tuple[Any, ...]], Iterator[tuple[Any, Any]]]] = {
 
 
 def _printed(label: Any) -> str:
-    """A key as text; of what is no string only short, flat things are spelled out."""
+    """A key as text; of keys that are not strings only short, flat ones are spelled out."""
     if isinstance(label, str):
         return label
     if isinstance(label, Global):
