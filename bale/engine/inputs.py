@@ -22,10 +22,10 @@ class Inputs:
 
     def work(self, task: Task, unit: Unit, decision: Decision, source: UnitReader, run: Run, measure: bool) -> Work:
         """The inputs of the encoder of a unit beside its task."""
-        work = Work(source, run, measure, decision.otherwise)
+        work = Work(source, run, measure, decision.fallback)
         if self.statistics is None or not task.pipeline.transforms:
             return work
-        importance = partial(self.statistics.use, unit, task.pipeline)
+        importance = partial(self.statistics.importance, unit, task.pipeline)
         return replace(work, importance=importance, importance_bytes=self.statistics.size(unit, task.pipeline))
 
 

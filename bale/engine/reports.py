@@ -158,7 +158,7 @@ def _is_as_planned(stored: StoredUnit, decision: Decision) -> bool:
     if stored.rule != decision.rule:
         return False
     return stored.pipeline == str(decision.pipeline) or (
-        stored.pipeline == str(decision.otherwise) and len(stored.notes) > len(decision.notes)
+        stored.pipeline == str(decision.fallback) and len(stored.notes) > len(decision.notes)
     )
 
 

@@ -138,7 +138,7 @@ class Collector:
             hook.remove()
 
     def moments(self) -> Iterator[Moments]:
-        """Statistics of every weight that has met an input, in the model's order, once: sums are freed as they finish."""
+        """Statistics of every weight that has met an input, in the model's order, once: sums are freed on the way."""
         names: dict[tuple[int, torch.Size], list[str]] = {}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
             names.setdefault(_key(parameter), []).append(name)

@@ -26,19 +26,19 @@ MIN_ELEMENTS = 4096
 class Decision:
     """A unit's pipeline, the rule that chose it, and notes for the user.
 
-    `otherwise` is the lossless pipeline in place of this one where the data does not suit it. `broad` marks a choice
+    `fallback` is the lossless pipeline in place of this one where the data does not suit it. `broad` marks a choice
     by ``-p``: not by the tensor's name.
     """
 
     pipeline: Pipeline
     rule: str
     notes: tuple[Note, ...] = ()
-    otherwise: Pipeline = LOSSLESS
+    fallback: Pipeline = LOSSLESS
     broad: bool = False
 
     def left(self, note: Note) -> Decision:
         """The same unit kept lossless, for this reason."""
-        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise, self.broad)
+        return Decision(self.fallback, self.rule, (*self.notes, note), self.fallback, self.broad)
 
 
 PAYLOAD = Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
@@ -81,9 +81,9 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     decisions = []
     alone = {LOSSLESS: MAX} if any(has_partner) else {}
     for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
-        pipeline, otherwise = (alone.get(each, each) for each in (decision.pipeline, decision.otherwise))
+        pipeline, fallback = (alone.get(each, each) for each in (decision.pipeline, decision.fallback))
         if unit.views:
-            decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
+            decision = replace(decision, pipeline=pipeline, fallback=fallback)
         reason = _alone(unit, pipeline, found)
         if reason is not None:
             known = unit.views and unit.spec.elements
@@ -91,7 +91,7 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
         else:
-            decisions.append(replace(decision, pipeline=BASE, otherwise=pipeline))
+            decisions.append(replace(decision, pipeline=BASE, fallback=pipeline))
     return FilePlan(plan.units, tuple(decisions))
 
 
@@ -132,7 +132,7 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
 def saved_choices(files: Sequence[FilePlan]) -> list[SavedChoice]:
     """The decisions for all tensors, to be saved."""
     return [
-        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.otherwise, each.notes)
+        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.fallback, each.notes)
         for file in files
         for unit, each in zip(file.units, file.decisions, strict=True)
         if unit.views

@@ -83,7 +83,7 @@ def load_part(stored: Stored, number: int) -> Values:
     return join_chunks(part.spec, part.bits, part.chunk, chunks_of(stored, number))
 
 
-def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, known: Reference | None = None) -> Array:
+def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, reference: Reference | None = None) -> Array:
     """The flat array of one chunk of this spec, in its storage bits."""
     part = stored.parts[number]
-    return decode_chunk(stored.read(number, chunk), part.chains[chunk], spec, part.bits, known=known)
+    return decode_chunk(stored.read(number, chunk), part.chains[chunk], spec, part.bits, known=reference)

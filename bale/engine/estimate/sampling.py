@@ -62,7 +62,7 @@ class SampledReference:
     def elements(self, start: int, count: int) -> Reference:
         """Its elements from `start` on; with the ends of their cells only where they are one run."""
         found = [self.tensor.elements(at, size) for at, size in self._runs(start, count)]
-        return found[0] if len(found) == 1 else Reference(np.concatenate([known.values for known in found]))
+        return found[0] if len(found) == 1 else Reference(np.concatenate([reference.values for reference in found]))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less its own from `start` on."""

@@ -62,8 +62,8 @@ class BaseTensor:
     def elements(self, start: int, count: int) -> Reference:
         """The reference for `count` elements from `start` on."""
         found = list(self._runs(start, count))
-        array = np.concatenate([known.values for known in found]) if len(found) != 1 else found[0].values
-        if len(found) == 1 or any(known.cells is None for known in found):
+        array = np.concatenate([reference.values for reference in found]) if len(found) != 1 else found[0].values
+        if len(found) == 1 or any(reference.cells is None for reference in found):
             return Reference(array, found[0].cells if len(found) == 1 else None)
         return Reference(array, once(partial(_joined, found)))
 
@@ -84,8 +84,8 @@ class BaseTensor:
 
         start, count = self._middle
         word = f"<u{self.spec.storage.itemsize}"
-        known = self.elements(start, count).values
-        return delta.is_related(source(start, count).view(word), known.view(word), self.spec.dtype)
+        reference = self.elements(start, count).values
+        return delta.is_related(source(start, count).view(word), reference.view(word), self.spec.dtype)
 
     @property
     def sample_cost(self) -> int:
@@ -111,8 +111,8 @@ class BaseTensor:
         for piece in self.pieces:
             first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
             if first < last:
-                known = self.cache.load(piece)
-                cut = known.cut(first - piece.start, last - piece.start)
+                reference = self.cache.load(piece)
+                cut = reference.cut(first - piece.start, last - piece.start)
                 yield Reference(self._cast(cut.values), cut.cells)
 
     def _cast(self, array: Array) -> Array:
@@ -126,7 +126,7 @@ class BaseTensor:
 
 def _joined(found: Sequence[Reference]) -> Cells | None:
     """The cells of runs that follow each other."""
-    ends = [known.ends for known in found if known.ends is not None]
+    ends = [reference.ends for reference in found if reference.ends is not None]
     return Cells.joined(ends) if len(ends) == len(found) else None
 
 
@@ -143,12 +143,12 @@ class _Cache:
             if piece in self._kept:
                 self._kept.move_to_end(piece)
                 return self._kept[piece]
-        known = piece.load()
+        reference = piece.load()
         with self._lock:
-            self._kept[piece] = known
+            self._kept[piece] = reference
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return known
+        return reference
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Statistics:
         """Whether there are statistics of a unit."""
         return self._find(unit) is not None
 
-    def use(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
+    def importance(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
         """The importance of a unit for the encoders of a pipeline, with its dimensions in memory order.
 
         The largest mean square is between 1/2 and 1, and values that are negligible beside it are zero, so that the
@@ -78,15 +78,15 @@ class Statistics:
             rounding = sum(np.ldexp(_LEAST[each.spec.dtype], -exponent) for each in (mean, products))
             self._check_covariance(name, covariance, second.reshape(-1), np.float32(max(rounding, _LEAST["F32"])))
         second = np.where(second < _NOTHING, np.float32(0), second)
-        use = Importance(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
-        return use if list(order) == sorted(order) else use.transposed(order)
+        importance = Importance(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
+        return importance if list(order) == sorted(order) else importance.transposed(order)
 
     def sampled(self, unit: Unit, pipeline: Pipeline, starts: Sequence[int], sample: TensorSpec) -> Importance | None:
         """The importance of a sample of a unit, of this spec, of runs of elements that begin at `starts`."""
-        use = self.use(unit, pipeline)
-        if use is None or sample.shape == unit.spec.shape:
-            return use
-        return use.sampled(unit.spec.shape, starts, sample.shape)
+        importance = self.importance(unit, pipeline)
+        if importance is None or sample.shape == unit.spec.shape:
+            return importance
+        return importance.sampled(unit.spec.shape, starts, sample.shape)
 
     def size(self, unit: Unit, pipeline: Pipeline) -> int:
         """Bytes that the importance of a unit takes in memory, about."""

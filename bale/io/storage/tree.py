@@ -82,7 +82,7 @@ class TreeTarget:
         self._temporary = (self._out if self._inside else self._out.parent) / name
         self._tree = self._temporary / TREE
         self._folders = {self._tree}
-        self._said = {**work, "name": self._out.name, "inside": self._inside}
+        self._record = {**work, "name": self._out.name, "inside": self._inside}
         if not (self._inside and self._is_mine()):
             self._check_free()
         self._held = ExitStack()
@@ -177,7 +177,7 @@ class TreeTarget:
 
     def _is_mine(self) -> bool:
         """Whether the temporary folder is there and is of the same work."""
-        return begun(self._temporary) == self._said and self._tree.is_dir() and not self._tree.is_symlink()
+        return begun(self._temporary) == self._record and self._tree.is_dir() and not self._tree.is_symlink()
 
     def _take_over(self) -> None:
         """Keep the files that a killed run has finished, and nothing else that it has left."""
@@ -248,14 +248,14 @@ class TreeTarget:
 
     def _go_inside(self) -> None:
         """Move the temporary folder into the one that cannot be renamed."""
-        self._said["inside"] = True
+        self._record["inside"] = True
         self._begun()
         inside = self._out / self._temporary.name
         os.rename(self._temporary, inside)
         self._temporary, self._tree = inside, inside / TREE
 
     def _begun(self) -> None:
-        write_file(self._temporary / BEGUN, json.dumps(self._said).encode(), force=True)
+        write_file(self._temporary / BEGUN, json.dumps(self._record).encode(), force=True)
 
     def _end(self, failed: bool) -> None:
         if self._removable:

@@ -39,7 +39,7 @@ def unit_of(path: Path, name: str) -> Unit:
 
 def use_of(path: Path, stats: Path, name: str, pipeline: Pipeline = INT8) -> Importance | None:
     with open_statistics(stats) as statistics:
-        return statistics.use(unit_of(path, name), pipeline)
+        return statistics.importance(unit_of(path, name), pipeline)
 
 
 # What is told of a tensor.
