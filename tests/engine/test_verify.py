@@ -10,7 +10,7 @@ import pytest
 
 import bale
 from bale.errors import ArchiveError, CheckFailed, SourceError
-from tests.io.test_archive import forge, unit_of
+from tests.io.archive.test_archive import forge, unit_of
 from tests.making import bf16, weights, write
 
 
