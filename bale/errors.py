@@ -1,4 +1,4 @@
-"""One tree of errors; each knows its exit code and what its reader can do about it."""
+"""One tree of errors; each has its exit code and a hint for its reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def check_memory(problem: Exception) -> None:
 
 
 class BaleError(Exception):
-    """An expected failure, told in one line.
+    """An expected failure, reported in one line.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class BaleError(Exception):
 
 
 class UsageError(BaleError):
-    """The command, the recipe or the plan asks for what cannot be done."""
+    """The command, the recipe or the plan asks for something that cannot be done."""
 
     code = 2
     kind = "usage"

@@ -96,7 +96,7 @@ class ErrorSums:
         )
 
     def scaled(self, times: float) -> ErrorSums:
-        """The sums of as many times the elements, of the same kind."""
+        """The sums of that many times as many elements of the same kind."""
         return ErrorSums(times * self.error2, times * self.norm2, times * self.decoded2, times * self.dot, self.largest)
 
     @classmethod
@@ -153,7 +153,7 @@ class OpenRow:
 
 @dataclass(frozen=True)
 class RowSums:
-    """Errors of rows; those of blocks that lie one behind the other add up, wherever they begin and end.
+    """Errors of rows; those of blocks that lie back to back add up, wherever they begin and end.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class RowSums:
 
     @classmethod
     def of(cls, values: Array, difference: Array, width: int, start: int) -> RowSums:
-        """The rows of a flat block of float64 values and of what they are off by, from element `start` on."""
+        """The rows of a flat block of float64 values and of their errors, from element `start` on."""
         begin = min(values.size, -start % width)
         end = values.size - (values.size - begin) % width
         ends = [
@@ -207,7 +207,7 @@ class RowSums:
         return total._closed() if self.open and other.open else total
 
     def _closed(self) -> RowSums:
-        """With the sums of the same row put together, and rows that are whole now counted among these."""
+        """The same, with the sums of each row put together, and rows that are now whole counted as such."""
         rows: dict[int, OpenRow] = {}
         for each in self.open:
             rows[each.row] = each + rows[each.row] if each.row in rows else each
@@ -239,7 +239,7 @@ def _square(values: Array) -> float:
 
 
 def _squares(rows: Array) -> Array:
-    """The same of each row."""
+    """The sum of squares of each row, in the same way."""
     sums = np.vecdot(rows, rows) if rows.shape[1] >= _NARROW else np.einsum("ij,ij->i", rows, rows)
     nothing = sums == 0
     if nothing.any():

@@ -119,7 +119,7 @@ def summed_up(tensors: Iterable[Noted], chosen: str = "-p") -> tuple[Note, ...]:
                 groups.setdefault(note.kind, []).append((tensor, note))
     order = list(KINDS)
     return tuple(
-        Note(kind, _left(kind, group, chosen) if KINDS[kind].left else _told(kind, group))
+        Note(kind, _left(kind, group, chosen) if KINDS[kind].left else _sum_up(kind, group))
         for kind, group in sorted(groups.items(), key=lambda item: order.index(item[0]))
     )
 
@@ -132,7 +132,7 @@ def _left(kind: str, group: list[tuple[Noted, Note]], chosen: str) -> str:
     return f"{chosen} leaves {many(len(group), 'tensor')} ({whole}) lossless: {reason} ({example})"
 
 
-def _told(kind: str, group: list[tuple[Noted, Note]]) -> str:
+def _sum_up(kind: str, group: list[tuple[Noted, Note]]) -> str:
     worst, note = max(group, key=lambda pair: (pair[0].error or 0.0, pair[0].nbytes))
     which = "" if len(group) == 1 else "the worst is " if worst.error else "such as "
     return f"{many(len(group), 'tensor')} {KINDS[kind].summary}: {which}{worst.name} ({note.text})"

@@ -1,4 +1,4 @@
-"""What tensors are before any of their data is read: dtype, shape, and where they lie in a file."""
+"""Descriptions of tensors, known before any of their data is read: dtype, shape, and place in a file."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Unit:
     """A range of the file that is coded as one: its spec has the dimensions in memory order.
 
     Without views it is payload that belongs to no tensor (a gap in a storage). `exact` is the reason why it must never
-    be coded with loss, if there is one. `swapped` marks big-endian elements.
+    be lossy, if there is one. `swapped` marks big-endian elements.
     """
 
     start: int
@@ -156,7 +156,7 @@ class Unit:
 
     @property
     def label(self) -> str:
-        """What to call it in messages: its first name."""
+        """Its name in messages: the first of its names."""
         return self.views[0].name if self.views else "payload between tensors"
 
     @property

@@ -1,4 +1,4 @@
-"""What needs torch: a state dict from an archive, a safetensors file or a torch file, in one line."""
+"""The part that needs torch: a state dict from an archive, a safetensors file or a torch file, in one line."""
 
 from __future__ import annotations
 

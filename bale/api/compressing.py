@@ -60,8 +60,8 @@ def compress(
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
     stats : path or None
-        Statistics of the inputs of tensors, as ``bale stats`` collects them, which tell encoders with loss what errors
-        matter. They are not needed to decompress.
+        Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
+        that lossy encoders make. They are not needed to decompress.
     allow_unmatched : bool
         Whether a rule may match nothing.
     report : path or None
@@ -78,7 +78,7 @@ def compress(
     Returns
     -------
     Report
-        What stands in the JSON report.
+        The content of the JSON report.
 
     Raises
     ------

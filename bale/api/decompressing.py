@@ -53,21 +53,21 @@ def decompress(
     if tensors and out is None:
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     target = Path(out) if out is not None else default_checkpoint(archive)
-    first, known = is_first(layers), readable_base(base)
-    guard_bases(archive, target, known, whole=not tensors)
+    first, base_path = is_first(layers), readable_base(base)
+    guard_bases(archive, target, base_path, whole=not tensors)
     with Run(threads, progress=progress) as run:
         if tensors:
             check_target(target, force, (archive,))
-            with open_archives(archive, threads, known, first) as opened:
+            with open_archives(archive, threads, base_path, first) as opened:
                 size, exact = extract_tensors(opened, tensors, target, force=force)
             return Decompressed(target, (target,), size, None, exact)
         if os.path.isdir(archive):
-            files = restore_folder(archive, target, run, base=known, first=first, force=force)
+            files = restore_folder(archive, target, run, base=base_path, first=first, force=force)
             size = sum(path.stat().st_size for path in files)
             with open_archives(archive, threads, first=first) as opened:
                 exact = opened.exact
             return Decompressed(target, tuple(files), size, None, exact)
-        return _decompressed(restore_file(archive, target, run, base=known, first=first, force=force))
+        return _decompressed(restore_file(archive, target, run, base=base_path, first=first, force=force))
 
 
 def decompress_to(
@@ -82,15 +82,15 @@ def decompress_to(
     path = Path(archive)
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder, and cannot be written to a stream", "name a folder with -o")
-    known = readable_base(base)
+    base_path = readable_base(base)
     with Run(threads) as run:
-        return _decompressed(stream_file(path, stream, run, base=known, first=is_first(layers)))
+        return _decompressed(stream_file(path, stream, run, base=base_path, first=is_first(layers)))
 
 
 def default_checkpoint(archive: Path) -> Path:
-    """Where `decompress` puts the checkpoint of an archive."""
+    """The path where `decompress` puts the checkpoint of an archive."""
     if archive.suffix != ".bale" or not archive.stem:
-        with open_archives(archive, 1):  # what is no archive is worse than what has no name
+        with open_archives(archive, 1):  # a file that is no archive is worse than one without a name
             pass
         raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
     return archive.with_suffix("")

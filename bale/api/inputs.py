@@ -1,4 +1,4 @@
-"""Opening what the verbs are given: sources, bases, statistics, archives."""
+"""Opens the inputs of the verbs: sources, bases, statistics, archives."""
 
 from __future__ import annotations
 

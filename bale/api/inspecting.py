@@ -1,4 +1,4 @@
-"""`inspect`: what is in a checkpoint or an archive."""
+"""`inspect`: the contents of a checkpoint or an archive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bale.report.model import Report
 
 
 def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = None) -> dict[str, Any]:
-    """Tell what is inside a checkpoint, an archive, or a folder of either, from headers and manifests alone.
+    """Describe the contents of a checkpoint, an archive, or a folder of either, from headers and manifests alone.
 
     Parameters
     ----------
     floor : bool
         Whether all tensors are read, or decoded, for their order-0 floor: what each field of their elements takes,
         coded by itself, tables not counted. Adds ``floor_bytes`` and ``floor_bits_per_weight`` to every tensor and to
-        ``totals``, and for checkpoints tells in ``same_as`` which tensors have equal values.
+        ``totals``, and for checkpoints names in ``same_as`` a tensor with equal values.
     progress : callable or None
         Called with a tensor's name and a number of bytes whenever some have been counted.
 

@@ -1,4 +1,4 @@
-"""`plan`: what compress would do, and what that comes to."""
+"""`plan`: the choices that `compress` would make, and their predicted results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verbs return."""
+"""Results of the verbs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bale.engine.estimate.predict import Predicted, Prediction
 from bale.engine.verify import LossyTensor
 from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, summed_up
-from bale.report.model import number, stats_json
+from bale.report.model import finite_or_none, stats_json
 
 
 @dataclass(frozen=True)
 class Decompressed:
-    """What `decompress` wrote: the target, the files in it, and whether every bit of them is the source's."""
+    """Result of `decompress`: the target, the files in it, and whether every bit of them is the source's."""
 
     path: Path
     files: tuple[Path, ...]
@@ -26,11 +26,11 @@ class Decompressed:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `verify` found sound.
+    """Result of `verify` for a sound archive or folder.
 
     `lossy` has a row for each tensor that is lossy, in file order, with its errors: those that were measured, if there
     was a source to measure against, and otherwise those that the archive records.
-    `report` tells of the report beside it: ``matches``, ``of another archive``, or None where there is none.
+    `report` describes the report beside it: ``matches``, ``of another archive``, or None where there is none.
     """
 
     path: Path
@@ -93,8 +93,8 @@ class Planned:
                 "predicted_bytes": self.predicted_bytes,
                 "overhead_bytes": sum(file.overhead_bytes for file in self.files),
                 "ratio": self.original_bytes / self.predicted_bytes,
-                "relative_error": number(self.errors.relative_error),
-                "snr_db": number(self.errors.snr_db),
+                "relative_error": finite_or_none(self.errors.relative_error),
+                "snr_db": finite_or_none(self.errors.snr_db),
                 "seconds": round(sum(row.estimate.seconds for row in self._rows), 6),
                 "coverage": coverage,
             },

@@ -10,7 +10,7 @@ from bale.api.results import Checked
 from bale.engine.folder import verify_folder
 from bale.engine.reports import report_beside
 from bale.engine.run import Progress, Run
-from bale.engine.verify import Verified, told_apart, verify_file
+from bale.engine.verify import Verified, qualify_names, verify_file
 from bale.errors import SourceError
 
 
@@ -40,18 +40,18 @@ def verify(
     """
     path = Path(archive)
     other = Path(against) if against is not None else None
-    known = readable_base(base)
+    base_path = readable_base(base)
     with Run(threads, progress=progress) as run:
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):
                 raise SourceError(f"{other} is not a folder, {path} is", "give the folder that was compressed")
             found: list[Verified] = []
-            files = verify_folder(path, run, other, known, found.append)
-            lossy = told_apart([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
+            files = verify_folder(path, run, other, base_path, found.append)
+            lossy = qualify_names([(each.path.relative_to(path).as_posix(), each.lossy) for each in found])
             with open_archives(path, threads) as opened:
                 size = opened.report.stored_bytes
                 return Checked(
                     path, size, len(files), len(opened), opened.exact, lossy, report_beside(path, whole=False)
                 )
-        done = verify_file(path, run, other, known)
+        done = verify_file(path, run, other, base_path)
         return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy, report_beside(path, whole=False))

@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
         code = signals.exit_code()
     if code == signals.INTERRUPTED and not _can_start_threads():  # OpenBLAS, which had no thread, interrupts us
         return _fail(_NO_THREAD, "--json" in arguments)
-    return signals.tell(arguments) if code in signals.CODES else code
+    return signals.report_signal(arguments) if code in signals.CODES else code
 
 
 def _run(arguments: list[str]) -> int:
@@ -96,7 +96,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(error, as_json)
     except TyperException as problem:
         return _fail(usage_error(problem, arguments), as_json)
-    except SystemExit as ended:  # typer's answer to a reader that has had enough, and when it has completed a word
+    except SystemExit as ended:  # typer's exit when its reader has had enough, and when it has completed a word
         return OutputError.code if ended.code else 0
     except Exception as problem:
         if isinstance(problem, OSError) and _is_typers(problem):
@@ -118,7 +118,7 @@ _MEMORY_WORDS = ("not enough memory", "cannot allocate memory", "unable to alloc
 
 
 def _lacking(problem: BaseException | None) -> BaleError | None:
-    """What the machine had too little of, where that is the cause of an exception or of what it was raised from."""
+    """The resource that the machine ran out of, where that caused an exception, or one that it was raised from."""
     while problem is not None:
         said = str(problem).lower()
         if isinstance(problem, MemoryError) or any(words in said for words in _MEMORY_WORDS):

@@ -1,7 +1,7 @@
 """Compare two checkpoints or archives, tensor by tensor.
 
-Errors take A for the original. They are errors of weights, which do not tell how well a model works. The worst tensors
-come first, and what is equal is one line. Places where both have the same infinity, or both NaN, are equal.
+Errors take A for the original. They are errors of weights, which do not show how well a model works. The worst tensors
+come first, and equal ones are one line. Places where both have the same infinity, or both NaN, are equal.
 
 Example: bale compare model.safetensors model-4.bale --max-error 0.1 --max-row-error 0.5
 """
@@ -115,12 +115,12 @@ def _table(rows: Sequence[Difference], width: int | None) -> list[str]:
     if width is None and any(row.remark for row in rows):
         return table((*head, "notes"), [(*each, row.remark) for each, row in zip(cells, rows, strict=True)], left=2)
     lines = table(head, cells, left=2, width=width, spare=("cosine", "max abs error", "SNR dB"))
-    told = [f"note: {plain(row.name)}: {row.remark}" for row in rows if row.remark]
-    return [*lines, *(line for text in told for line in prose(text, width))]
+    remarks = [f"note: {plain(row.name)}: {row.remark}" for row in rows if row.remark]
+    return [*lines, *(line for text in remarks for line in prose(text, width))]
 
 
 def _beyond(rows: Sequence[Difference], limit: str, found: str) -> str:
-    """One line on what is beyond a limit, the worst first."""
+    """One line on the tensors beyond a limit, the worst first."""
     which = ", the worst is" if len(rows) > 1 else ":"
     return f"{many(len(rows), 'tensor')} beyond {limit}{which} {rows[0].name} ({found})"
 

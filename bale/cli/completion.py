@@ -1,4 +1,4 @@
-"""Print what makes a shell complete verbs and options; nothing is installed.
+"""Print a script that makes a shell complete verbs and options; nothing is installed.
 
 For bash, put `source <(bale completion bash)` into ~/.bashrc; for zsh, `source <(bale completion zsh)` into ~/.zshrc,
 behind compinit; for fish, write it to ~/.config/fish/completions/bale.fish, as below.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options
-from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, size, tell, terminal_width
+from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -87,15 +87,15 @@ def command(
                 verify=not no_verify,
                 progress=progress,
             )
-        notes = tell(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
-        told = [line for text in lines(done, path) for line in prose(text, width)]
-        return done.to_json() if json else None, [*told, *notes]
+        notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
+        summary = [line for text in lines(done, path) for line in prose(text, width)]
+        return done.to_json() if json else None, [*summary, *notes]
 
     return printer.each(source, work)
 
 
 def places(paths: list[Path], out: Path | None) -> dict[Path, Path | None]:
-    """Where the result of each path goes: `out`, or a file in it when there are several; None for the default."""
+    """The path for the result of each path: `out`, or a file in it when there are several; None for the default."""
     for path in [*paths, *([out] if out is not None else [])]:
         if str(path) == "-":
             reason = "an archive's header is written last, so it cannot be a stream"

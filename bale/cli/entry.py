@@ -21,11 +21,11 @@ def main() -> NoReturn:
         from bale.cli.app import run
 
         code = run(arguments)
-        signals.settle(code)
+        signals.exit_at_once(code)
     except KeyboardInterrupt:
         from bale.cli import signals
 
-        code = signals.tell(arguments)
+        code = signals.report_signal(arguments)
     if code in signals.CODES:
         os._exit(code)  # without waiting for the workers; files have been removed
     sys.exit(code)

@@ -1,10 +1,10 @@
 """List what is inside a checkpoint or an archive, without decoding anything.
 
-With ``--floor`` every tensor is read, or decoded, to tell what is possible: the bytes and bits a weight that it takes
+With ``--floor`` every tensor is read, or decoded, to show what is possible: the bytes and bits a weight that it takes
 when each field of its elements (exponents, mantissa bytes) is coded by itself, at its own order-0 entropy, with no
 tables counted. Equal tensors count once. Of a lossy archive it is the floor of what it gives back.
 
-Of an archive with loss the worst tensors come first, and what is lossless is one line.
+Of a lossy archive the worst tensors come first, and lossless ones are one line.
 
 Example: bale inspect model.safetensors.bale
 """
@@ -26,11 +26,11 @@ from bale.cli.render import (
     plain,
     prose,
     shape_text,
+    show_notes,
     size,
     sized_cells,
     sized_table,
     table,
-    tell,
     terminal_width,
 )
 
@@ -43,7 +43,7 @@ def command(
         typer.Argument(parser=options.path, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
     ],
     floor: Annotated[
-        bool, typer.Option("--floor", help="Tell the order-0 floor of every tensor; reads or decodes all of them.")
+        bool, typer.Option("--floor", help="Show the order-0 floor of every tensor; reads or decodes all of them.")
     ] = False,
     sort: ranking.SortOption = None,
     show_all: ranking.AllOption = False,
@@ -65,7 +65,7 @@ def command(
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
         rows, more = choice.first(rows, _KEYS, width, default, cut=is_lossy)
-        notes = tell(printer, document, width)
+        notes = show_notes(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
         lines += [line for text in (_summary(item, document), *_floor_line(document)) for line in prose(text, width)]
@@ -75,7 +75,7 @@ def command(
 
 
 def _error(row: dict[str, Any]) -> float:
-    """Relative error, infinite where it cannot be told; none of what came back exactly, and of checkpoints."""
+    """Relative error, infinite where it is unknown; none for exact tensors, and for checkpoints."""
     error = row.get("relative_error", 0.0)
     return inf if error is None else float(error)
 

@@ -1,4 +1,4 @@
-"""The choices that most people need, with what each made of a public checkpoint: bench/quality/menu.py measured it."""
+"""The choices that most people need, with results on a public checkpoint, measured by bench/quality/menu.py."""
 
 from __future__ import annotations
 

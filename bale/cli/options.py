@@ -11,7 +11,7 @@ from bale.errors import UsageError
 
 
 def path(text: str) -> Path:
-    """A path of the command line; whether it can be read is found when it is, and told alike by every verb."""
+    """A path of the command line; whether it can be read is found when it is, and reported alike by every verb."""
     if not text:
         raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
     return Path(text)

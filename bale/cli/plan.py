@@ -24,10 +24,10 @@ from bale.cli.render import (
     percent,
     plain,
     prose,
+    show_notes,
     size,
     sized_cells,
     sized_table,
-    tell,
     terminal_width,
 )
 
@@ -87,7 +87,7 @@ def command(
     if save is not None:
         given = "".join(f" --{name} {each}" for name, each in (("base", base), ("stats", stats)) if each is not None)
         lines += prose(plain(f"saved: bale compress {source} -r {save}{given}"), width)
-    printer.result(document, [*lines, *tell(printer, document, width)])
+    printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0
 
 

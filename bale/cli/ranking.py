@@ -1,4 +1,4 @@
-"""Which rows of a table are shown, and in which order: the worst first, and what is lossless or equal as one line."""
+"""Choice and order of the rows of a table: the worst first, and lossless or equal ones as one line."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SortOption = Annotated[
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Show every row, also of what is equal or lossless.")]
-TopOption = Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Show so many rows at most.")]
+TopOption = Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Show at most this many rows.")]
 
 
 @dataclass(frozen=True)
 class Keys(Generic[T]):
-    """What rows are ordered by."""
+    """Sort keys of a row."""
 
     error: Callable[[T], float]
     name: Callable[[T], str]
@@ -44,7 +44,7 @@ class Keys(Generic[T]):
 
 
 def ranked(rows: Sequence[T], keys: Keys[T], sort: Sort) -> list[T]:
-    """Rows in this order; what is equal in it stays in file order."""
+    """Rows in this order; equal ones stay in file order."""
     if sort is Sort.error:
         return sorted(rows, key=lambda row: -keys.error(row))
     if sort is Sort.size:
@@ -54,9 +54,9 @@ def ranked(rows: Sequence[T], keys: Keys[T], sort: Sort) -> list[T]:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was said of rows to show: their order, and how many; one helper, so that verbs agree.
+    """The options on rows to show: their order, and how many; one helper, so that verbs agree.
 
-    Where nothing was said a terminal gets what fits it, and a pipe every row.
+    Without them a terminal gets what fits it, and a pipe every row.
     """
 
     sort: Sort | None

@@ -1,4 +1,4 @@
-"""Printing: one object for what a verb says, as text for people or as JSON for programs."""
+"""Printing: one object for each result of a verb, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Printer:
 
 
 def emit(text: str) -> None:
-    """Print to stdout; what fails is an `OutputError`, unless it is that nobody reads any more."""
+    """Print to stdout; a failure is an `OutputError`, unless nobody reads any more."""
     try:
         print(text)
     except BrokenPipeError:
@@ -219,7 +219,7 @@ def middle(text: str, width: int) -> str:
 
 
 def prose(text: str, width: int | None) -> list[str]:
-    """A line, on a terminal in as many lines as it needs there, with what follows the first indented."""
+    """A line, on a terminal in as many lines as it needs there, all but the first indented."""
     text = harmless(text)  # which takes room
     if width is None or columns(text) <= width:
         return [text]
@@ -245,7 +245,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def sized_cells(row: dict[str, Any], key: str) -> list[str]:
-    """Cells of a tensor and of what it takes, the bytes that stand under `key`, up to its bits a weight."""
+    """Cells of a tensor and of its size, the bytes that stand under `key`, up to its bits a weight."""
     cells = [row["name"], row["dtype"], shape_text(row["shape"]), row["pipeline"], size(row["original_bytes"])]
     if row["same_as"]:
         return [*cells, "-", "-"]
@@ -253,21 +253,21 @@ def sized_cells(row: dict[str, Any], key: str) -> list[str]:
 
 
 def remarks(row: dict[str, Any]) -> str:
-    """What there is to say of a tensor."""
+    """Notes on one row."""
     return "; ".join([*([f"same as {row['same_as']}"] if row["same_as"] else []), *row["notes"]])
 
 
 def sized_table(
     head: Sequence[str], rows: Sequence[dict[str, Any]], cells: Callable[[dict[str, Any]], list[str]], width: int | None
 ) -> list[str]:
-    """A table of tensors whose first four columns are those of `sized_cells`; in a pipe with what there is to say."""
+    """A table of tensors whose first four columns are those of `sized_cells`; in a pipe with their notes."""
     if width is None:
         return table((*head, "notes"), [[*cells(row), remarks(row)] for row in rows], left=4)
     return table(head, [cells(row) for row in rows], left=4, width=width, spare=("shape", "dtype", "bytes", "floor"))
 
 
-def tell(printer: Printer, document: dict[str, Any], width: int | None) -> list[str]:
-    """Say the notes of a document: on a terminal as the lines returned, elsewhere on stderr."""
+def show_notes(printer: Printer, document: dict[str, Any], width: int | None) -> list[str]:
+    """Show the notes of a document: on a terminal as the lines returned, elsewhere on stderr."""
     if width is not None and not printer.as_json:
         return _notes_below(document, width)
     for note in document["notes"]:
@@ -276,12 +276,14 @@ def tell(printer: Printer, document: dict[str, Any], width: int | None) -> list[
 
 
 def _notes_below(document: dict[str, Any], width: int) -> list[str]:
-    """What a document has to say, for the end of its text on a terminal: in groups, not a line for each tensor."""
+    """The notes of a document for the end of its text on a terminal: in groups, not a line for each tensor."""
     said = list(document["notes"])
-    twins = [row for row in document["tensors"] if row["same_as"]]
-    if twins:
-        example = f"{'such as ' if len(twins) > 1 else ''}{twins[0]['name']}, which is {twins[0]['same_as']}"
-        said.append(f"{many(len(twins), 'tensor')} stored once with another: {example}")
+    duplicates = [row for row in document["tensors"] if row["same_as"]]
+    if duplicates:
+        example = (
+            f"{'such as ' if len(duplicates) > 1 else ''}{duplicates[0]['name']}, which is {duplicates[0]['same_as']}"
+        )
+        said.append(f"{many(len(duplicates), 'tensor')} stored once with another: {example}")
     groups: dict[str, list[tuple[str, str]]] = {}
     for row in document["tensors"]:
         for kind, text in zip(row.get("note_kinds", ()), row.get("notes", ()), strict=True):

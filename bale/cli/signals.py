@@ -1,4 +1,4 @@
-"""Signals that ask the program to end. Each unwinds it as Ctrl-C does, so that what was half made is removed."""
+"""Signals that ask the program to end. Each unwinds it as Ctrl-C does, so that unfinished files are removed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _end(number: int, frame: FrameType | None) -> None:
         raise Ended
 
 
-def settle(code: int) -> None:
+def exit_at_once(code: int) -> None:
     """Let signals end the program at once, with this exit code: all has been done, and the interpreter ends."""
     for number in WORDS:
         if signal.getsignal(number) == _end:
@@ -59,7 +59,7 @@ def answer(given: bool) -> None:
     _answered = given
 
 
-def tell(arguments: Sequence[str]) -> int:
+def report_signal(arguments: Sequence[str]) -> int:
     """Say which signal it was, in JSON too where that is asked for; returns the exit code."""
     from contextlib import suppress
 

@@ -60,7 +60,7 @@ def _shell(command: str, *words: str) -> str:
 
 
 def usage_error(problem: TyperException, arguments: Sequence[str]) -> UsageError:
-    """What typer found wrong with the arguments, in one line that names the help of the verb."""
+    """Typer's complaint about the arguments, in one line that names the help of the verb."""
     format_message = getattr(problem, "format_message", None)
     text = " ".join((format_message() if callable(format_message) else str(problem)).split()).rstrip(".")
     context: Context | None = getattr(problem, "ctx", None)

@@ -74,7 +74,7 @@ _KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda ro
 
 
 def _errors(done: Checked, choice: ranking.Choice, width: int | None) -> list[str]:
-    """What loss has cost, the worst first if nothing else was chosen."""
+    """The errors of lossy tensors, the worst first if nothing else was chosen."""
     rows, more = choice.first(done.lossy, _KEYS, width)
     cells = [(row.name, figure(row.error), figure(row.worst_row_error), figure(row.snr_db, ".1f")) for row in rows]
     lossless = done.tensors - len(done.lossy)

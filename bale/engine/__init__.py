@@ -1,1 +1,1 @@
-"""Doing it: the only place where compressors and io meet."""
+"""The engine: the only place where compressors and io meet."""

@@ -12,13 +12,13 @@ from bale.compressors.floats import all_finite, numbers
 from bale.engine.reading.tensors import Tensors
 from bale.metrics import ErrorSums, row_width
 from bale.notes import many
-from bale.report.model import number
+from bale.report.model import finite_or_none
 from bale.spec import Array, TensorSpec
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a tensor differs between A and B.
+    """The difference of a tensor between A and B.
 
     `status` is ``equal`` (bit for bit), ``differs``, ``only in A``, ``only in B`` or ``other shape``; the errors take A
     for the original, and are None where they cannot be measured. Places where both have the same infinity, or both NaN,
@@ -73,7 +73,7 @@ class Difference:
 
     @property
     def remark(self) -> str:
-        """What there is to say of values that are not finite."""
+        """A remark on values that are not finite."""
         one, other = self.finite_in_one, self.non_finite_differences - self.finite_in_one
         said = [f"{many(one, 'value')} {'is' if one == 1 else 'are'} finite in one only"] if one else []
         if other:
@@ -88,11 +88,11 @@ class Difference:
             "status": self.status,
             "dtypes": [a and a.dtype, b and b.dtype],
             "shapes": [a and list(a.shape), b and list(b.shape)],
-            "relative_error": number(self.relative_error),
-            "snr_db": number(self.snr_db),
-            "max_abs_error": number(self.max_abs_error),
-            "cosine": number(self.cosine),
-            "worst_row_error": number(self.worst_row_error),
+            "relative_error": finite_or_none(self.relative_error),
+            "snr_db": finite_or_none(self.snr_db),
+            "max_abs_error": finite_or_none(self.max_abs_error),
+            "cosine": finite_or_none(self.cosine),
+            "worst_row_error": finite_or_none(self.worst_row_error),
             "non_finite_differences": self.non_finite_differences,
         }
 

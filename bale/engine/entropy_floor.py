@@ -1,9 +1,9 @@
-"""The order-0 floor of tensors: what coding each field of their elements by itself could not go below.
+"""The order-0 floor of tensors: the bytes that coding each field of their elements by itself cannot go below.
 
 The fields are the byte planes that the lossless codec makes (`bale.compressors.lossless.planes`): of BF16 the
 exponent, and the sign with the mantissa; of F32 and C64 the same of the upper half, and the two lower bytes of the
 mantissa; of every other dtype its bytes. The exact fields of F16 (sign, exponent, mantissa) have a higher floor than
-its two bytes, since the upper byte tells which mantissas go with which exponents.
+its two bytes, since the upper byte determines which mantissas go with which exponents.
 
 One histogram a field and tensor, and no tables counted: coders that adapt within a tensor, know neighbours or look for
 repetitions can get below.
@@ -37,7 +37,7 @@ _BLOCK = 1 << 20
 
 
 class Histograms:
-    """How often each field of a tensor's elements has each of its values, counted block by block.
+    """Histograms of each field of a tensor's elements, counted block by block.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ def checkpoint_floors(checkpoint: Checkpoint, plan: FilePlan, run: Run) -> list[
     """Floor of each tensor name of a checkpoint, in file order; the payload is read once, in blocks."""
     with reading(checkpoint.path, SourceError) as opened:
         source = SourceFile.of(checkpoint, opened)
-        twins = find_duplicates(source, plan)
+        duplicates = find_duplicates(source, plan)
         bits = [
-            0.0 if index in twins or not unit.views else _unit_bits(source, unit, run)
+            0.0 if index in duplicates or not unit.views else _unit_bits(source, unit, run)
             for index, unit in enumerate(checkpoint.units)
         ]
         source.check_unchanged()
-    return _by_name(checkpoint.units, bits, twins)
+    return _by_name(checkpoint.units, bits, duplicates)
 
 
 def archive_floors(path: Path, run: Run) -> list[Floor]:
@@ -88,15 +88,15 @@ def archive_floors(path: Path, run: Run) -> list[Floor]:
     with open_archive(path) as archive:
         check_codecs(archive)
         stored = archive.manifest.units
-        twins = {index: each.same_as for index, each in enumerate(stored) if each.same_as is not None}
+        duplicates = {index: each.same_as for index, each in enumerate(stored) if each.same_as is not None}
         counted = [Histograms(each.unit.spec) if each.unit.views else None for each in stored]
-        wanted = [index for index, counts in enumerate(counted) if counts is not None and index not in twins]
+        wanted = [index for index, counts in enumerate(counted) if counts is not None and index not in duplicates]
         for block in Decoder(archive, run).blocks(wanted):
             histograms = counted[block.index]
             if histograms is not None:
                 histograms.add(block.data)
         bits = [0.0 if counts is None else counts.bits for counts in counted]
-        return _by_name([each.unit for each in stored], bits, twins)
+        return _by_name([each.unit for each in stored], bits, duplicates)
 
 
 def add_floors(document: dict[str, Any], floors: Sequence[Floor]) -> None:
@@ -136,11 +136,11 @@ def _bits(counts: Array) -> float:
     return float(counts @ np.log2(counts.sum() / counts)) if counts.size else 0.0
 
 
-def _by_name(units: Sequence[Unit], bits: Sequence[float], twins: dict[int, int]) -> list[Floor]:
+def _by_name(units: Sequence[Unit], bits: Sequence[float], duplicates: dict[int, int]) -> list[Floor]:
     return [
         Floor(0.0, unit.views[0].name)
         if position
-        else Floor(bits[index], units[twins[index]].label if index in twins else None)
+        else Floor(bits[index], units[duplicates[index]].label if index in duplicates else None)
         for index, unit in enumerate(units)
         for position in range(len(unit.views))
     ]

@@ -42,11 +42,11 @@ def compress_folder(
     report: Callable[[tuple[FileRow, ...], int, bool], AbstractContextManager[Target]],
     only_report: bool = False,
 ) -> None:
-    """Write a compressed folder, file by file; what an interrupted run has finished is not done again.
+    """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
 
     `report` gives the file that takes its name together with the record, and is called with the rows of the weight
     files, the bytes of all others, and whether nothing but the report is made. That is so where a finished folder is
-    what would be made again, with `only_report`; any other finished one is refused.
+    the one that would be made again, with `only_report`; any other finished one is refused.
     """
     with ExitStack() as stack:
         found = _begin(source, out, options.force, only_report, stack)
@@ -55,8 +55,10 @@ def compress_folder(
         if found.complete and not options.force:
             if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
                 raise _taken(out)
-            with report(*_told(found.entries, (writer.row(name, found.entries[name]) for name in names)), True) as told:
-                told.commit()
+            with report(
+                *_report_contents(found.entries, (writer.row(name, found.entries[name]) for name in names)), True
+            ) as made:
+                made.commit()
             return
         earlier = found.entries
         if found.complete:  # each is to be made again
@@ -71,8 +73,11 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        with report(*_told(entries, rows), False) as told, staged_record(out, Record(True, entries)) as record:
-            commit_together(told, record)
+        with (
+            report(*_report_contents(entries, rows), False) as made,
+            staged_record(out, Record(True, entries)) as record,
+        ):
+            commit_together(made, record)
         _remove_strays(out, earlier, entries)
 
 
@@ -89,8 +94,8 @@ def _lock(out: Path) -> int:
         raise OutputError(f"cannot write {out}: {reason(problem)}", "choose another place with -o") from None
 
 
-def _told(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
-    """What a report says: the rows of the weight files, and the bytes of all others."""
+def _report_contents(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
+    """The contents of a report: the rows of the weight files, and the bytes of all other files."""
     side_bytes = sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
     return tuple(row for row in rows if row is not None), side_bytes
 
@@ -151,7 +156,7 @@ def verify_folder(
 
 
 def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stack: ExitStack) -> Record:
-    """Make the target folder, or take over one that is there, and lock it; returns what an earlier run has left."""
+    """Make the target folder, or take over one that is there, and lock it; returns the record of an earlier run."""
     if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
     if out.is_symlink():
@@ -178,7 +183,7 @@ def _taken(out: Path) -> OutputError:
 
 
 def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
-    """Remove what an earlier run has stored and the record no longer lists; nothing that a link leads to."""
+    """Remove files that an earlier run has stored and the record no longer lists; never the target of a link."""
     kept = {os.stat(out / entry.stored).st_ino for entry in entries.values()}  # one file may have names in two cases
     for stray in (out / entry.stored for entry in earlier.values()):
         with suppress(OSError):
@@ -199,7 +204,7 @@ class _Writer:
     folders: set[Path] = field(default_factory=set)
 
     def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
-        """Store a file; returns its entry, `earlier` if that is what it would be, and the row of a weights file."""
+        """Store a file; returns its entry, which is `earlier` if nothing has changed, and the row of a weights file."""
         if earlier is not None and self.is_current(name, earlier):
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
@@ -229,7 +234,7 @@ class _Writer:
         return entry, done.row(name, stored)
 
     def is_current(self, name: str, entry: Entry) -> bool:
-        """Whether the stored form is there, is of the file as it is now, and is what would be made of it."""
+        """Whether the stored form is there, is of the file as it is now, and is the one that would be made of it."""
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
@@ -247,7 +252,7 @@ class _Writer:
             )
 
     def sync(self, stored_bytes: int) -> None:
-        """Bring the names of all files, which have so many bytes, to the disk."""
+        """Bring the names of all files, which have this many bytes together, to the disk."""
         try:
             for folder in self.folders:
                 sync_folder(folder)
@@ -269,7 +274,7 @@ class _Writer:
 
 
 def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
-    """Digest of all that decides what an archive is, the source apart."""
+    """Digest of everything that determines an archive, except the source."""
     base, statistics = inputs.base, inputs.statistics
     against = [] if base is None else [f"base {base.path.resolve()} {base.stamp}"]
     lines = [

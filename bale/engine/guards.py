@@ -1,4 +1,4 @@
-"""Guards of what a run reads: no input, and no file of a base, becomes a target or its own base."""
+"""Guards of the files that a run reads: no input, and no file of a base, becomes a target or its own base."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def bases_of(archive: Path, base: Path | None, depth: int = 0) -> Iterator[Path]
 def check_targets(targets: Iterable[Path], inputs: Sequence[Path], what: str) -> None:
     """Raise `OutputError` when a target is one of the inputs, by whatever name or link, or lies in a folder of them.
 
-    `what` says what they are, for the message.
+    `what` names them in the message.
     """
     for target in targets:
         if os.path.lexists(target) and any(_is_in(target, each) for each in inputs):
@@ -68,7 +68,7 @@ def bases_apart(base: Path | None, checkpoints: Iterable[Checkpoint]) -> tuple[P
 
 
 def guard_bases(archive: Path, target: Path, base: Path | None, whole: bool) -> None:
-    """Raise `OutputError` when what is decompressed would take the place of a file that its base is read from."""
+    """Raise `OutputError` when the decompressed file would take the place of a file that its base is read from."""
     if not os.path.lexists(target):
         return
     is_folder = os.path.isdir(archive) and is_stored_folder(archive)

@@ -1,4 +1,4 @@
-"""The open inputs of a run beside its source, and how it writes."""
+"""The open inputs of a run beside its source, and its options for writing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Inputs:
     statistics: Statistics | None = None
 
     def work(self, task: Task, unit: Unit, decision: Decision, source: UnitReader, run: Run, measure: bool) -> Work:
-        """All that the encoder of a unit has beside its task."""
-        work = Work(source, run, measure, decision.otherwise)
+        """The inputs of the encoder of a unit beside its task."""
+        work = Work(source, run, measure, decision.fallback)
         if self.statistics is None or not task.pipeline.transforms:
             return work
-        importance = partial(self.statistics.use, unit, task.pipeline)
+        importance = partial(self.statistics.importance, unit, task.pipeline)
         return replace(work, importance=importance, importance_bytes=self.statistics.size(unit, task.pipeline))
 
 
 @dataclass(frozen=True)
 class Options:
-    """How archives are written.
+    """Options for writing archives.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Reports that lie beside their archives: whether one is of the other, and one made again that was lost."""
+"""Reports that lie beside their archives: whether one is of the other; and lost ones made again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIMIT = 1 << 28  # bytes of a report that is read
 
 
 def report_path(archive: Path) -> Path:
-    """Where the report of an archive is, unless another place was chosen."""
+    """The path of the report of an archive, unless another was chosen."""
     return archive.with_name(archive.name + ".report.json")
 
 
@@ -76,12 +76,13 @@ def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) ->
             return _is_of(report["archive"], archive, whole)
         entries = complete_record(archive).entries.values()
         archives = {entry.stored: entry for entry in entries if entry.kind != COPY}
-        told = {file["archive"]["name"]: file["archive"] for file in report["files"]}
+        recorded = {file["archive"]["name"]: file["archive"] for file in report["files"]}
         return (
-            told.keys() == archives.keys()
+            recorded.keys() == archives.keys()
             and report["side_bytes"] == sum(entry.stored_bytes for entry in entries if entry.kind == COPY)
             and all(
-                told[name]["sha256"] in (None, entry.stored_sha256) and _is_of(told[name], archive / name, whole=False)
+                recorded[name]["sha256"] in (None, entry.stored_sha256)
+                and _is_of(recorded[name], archive / name, whole=False)
                 for name, entry in archives.items()
             )
         )
@@ -90,40 +91,40 @@ def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) ->
 
 
 def may_be_orphan(report: Path, archive: Path, source: str, size: int) -> bool:
-    """Whether a report can be what a run of a source has left that was killed before the archive had its name.
+    """Whether a report may be left over from a run of a source that was killed before the archive had its name.
 
-    That is one of a source of this name and size whose archive is not there. `is_orphan` tells once the work is done:
+    That is one of a source of this name and size whose archive is not there. `is_orphan` decides once the work is done:
     the archive may also be elsewhere, and then its report is not to be lost.
     """
     if os.path.lexists(archive) and not _is_unfinished(archive):
         return False
     found = read_report(report)
-    told = None if found is None else found.get("source")
-    return isinstance(told, dict) and (told.get("name"), told.get("bytes")) == (source, size)
+    recorded = None if found is None else found.get("source")
+    return isinstance(recorded, dict) and (recorded.get("name"), recorded.get("bytes")) == (source, size)
 
 
 def is_orphan(report: Path, made: Report) -> bool:
-    """Whether a report tells of the same work as one that is about to take its place: same sources, same archives."""
+    """Whether a report is of the same work as one that is about to take its place: same sources, same archives."""
     found = read_report(report)
     return found is not None and _work(found) == _work(json.loads(made.text()))
 
 
 def _work(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of sources and archives; the manifest's digest stands for an archive's where it is known."""
+    """Sources and archives of a report; the manifest's digest stands for an archive's where it is known."""
 
-    def plain(told: Any) -> Any:
-        known = isinstance(told, dict) and told.get("manifest") is not None
-        return {key: each for key, each in told.items() if key != "sha256"} if known else told
+    def plain(archive: Any) -> Any:
+        known = isinstance(archive, dict) and archive.get("manifest") is not None
+        return {key: each for key, each in archive.items() if key != "sha256"} if known else archive
 
     files = report.get("files")
     pairs = files if isinstance(files, list) else [report]
-    told = [(each.get("source"), plain(each.get("archive"))) for each in pairs if isinstance(each, dict)]
+    compared = [(each.get("source"), plain(each.get("archive"))) for each in pairs if isinstance(each, dict)]
     keys = ("schema", "tool", "source", "stats", "side_bytes")
-    return {**{key: report.get(key) for key in keys}, "archive": plain(report.get("archive")), "files": told}
+    return {**{key: report.get(key) for key in keys}, "archive": plain(report.get("archive")), "files": compared}
 
 
 def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, options: Options) -> FileRow | None:
-    """The row of an archive that is there, if it is what would be made now; None for any other file."""
+    """The row of an archive that is there, if it is the one that would be made now; None for any other file."""
     checkpoint, plan, base = resolved.checkpoint, resolved.plan, inputs.base
     try:
         if not is_archive(out):
@@ -153,24 +154,24 @@ def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, op
 
 
 def _is_as_planned(stored: StoredUnit, decision: Decision) -> bool:
-    """Whether a unit was stored by a decision, or was refused by its pipeline, which a note more tells."""
+    """Whether a unit was stored by a decision, or was refused by its pipeline, which one more note records."""
     if stored.rule != decision.rule:
         return False
     return stored.pipeline == str(decision.pipeline) or (
-        stored.pipeline == str(decision.otherwise) and len(stored.notes) > len(decision.notes)
+        stored.pipeline == str(decision.fallback) and len(stored.notes) > len(decision.notes)
     )
 
 
-def _is_of(told: Mapping[str, Any], archive: Path, whole: bool) -> bool:
+def _is_of(recorded: Mapping[str, Any], archive: Path, whole: bool) -> bool:
     with reading(archive, ArchiveError) as found:
-        if told["bytes"] != found.size:
+        if recorded["bytes"] != found.size:
             return False
-        known = told.get("manifest")
+        known = recorded.get("manifest")
         if known is not None and manifest_digest(found) != known:
             return False
-        if told["sha256"] is None or (known is not None and not whole):
+        if recorded["sha256"] is None or (known is not None and not whole):
             return True
-        return found.sha256() == str(told["sha256"])
+        return found.sha256() == str(recorded["sha256"])
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -224,7 +225,7 @@ def make_report(
     folder: tuple[str, str] | None = None,
     side_bytes: int = 0,
 ) -> Report:
-    """The report of what has been done by a plan, with the notes on that."""
+    """The report of a finished plan, with its notes."""
     notes = list(notes)
     before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
     if after > before:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from bale.engine.reading.decode import Decoder, check_codecs
-from bale.engine.reading.reference import nearest
+from bale.engine.reading.reference import find_references
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
 from bale.io.archive.archive import ArchiveFile, open_archive
@@ -28,7 +28,7 @@ from bale.spec import Array
 
 @dataclass(frozen=True)
 class Restored:
-    """What `decompress` wrote."""
+    """The result of restoring one file."""
 
     path: Path
     size: int
@@ -79,8 +79,8 @@ def opened(path: Path, run: Run, base: Path | None, first: bool = False) -> Iter
     """Open an archive and its base, if it has one, for decoding."""
     with open_archive(path) as archive, one_blas_thread():
         check_codecs(archive)
-        with nearest(archive, base, run) as near:
-            yield archive, Decoder(archive, run, near, first)
+        with find_references(archive, base, run) as references:
+            yield archive, Decoder(archive, run, references, first)
 
 
 def refuse_original(archive: ArchiveFile, out: Path) -> None:
@@ -101,7 +101,7 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
     with opened(path, run, base, first) as (archive, decoder):
         if archive.manifest.checksums and (first or not archive.manifest.exact):
             raise OutputError(
-                f"{path} was coded with loss from a ZIP file, whose checksums are written last", "name a file with -o"
+                f"{path} is lossy, and of a ZIP file, whose checksums are written last", "name a file with -o"
             )
         digest = hashlib.sha256()
         try:

@@ -1,4 +1,4 @@
-"""From a manifest to the rows of a report."""
+"""Rows of a report from a manifest."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def tensor_rows(
     """One row for each tensor name, in file order."""
     rows = []
     for index, stored in enumerate(manifest.units):
-        twin = None if stored.same_as is None else manifest.units[stored.same_as].unit.views[0].name
+        duplicate_of = None if stored.same_as is None else manifest.units[stored.same_as].unit.views[0].name
         for position, view in enumerate(stored.unit.views):
-            same_as = stored.unit.views[0].name if position else twin
+            same_as = stored.unit.views[0].name if position else duplicate_of
             rows.append(
                 TensorRow(
                     name=view.name,

@@ -16,10 +16,10 @@ from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 
 T = TypeVar("T")
-Progress = Callable[[str, int], None]  # what is at hand, and how many bytes of it have been done
+Progress = Callable[[str, int], None]  # the name of the item, and how many bytes of it have been done
 
 
-WHOLE_COST = 6  # times its size: what a tensor takes in memory while it is decomposed, or put together again
+WHOLE_COST = 6  # times its size: memory of a tensor while it is decomposed, or put together again
 _FLOOR, _FLOOR_A_THREAD = 64 << 20, 16 << 20
 _KEPT = 16 << 20  # bytes of the longest chunk
 
@@ -56,7 +56,7 @@ class Buffers:
 
 
 class Run:
-    """What the work of one command shares: an executor, how many jobs may wait, buffers, progress.
+    """The shared state of one command: an executor, the number of jobs that may wait, buffers, progress.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ class Run:
             self.executor.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
 
     def set_memory_budget(self, largest: int) -> None:
-        """Let jobs under way hold what the largest one does; less than a floor is never the limit."""
+        """Set the memory budget to fit the largest job; it is never below a floor."""
         self._budget = max(_FLOOR + _FLOOR_A_THREAD * self.threads, largest)
 
     def ordered(self, jobs: Iterable[tuple[T, Job[Any]]]) -> Iterator[tuple[T, Future[Any]]]:
         """Yield each job's key and finished future in the order of `jobs`.
 
-        Jobs whose costs add up to more than is allowed are not under way together, unless it is one alone.
+        Jobs whose costs add up to more than the budget are not under way together; one job alone may exceed it.
         """
         pending: deque[tuple[T, Future[Any], int]] = deque()
         try:
@@ -115,7 +115,7 @@ class Run:
                 self._held -= cost
 
     def check(self, job: Job[None]) -> None:
-        """Run a job that only tells whether something is wrong; `wait` or a later call raises what it raises."""
+        """Run a job that only checks something; `wait` or a later call raises its exception."""
         while self._checks and (len(self._checks) >= self.window or self._is_full(job)):
             self._wait_one()
         self._checks.append((self._submit(job), job.cost))
@@ -157,7 +157,7 @@ def one_blas_thread(pipelines: Iterable[Pipeline] = ()) -> Any:
     Parameters
     ----------
     pipelines : iterable of Pipeline
-        What is going to be encoded with.
+        Those that will encode.
     """
     from threadpoolctl import threadpool_limits
 

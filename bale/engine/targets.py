@@ -1,4 +1,4 @@
-"""Where the archive and the report of a source go, and whether they may."""
+"""Places of the archive and the report of a source, and whether they may be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bale.io.storage.commit import check_target
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:
-    """Where `compress` puts the archive of a source.
+    """The path where `compress` puts the archive of a source.
 
     The name of a lossy one says so: ``model.lossy.safetensors.bale``, of a folder ``model.lossy.bale``.
     """
@@ -32,7 +32,7 @@ def default_archive(source: Path, lossy: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the archive and the report go; whether only the report may be missing, or only the archive."""
+    """Paths of the archive and the report; whether only the report may be missing, or only the archive."""
 
     out: Path
     report: Path
@@ -42,7 +42,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Targets:
-    """Where archive and report of a source go, and what must not be overwritten there."""
+    """Paths of archive and report of a source, and files that must not be overwritten there."""
 
     source: Path
     out: Path | None
@@ -75,7 +75,7 @@ class Targets:
 
 
 def _named(source: Path, opened: SourceFolder | Checkpoint) -> tuple[str, int]:
-    """Name and bytes of a source as reports tell them."""
+    """Name and bytes of a source as reports record them."""
     if isinstance(opened, Checkpoint):
         return source.name, opened.size
     return source.resolve().name, sum(checkpoint.size for checkpoint in opened.checkpoints.values())

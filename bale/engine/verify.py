@@ -24,7 +24,7 @@ from bale.io.archive.manifest import DAMAGED, StoredUnit
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.metrics import ErrorSums, RowSums, row_width
-from bale.report.model import number
+from bale.report.model import finite_or_none
 from bale.spec import View
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order
@@ -33,7 +33,7 @@ _WITH_ROWS = 1, 1  # the first format that records errors of rows
 
 @dataclass(frozen=True)
 class LossyTensor:
-    """What loss has cost a tensor; the worst row is None where there are no rows, or where a row of zeros is lost."""
+    """Errors of a lossy tensor; the worst row is None where there are no rows, or where a row of zeros is lost."""
 
     name: str
     error: float
@@ -45,9 +45,9 @@ class LossyTensor:
         """The row of `verify --json`."""
         return {
             "name": self.name,
-            "relative_error": number(self.error),
-            "worst_row_error": number(self.worst_row_error),
-            "snr_db": number(self.snr_db),
+            "relative_error": finite_or_none(self.error),
+            "worst_row_error": finite_or_none(self.worst_row_error),
+            "snr_db": finite_or_none(self.snr_db),
         }
 
 
@@ -106,7 +106,7 @@ def verify_file(path: Path, run: Run, against: Path | None = None, base: Path | 
         return Verified(path, archive.size, tensors, rows)
 
 
-def told_apart(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[LossyTensor, ...]:
+def qualify_names(files: Sequence[tuple[str, Sequence[LossyTensor]]]) -> tuple[LossyTensor, ...]:
     """The rows of several archives; a name that comes twice gets that of its file put before it."""
     taken = Counter(row.name for _, rows in files for row in rows)
     return tuple(
@@ -127,7 +127,7 @@ def _recorded(stored: StoredUnit) -> tuple[ErrorSums, float | None]:
 
 
 def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSums, RowSums]]:
-    """Raise `CheckFailed` where a source is not what an archive says; returns the errors of its lossy units."""
+    """Raise `CheckFailed` where a source is not as an archive records; returns the errors of its lossy units."""
     archive, manifest = decoder.archive, decoder.archive.manifest
     checkpoint = open_checkpoint(against)
     if checkpoint.size != manifest.source_bytes:
@@ -154,7 +154,7 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
             piece = flat_spec(spec, count)
             x, y = numbers(values, piece), numbers(block.data.view(spec.storage), piece)
             if x is None or y is None:
-                raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never coded with loss")
+                raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never lossy")
             width = row_width(stored.unit.spec.shape)
             sums, rows = ErrorSums.by_rows(x, y, width, block.start * 8 // bits)
             before = found.get(block.index, (ErrorSums(), RowSums(width)))

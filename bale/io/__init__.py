@@ -1,1 +1,1 @@
-"""Where values come from and go: checkpoint readers, the archive, atomic writing. Stores bytes, knows no codecs."""
+"""Input and output: checkpoint readers, the archive, atomic writing. Stores bytes, knows no codecs."""

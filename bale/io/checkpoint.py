@@ -1,4 +1,4 @@
-"""What a source file is made of: units of payload at their offsets, and the rest."""
+"""The structure of a source file: units of payload at their offsets, and the rest."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Checkpoint:
     units : tuple of Unit
         Disjoint, by ascending offset. What lies between them is the skeleton.
     notes : tuple of Note
-        What a user should know of how the file was read.
+        Remarks for the user on how the file was read.
     checksums : tuple of Checksum
-        To be made anew where a unit within their range comes back changed.
+        To be computed again where a unit within their range comes back changed.
     """
 
     path: Path

@@ -1,19 +1,19 @@
-"""How a reader says that it cannot go on, before anyone knows whose error that is."""
+"""Exceptions of readers, which do not know yet whose error it is."""
 
 from __future__ import annotations
 
 TEXT_LENGTH = 100
 
 
-class Broken(Exception):
+class Malformed(Exception):
     """The file begins as a known format and is broken; the message says what was found."""
 
 
-class NotFollowed(Exception):
-    """Nothing is wrong with the file as far as is known, but its structure is not followed; the message is why."""
+class Unsupported(Exception):
+    """Nothing is wrong with the file as far as is known, but its structure is not supported; the message is why."""
 
 
 def printable(text: str) -> str:
-    """Text from a file as it may be shown: without control characters, and not endless."""
+    """Text from a file in a form that may be shown: without control characters, and of limited length."""
     short = text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + "..."
     return "".join(letter for letter in short if letter.isprintable())

@@ -1,4 +1,4 @@
-"""Folders: which files they hold, and the record that a compressed one keeps of itself."""
+"""Folders: the files that they hold, and the record that a compressed one keeps of itself."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Entry:
     """One file of a source folder and its stored form.
 
-    `kind` is ``copy`` for a file kept as it is, else the kind of checkpoint. `choices` is a digest of what was decided
-    for it, so that a later run can tell whether the stored form is what it would make.
+    `kind` is ``copy`` for a file kept as it is, else the kind of checkpoint. `choices` is a digest of the decisions
+    for it, so that a later run can see whether the stored form is the one that it would make.
     """
 
     kind: str
@@ -94,7 +94,7 @@ def read_record(folder: Path) -> Record:
 
 
 class Progress:
-    """What a run that writes a compressed folder has finished, noted so that the next one can go on after a kill.
+    """Progress of a run that writes a compressed folder, recorded so that the next one can go on after a kill.
 
     The record is written whole at the beginning and at the end only: to do so for each file would cost their square.
     """
@@ -116,7 +116,7 @@ class Progress:
                 self._write()
             os.unlink(self._journal.path)
         except (OutputError, OSError):
-            pass  # then the journal stays, and tells as much
+            pass  # then the journal stays, and says the same
         finally:
             self._journal.__exit__(kind, error, trace)
 
@@ -196,7 +196,7 @@ def safe_name(name: str, error: type[BaleError], where: str) -> str:
     if _DRIVE.match(name):
         raise error(f"{message}: Windows would take {name[:2]} for a drive", "rename it")
     if "\0" in name or "\\" in name or any(piece in ("", ".", "..") for piece in name.split("/")):
-        raise error(message, "mend or remove the name")
+        raise error(message, "fix or remove the name")
     check_length(name, error, where)
     return name
 
@@ -206,10 +206,10 @@ def check_length(name: str, error: type[BaleError], where: str) -> None:
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
-        raise error(f"{where} names {name!r}, which no file can be called", "mend or remove the name") from None
+        raise error(f"{where} names {name!r}, which no file can be called", "fix or remove the name") from None
     if max(map(len, encoded.split(b"/"))) > NAME_LIMIT or len(encoded) > PATH_LIMIT:
         shown = f"{name[:40]!r}..."
-        raise error(f"{where} names {shown} of {len(name)} letters, which is too long", "mend or remove the name")
+        raise error(f"{where} names {shown} of {len(name)} letters, which is too long", "fix or remove the name")
 
 
 def _shards(path: Path) -> set[str]:
@@ -229,14 +229,14 @@ def _is_regular(item: os.DirEntry[str]) -> bool:
 
 
 def _what(item: os.DirEntry[str]) -> tuple[str, str]:
-    """What something is that cannot be stored, and what to do about it."""
+    """A description of something that cannot be stored, and what to do about it."""
     if not item.is_symlink():
         return "is neither a file nor a folder", "move it elsewhere"
     if os.path.isdir(item.path):
         return "is a link to a folder, which is not followed", "put the folder itself there, or remove the link"
     if os.path.exists(item.path):
         return "is a link to what is neither a file nor a folder", "remove the link"
-    return "is a link that leads nowhere", "mend or remove it"
+    return "is a link that leads nowhere", "fix or remove it"
 
 
 def _entry(name: str, item: dict[str, Any]) -> Entry:

@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 
 from safetensors import SafetensorError, safe_open
 
-from bale.io.faults import Broken, NotFollowed, printable
+from bale.io.faults import Malformed, Unsupported, printable
 from bale.io.storage.bytes import ByteSource
 from bale.spec import DTYPES, TensorSpec
 
@@ -23,7 +23,7 @@ RANK_LIMIT, SIZE_LIMIT = 64, 1 << 62  # dimensions, and the length of one: what 
 
 
 def header_text(metadata: Mapping[str, str], entries: Iterable[tuple[str, TensorSpec]]) -> bytes:
-    """The JSON of a header whose parts stand one behind the other.
+    """The JSON of a header whose parts lie back to back.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _json(value: object) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says: metadata, where the payload begins, and name, spec and absolute offset of each tensor."""
+    """Contents of a header: metadata, start of the payload, and name, spec and absolute offset of each tensor."""
 
     metadata: dict[str, str]
     payload: int
@@ -75,9 +75,9 @@ class Layout:
 
 
 def read_layout(source: ByteSource) -> Layout:
-    """Read the header of a safetensors file; raise `Broken` when it is not sound.
+    """Read the header of a safetensors file; raise `Malformed` when it is not sound.
 
-    `NotFollowed` is raised for tensors that no array can hold.
+    `Unsupported` is raised for tensors that no array can hold.
     """
     size = source.size
     payload = _check_header(source, size)
@@ -90,14 +90,14 @@ def read_layout(source: ByteSource) -> Layout:
         text = str(problem).removeprefix("Error while deserializing header: ")
         if "not fully covered" in text:
             text = f"the tensors of its header do not make up its {size} bytes, as in a file that was cut"
-        raise Broken(printable(text)) from None
+        raise Malformed(printable(text)) from None
     tensors, at = [], payload
     for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))
         at += spec.nbytes
     tensors.sort(key=lambda item: (item[2], item[1].nbytes, item[0]))  # the library orders empty tensors at random
     if at != size:
-        raise Broken(f"its header accounts for {at} of {size} bytes")
+        raise Malformed(f"its header accounts for {at} of {size} bytes")
     return Layout(metadata, payload, tuple(tensors))
 
 
@@ -115,25 +115,25 @@ def _local(source: ByteSource, payload: int, size: int) -> Iterator[Path]:
 
 
 def _check_header(source: ByteSource, size: int) -> int:
-    """Refuse what would be dear to parse, by counting bytes; returns the offset of the payload."""
+    """Reject headers that would be expensive to parse, by counting bytes; returns the offset of the payload."""
     if size < PREAMBLE:
-        raise Broken(f"it has only {size} bytes")
+        raise Malformed(f"it has only {size} bytes")
     (length,) = struct.unpack("<Q", source.read(PREAMBLE, 0))
     if length > HEADER_LIMIT:
-        raise Broken(f"it announces a header of {length} bytes, the limit is {HEADER_LIMIT}")
+        raise Malformed(f"it announces a header of {length} bytes, the limit is {HEADER_LIMIT}")
     if PREAMBLE + length > size:
-        raise Broken(f"it announces a header of {length} bytes and has only {size} in all")
+        raise Malformed(f"it announces a header of {length} bytes and has only {size} in all")
     header = source.read(length, PREAMBLE)
     # Structure cannot be hidden by escapes as names can: an entry has one brace and two brackets, and four colons.
     entries = min(header.count(b"{"), header.count(b"[") // 2)
     if entries > ENTRY_LIMIT or header.count(b":") > 5 * ENTRY_LIMIT:
-        raise Broken(f"its header has more than {ENTRY_LIMIT} entries")
+        raise Malformed(f"its header has more than {ENTRY_LIMIT} entries")
     return PREAMBLE + int(length)
 
 
 def _spec(dtype: str, shape: list[int]) -> TensorSpec:
     if dtype not in DTYPES:
-        raise Broken(f"it holds the dtype {dtype!r}, which this bale does not know")
+        raise Malformed(f"it holds the dtype {dtype!r}, which this bale does not know")
     if len(shape) > RANK_LIMIT or max(shape, default=0) >= SIZE_LIMIT:
-        raise NotFollowed(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
+        raise Unsupported(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
     return TensorSpec(dtype, tuple(shape))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bale.errors import SourceError
-from bale.io.faults import Broken, NotFollowed
+from bale.io.faults import Malformed, Unsupported
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded, read_layout
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.commit import Target
@@ -19,7 +19,7 @@ from bale.spec import Array, TensorSpec
 
 KEY, VERSION = "bale.stats", "1"
 COVARIANCE = ":covariance"
-"""What stands behind the name of a tensor whose mean products of two inputs these are."""
+"""Suffix of the name of a tensor for the mean products of its inputs."""
 
 _HINT = "collect statistics with `bale stats`"
 
@@ -62,7 +62,7 @@ def open_statistics_file(path: Path) -> Iterator[StatisticsFile]:
     with reading(path, SourceError) as source:
         try:
             layout = read_layout(source)
-        except (Broken, NotFollowed) as problem:
+        except (Malformed, Unsupported) as problem:
             raise SourceError(f"the statistics {path} are no sound safetensors file: {problem}", _HINT) from None
         version = layout.metadata.get(KEY, VERSION)
         if version != VERSION:

@@ -1,1 +1,1 @@
-"""Collecting statistics of a model's inputs, as docs/statistics.md describes them: what the verb `stats` does."""
+"""Collecting statistics of a model's inputs, as docs/statistics.md describes them: the work of the verb `stats`."""

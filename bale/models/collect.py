@@ -1,4 +1,4 @@
-"""From a model and lines of text to a file of statistics."""
+"""Collects statistics of a model run on lines of text, and writes them to a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Collected:
-    """A file of statistics that has been written, and what it was collected from."""
+    """A file of statistics that has been written, and the number of lines and tokens behind it."""
 
     path: Path
     tensors: int
@@ -100,7 +100,7 @@ def _check_outside(out: Path, folder: Path) -> None:
 
 
 def _entries(collector: Collector, model: Model) -> tuple[dict[str, Array], list[str]]:
-    """What stands in the file, by name, and a note on what has no place there."""
+    """The entries of the file, by name, and a note on weights that have no place in it."""
     tensors: dict[str, Array] = {}
     lost: list[str] = []
     for moments in collector.moments():

@@ -29,9 +29,9 @@ class Model:
     stored : mapping of str to set of tuple of int
         Names and shapes of all tensors in the folder's weight files.
     prefix : str
-        What stands before the names of the base model's parameters where a head is on it; they may lack it in files.
+        Prefix of the names of the base model's parameters where it has a head; names in files may lack it.
     notes : tuple of str
-        What a user should know of how it was loaded.
+        Remarks for the user on how it was loaded.
     """
 
     torch_model: Any
@@ -41,7 +41,7 @@ class Model:
     notes: tuple[str, ...]
 
     def stored_name(self, name: str, shape: tuple[int, ...]) -> str | None:
-        """What a parameter is called in the files: as in the model, or without or with the base model's prefix."""
+        """The name of a parameter in the files: as in the model, or without or with the base model's prefix."""
         start = f"{self.prefix}."
         for candidate in (name, name.removeprefix(start), start + name):
             if shape in self.stored.get(candidate, ()):
@@ -77,7 +77,7 @@ class Model:
 
 
 def check_model(folder: Path) -> None:
-    """Raise `SourceError` for a folder that has no config or no tokenizer; what is in them is not read."""
+    """Raise `SourceError` for a folder that has no config or no tokenizer; their contents are not read."""
     check_readable(folder)
     if not os.path.isdir(folder):
         raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
@@ -88,7 +88,7 @@ def check_model(folder: Path) -> None:
 
 
 def load_model(folder: Path) -> Model:
-    """Load what lies in a folder that `check_model` passes; nothing is fetched, and no code from the folder is run.
+    """Load the model in a folder that `check_model` passes; nothing is fetched, and no code from the folder is run.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]
     classes = [each for each in named if hasattr(each, "from_pretrained")]
     best: tuple[Any, list[str]] | None = None
     for each in (*classes, transformers.AutoModel):
-        model, told = each.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
-        missing = sorted(told["missing_keys"])
+        model, loading_info = each.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
+        missing = sorted(loading_info["missing_keys"])
         if best is None or len(missing) < len(best[1]):
             best = model, missing
         if not missing:
@@ -162,7 +162,7 @@ def read_lines(path: Path, most: int) -> list[str]:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """Turn whatever transformers raises into a `SourceError`; what it has to say besides goes nowhere."""
+    """Turn whatever transformers raises into a `SourceError`; its other output is discarded."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Mean squares and mean products of what the layers of a torch model multiply with their weights."""
+"""Mean squares and mean products of the inputs that layers of a torch model multiply with their weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS = 1 << 12  # inputs that are summed at a time
 
 @dataclass(frozen=True)
 class Layer:
-    """How a module's weight and the channels of its input belong together.
+    """The relation between a module's weight and the channels of its input.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Layer:
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> Layer | None:
-        """Of a linear layer or a convolution; None of any other module."""
+        """The relation in a linear layer or a convolution; None for any other module."""
         import torch
         from torch.nn.modules.conv import _ConvNd
 
@@ -99,7 +99,7 @@ class _Sums:
             self.count += len(rows)
 
     def finished(self, names: tuple[str, ...]) -> Moments:
-        """The means of all that has arrived."""
+        """The means of all inputs so far."""
         mean = self.total / self.count
         second = self.layer.spread(mean.diagonal() if self.wide else mean, self.weight.shape)
         covariance = mean.float().numpy() if self.wide else None
@@ -138,7 +138,7 @@ class Collector:
             hook.remove()
 
     def moments(self) -> Iterator[Moments]:
-        """Those of every weight that has met an input, in the model's order, once: sums go as they are finished."""
+        """Statistics of every weight that has met an input, in the model's order, once: sums are freed on the way."""
         names: dict[tuple[int, torch.Size], list[str]] = {}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
             names.setdefault(_key(parameter), []).append(name)

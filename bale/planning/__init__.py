@@ -1,1 +1,1 @@
-"""Planning: what is done with each tensor, from names, specs and rules alone; no data."""
+"""Planning: a decision for each tensor, from names, specs and rules alone; no data."""

@@ -1,4 +1,4 @@
-"""What will be done: a decision for every unit, from specs and rules alone, before any data moves."""
+"""Plans: a decision for every unit, from specs and rules alone, before any data is read."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ MIN_ELEMENTS = 4096
 class Decision:
     """A unit's pipeline, the rule that chose it, and notes for the user.
 
-    `otherwise` is what is done with it, without loss, where the data does not suit the pipeline. `broad` marks what
-    ``-p`` chose: not by the tensor's name.
+    `fallback` is the lossless pipeline in place of this one where the data does not suit it. `broad` marks a choice
+    by ``-p``: not by the tensor's name.
     """
 
     pipeline: Pipeline
     rule: str
     notes: tuple[Note, ...] = ()
-    otherwise: Pipeline = LOSSLESS
+    fallback: Pipeline = LOSSLESS
     broad: bool = False
 
     def left(self, note: Note) -> Decision:
         """The same unit kept lossless, for this reason."""
-        return Decision(self.otherwise, self.rule, (*self.notes, note), self.otherwise, self.broad)
+        return Decision(self.fallback, self.rule, (*self.notes, note), self.fallback, self.broad)
 
 
 PAYLOAD = Decision(LOSSLESS, "default", (Note("payload", "payload that no tensor covers"),))
-"""What is done with payload that belongs to no tensor."""
+"""The decision for payload that belongs to no tensor."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class FilePlan:
 
     @property
     def lossless(self) -> bool:
-        """Whether the plan gives up nothing."""
+        """Whether every pipeline of the plan is lossless."""
         return all(pipeline.lossless for pipeline in self.pipelines)
 
 
@@ -74,16 +74,16 @@ class Plan:
 def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
 
-    Those whose second layer is exact already, and units without a partner, stay as they are; so do floats of a byte
-    that are coded with loss, as their differences cannot be told by such floats; a note says so. What is coded alone
-    is so with `effort=max`, for differences need compiled code anyway.
+    Those whose second layer is exact already, and units without a partner, stay as they are; so do lossy
+    floats of a byte, as such floats cannot represent their differences; a note says so. Units that are coded alone
+    get `effort=max`, as differences need compiled code anyway.
     """
     decisions = []
     alone = {LOSSLESS: MAX} if any(has_partner) else {}
     for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
-        pipeline, otherwise = (alone.get(each, each) for each in (decision.pipeline, decision.otherwise))
+        pipeline, fallback = (alone.get(each, each) for each in (decision.pipeline, decision.fallback))
         if unit.views:
-            decision = replace(decision, pipeline=pipeline, otherwise=otherwise)
+            decision = replace(decision, pipeline=pipeline, fallback=fallback)
         reason = _alone(unit, pipeline, found)
         if reason is not None:
             known = unit.views and unit.spec.elements
@@ -91,7 +91,7 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
         else:
-            decisions.append(replace(decision, pipeline=BASE, otherwise=pipeline))
+            decisions.append(replace(decision, pipeline=BASE, fallback=pipeline))
     return FilePlan(plan.units, tuple(decisions))
 
 
@@ -132,7 +132,7 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
 def saved_choices(files: Sequence[FilePlan]) -> list[SavedChoice]:
     """The decisions for all tensors, to be saved."""
     return [
-        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.otherwise, each.notes)
+        SavedChoice(unit.views[0].name, each.pipeline, each.rule, each.fallback, each.notes)
         for file in files
         for unit, each in zip(file.units, file.decisions, strict=True)
         if unit.views
@@ -170,7 +170,7 @@ def _saved_plan(files: Sequence[tuple[Unit, ...]], saved: SavedPlan) -> Plan:
 
 @dataclass
 class _Count:
-    """How a rule fared over the whole source."""
+    """Matches of one rule over the whole source."""
 
     matched: int = 0
     first: int = 0
@@ -188,7 +188,7 @@ class _Planner:
         self._default = _Count()
 
     def decide(self, unit: Unit) -> Decision:
-        """Choose the pipeline of a unit and count what its rule met."""
+        """Choose the pipeline of a unit and count the matches of its rule."""
         if not unit.views:
             return PAYLOAD
         rule = self._rule_of(unit)
@@ -220,7 +220,7 @@ class _Planner:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
-                    raise UsageError(problem, "mend the pattern, or say --allow-unmatched")
+                    raise UsageError(problem, "fix the pattern, or pass --allow-unmatched")
                 if problem:
                     notes.append(Note("rule-unused", problem))
                 _refuse(str(rule), self._counts[id(rule)])
@@ -294,7 +294,7 @@ def _too_small(spec: TensorSpec) -> Note | None:
 
 
 def is_lossy(pipeline: Pipeline) -> bool:
-    """Whether a layer of it gives something up, even if a second one brings it back."""
+    """Whether one of its layers is lossy, even if a second one makes it exact."""
     return not all(codec.lossless for codec in pipeline.codecs)
 
 

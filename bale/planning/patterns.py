@@ -10,7 +10,7 @@ from fnmatch import translate
 from typing import Any
 
 from bale.errors import UsageError
-from bale.planning.rounds import rounds_are_told_apart
+from bale.planning.rounds import rounds_are_distinct
 
 _LIMIT = 10**10  # steps that a backtracking matcher may take at most for a name: half a minute
 _HINT = (
@@ -24,12 +24,12 @@ _QUANTIFIER = re.compile(r"(?:[*+?]|\{\d*,?\d*\})[?+]?")
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a whole name must match.
+    """A pattern that a whole name must match.
 
     Attributes
     ----------
     ways : int
-        In how many ways alternatives and limited repeats can be tried.
+        Number of ways to try alternatives and limited repeats.
     repeats : int
         Repeats without a limit, each of which can end anywhere in a name.
     """
@@ -58,7 +58,7 @@ def compile_pattern(text: str, origin: str) -> Pattern:
     UsageError
         For what is no regular expression, and for one with a repeat in which another one, or alternatives that begin
         alike, can match the same in many ways: such may not end for a name that nearly matches. A repeat within a
-        repeat is taken where its rounds are told apart, as those of ``([a-z]+[.])*`` are.
+        repeat is accepted where its rounds cannot be confused, as those of ``([a-z]+[.])*`` are.
     """
     if not text.startswith("re:"):
         return Pattern(text, re.compile(translate(text), re.DOTALL))  # whose stars never try twice
@@ -78,7 +78,7 @@ def compile_pattern(text: str, origin: str) -> Pattern:
 
 
 class _Nested(Exception):
-    """A repeat of what has several ways to match."""
+    """A repeat of a part that can match in several ways."""
 
 
 def _cost(items: Any) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def _cost(items: Any) -> tuple[int, int]:
             try:
                 more, open_ones = _repeated(low, high, *_cost(body))
             except _Nested:
-                if not rounds_are_told_apart(body):
+                if not rounds_are_distinct(body):
                     raise
                 more, open_ones = 1, 1
         elif name == "BRANCH":
@@ -146,7 +146,7 @@ def _nested_group(text: str) -> str:
 
 
 def _groups(text: str) -> Iterator[tuple[int, int]]:
-    """Where the groups of an expression begin and end."""
+    """Start and end of the groups of an expression."""
     begun: list[int] = []
     for token in _TOKEN.finditer(text):
         if token.group() == "(":

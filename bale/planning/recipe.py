@@ -1,4 +1,4 @@
-"""What the user wants: rules that name a pipeline for the tensors that match."""
+"""The user's choices: rules that name a pipeline for the tensors that match."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rule:
     pattern : str
         A case-sensitive `fnmatch` pattern (``*`` crosses dots and slashes), or ``re:`` and a regular expression.
     pipeline : Pipeline
-        What is done with the tensors that match.
+        The pipeline of the tensors that match.
     origin : str
         Where the rule stands, for messages: ``--rule 1`` or ``recipe rule 2``.
     min_ndim, max_ndim, min_elements, dtype
@@ -66,7 +66,7 @@ class Rule:
         self._expression  # noqa: B018  (compiling is the check)
 
     def matches(self, name: str, spec: TensorSpec) -> bool:
-        """Whether the rule speaks of this tensor."""
+        """Whether the rule applies to this tensor."""
         ndim = len(spec.shape)
         return (
             (self.min_ndim is None or ndim >= self.min_ndim)
@@ -83,7 +83,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All choices of one run: lists of rules in order of precedence, and the pipeline of what they leave.
+    """All choices of one run: lists of rules in order of precedence, and the pipeline of all other tensors.
 
     Within a list the first rule that matches wins; an earlier list goes before a later one. A saved plan has no rules,
     as it has a choice for every tensor.
@@ -96,7 +96,7 @@ class Recipe:
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
-        """All that are asked for."""
+        """All pipelines that the choices name."""
         if self.saved is not None:
             return tuple(choice.pipeline for choice in self.saved.choices)
         asked = [rule.pipeline for rules in self.lists for rule in rules]
@@ -117,7 +117,7 @@ def parse_rule(text: str, number: int) -> Rule:
 
 
 def load_recipe(path: Path) -> tuple[Rule, ...] | SavedPlan:
-    """Read a TOML recipe: rules, or what `plan --save` wrote. Raises `UsageError` for whatever is not as specified."""
+    """Read a TOML recipe: rules, or a plan that `plan --save` wrote. Raises `UsageError` for anything else."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""Tensors that are no weights, recognized by their names and by the tensors beside them."""
+"""Tensors that are not weights, recognized by their names and by the tensors beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SECOND = re.compile(
     r"(max_)?exp_avg_(sq|var)[a-z_]*|square_avg|acc_delta|exp_(inf|hess)[a-z_]*|hessian[a-z_]*|sum|nu|v|state2|max_v"
     r"|velocities|(.*_)?moment2(_.*)?|second_moment|Adam_1|adam_v"
 )
-# First and second moments of one weight, told by each other: params of optax, of Paddle, of TensorFlow
+# First and second moments of one weight, each recognized by the other: params of optax, of Paddle, of TensorFlow
 _TWINS = (
     ("mu", "nu"),
     ("adam_m", "adam_v"),
@@ -61,7 +61,7 @@ _SPLIT = re.compile(r"[./]")
 
 @dataclass(frozen=True)
 class _Name:
-    """A tensor's name in its parts, without the number that tells equal names apart."""
+    """A tensor's name in its parts, without the number that makes equal names distinct."""
 
     text: str
 
@@ -79,7 +79,7 @@ class _Name:
 
 
 class Roles:
-    """Tells which tensors of a source are no weights.
+    """Determines which tensors of a source are not weights.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ class Roles:
         if not within and not any(map(_is_state, parts)) and self._twin(name) is None:
             return None
         short = _SHORT if within else _NOTHING
-        telling = [part for part in parts if _is_state(part) or short.fullmatch(part) or part in _TWIN_NAMES]
-        second = any(_SECOND.fullmatch(part) for part in telling) or self._twin(name) == 1
+        signs = [part for part in parts if _is_state(part) or short.fullmatch(part) or part in _TWIN_NAMES]
+        second = any(_SECOND.fullmatch(part) for part in signs) or self._twin(name) == 1
         return "second-moment" if second else "optimizer-state"
 
     def _twin(self, name: _Name) -> int | None:
@@ -136,7 +136,7 @@ class Roles:
         return None
 
     def _advice(self, view: View, name: _Name, kind: str) -> str:
-        """What it is, and a rule that codes it and others of its kind alone, where there is one."""
+        """Its role, and a rule that codes it and others of its kind alone, where there is one."""
         second = kind == "second-moment"
         what = "second moments of an optimizer" if second else "optimizer state"
         pattern = _glob(name)
@@ -190,7 +190,7 @@ def _state_containers(parts: Sequence[str]) -> Iterable[tuple[str, ...]]:
     for at, part in enumerate(parts[:-1]):
         rest = parts[at + 1 :]
         certain = _is_container(part)
-        perhaps = _is_perhaps_container(part) and ("state" in rest[:-1] or any(_is_telling(each) for each in rest))
+        perhaps = _is_perhaps_container(part) and ("state" in rest[:-1] or any(_is_sign(each) for each in rest))
         state = part == "state" and len(rest) > 1 and any(_is_state(each) or each == "step" for each in rest[1:])
         if certain or perhaps or state:
             yield tuple(parts[: at + 1])
@@ -216,7 +216,7 @@ def _is_state(part: str) -> bool:
     return _STATE.fullmatch(part) is not None
 
 
-def _is_telling(part: str) -> bool:
+def _is_sign(part: str) -> bool:
     """Whether a part says, within a container that may be an optimizer, that it is one."""
     return _is_state(part) or part in ("mu", "nu", "m", "v", "momentums", "velocities", "trace")
 

@@ -12,8 +12,8 @@ _PROBES = "".join(map(chr, range(128))) + "\u00e9\u0663\u2003\u20ac" + "\u017f\u
 """Letters that stand for all: ASCII, beyond it a letter, a digit, a space and a sign, and those whose case is ASCII."""
 
 
-def rounds_are_told_apart(body: Any) -> bool:
-    """Whether what is repeated matches any text in one way at most, however often it is repeated.
+def rounds_are_distinct(body: Any) -> bool:
+    """Whether a repeated part matches any text in one way at most, however often it is repeated.
 
     It does if it is a sequence of letters and repeated letters, and behind each of the latter, before the next one,
     comes a letter that is none of those repeated and none of those between: the first such letter in a text ends it.

@@ -19,7 +19,7 @@ _LOSSLESS = "lossless"
 
 @dataclass(frozen=True)
 class SavedChoice:
-    """The choice for one tensor: its pipeline, what comes in place of it where the data does not suit it, and why."""
+    """The choice for one tensor: its pipeline, the fallback where the data does not suit it, and the reason."""
 
     name: str
     pipeline: Pipeline
@@ -37,7 +37,7 @@ class SavedPlan:
 
 
 def read_plan(path: Path, data: dict[str, Any]) -> SavedPlan:
-    """Take the document of a saved plan. Raises `UsageError` for whatever is not as `plan_text` writes it."""
+    """Read the document of a saved plan. Raises `UsageError` for one that is not as `plan_text` writes it."""
     where = f"the plan {path}"
     if "rule" in data:
         raise UsageError(f"{where} has rules too", "a saved plan has a [[tensor]] for each tensor, and nothing else")

@@ -1,1 +1,1 @@
-"""Reports: what was saved and what it cost, tensor by tensor."""
+"""Reports: sizes and errors, tensor by tensor."""

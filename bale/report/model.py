@@ -1,4 +1,4 @@
-"""What was done, as JSON: the keys are described in docs/report.md and held by report.schema.json."""
+"""The report of a compression, as JSON: its keys are described in docs/report.md and held by report.schema.json."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One tensor name: how it is stored and what that cost.
+    """One tensor name: its coding, its stored size and its errors.
 
-    `sums` is None for what was not measured: all but floating-point tensors, and everything in an archive without loss.
-    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error by
-    the use of the elements, where that is known, `worst_row_error` the largest relative error of a row.
+    `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
+    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error
+    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row.
     """
 
     name: str
@@ -71,12 +71,12 @@ class TensorRow:
             "parts": self.parts,
             "same_as": self.same_as,
             "bits_per_weight": ratio(8 * self.stored_bytes, self.spec.elements),
-            "relative_error": number(sums.relative_error),
-            "snr_db": number(sums.snr_db),
-            "max_abs_error": number(sums.largest),
-            "cosine": 1.0 if self.exact else number(sums.cosine),
-            "worst_row_error": 0.0 if self.exact else number(self.worst_row_error),
-            "output_error": number(self.output_error),
+            "relative_error": finite_or_none(sums.relative_error),
+            "snr_db": finite_or_none(sums.snr_db),
+            "max_abs_error": finite_or_none(sums.largest),
+            "cosine": 1.0 if self.exact else finite_or_none(sums.cosine),
+            "worst_row_error": 0.0 if self.exact else finite_or_none(self.worst_row_error),
+            "output_error": finite_or_none(self.output_error),
             "seconds": None if self.seconds is None else round(self.seconds, 6),
             "notes": [note.text for note in self.notes],
             "note_kinds": [note.kind for note in self.notes],
@@ -85,9 +85,9 @@ class TensorRow:
             stored = 0 if self.same_as else sum(n for part, n in self.parts.items() if not part.startswith("rest."))
             row["first_layer"] = {
                 "stored_bytes": stored,
-                "relative_error": number(self.first.relative_error),
-                "snr_db": number(self.first.snr_db),
-                "max_abs_error": number(self.first.largest),
+                "relative_error": finite_or_none(self.first.relative_error),
+                "snr_db": finite_or_none(self.first.snr_db),
+                "max_abs_error": finite_or_none(self.first.largest),
             }
         return row
 
@@ -128,7 +128,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What one compression did: to one file, or to the weight files of a folder.
+    """The report of one compression: of one file, or of the weight files of a folder.
 
     Attributes
     ----------
@@ -220,8 +220,10 @@ class Report:
         return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
 
     def _output_error(self) -> dict[str, Any] | None:
-        """Mean and worst of the tensors coded with loss that have one."""
-        found = [(error, row.name) for row in self.lossy_rows if (error := number(row.output_error)) is not None]
+        """Mean and worst of the lossy tensors that have one."""
+        found = [
+            (error, row.name) for row in self.lossy_rows if (error := finite_or_none(row.output_error)) is not None
+        ]
         if not found:
             return None
         worst, name = max(found, key=lambda pair: pair[0])
@@ -240,7 +242,7 @@ class Report:
             "stored_bytes": sum(row.stored_bytes for row in rows),
             **_pooled(rows),
             "worst_tensor": worst.name,
-            "worst_relative_error": number(worst.error),
+            "worst_relative_error": finite_or_none(worst.error),
             "worst_row_error": _worst_row(rows),
         }
 
@@ -266,7 +268,7 @@ class Report:
 
 def _worst_row(rows: Iterable[TensorRow]) -> float | None:
     """The largest error of any row; None as soon as one tensor with rows has none, lest a limit pass it."""
-    found = [number(row.worst_row_error) for row in rows if len(row.spec.shape) > 1]
+    found = [finite_or_none(row.worst_row_error) for row in rows if len(row.spec.shape) > 1]
     known = [error for error in found if error is not None]
     return max(known, default=None) if len(known) == len(found) else None
 
@@ -274,7 +276,7 @@ def _worst_row(rows: Iterable[TensorRow]) -> float | None:
 def _pooled(rows: Iterable[TensorRow]) -> dict[str, float | None]:
     """The error of all measured tensors together, each stored one counted once."""
     sums = ErrorSums.total(row.sums for row in rows if row.sums is not None and row.same_as is None)
-    return {"relative_error": number(sums.relative_error), "snr_db": number(sums.snr_db)}
+    return {"relative_error": finite_or_none(sums.relative_error), "snr_db": finite_or_none(sums.snr_db)}
 
 
 def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
@@ -290,11 +292,11 @@ def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
 
 
 def stats_json(stats: tuple[str, str] | None) -> dict[str, str] | None:
-    """Which statistics were used, as reports and plans tell it."""
+    """The statistics that were used, as reports and plans record them."""
     return None if stats is None else {"name": stats[0], "sha256": stats[1]}
 
 
-def number(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """A finite number, or None."""
     return value if value is not None and math.isfinite(value) else None
 

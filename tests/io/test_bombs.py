@@ -26,7 +26,7 @@ from bale.compressors.trellis.stream import read_shape, write_plain
 from bale.engine.reading.tensors import open_tensors
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive import archive as archive_module
-from bale.io.faults import NotFollowed
+from bale.io.faults import Unsupported
 from bale.io.sources.torch import pickle_reader
 from bale.io.sources.torch import tensors as torch_tensors
 from bale.io.sources.torch.pickle_reader import PickleError, parse_pickle
@@ -73,7 +73,7 @@ def test_a_container_that_lists_itself_very_often_is_not_followed(
     monkeypatch.setattr(torch_tensors, "VISIT_LIMIT", 20_000)
     data = b"\x80\x02]" + b"2" * 100_000 + b"a" * 100_000 + b"."
     parsed = parse_pickle(data)
-    with at_most(3_500_000), pytest.raises(NotFollowed, match="lists more than 20000 containers"):
+    with at_most(3_500_000), pytest.raises(Unsupported, match="lists more than 20000 containers"):
         find_tensors(parsed.value)
     source = torch_zip(tmp_path / "m.pt", data)
     bale.compress(source)

@@ -116,7 +116,7 @@ def _fifo_link(folder: Path) -> None:
     [
         (_folder_link, "link to a folder", "the folder itself"),
         (_own_link, "link to a folder", "the folder itself"),
-        (_dangling, "leads nowhere", "mend or remove"),
+        (_dangling, "leads nowhere", "fix or remove"),
         (_fifo, "neither a file nor a folder", "move it elsewhere"),
         (_fifo_link, "link to what is neither", "remove the link"),
     ],

@@ -1,1 +1,1 @@
-"""Coding a unit and decoding it: three ways, each with its encoder and its decoder side by side."""
+"""Encoding and decoding of one unit: three ways, each with its encoder and its decoder side by side."""

@@ -92,9 +92,11 @@ class BlockCoding:
         return Reference(load_chunk(stored, exact, chunk, flat_spec(self.task.spec, count), first))
 
     def first_layer(self, codes: Array, start: int, side: Mapping[str, Values]) -> Reference:
-        """Elements that codes stand for, and between what ends they were, unless a reference has been added."""
-        known = reference_of_block(self.quantizer, codes, start, self.task.spec, side)
-        return known if self.task.reference is None else Reference(self.task.with_reference(known.values, start))
+        """Elements that codes stand for, and the ends of their cells, unless a reference has been added."""
+        reference = reference_of_block(self.quantizer, codes, start, self.task.spec, side)
+        return (
+            reference if self.task.reference is None else Reference(self.task.with_reference(reference.values, start))
+        )
 
     def _observe(self, work: Work, seen: _Seen, importance: Importance | None) -> Mapping[str, Values]:
         """The side information of a tensor, found in the quantizer's passes."""
@@ -241,6 +243,6 @@ class _BlockEncoder:
         return next(part.bits for part in quantizer.parts(self.coding.task.spec) if part.name == quantizer.code)
 
     def _weights(self, start: int) -> Callable[[int, int], Array] | None:
-        """How much errors count of elements that are numbered from `start` on."""
+        """Importance of the elements from `start` on."""
         importance, shape = self.importance, self.coding.task.spec.shape
         return None if importance is None else lambda at, count: importance.weights(shape, start + at, count)

@@ -1,4 +1,4 @@
-"""The one choice of how a unit is coded, for writing, reading back, reading and predicting."""
+"""Chooses how a unit is coded: in one place, for writing, reading back, reading and predicting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bale.engine.run import Job
 
 
 class Coding(Protocol):
-    """A way to code a unit: an encoder and the decoder of what that makes."""
+    """A way to code a unit: an encoder and its decoder."""
 
     def jobs(self, work: Work) -> Iterator[Job[Encoded]]:
         """The jobs that encode it, in the order in which their parts are stored; `Refused` from here or from a job."""

@@ -17,7 +17,7 @@ from bale.errors import Refused
 from bale.metrics import ErrorSums
 from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
-Weights = Callable[[int, int], Array]  # first element and number of elements -> how much their errors count
+Weights = Callable[[int, int], Array]  # first element and number of elements -> their importance
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Distortion:
     Attributes
     ----------
     harm : Harm
-        What became zero, or is zero no more, and the errors of rows.
+        Values that became zero or are no longer zero, and the errors of rows.
     outputs : ErrorSums or None
-        Of elements that count by the mean squares of their inputs, or by their covariance, as far as these are known.
+        Of elements weighted by the mean squares of their inputs, or by their covariance, as far as these are known.
         Sums by a covariance are below zero where it is none.
     """
 
@@ -41,7 +41,7 @@ class Distortion:
     def between(
         cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None, place: Place | None = None
     ) -> Distortion:
-        """Compare two flat arrays in their storage bits; rows are measured where `place` tells what they are of."""
+        """Compare two flat arrays in their storage bits; rows are measured where `place` is given."""
         found, harms, outputs = [], [], []
         width, first = rows_at(place)
         for start, count in chunk_ranges(spec.elements):
@@ -54,32 +54,32 @@ class Distortion:
         return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
 
     @classmethod
-    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, use: Importance | None) -> Distortion:
-        """Compare two flat arrays of a whole tensor, which is used so."""
-        if use is None or use.covariance is None:
-            weights = None if use is None else partial(use.weights, spec.shape)
+    def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, importance: Importance | None) -> Distortion:
+        """Compare two flat arrays of a whole tensor of this importance."""
+        if importance is None or importance.covariance is None:
+            weights = None if importance is None else partial(importance.weights, spec.shape)
             return cls.between(source, decoded, spec, weights, Place(spec.shape))
         found = cls.between(source, decoded, spec, None, Place(spec.shape))
-        return replace(found, outputs=_correlated(source, decoded, spec, use))
+        return replace(found, outputs=_correlated(source, decoded, spec, importance))
 
 
-def _correlated(source: Array, decoded: Array, spec: TensorSpec, use: Importance) -> ErrorSums:
+def _correlated(source: Array, decoded: Array, spec: TensorSpec, importance: Importance) -> ErrorSums:
     """Errors of a whole tensor's outputs by the covariance of its inputs: the traces of ``E C E'`` and ``W C W'``.
 
     Places of a kernel that share the statistics of their channel count one by one. Products are of float32.
     """
-    assert use.covariance is not None
-    inputs = [axis for axis, size in enumerate(use.second_moment.shape) if size > 1]
+    assert importance.covariance is not None
+    inputs = [axis for axis, size in enumerate(importance.second_moment.shape) if size > 1]
     order = [*(axis for axis in range(len(spec.shape)) if axis not in inputs), *inputs]
     x, y = (to_float32(array, spec).reshape(spec.shape).transpose(order) for array in (source, decoded))
-    x, y = (array.reshape(-1, len(use.covariance)) for array in (x, y))
+    x, y = (array.reshape(-1, len(importance.covariance)) for array in (x, y))
     rows, error2, norm2, largest = max(1, CHUNK_LIMIT // x.shape[1]), 0.0, 0.0, 0.0
     for start in range(0, len(x), rows):
         at = slice(start, start + rows)
         difference = x[at] - y[at]
-        error2 += _trace(difference, use.covariance)
+        error2 += _trace(difference, importance.covariance)
         largest = max(largest, float(np.abs(difference).max(initial=0)))
-        norm2 += _trace(x[at], use.covariance)
+        norm2 += _trace(x[at], importance.covariance)
     return ErrorSums(error2, norm2, largest=largest)
 
 
@@ -103,6 +103,6 @@ def numbers_of(array: Array, spec: TensorSpec) -> Array:
 
 
 def check_finite(values: Array) -> None:
-    """Raise `Refused` for what is never coded with loss."""
+    """Raise `Refused` for values that are never lossy: NaN and infinity."""
     if not all_finite(values):
         raise Refused("holds NaN or infinity, or values beyond float32: kept lossless", note="non-finite")

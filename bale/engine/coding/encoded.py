@@ -59,13 +59,13 @@ class Measures:
     Attributes
     ----------
     errors : ErrorSums or None
-        Of all layers; None for exact coding whose norm is not wanted, and for what are not numbers.
+        Of all layers; None for exact coding whose norm is not wanted, and for values that are not numbers.
     lossless_bytes : int
         Bytes that exact coding would take where that may be fewer; else the plain bytes.
     first_errors : ErrorSums or None
         Of the first of two layers.
     harm : Harm or None
-        What became zero, or is zero no more, and the errors of rows, where anything is lost.
+        Values that became zero or are no longer zero, and the errors of rows, where anything is lost.
     outputs : ErrorSums or None
         Errors by the importance of the elements, where that is known.
     notes : tuple of Note
@@ -83,7 +83,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What one job has made of a block, or of a whole unit."""
+    """The result of one job: of a block, or of a whole unit."""
 
     parts: tuple[EncodedPart, ...]
     check: Check = field(default_factory=Check)

@@ -45,9 +45,9 @@ class ExactCoding:
         task, spec = self.task, flat_spec(self.task.spec, count)
         buffer = work.run.buffers.lease(spec.nbytes)
         array = work.source.read(start, count, buffer)
-        known = None if task.reference is None or not count else task.reference.elements(start, count)
+        reference = None if task.reference is None or not count else task.reference.elements(start, count)
         values = Values(spec, array, place=Place(task.spec.shape, start))
-        chunks = (encode_chunk(values, work.chain(task), known),) if count else ()
+        chunks = (encode_chunk(values, work.chain(task), reference),) if count else ()
         measured = numbers(array, spec) if work.measure else None
         errors = ErrorSums.exact(measured) if measured is not None and all_finite(measured) else None
         return Encoded(
@@ -60,11 +60,11 @@ class ExactCoding:
         part = stored.parts[0]
         count = min(part.chunk, part.spec.elements - start)
         reference = self.task.reference if part.chains[chunk] == EXACT else None
-        known = None if reference is None else reference.elements(start, count)
-        return Reference(load_chunk(stored, 0, chunk, flat_spec(part.spec, count), known))
+        given = None if reference is None else reference.elements(start, count)
+        return Reference(load_chunk(stored, 0, chunk, flat_spec(part.spec, count), given))
 
     def _cost(self, spec: TensorSpec) -> int:
-        """Bytes in memory while a chunk is coded or decoded: source and result, and what differences are made of."""
+        """Bytes in memory while a chunk is coded or decoded: source, result, and temporary arrays of differences."""
         return 2 * spec.nbytes if self.task.reference is None else 4 * spec.nbytes + 16 * spec.elements
 
 

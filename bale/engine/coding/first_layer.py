@@ -15,7 +15,7 @@ from bale.spec import Array, TensorSpec
 def reference_of_block(
     quantizer: Quantizer, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]
 ) -> Reference:
-    """What the codes of a block tell: its values, and the ends of their cells if the quantizer has any."""
+    """The reference that the codes of a block determine: its values, and their cells if the quantizer has any."""
     values = quantizer.decode_block(codes, start, spec, side)
     array = from_float32(values, flat_spec(spec, codes.size))
     return Reference(array, once(lambda: quantizer.cells_block(codes, start, spec, side)))

@@ -1,4 +1,4 @@
-"""The limit of what lossy coding, or a transform, may take: less than exact coding."""
+"""The size limit of lossy coding, or of a transform: less than exact coding takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def refuse_growth(pipeline: Pipeline, stored: int, lossless_bytes: int, about: s
     stored, lossless_bytes : int
         Bytes of the unit, and of the same with exact coding.
     about : str
-        What stands before figures that are estimates.
+        A word before figures that are estimates.
     """
     if not (pipeline.transforms or (pipeline.rest and pipeline.rest.transforms)) or pipeline.forced:
         return

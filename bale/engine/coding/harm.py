@@ -1,4 +1,4 @@
-"""What loss has done to a tensor beside its error: values and rows that are gone, zeros that are zeros no more."""
+"""Harm of lossy coding beside the error: values and rows that are lost, zeros that are no longer zeros."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MANY_GONE = 1 / 2  # of the values that are not zero
 MANY_ROWS = 1 / 10
 MANY_ZEROS = 1 / 100  # of all values
 LARGE = 0.5
-_BLOCK = 1 << 16  # comparisons of so many elements stay in the cache
+_BLOCK = 1 << 16  # comparisons of this many elements stay in the cache
 _NO_ROWS = RowSums(0)
 
 
 @dataclass(frozen=True)
 class Harm:
-    """Counts of source values and of what they came back as; those of blocks that follow each other add up.
+    """Counts of source values and of decoded ones; those of blocks that follow each other add up.
 
     Attributes
     ----------
@@ -69,16 +69,16 @@ class Harm:
         )
 
     def notes(self, errors: ErrorSums, pipeline: Pipeline, share: float = 1) -> tuple[Note, ...]:
-        """What users should know; of a sample, `share` is what it is of the tensor.
+        """Notes for the user; for a sample, `share` is its share of the tensor.
 
-        Notes that another one implies are left out: what has become zeros has a large error too.
+        Notes that another one implies are left out: values that became zeros have a large error too.
         """
         vanished = self._vanished(pipeline, share)
-        told = [vanished, self._moved(share)]
+        notes = [vanished, self._moved(share)]
         if vanished is None or not self._mostly_zeroed:
             gone = self._zeroed(pipeline, share), self._rows_lost(share), self._large(errors, share)
-            told += [note for note in gone if note is not None][:1]
-        return tuple(note for note in told if note is not None)
+            notes += [note for note in gone if note is not None][:1]
+        return tuple(note for note in notes if note is not None)
 
     @property
     def _mostly_zeroed(self) -> bool:
@@ -111,37 +111,37 @@ class Harm:
     def _moved(self, share: float) -> Note | None:
         if self.moved and self.moved >= MANY_ZEROS * self.elements:
             zeros = round((self.elements - self.nonzero) / share)
-            told = f"{_about(share, self.moved)} of its {zeros} zeros come back"
+            text = f"{_about(share, self.moved)} of its {zeros} zeros come back"
         elif self.rows.moved:  # few values, but rows without a relative error
-            told = f"{_about(share, self.rows.moved)} of its rows of zeros {_comes(share, self.rows.moved)} back"
+            text = f"{_about(share, self.rows.moved)} of its rows of zeros {_comes(share, self.rows.moved)} back"
         else:
             return None
-        return Note("zeros-moved", f"{told} as other values: `int4` keeps them")
+        return Note("zeros-moved", f"{text} as other values: `int4` keeps them")
 
     def _large(self, errors: ErrorSums, share: float) -> Note | None:
         error = errors.relative_error
-        if error is None or error <= LARGE:  # None: all of it is zeros, which are told of
+        if error is None or error <= LARGE:  # None: all of it is zeros, which have a note
             return None
         return Note("large-error", f"its relative error is {'' if share == 1 else 'about '}{error:.2g}")
 
 
 def joined(parts: list[Harm]) -> Harm:
-    """That of all blocks of a tensor."""
+    """The harm of all blocks of a tensor together."""
     return reduce(add, parts, Harm())
 
 
 def rows_at(place: Place | None) -> tuple[int, int]:
-    """Elements of a row, and the first element of a block, where it is told which tensor the block is of."""
+    """Elements of a row, and the first element of a block, where its place in a tensor is given."""
     return (0, 0) if place is None else (row_width(place.shape), place.start)
 
 
 def recorded(worst: float | None) -> float | None:
-    """The worst error of a row as manifests have it: None where it is infinite, or beyond what they take."""
+    """The worst error of a row as manifests have it: None where it is infinite, or beyond their limit."""
     return worst if worst is not None and worst < 1e100 else None
 
 
 def _counts(x: Array, y: Array, negative: bool) -> tuple[int, int, int, int]:
-    """How many values are not zero, became zero, were zero and are no more, and vanished."""
+    """Counts of values that are not zero, became zero, are no longer zero, and vanished."""
     was, now = x == 0, y == 0
     zeros, both = np.count_nonzero(was), np.count_nonzero(was & now)
     vanished = 0 if negative else int(np.count_nonzero((y <= 0) & ~was))

@@ -14,10 +14,10 @@ from bale.errors import UsageError
 from bale.spec import Array, TensorSpec
 
 WRONG = (ValueError, UsageError)
-"""What decoders raise on purpose, for parts that no encoder made."""
+"""Exceptions that decoders raise on purpose, for parts that no encoder made."""
 
 FORGED = (*WRONG, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError)
-"""What decoders raise for parts that somebody has forged; the others may as well be a fault of bale's own."""
+"""Exceptions that decoders raise for parts that somebody has forged; the others may as well be a fault of bale's own."""
 
 
 class StoredPart(Protocol):
@@ -33,7 +33,7 @@ class StoredPart(Protocol):
 
     @property
     def bits(self) -> int | None:
-        """Of each element, where they are codes."""
+        """Bits of each element, where they are codes."""
 
     @property
     def chunk(self) -> int:
@@ -86,7 +86,7 @@ def load_part(stored: Stored, number: int) -> Values:
     return join_chunks(part.spec, part.bits, part.chunk, chunks_of(stored, number))
 
 
-def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, known: Reference | None = None) -> Array:
+def load_chunk(stored: Stored, number: int, chunk: int, spec: TensorSpec, reference: Reference | None = None) -> Array:
     """The flat array of one chunk of this spec, in its storage bits."""
     part = stored.parts[number]
-    return decode_chunk(stored.read(number, chunk), part.chains[chunk], spec, part.bits, known=known)
+    return decode_chunk(stored.read(number, chunk), part.chains[chunk], spec, part.bits, known=reference)

@@ -1,4 +1,4 @@
-"""A coding task: what is coded, how, and given which reference; one for encoders, decoders and predictions alike."""
+"""Coding tasks: a tensor, its pipeline and its reference; the same for encoders, decoders and predictions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ReferenceTensor(Protocol):
         """Elements less its own from `start` on."""
 
     def add(self, array: Array, start: int) -> Array:
-        """Elements again, from their differences; the mirror image of `subtract`."""
+        """Add its own elements back to differences; the mirror image of `subtract`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Task:
 
     @property
     def prefix(self) -> str:
-        """What stands before the names of its parts."""
+        """Prefix of the names of its parts."""
         return "" if self.reference is None else SECOND
 
     @property
@@ -76,11 +76,11 @@ class Task:
         return self.pipeline.rest is not None and self.pipeline.rest.is_exact
 
     def less_reference(self, array: Array, start: int) -> Array:
-        """What is to be coded of the elements from `start` on."""
+        """Elements from `start` on less the reference: the values to be coded."""
         return array if self.reference is None else self.reference.subtract(array, start)
 
     def with_reference(self, array: Array, start: int) -> Array:
-        """Elements again, from what was decoded; the mirror image of `less_reference`."""
+        """Add the reference back to decoded values; the mirror image of `less_reference`."""
         return array if self.reference is None else self.reference.add(array, start)
 
 
@@ -96,7 +96,7 @@ class UnitReader(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """All that an encoder has beside its task.
+    """The inputs of an encoder beside its task.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Work:
     fallback : Pipeline
         The pipeline of chunks that are coded exactly, where they are not given a reference.
     importance : callable
-        Reads how much errors of elements count, where that is known, in `importance_bytes` of memory.
+        Reads the importance of the elements, where it is known, in `importance_bytes` of memory.
     """
 
     source: UnitReader

@@ -1,1 +1,1 @@
-"""Before anything is written: the resolved plan of a source, and what it is expected to come to."""
+"""Before anything is written: the resolved plan of a source, and its predicted sizes and errors."""

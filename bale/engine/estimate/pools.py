@@ -32,7 +32,7 @@ def check_pools(plan: Plan) -> None:
 def share_steps(
     files: Sequence[ResolvedFile], sources: Mapping[int, SourceFile], run: Run, statistics: Statistics | None
 ) -> list[ResolvedFile]:
-    """The same files with the step that all tensors of a pool share in place of what they are to meet together.
+    """The same files with the step that all tensors of a pool share in place of the target that they meet together.
 
     Parameters
     ----------
@@ -76,10 +76,10 @@ def _solve(
 
     def member(source: SourceFile, unit: Unit) -> Member | None:
         sample = rows_of(source, unit, most)
-        use = None if statistics is None else statistics.sampled(unit, pipeline, sample.starts, sample.spec)
+        importance = None if statistics is None else statistics.sampled(unit, pipeline, sample.starts, sample.spec)
         norm2 = None if codec.bits is not None else norm2_of(source, unit)
         try:
-            return codec.member(sample.array, sample.spec, unit.spec.elements, norm2, use)
+            return codec.member(sample.array, sample.spec, unit.spec.elements, norm2, importance)
         except Refused:
             return None  # it stays lossless, and says so once it is coded
 

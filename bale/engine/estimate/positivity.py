@@ -1,4 +1,4 @@
-"""The signs of a tensor's values, which tell second moments and variances from weights."""
+"""The signs of a tensor's values, which distinguish second moments and variances from weights."""
 
 from __future__ import annotations
 

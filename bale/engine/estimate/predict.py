@@ -1,4 +1,4 @@
-"""Predicting what a resolved plan comes to: a sample of each tensor goes through the coding that writes archives."""
+"""Predicts sizes and errors of a resolved plan: samples of its tensors go through the coding that writes archives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
 from bale.planning.decide import LOSSLESS, Decision
-from bale.report.model import number, ratio
+from bale.report.model import finite_or_none, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little
@@ -39,12 +39,12 @@ _MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one unit is expected to come to.
+    """The predicted size, errors and time of one unit.
 
     Attributes
     ----------
     decision : Decision
-        What is done with it: another than was chosen where the data does not suit that.
+        Its decision: another than was chosen where the data does not suit that.
     errors : ErrorSums or None
         Of the sample, scaled up; None where nothing is lost.
     seconds : float
@@ -59,7 +59,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A tensor of the plan and what it is expected to come to."""
+    """A tensor of the plan and its prediction."""
 
     name: str
     file: str
@@ -69,7 +69,7 @@ class Predicted:
 
     @property
     def decision(self) -> Decision:
-        """What is done with it."""
+        """Its decision."""
         return self.estimate.decision
 
     @property
@@ -90,8 +90,8 @@ class Predicted:
             "original_bytes": self.spec.nbytes,
             "predicted_bytes": self.predicted_bytes,
             "bits_per_weight": ratio(8 * self.predicted_bytes, self.spec.elements),
-            "relative_error": 0.0 if errors is None else number(errors.relative_error),
-            "snr_db": None if errors is None else number(errors.snr_db),
+            "relative_error": 0.0 if errors is None else finite_or_none(errors.relative_error),
+            "snr_db": None if errors is None else finite_or_none(errors.snr_db),
             "seconds": 0.0 if self.same_as is not None else round(self.estimate.seconds, 6),
             "same_as": self.same_as,
             "notes": [note.text for note in self.decision.notes],
@@ -136,9 +136,9 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
             manifest += _MANIFEST_LOSS + _MANIFEST_PART * (len(estimate.decision.pipeline.leaves(unit.spec)) - 1)
         if not unit.views:
             payload += estimate.size
-        twin = None if first is None else plan.units[first].views[0].name
+        duplicate_of = None if first is None else plan.units[first].views[0].name
         for position, view in enumerate(unit.views):
-            same_as = unit.views[0].name if position else twin
+            same_as = unit.views[0].name if position else duplicate_of
             rows.append(Predicted(view.name, name, view.spec, estimate, same_as))
     chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
     manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
@@ -178,9 +178,12 @@ def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) 
             continue
         most = _WHOLE if _needs_whole(decision.pipeline) else SAMPLE
         size = min(most, unit.spec.elements) * unit.spec.info.bits // 8
-        told = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
+        statistics_bytes = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
         run.set_memory_budget(WHOLE_COST * size)
-        yield index, Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + told)
+        yield (
+            index,
+            Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + statistics_bytes),
+        )
 
 
 def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: Run, inputs: Inputs) -> Estimate:
@@ -203,7 +206,7 @@ class _Estimator:
     most: int = SAMPLE
 
     def estimate(self, decision: Decision, reference: ReferenceTensor | None) -> Estimate:
-        """Encode a sample, and scale up what comes out; `Refused` where the whole unit is going to be, as far as seen.
+        """Encode a sample, and scale up the result; `Refused` where, by the sample, the whole unit would be.
 
         Raises
         ------
@@ -274,7 +277,7 @@ class _Estimator:
 
 
 def _needs_whole(pipeline: Pipeline) -> bool:
-    """Whether a sample of rows says little of what it does."""
+    """Whether a sample of rows predicts little of the result."""
     return any(stage.needs_whole for layer in pipeline.layers for stage in layer.transforms)
 
 

@@ -1,4 +1,4 @@
-"""The resolved plan of a source: rules first, then what only the data can say, with each file opened once."""
+"""The resolved plan of a source: first by rules, then by the data, with each file opened once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
 
 
 def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:
-    """The same plan, but for what ``-p`` chose and no weight is by the signs of its values."""
+    """The same plan, without the choices of ``-p`` for tensors whose signs show that they are not weights."""
     pairs = list(zip(plan.units, plan.decisions, strict=True))
     asked = [(index, pair) for index, pair in enumerate(pairs) if _is_asked(pair[1])]
     if not asked:

@@ -1,4 +1,4 @@
-"""A part of a tensor that stands for all of it, and reads as a small tensor of its own."""
+"""Samples: parts of a tensor that stand for all of it, each read as a small tensor of its own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SampledReference:
     def elements(self, start: int, count: int) -> Reference:
         """Its elements from `start` on; with the ends of their cells only where they are one run."""
         found = [self.tensor.elements(at, size) for at, size in self._runs(start, count)]
-        return found[0] if len(found) == 1 else Reference(np.concatenate([known.values for known in found]))
+        return found[0] if len(found) == 1 else Reference(np.concatenate([reference.values for reference in found]))
 
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less its own from `start` on."""
@@ -70,12 +70,12 @@ class SampledReference:
         return np.concatenate([self.tensor.subtract(each, at) for each, at in _cut(array, runs)])
 
     def add(self, array: Array, start: int) -> Array:
-        """Elements again, from their differences."""
+        """Add its own elements back to differences."""
         runs = self._runs(start, array.size)
         return np.concatenate([self.tensor.add(each, at) for each, at in _cut(array, runs)])
 
     def _runs(self, start: int, count: int) -> Iterator[tuple[int, int]]:
-        """Where elements of the sample are in the tensor: first one and number of each run."""
+        """Places of elements of the sample in the tensor: first one and number of each run."""
         length, stop = self.size // len(self.starts), start + count
         while start < stop:
             number, at = divmod(start, length)

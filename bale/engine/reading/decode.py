@@ -96,7 +96,7 @@ class Decoder:
     first: bool = False
 
     def blocks(self, indices: Iterable[int]) -> Iterator[Block]:
-        """Decode units one after the other; each block is read, checked and decoded by a worker.
+        """Decode units in order; each block is read, checked and decoded by a worker.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Decoder:
     def parts(self, index: int) -> dict[str, Values]:
         """The parts of a unit that its pipeline's first codec put out, dequantized, but not put together.
 
-        What is exact given other values, behind a first layer or a base, is not among them.
+        Parts that are exact given a reference, behind a first layer or a base, are not among them.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class Decoder:
             yield Job(partial(bytes_of, task), task.cost)
 
     def tasks(self, index: int) -> list[DecodeTask]:
-        """How a unit is decoded, in the order of its elements; `load` raises `ArchiveError` for bad parts."""
+        """The tasks that decode a unit, in the order of its elements; `load` raises `ArchiveError` for bad parts."""
         stored = self.archive.manifest.units[index]
         if stored.same_as is not None:
             return self.tasks(stored.same_as)
@@ -195,7 +195,7 @@ class Decoder:
         return self.references(stored)
 
     def _sound(self, stored: StoredUnit, decode: Callable[..., T], *arguments: object) -> T:
-        """Call a decoding function; what a forged part makes it raise becomes an `ArchiveError`."""
+        """Call a decoding function; exceptions caused by a forged part become an `ArchiveError`."""
         try:
             return decode(*arguments)
         except WRONG as problem:

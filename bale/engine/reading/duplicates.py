@@ -21,26 +21,26 @@ def find_duplicates(source: SourceFile, plan: FilePlan) -> dict[int, int]:
     for index, (unit, decision) in enumerate(zip(plan.units, plan.decisions, strict=True)):
         if unit.spec.nbytes and unit.views:
             groups[(unit.spec, unit.swapped, str(decision.pipeline))].append(index)
-    twins: dict[int, int] = {}
+    duplicates: dict[int, int] = {}
     for indices in groups.values():
         if len(indices) > 1:
-            twins.update(_twins(source, plan, indices))
-    return twins
+            duplicates.update(_duplicates_among(source, plan, indices))
+    return duplicates
 
 
-def _twins(source: SourceFile, plan: FilePlan, indices: list[int]) -> dict[int, int]:
+def _duplicates_among(source: SourceFile, plan: FilePlan, indices: list[int]) -> dict[int, int]:
     seen: dict[bytes, list[int]] = defaultdict(list)
-    twins = {}
+    duplicates = {}
     for index in indices:
         unit = plan.units[index]
         same = seen[_sample(source, unit)]
         for other in same:
             if _equal(source, plan.units[other], unit):
-                twins[index] = other
+                duplicates[index] = other
                 break
         else:
             same.append(index)
-    return twins
+    return duplicates
 
 
 def _sample(source: SourceFile, unit: Unit) -> bytes:

@@ -1,4 +1,4 @@
-"""What is in a folder, before anything is done with it: one of weights, or one that was compressed."""
+"""Listings of folders: of weights, or compressed ones."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor
 
 @dataclass(frozen=True, eq=False)
 class BaseTensor:
-    """A tensor of a base, read or decoded in runs of elements, as the dtype of the one that is coded given it."""
+    """A tensor of a base, read or decoded in runs of elements, in the dtype of the tensor that is coded given it."""
 
     unit: Unit
     spec: TensorSpec
@@ -60,10 +60,10 @@ class BaseTensor:
         return digest.hexdigest()
 
     def elements(self, start: int, count: int) -> Reference:
-        """What it tells of some elements."""
+        """The reference for `count` elements from `start` on."""
         found = list(self._runs(start, count))
-        array = np.concatenate([known.values for known in found]) if len(found) != 1 else found[0].values
-        if len(found) == 1 or any(known.cells is None for known in found):
+        array = np.concatenate([reference.values for reference in found]) if len(found) != 1 else found[0].values
+        if len(found) == 1 or any(reference.cells is None for reference in found):
             return Reference(array, found[0].cells if len(found) == 1 else None)
         return Reference(array, once(partial(_joined, found)))
 
@@ -84,12 +84,12 @@ class BaseTensor:
 
         start, count = self._middle
         word = f"<u{self.spec.storage.itemsize}"
-        known = self.elements(start, count).values
-        return delta.is_related(source(start, count).view(word), known.view(word), self.spec.dtype)
+        reference = self.elements(start, count).values
+        return delta.is_related(source(start, count).view(word), reference.view(word), self.spec.dtype)
 
     @property
     def sample_cost(self) -> int:
-        """Bytes in memory while `is_related` is found out."""
+        """Bytes in memory while `is_related` is computed."""
         start, count = self._middle
         pieces = [piece for piece in self.pieces if piece.start < start + count and start < piece.start + piece.count]
         return sum(piece.cost for piece in pieces)
@@ -111,8 +111,8 @@ class BaseTensor:
         for piece in self.pieces:
             first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
             if first < last:
-                known = self.cache.load(piece)
-                cut = known.cut(first - piece.start, last - piece.start)
+                reference = self.cache.load(piece)
+                cut = reference.cut(first - piece.start, last - piece.start)
                 yield Reference(self._cast(cut.values), cut.cells)
 
     def _cast(self, array: Array) -> Array:
@@ -126,7 +126,7 @@ class BaseTensor:
 
 def _joined(found: Sequence[Reference]) -> Cells | None:
     """The cells of runs that follow each other."""
-    ends = [known.ends for known in found if known.ends is not None]
+    ends = [reference.ends for reference in found if reference.ends is not None]
     return Cells.joined(ends) if len(ends) == len(found) else None
 
 
@@ -138,17 +138,17 @@ class _Cache:
         self._lock = threading.Lock()
 
     def load(self, piece: DecodeTask) -> Reference:
-        """What a piece holds; decoded by each of two threads that ask at the same time, which is rare."""
+        """The values of a piece; decoded twice where two threads ask for it at the same time, which is rare."""
         with self._lock:
             if piece in self._kept:
                 self._kept.move_to_end(piece)
                 return self._kept[piece]
-        known = piece.load()
+        reference = piece.load()
         with self._lock:
-            self._kept[piece] = known
+            self._kept[piece] = reference
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return known
+        return reference
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Base:
         return list(dict.fromkeys(tensor for name in names for tensor in self._by_name.get(name, ())))
 
     def _ending_alike(self, unit: Unit) -> list[BaseTensor]:
-        """Those of whose names one is a unit's with a prefix, or the other way about: wrappers put it before all."""
+        """Tensors with a unit's name behind a prefix, or the other way about: wrappers put one before all names."""
         names = [view.name for view in unit.views]
         longer = (self._by_ending.get(name, ()) for name in names)
         shorter = (self._by_name.get(ending, ()) for name in names for ending in _endings(name))
@@ -232,7 +232,7 @@ class Base:
 
 
 def _endings(name: str) -> list[str]:
-    """What follows each of the first dots."""
+    """The rest of a name behind each of its first dots."""
     pieces = name.split(".", _PREFIX)
     return [".".join(pieces[at:]) for at in range(1, len(pieces))]
 
@@ -263,8 +263,8 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
-                    near = stack.enter_context(nearest(archive, None, run, depth + 1))
-                    tensors += _stored_tensors(archive, Decoder(archive, run, near), cache)
+                    references = stack.enter_context(find_references(archive, None, run, depth + 1))
+                    tensors += _stored_tensors(archive, Decoder(archive, run, references), cache)
                 else:
                     checkpoint = open_checkpoint(each)
                     source = stack.enter_context(reading(each, SourceError))
@@ -292,7 +292,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
-    """Where the base of an archive is: at `path`, or beside the archive by its name; None where it has none.
+    """The path of the base of an archive: `path`, or beside the archive by its name; None where it has none.
 
     Raises `SourceError` when it is not there.
     """
@@ -302,7 +302,9 @@ def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
 
 
 @contextmanager
-def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -> Iterator[_Finder | None]:
+def find_references(
+    archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0
+) -> Iterator[_ReferenceFinder | None]:
     """The function that finds the tensors of an archive's base: the one at `path`, or beside the archive by its name.
 
     Every tensor that is needed is found, and its digest taken, before anything is decoded.
@@ -322,11 +324,11 @@ def nearest(archive: ArchiveFile, path: Path | None, run: Run, depth: int = 0) -
             for stored in archive.manifest.units
             if stored.base is not None and stored.same_as is None
         }
-        yield _Finder(found)
+        yield _ReferenceFinder(found)
 
 
 @dataclass(frozen=True)
-class _Finder:
+class _ReferenceFinder:
     found: dict[int, BaseTensor]
 
     def __call__(self, stored: StoredUnit) -> BaseTensor:
@@ -334,7 +336,7 @@ class _Finder:
 
 
 def _beside(archive: Path, name: str) -> Path:
-    """Where the base of an archive lies if it lies beside it; `SourceError` when it does not."""
+    """The path of the base of an archive that lies beside it; `SourceError` when it does not."""
     plain = name.removesuffix(".bale")
     if name == os.path.basename(name) and plain not in ("", ".", ".."):
         for folder in (archive.parent, archive.parent.parent):
@@ -391,7 +393,7 @@ class _Pieces(Sequence[DecodeTask]):
 
 
 def _fits(tensor: Unit, unit: Unit) -> bool:
-    """Whether elements of one can be known from the other."""
+    """Whether elements of one can be a reference for the other."""
     if tensor.spec.shape != unit.spec.shape or unit.spec.info.kind == "complex":
         return False
     if tensor.spec.dtype == unit.spec.dtype:

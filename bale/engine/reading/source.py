@@ -85,10 +85,10 @@ UNSOUND = f"{CHANGED}; if nothing does, check the disk and the memory"
 
 
 class Digest(threading.Thread):
-    """SHA-256 of a source file, computed beside the work, and what proves that the work has read the same bytes.
+    """SHA-256 of a source file, computed beside the work, and digests that prove that the work has read the same bytes.
 
-    The file is read once here and once for coding: XXH3-128 digests of each unit and of the skeleton tell whether both
-    have seen the same.
+    The file is read once here and once for coding: XXH3-128 digests of each unit and of the skeleton show whether both
+    have read the same bytes.
     """
 
     def __init__(self, source: SourceFile) -> None:
@@ -113,7 +113,7 @@ class Digest(threading.Thread):
                 self._digest.update(piece)
                 units.send(piece)
             units.close()
-        except BaseException as error:  # a thread that ends tells nobody: `result` raises it
+        except BaseException as error:  # nobody sees what ends a thread: `result` raises it
             self._error = error
 
     def _unit_digests(self) -> Generator[None, memoryview, None]:
@@ -138,7 +138,7 @@ class Digest(threading.Thread):
         yield  # the last piece has been taken
 
     def check(self, units: Sequence[str], skeleton: bytes) -> None:
-        """Raise `SourceError` unless the work has read what was digested here; digests are those of its units."""
+        """Raise `SourceError` unless the work, with these digests of its units, has read the bytes digested here."""
         self.result()
         if xxhash.xxh3_128_hexdigest(skeleton) != self._skeleton.hexdigest():
             raise self._source.differs("its header")

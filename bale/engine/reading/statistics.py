@@ -1,4 +1,4 @@
-"""From a file of statistics to what encoders are told of a tensor's use."""
+"""Importance of each tensor, read from a statistics file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROWS = 1 << 20  # elements of a covariance that are checked at a time
 
 
 class Statistics:
-    """How the inputs of the tensors of a source are distributed, read when a tensor is encoded.
+    """Statistics of the inputs of the tensors of a source, read when a tensor is encoded.
 
     All methods may be called by several threads.
     """
@@ -43,18 +43,18 @@ class Statistics:
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return self._file.sha256
 
     def covers(self, unit: Unit) -> bool:
         """Whether there are statistics of a unit."""
         return self._find(unit) is not None
 
-    def use(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
-        """What to tell the encoders of a pipeline of a unit, with its dimensions in memory order.
+    def importance(self, unit: Unit, pipeline: Pipeline) -> Importance | None:
+        """The importance of a unit for the encoders of a pipeline, with its dimensions in memory order.
 
-        The largest mean square is between 1/2 and 1, and what is next to nothing beside it is nothing, so that no
-        encoder has to fear for its sums.
+        The largest mean square is between 1/2 and 1, and values that are negligible beside it are zero, so that the
+        sums of encoders are safe.
 
         Raises
         ------
@@ -78,18 +78,18 @@ class Statistics:
             rounding = sum(np.ldexp(_LEAST[each.spec.dtype], -exponent) for each in (mean, products))
             self._check_covariance(name, covariance, second.reshape(-1), np.float32(max(rounding, _LEAST["F32"])))
         second = np.where(second < _NOTHING, np.float32(0), second)
-        use = Importance(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
-        return use if list(order) == sorted(order) else use.transposed(order)
+        importance = Importance(second.reshape((1,) * (rank - second.ndim) + second.shape), covariance)
+        return importance if list(order) == sorted(order) else importance.transposed(order)
 
     def sampled(self, unit: Unit, pipeline: Pipeline, starts: Sequence[int], sample: TensorSpec) -> Importance | None:
-        """The same of a sample of it, of this spec, of runs of elements that begin at `starts`."""
-        use = self.use(unit, pipeline)
-        if use is None or sample.shape == unit.spec.shape:
-            return use
-        return use.sampled(unit.spec.shape, starts, sample.shape)
+        """The importance of a sample of a unit, of this spec, of runs of elements that begin at `starts`."""
+        importance = self.importance(unit, pipeline)
+        if importance is None or sample.shape == unit.spec.shape:
+            return importance
+        return importance.sampled(unit.spec.shape, starts, sample.shape)
 
     def size(self, unit: Unit, pipeline: Pipeline) -> int:
-        """Bytes that the use of a unit takes in memory, about."""
+        """Bytes that the importance of a unit takes in memory, about."""
         found = self._find(unit)
         if found is None:
             return 0
@@ -99,7 +99,7 @@ class Statistics:
     def output_error(
         self, unit: Unit, pipeline: Pipeline, errors: ErrorSums | None, outputs: ErrorSums | None
     ) -> float | None:
-        """Relative error of a unit that was coded so, by its use; None where that is not known."""
+        """Relative error of a unit that was coded so, by its importance; None where that is not known."""
         if not self.covers(unit):
             return None
         if pipeline.lossless or (errors is not None and errors.largest == 0):
@@ -109,7 +109,7 @@ class Statistics:
         return outputs.relative_error
 
     def check(self, files: Sequence[FilePlan]) -> tuple[Note, ...]:
-        """Hold names and shapes against all files of a source; returns notes on what is of no use.
+        """Check names and shapes against all files of a source; returns notes on statistics that are of no use.
 
         Raises
         ------
@@ -117,14 +117,14 @@ class Statistics:
             When nothing in the file is of this source, or something does not fit its tensor.
         """
         views = [view for file in files for unit in file.units for view in unit.views]
-        names, told = dict.fromkeys(view.name for view in views), {**self._file.means, **self._file.covariances}
-        if not names.keys() & told.keys():
+        names, described = dict.fromkeys(view.name for view in views), {**self._file.means, **self._file.covariances}
+        if not names.keys() & described.keys():
             raise self._of_another(list(names))
         for view in views:
-            if view.name in told:
+            if view.name in described:
                 self._check_shapes(view)
         notes = []
-        strange = [name for name in told if name not in names]
+        strange = [name for name in described if name not in names]
         if strange:
             others = f", nor {len(strange) - 1} other of its names" if len(strange) > 1 else ""
             notes.append(f"the source has no {strange[0]}, which {self._file.path} tells of{others}")
@@ -193,7 +193,7 @@ class Statistics:
                 raise self._wrong(name, "its covariance is larger than mean squares allow")
 
     def _wrong(self, name: str, what: str) -> SourceError:
-        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "mend or collect them again")
+        return SourceError(f"the statistics of {name} in {self._file.path}: {what}", "fix them, or collect them again")
 
     def _of_another(self, names: Sequence[str]) -> SourceError:
         own = next(iter({**self._file.means, **self._file.covariances}), None)
@@ -211,7 +211,7 @@ def open_statistics(path: Path) -> Iterator[Statistics]:
 
 
 def _scaled(values: Array, exponent: int) -> Array:
-    """Float32, times a power of two; what is too large then is infinite."""
+    """Float32 values times a power of two; those that become too large are infinite."""
     with np.errstate(over="ignore"):
         return np.ldexp(values, exponent).astype(np.float32, copy=False)
 

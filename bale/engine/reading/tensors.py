@@ -19,7 +19,7 @@ import numpy as np
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
-from bale.engine.reading.reference import nearest
+from bale.engine.reading.reference import find_references
 from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
@@ -47,9 +47,9 @@ _LOSSY = re.compile(r"\.lossy(?=(\.[^./]+)?$)")
 
 
 class Tensors(Mapping[str, Array]):
-    """Arrays by tensor name; each is read anew whenever it is asked for.
+    """Arrays by tensor name; each is read again whenever it is asked for.
 
-    A name that several files of a folder have is told apart by the file: ``unet/model.safetensors:weight``.
+    A name that several files of a folder have is qualified by the file: ``unet/model.safetensors:weight``.
 
     Dtypes that numpy lacks come as those of `ml_dtypes` (bfloat16, 8-bit floats); packed 4- and 6-bit floats come as
     their bytes. Importance as a context manager, or `close` it.
@@ -105,7 +105,7 @@ class Tensors(Mapping[str, Array]):
         return {name: view.spec for name, (_, view) in self._places.items()}
 
     def same_unit(self, name: str) -> tuple[int, int, tuple[int, ...] | None]:
-        """What is equal for tensors that share their memory: tied weights."""
+        """A key that is equal for tensors that share their memory: tied weights."""
         index, view = self._places[name]
         return index, view.offset, view.strides
 
@@ -205,8 +205,8 @@ class Archives(Tensors):
         """Whether a tensor is the source's, bit for bit."""
         decoder, place = self._index[self._places[name][0]]
         units = decoder.archive.manifest.units
-        twin = units[place].same_as
-        stored = units[place if twin is None else twin]
+        duplicate_of = units[place].same_as
+        stored = units[place if duplicate_of is None else duplicate_of]
         return stored.errors is None and not (decoder.first and (stored.first or stored.base))
 
     def _unit(self, index: int) -> Array:
@@ -225,8 +225,8 @@ class Archives(Tensors):
         -------
         dict
             Arrays by part: ``u`` and ``vh`` for ``svd`` and for ``svd+int8``, where they are dequantized; ``qdata``,
-            ``scale`` and ``zero`` for ``int8``; ``data`` for what is stored without loss. Parts of a second layer with
-            loss, and those of a difference to a base, have ``rest.`` before their names. An exact second layer is left
+            ``scale`` and ``zero`` for ``int8``; ``data`` for tensors stored losslessly. Parts of a lossy second
+            layer, and those of a difference to a base, have ``rest.`` before their names. An exact second layer is left
             out, as it is nothing without the first. They are the parts of the tensor as it lies in memory, with the
             dimensions of a transposed one in that order.
 
@@ -240,7 +240,7 @@ class Archives(Tensors):
 
     @property
     def report(self) -> Report:
-        """What the archives say of themselves; digests of the archives and times are not in them."""
+        """The report as far as the archives record it: without digests of the archives, and without times."""
         return report_of(self._archives, self._folder)
 
 
@@ -248,21 +248,21 @@ class _WhenNeeded:
     """Opens the base of an archive when the first tensor asks for it: names and specs are to be had without."""
 
     def __init__(self, archive: ArchiveFile, base: Path | None, run: Run, resources: ExitStack) -> None:
-        self._open = partial(nearest, archive, base, run)
+        self._open = partial(find_references, archive, base, run)
         self._resources = resources
         self._lock = threading.Lock()
-        self._near: Callable[[StoredUnit], ReferenceTensor] | None = None
+        self._find: Callable[[StoredUnit], ReferenceTensor] | None = None
 
     def __call__(self, stored: StoredUnit) -> ReferenceTensor:
         with self._lock:
-            if self._near is None:
-                self._near = self._resources.enter_context(self._open())
-        assert self._near is not None  # a manifest with differences names its base
-        return self._near(stored)
+            if self._find is None:
+                self._find = self._resources.enter_context(self._open())
+        assert self._find is not None  # a manifest with differences names its base
+        return self._find(stored)
 
 
 def open_tensors(path: Path, threads: int | None = None) -> Tensors:
-    """Open whatever lies under `path`: checkpoint, archive, or a folder of either."""
+    """Open the tensors under `path`: a checkpoint, an archive, or a folder of either."""
     if os.path.isdir(path):
         if is_stored_folder(path):
             return Archives(archives_of(path), threads, path)

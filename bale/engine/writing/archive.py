@@ -43,7 +43,7 @@ class Compressed:
     seconds : tuple of float
         Time spent by workers on each unit.
     output_errors : tuple of float or None
-        Relative error of each unit by its use; None where that is not known.
+        Relative error of each unit by its importance; None where that is not known.
     digest : str
         XXH3-128 of the stored manifest, which holds digests of all else.
     """
@@ -144,7 +144,7 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
         if not unit.views:
             entries.append((f":gap.{len(entries)}", (unit.spec,)))
             continue
-        # One part under one name is the least that can come out, and what any pipeline may come back to.
+        # One part under one name is the smallest result, and any pipeline may fall back to it.
         bounds = decision.pipeline.leaves(unit.spec)
         names = [bound.name for bound in bounds]
         names[0] = max("data", names[0], key=len)
@@ -155,7 +155,7 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
 
 
 def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
-    """All but what the writer knows of the skeleton."""
+    """The manifest, except for the fields of the skeleton, which the writer fills in."""
     chains = {chain for stored in units for part in stored.parts for chain in part.storage}
     names = codecs_of(sorted(chains | {stored.pipeline for stored in units}))
     changed = [stored.unit.start for stored in units if stored.errors is not None or stored.first is not None]

@@ -44,7 +44,7 @@ class PartBuilder:
 
 
 class UnitBuilder:
-    """What has been encoded of a unit so far.
+    """A unit as far as it has been encoded.
 
     Attributes
     ----------

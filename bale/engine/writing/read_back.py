@@ -1,4 +1,4 @@
-"""Reading back what has been written: by the decoders that will read the archive, before it takes its name."""
+"""Reads written units back: by the decoders that will read the archive, before it takes its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding the units of a plan in order, and appending what comes out."""
+"""Encodes the units of a plan in order, and appends the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOGETHER = 1 << 20
 
 
 class UnitWriter:
-    """Encodes the units of a plan and appends what comes out.
+    """Encodes the units of a plan and appends the results.
 
     Attributes
     ----------
@@ -70,12 +70,14 @@ class UnitWriter:
         for index, group in groupby(self._results(), key=itemgetter(0)):
             unit, decision = self._plan.units[index], self._plan.decisions[index]
             if index in self._resolved.duplicate_of:
-                twin = self._resolved.duplicate_of[index]
-                notes = tuple(dict.fromkeys((*decision.notes, *units[twin].notes)))
-                stored = replace(units[twin], unit=unit, rule=decision.rule, parts=(), same_as=twin, notes=notes)
+                duplicate_of = self._resolved.duplicate_of[index]
+                notes = tuple(dict.fromkeys((*decision.notes, *units[duplicate_of].notes)))
+                stored = replace(
+                    units[duplicate_of], unit=unit, rule=decision.rule, parts=(), same_as=duplicate_of, notes=notes
+                )
                 self.seconds.append(0.0)
-                self.output_errors.append(self.output_errors[twin])
-                self.source_digests.append(self.source_digests[twin])
+                self.output_errors.append(self.output_errors[duplicate_of])
+                self.source_digests.append(self.source_digests[duplicate_of])
             else:
                 stored = self._store(index, unit, decision, (result for _, result in group))
             units.append(stored)
@@ -85,7 +87,7 @@ class UnitWriter:
         return units
 
     def _results(self) -> Iterator[tuple[int, Result]]:
-        """What each job of each unit made, in order; those of a batch of small units one by one."""
+        """The result of each job of each unit, in order; those of a batch of small units one by one."""
         for indices, future in self._run.ordered(self._batches()):
             if len(indices) == 1:
                 held = [future]

@@ -77,7 +77,7 @@ class ArchiveWriter:
         return at
 
     def flush(self) -> None:
-        """Write what waits, so that it can be read back."""
+        """Write the bytes that wait, so that they can be read back."""
         self.sink.write(self._waiting, self.position - len(self._waiting))
         self._waiting = bytearray()
 
@@ -86,7 +86,7 @@ class ArchiveWriter:
         return self.sink.read(size, offset)
 
     def rewind(self, position: int) -> None:
-        """Forget what was appended from `position` on."""
+        """Drop the bytes that were appended from `position` on."""
         self.flush()
         self.sink.cut(position)
         self.position = position
@@ -238,7 +238,7 @@ def read_archive(path: Path, source: ByteSource) -> ArchiveFile:
 
 
 def manifest_digest(source: ByteSource) -> str:
-    """XXH3-128 of the stored manifest, as the header of an open archive tells it; `ArchiveError` when it tells none."""
+    """XXH3-128 of the stored manifest, from the header of an open archive; `ArchiveError` when it has none."""
     size = min(source.size, PREAMBLE + _metadata_room() + _CLAIM)
     found = _HEAD.match(source.read(size, 0), PREAMBLE)
     if found is None:

@@ -1,4 +1,4 @@
-"""The manifest: what an archive says of itself. Its JSON is specified in docs/format.md, section 3."""
+"""The manifest: the description of an archive within it. Its JSON is specified in docs/format.md, section 3."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Part:
 
 @dataclass(frozen=True)
 class First:
-    """What the first layer of a unit gives back alone: digest of its bytes, and its error sums."""
+    """The result of the first layer of a unit alone: digest of its bytes, and its error sums."""
 
     digest: str
     errors: tuple[float, float, float, float, float]
@@ -118,7 +118,7 @@ class StoredUnit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an archive says of itself and of its source."""
+    """The description of an archive and of its source."""
 
     tool: str
     codecs: Mapping[str, int]
@@ -379,7 +379,7 @@ def _part(data: dict[str, Any]) -> Part:
 
 
 def _check_layout(manifest: Manifest) -> None:
-    """Units are disjoint and in the file, and the skeleton is what they leave."""
+    """Units are disjoint and in the file, and the skeleton is the rest."""
     names = [":skeleton", ":manifest", *(name for name, _ in manifest.part_names())]
     if len(set(names)) != len(names):
         raise ArchiveError("the manifest makes no sense (two parts of one name)", DAMAGED)
@@ -389,8 +389,8 @@ def _check_layout(manifest: Manifest) -> None:
         if unit.start < at or unit.end > manifest.source_bytes:
             raise ArchiveError(f"the manifest makes no sense (unit {index} lies outside its place)", DAMAGED)
         if same_as is not None:
-            twin = manifest.units[same_as] if same_as < index else None
-            fits = twin is not None and twin.unit.views and twin.same_as is None and twin.unit.spec == unit.spec
+            other = manifest.units[same_as] if same_as < index else None
+            fits = other is not None and other.unit.views and other.same_as is None and other.unit.spec == unit.spec
             if stored.parts or not fits:
                 raise ArchiveError(f"the manifest makes no sense (unit {index} repeats no unit)", DAMAGED)
         elif len({part.name for part in stored.parts}) != len(stored.parts) or not stored.parts:

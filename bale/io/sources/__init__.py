@@ -1,1 +1,1 @@
-"""Checkpoint formats: a reader gives the units of a file, and what lies between them."""
+"""Checkpoint formats: a reader gives the units of a file, and the bytes between them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken, NotFollowed
+from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
@@ -17,7 +17,7 @@ from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
-_HEAD = 1024  # bytes that tell the formats apart
+_HEAD = 1024  # bytes that distinguish the formats
 _SAFETENSORS = "safetensors"
 _AGAIN = "fetch or save it again"
 
@@ -58,14 +58,14 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     content = _content(path, source.read(min(size, _HEAD), 0))
     try:
         return _reader(content)(path, source)
-    except NotFollowed as reason:
+    except Unsupported as reason:
         return _opaque(path, size, str(reason))
-    except Broken as problem:
+    except Malformed as problem:
         raise SourceError(f"{path} is broken: {problem}", _AGAIN) from None
 
 
 def _content(path: Path, head: bytes) -> str:
-    """What the first bytes say, checked against what the name promises."""
+    """The format that the first bytes show, checked against the one that the name promises."""
     found = _sniff(head)
     if found == "lfs":
         raise SourceError(f"{path} is a Git LFS pointer, not the checkpoint itself", "fetch it with `git lfs pull`")
@@ -94,7 +94,7 @@ def _sniff(head: bytes) -> str:
 
 def _reader(content: str) -> Callable[[Path, ByteSource], Checkpoint]:
     if content not in _READERS:
-        raise NotFollowed(_LOOKS.get(content, "content that no reader recognizes"))
+        raise Unsupported(_LOOKS.get(content, "content that no reader recognizes"))
     return _READERS[content]
 
 

@@ -1,1 +1,1 @@
-"""Where bytes are: files that are read whole, files and folders that appear whole or not at all."""
+"""Storage of bytes: files that are read whole, files and folders that appear whole or not at all."""

@@ -1,4 +1,4 @@
-"""Bytes at offsets, wherever they are: what readers of formats read from, and writers of archives write to."""
+"""Bytes at offsets, wherever they are: the sources of format readers, and the sinks of archive writers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bale.spec import Array
 BLOCK = 1 << 22  # bytes a sequential pass reads at a time: large enough that system calls cost nothing
 
 Version = tuple[int, int]
-"""The state of a source, another one after it was written to: size and time of a file, or what a store has for that."""
+"""The state of a source, which changes when it is written to: size and time of a file, or the equivalent of a store."""
 
 
 class ByteSource(ABC):
@@ -25,9 +25,9 @@ class ByteSource(ABC):
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     error : type of BaleError
-        What is raised when it cannot be read.
+        Raised when it cannot be read.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ByteSource(ABC):
 
     @property
     def local_path(self) -> Path | None:
-        """Where libraries can open it themselves, if they can."""
+        """The path by which libraries can open it themselves, if they can."""
         return None
 
     def read(self, size: int, offset: int) -> bytes:

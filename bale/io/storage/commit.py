@@ -54,7 +54,7 @@ class Target(ByteSink):
     """A file being written beside its final name; it takes the name only in `commit`.
 
     Used as a context manager: without a commit the temporary file is removed. The temporary file is locked, so that
-    a later run can tell one that was left behind by a killed process from one that is in use.
+    a later run can distinguish one left behind by a killed process from one in use.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Target(ByteSink):
         return found.st_size, found.st_mtime_ns
 
     def read_into(self, buffer: memoryview | Array, offset: int) -> None:
-        """Fill a contiguous buffer with what was written."""
+        """Fill a contiguous buffer with bytes that were written."""
         read_into(self.descriptor, buffer, offset, self.error, self.name)
 
     def raising(self, error: type[BaleError]) -> LocalFile:
@@ -140,15 +140,15 @@ class Target(ByteSink):
         """Bring the file to the disk, so that all that is left to do is the name."""
         check_target(self.path, self._force, self._inputs)
         self._replaces = self._force and os.path.lexists(self.path)
-        with self._telling():
+        with self._as_output_error():
             if self._like is not None:
                 os.fchmod(self.descriptor, self._like.st_mode & 0o777)  # never set-user-ID and the like
                 os.utime(self.descriptor, ns=(self._like.st_mtime_ns, self._like.st_mtime_ns))
             os.fsync(self.descriptor)
 
     def _publish(self) -> None:
-        """Give the file its name, in one step; what stood there has the temporary name then, where that can be."""
-        with self._telling():
+        """Give the file its name, in one step; a file that it replaces gets the temporary name, where that can be."""
+        with self._as_output_error():
             if not self._replaces:
                 try:
                     os.link(self._temporary, self.path)
@@ -162,14 +162,14 @@ class Target(ByteSink):
             if not self._replaces or not exchange(self._temporary, self.path):
                 os.replace(self._temporary, self.path)
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         """Bring the name to the disk."""
         if not self._one_of_many:
-            with self._telling():
+            with self._as_output_error():
                 sync_folder(self.path.parent)
 
     def _retract(self) -> bool:
-        """Undo `_publish`, wherever it was left; False when the file must stay, as what it replaced is gone."""
+        """Undo `_publish`, wherever it was left; False when the file must stay, as the one that it replaced is gone."""
         with suppress(OSError):
             if not is_at(self.descriptor, self.path):
                 return True
@@ -186,8 +186,8 @@ class Target(ByteSink):
         self.descriptor = -1
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What the system refuses becomes an `OutputError`, with the size of the file where room is lacking."""
+    def _as_output_error(self) -> Iterator[None]:
+        """An `OSError` becomes an `OutputError`, with the size of the file where room is lacking."""
         try:
             yield
         except OSError as problem:
@@ -196,7 +196,7 @@ class Target(ByteSink):
 
 
 def commit_together(*targets: Target) -> None:
-    """Bring files to the disk, then give them their names one directly behind the other; on an error none of them.
+    """Bring files to the disk, then give them their names back to back; on an error none of them.
 
     There is no step that does it for two files, so a run that is killed between two names leaves the first alone.
     """
@@ -214,7 +214,7 @@ def commit_together(*targets: Target) -> None:
             for target in targets:
                 target._publish()
             for target in {target.path.parent: target for target in targets}.values():
-                target._settle()
+                target._sync()
         except BaseException as problem:
             stay = [str(target.path) for target in reversed(targets) if not target._retract()]
             if stay and isinstance(problem, OutputError):

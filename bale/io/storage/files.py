@@ -57,7 +57,7 @@ class LocalFile(ByteSource):
 
 @contextmanager
 def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[LocalFile]:
-    """A regular file; what stops it from being opened or read becomes `error`.
+    """A regular file; a failure to open or read it becomes `error`.
 
     That is a `SourceError` for whatever is given by its path, archives too: a file that is missing or not permitted is
     one cause, and has one exit code.
@@ -72,7 +72,7 @@ def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[LocalF
 
 
 def check_readable(path: Path) -> None:
-    """Raise `SourceError` for what cannot be opened, or is neither a file nor a folder."""
+    """Raise `SourceError` for a path that cannot be opened, or is neither a file nor a folder."""
     if os.path.isdir(path):
         os.close(_opened(path, SourceError))
     else:
@@ -142,7 +142,7 @@ def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
 
 
 def room_hint(problem: OSError, needed: int) -> str:
-    """What to do about a failed write of a file that reaches at least `needed` bytes."""
+    """A hint on a failed write of a file that reaches at least `needed` bytes."""
     if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"it needs at least {needed} bytes there; free some space or choose another place with -o"
     return "check the disk, or choose another place with -o"

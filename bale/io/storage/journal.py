@@ -16,7 +16,7 @@ from bale.io.storage.leftovers import try_lock
 
 
 class Journal:
-    """A file of JSON lines, made anew and locked; a line costs what it is long, however many there are."""
+    """A file of JSON lines, newly made and locked; the cost of a line is its length, however many there are."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

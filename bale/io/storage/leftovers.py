@@ -1,4 +1,4 @@
-"""Temporary files and folders: their names, their locks, and what becomes of those that a killed run has left."""
+"""Temporary files and folders: their names, their locks, and the removal of those that a killed run has left."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def lock_folder(path: Path, told: Path) -> int:
-    """Descriptor of a folder, locked as long as it is open; `OutputError` about `told` when another run has the lock.
+def lock_folder(path: Path, named: Path) -> int:
+    """Descriptor of a folder, locked as long as it is open; `OutputError` about `named` when another run has the lock.
 
     Raises `FileNotFoundError` when the folder is gone.
     """
@@ -59,14 +59,14 @@ def lock_folder(path: Path, told: Path) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if not try_lock(descriptor):
             os.close(descriptor)
-            raise busy(told)
+            raise busy(named)
         if is_at(descriptor, path):
             return descriptor
         os.close(descriptor)
 
 
 def busy(path: Path) -> OutputError:
-    """What a second run is told."""
+    """The error of a second run."""
     return OutputError(f"cannot write {path}: another run is writing it", "wait for it, or choose another name with -o")
 
 
@@ -106,7 +106,7 @@ def alone(folder: Path, purpose: str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs have left in a folder: temporary files and folders whose lock is free."""
+    """Remove the leftovers of killed runs in a folder: temporary files and folders whose lock is free."""
     with suppress(OSError), os.scandir(folder) as found:
         for path in [Path(item.path) for item in found if is_temporary(item.name)]:
             with suppress(OSError):
@@ -130,7 +130,7 @@ def _remove(path: Path) -> None:
 
 
 def begun(temporary: Path) -> dict[str, Any]:
-    """What a temporary folder says of itself; nothing if it says nothing."""
+    """The record that a temporary folder holds of itself; nothing if there is none."""
     with suppress(OSError, ValueError, RecursionError):
         data = json.loads((temporary / BEGUN).read_bytes())
         if isinstance(data, dict):

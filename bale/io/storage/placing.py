@@ -1,4 +1,4 @@
-"""Bringing a finished folder to its place: where nothing is, where another folder is, and where none can be renamed."""
+"""Brings a finished folder to its place: where nothing is, where another folder is, and where none can be renamed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def can_be_renamed(folder: Path) -> bool:
 
 
 def _mounts(place: Path) -> Iterator[Path]:
-    """Where file systems are mounted: those that the system lists, or, if it does not, those at a folder or below."""
+    """Mount points of file systems: those that the system lists, or, if it does not, those at a folder or below."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
         for line in lines:
@@ -135,7 +135,7 @@ def move_in(tree: Path, out: Path, names: Iterable[str]) -> None:
 
 
 def keep_others(old: Path, new: Path, names: Collection[str]) -> None:
-    """Put into `new` what `old` holds and it does not: links as links, folders with their permission bits."""
+    """Put into `new` the files that `old` holds and it does not: links as links, folders with their permission bits."""
     _take_after(new, old.stat())
     for inside in folders_below(old):
         if inside != old:

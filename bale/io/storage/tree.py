@@ -35,8 +35,8 @@ _FINISHED = "finished.jsonl"
 class TreeTarget:
     """A folder that is built within a temporary one, and takes its place by one rename, in `commit`.
 
-    Used as a context manager: without a commit the temporary folder is removed. What a killed run has left of the same
-    work is taken over. What else is in a folder that is replaced stays in it.
+    Used as a context manager: without a commit the temporary folder is removed. Files that a killed run has left of the
+    same work are taken over. Other files of a folder that is replaced stay in it.
 
     Where a folder cannot be renamed over, the temporary one lies within it until the last file is at its place.
 
@@ -82,7 +82,7 @@ class TreeTarget:
         self._temporary = (self._out if self._inside else self._out.parent) / name
         self._tree = self._temporary / TREE
         self._folders = {self._tree}
-        self._said = {**work, "name": self._out.name, "inside": self._inside}
+        self._record = {**work, "name": self._out.name, "inside": self._inside}
         if not (self._inside and self._is_mine()):
             self._check_free()
         self._held = ExitStack()
@@ -92,7 +92,7 @@ class TreeTarget:
 
     def __enter__(self) -> TreeTarget:
         try:
-            with self._telling():
+            with self._as_output_error():
                 self._begin()
         except BaseException:
             self._end(failed=True)
@@ -105,10 +105,10 @@ class TreeTarget:
         self._end(failed=kind is not None)
 
     def place(self, name: str) -> Path:
-        """Where a file is to be written; its folder is there."""
+        """The path where a file is to be written; its folder exists."""
         path = self._tree / name
         if path.parent not in self._folders:
-            with self._telling():
+            with self._as_output_error():
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(path.parent)
         return path
@@ -120,7 +120,7 @@ class TreeTarget:
 
     def commit(self) -> None:
         """Bring the files to their places."""
-        with self._telling():
+        with self._as_output_error():
             if self._inside:
                 self._check_free()
                 self._move_in()
@@ -177,10 +177,10 @@ class TreeTarget:
 
     def _is_mine(self) -> bool:
         """Whether the temporary folder is there and is of the same work."""
-        return begun(self._temporary) == self._said and self._tree.is_dir() and not self._tree.is_symlink()
+        return begun(self._temporary) == self._record and self._tree.is_dir() and not self._tree.is_symlink()
 
     def _take_over(self) -> None:
-        """Keep what a killed run has finished, and nothing else that it has left."""
+        """Keep the files that a killed run has finished, and nothing else that it has left."""
         wanted = set(self._names)
         for item in read_journal(self._temporary / _FINISHED):
             name, size, sha256 = item.get("name"), item.get("bytes"), item.get("sha256")
@@ -234,28 +234,28 @@ class TreeTarget:
         except OSError as problem:
             if problem.errno not in (errno.EXDEV, errno.EBUSY):
                 raise
-            self._go_inside()  # a folder of a lower layer, or a mount point that nobody has told of
+            self._go_inside()  # a folder of a lower layer, or a mount point that the system does not list
             self._move_in()
             return
         placing.keep_others(old, self._out, names)  # what has come into it meanwhile
 
     def _move_in(self) -> None:
         self._sync()
-        self._removable = False  # until the last is moved the temporary folder tells that some are missing
+        self._removable = False  # until the last is moved the temporary folder says that some are missing
         placing.move_in(self._tree, self._out, self._names)
         os.unlink(self._temporary / BEGUN)  # now it is whole
         self._removable = True
 
     def _go_inside(self) -> None:
         """Move the temporary folder into the one that cannot be renamed."""
-        self._said["inside"] = True
+        self._record["inside"] = True
         self._begun()
         inside = self._out / self._temporary.name
         os.rename(self._temporary, inside)
         self._temporary, self._tree = inside, inside / TREE
 
     def _begun(self) -> None:
-        write_file(self._temporary / BEGUN, json.dumps(self._said).encode(), force=True)
+        write_file(self._temporary / BEGUN, json.dumps(self._record).encode(), force=True)
 
     def _end(self, failed: bool) -> None:
         if self._removable:
@@ -268,8 +268,8 @@ class TreeTarget:
                 path.rmdir()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What the system refuses becomes an `OutputError`, with the bytes of all files where room is lacking."""
+    def _as_output_error(self) -> Iterator[None]:
+        """An `OSError` becomes an `OutputError`, with the bytes of all files where room is lacking."""
         try:
             yield
         except OSError as problem:
@@ -278,7 +278,7 @@ class TreeTarget:
 
 
 def is_incomplete(folder: Path) -> bool:
-    """Whether a folder is what a run that has not ended is making."""
+    """Whether a folder is being made by a run that has not ended."""
     place = Path(os.path.abspath(folder))
     temporary = place.parent if place.name == TREE else place
     if is_temporary(temporary.name) and begun(temporary):

@@ -39,7 +39,7 @@ def unit_of(path: Path, name: str) -> Unit:
 
 def use_of(path: Path, stats: Path, name: str, pipeline: Pipeline = INT8) -> Importance | None:
     with open_statistics(stats) as statistics:
-        return statistics.use(unit_of(path, name), pipeline)
+        return statistics.importance(unit_of(path, name), pipeline)
 
 
 # What is told of a tensor.
@@ -247,7 +247,7 @@ def test_a_covariance_is_checked_at_every_scale(tmp_path: Path, scale: float, dt
             continue
         with pytest.raises(SourceError, match=words) as caught:
             use_of(model, stats, "w", SVD)
-        assert caught.value.hint == "mend or collect them again"
+        assert caught.value.hint == "fix them, or collect them again"
 
 
 def test_a_covariance_rounded_to_halves(tmp_path: Path) -> None:

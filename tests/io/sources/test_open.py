@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import bale
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken
+from bale.io.faults import Malformed
 from bale.io.safetensors import ENTRY_LIMIT, HEADER_LIMIT, read_layout
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
@@ -98,7 +98,7 @@ class TestSafetensors:
         size = path.stat().st_size
         with reading(path, SourceError) as source:
             layout = read_layout(source)
-        with pytest.raises(Broken):
+        with pytest.raises(Malformed):
             read_layout(InMemory(path.read_bytes()[:-1]))
         assert layout.metadata == {"key": "value"}
         assert layout.payload == size - 12

@@ -1,4 +1,4 @@
-"""Torch files from before the ZIP format: five pickles, then the storages one behind the other."""
+"""Torch files from before the ZIP format: five pickles, then the storages back to back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Broken, NotFollowed
+from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
 from bale.io.sources.torch.storages import Storage, make_units
@@ -30,14 +30,14 @@ def is_torch_legacy(head: bytes) -> bool:
 
 
 def read_torch_legacy(path: Path, source: ByteSource) -> Checkpoint:
-    """Read a legacy torch file; raise `Broken` when it is cut or damaged.
+    """Read a legacy torch file; raise `Malformed` when it is cut or damaged.
 
     The system information names the byte order of the machine that wrote the file, but torch always wrote
     the elements little-endian and never looked at it again: neither do we.
     """
     _, protocol, _, content, keys = pickles = _read_pickles(source)
     if protocol.value != PROTOCOL:
-        raise NotFollowed("a torch file of an unknown protocol")
+        raise Unsupported("a torch file of an unknown protocol")
     tensors, notes = find_tensors(content.value)
     dtypes = storage_dtypes(content.persistents)
     storages = {key: Storage(0, 0) for key in dtypes}
@@ -61,9 +61,9 @@ def _read_pickles(source: ByteSource) -> list[Parsed]:
             return _parse(data)
         except PickleError as problem:
             if length == size:
-                raise Broken(str(problem)) from None
+                raise Malformed(str(problem)) from None
         if length == PICKLE_LIMIT:
-            raise NotFollowed(f"a torch file whose pickles do not end within {length} bytes")
+            raise Unsupported(f"a torch file whose pickles do not end within {length} bytes")
         length = min(size, 8 * length, PICKLE_LIMIT)
 
 
@@ -76,19 +76,19 @@ def _parse(data: bytes) -> list[Parsed]:
 
 def _keys(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(key, (str, int)) for key in value):
-        raise Broken("its list of storages makes no sense")
+        raise Malformed("its list of storages makes no sense")
     keys = [str(key) for key in value]
     if len(set(keys)) != len(keys):
-        raise Broken("its list of storages names one twice")
+        raise Malformed("its list of storages names one twice")
     return keys
 
 
 def _dtype(key: str, dtypes: dict[str, str | None]) -> str:
     if key not in dtypes:
-        raise Broken("its list of storages has one that the pickle does not name")
+        raise Malformed("its list of storages has one that the pickle does not name")
     dtype = dtypes[key]
     if dtype is None:
-        raise NotFollowed("a torch file with storages of unknown type")
+        raise Unsupported("a torch file with storages of unknown type")
     return dtype
 
 
@@ -96,9 +96,9 @@ def _storage(source: ByteSource, at: int, dtype: str) -> Storage:
     """The storage whose count stands at an offset."""
     size = source.size
     if at + _COUNT.size > size:
-        raise Broken(f"it ends at byte {size}, before its storages do")
+        raise Malformed(f"it ends at byte {size}, before its storages do")
     (count,) = _COUNT.unpack(source.read(_COUNT.size, at))
     start, nbytes = at + _COUNT.size, int(count) * DTYPES[dtype].bits // 8
     if count < 0 or start + nbytes > size:
-        raise Broken(f"the storage at byte {at} has {count} elements of {dtype}, more than the file holds")
+        raise Malformed(f"the storage at byte {at} has {count} elements of {dtype}, more than the file holds")
     return Storage(start, nbytes, dtype)

@@ -1,4 +1,4 @@
-"""What a user should know of the names that a pickle refers to."""
+"""Notes for the user on the names that a pickle refers to."""
 
 from __future__ import annotations
 

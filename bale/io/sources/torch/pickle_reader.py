@@ -34,7 +34,7 @@ class Global:
 
 @dataclass(eq=False, slots=True)
 class Object:
-    """What a call would have made: the callee, its arguments, and what was put into the result.
+    """The record of a call that was not made: the callee, its arguments, and the items put into the result.
 
     Dicts and sets are objects as well: keys are never hashed, since a hash of untrusted nested tuples can take forever.
     """

@@ -1,4 +1,4 @@
-"""From tensors in storages to the units that are coded: each byte of a storage belongs to exactly one."""
+"""Divides storages into the units that are coded: each byte of a storage belongs to exactly one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from bale.io.faults import Broken, printable
+from bale.io.faults import Malformed, printable
 from bale.io.sources.torch.tensors import Tensor
 from bale.spec import DTYPES, TensorSpec, Unit, View
 
@@ -18,7 +18,7 @@ BIG_ENDIAN = "big-endian"
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of payload in the file; `dtype` is that of what no tensor claims."""
+    """A run of payload in the file; `dtype` is that of the parts that no tensor claims."""
 
     start: int
     nbytes: int
@@ -34,7 +34,7 @@ def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapp
         Disjoint ranges of the file by key.
     tensors : iterable of Tensor
         In the order of the pickle, which is the order of the views of a unit. One that reaches out of its storage, or
-        whose storage is not there, raises `Broken`.
+        whose storage is not there, raises `Malformed`.
     swapped : bool
         Whether elements are big-endian.
     """
@@ -43,7 +43,7 @@ def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapp
         storage = storages.get(tensor.storage)
         if storage is None or (tensor.end > storage.nbytes and 0 not in tensor.shape):
             size = "that is not there" if storage is None else f"of {storage.nbytes} bytes"
-            raise Broken(f"{printable(tensor.name)!r} reaches to byte {tensor.end} of a storage {size}")
+            raise Malformed(f"{printable(tensor.name)!r} reaches to byte {tensor.end} of a storage {size}")
         members[tensor.storage].append(tensor)
     units = [unit for key in storages for unit in _Layout(storages[key], swapped).units(members[key])]
     return tuple(sorted(units, key=attrgetter("start", "end")))

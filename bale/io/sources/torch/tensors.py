@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from bale.io.faults import Broken, NotFollowed, printable
+from bale.io.faults import Malformed, Unsupported, printable
 from bale.io.sources.torch.pickle_reader import Global, Object, Persistent
 from bale.notes import Note, many
 from bale.spec import DTYPES
@@ -152,7 +152,7 @@ def storage_dtypes(persistents: Iterable[Persistent]) -> dict[str, str | None]:
 def find_tensors(root: Any) -> tuple[list[Tensor], list[Note]]:
     """All tensors that can be reached from an object, in its order, and notes on those that cannot be described.
 
-    Raises `NotFollowed` when there are more names than any checkpoint has.
+    Raises `Unsupported` when there are more names than any checkpoint has.
     """
     tensors, notes, names = [], _Notes(), _Names()
     for path, node in _walk(root):
@@ -165,7 +165,7 @@ def find_tensors(root: Any) -> tuple[list[Tensor], list[Note]]:
 
 
 class _Undescribed(Exception):
-    """Why a tensor is kept as bytes of its storage without a name."""
+    """The reason why a tensor is kept as bytes of its storage without a name."""
 
 
 class _Names:
@@ -242,13 +242,13 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
                 found += 1
                 text += length
                 if found > NAME_LIMIT or text > TEXT_LIMIT:
-                    raise NotFollowed(f"the pickle gives names to more than {NAME_LIMIT} tensors")
+                    raise Unsupported(f"the pickle gives names to more than {NAME_LIMIT} tensors")
                 labels = [*(each.label for each in frames), label]
                 yield [each for each in labels if each is not _SAME], child
             elif id(child) not in active and id(child) not in barren:
                 visits += 1
                 if visits > VISIT_LIMIT or len(frames) > DEPTH_LIMIT:
-                    raise NotFollowed(f"the pickle has {visits} containers, {len(frames)} deep")
+                    raise Unsupported(f"the pickle has {visits} containers, {len(frames)} deep")
                 active.add(id(child))
                 frames.append(_Frame(child, label, length, found, iter(children.of(child))))
                 break
@@ -272,7 +272,7 @@ class _Children:
             self._known[id(node)] = children = list(islice(_leading(found), VISIT_LIMIT - self._count + 1))
             self._count += len(children)
             if self._count > VISIT_LIMIT:
-                raise NotFollowed(f"the pickle lists more than {VISIT_LIMIT} containers")
+                raise Unsupported(f"the pickle lists more than {VISIT_LIMIT} containers")
         return self._known[id(node)]
 
 
@@ -292,7 +292,7 @@ def _members(node: Object) -> Iterator[tuple[Any, Any]]:
 
 
 def _state(state: Any) -> Iterator[tuple[Any, Any]]:
-    """What an object was set up with: attributes stand for themselves, anything else is called its state."""
+    """The values that an object was set up with: attributes by their names, anything else as its state."""
     if isinstance(state, Object) and state.callee == "builtins.dict":
         yield from state.items
     else:
@@ -337,7 +337,7 @@ _WRAPPERS: dict[str, Callable[[tuple[Any, ...]], Iterator[tuple[Any, Any]]]] = {
 
 
 def _printed(label: Any) -> str:
-    """A key as text; of what is no string only short, flat things are spelled out."""
+    """A key as text; of keys that are not strings only short, flat ones are spelled out."""
     if isinstance(label, str):
         return label
     if isinstance(label, Global):
@@ -390,7 +390,7 @@ def _describe(name: str, node: Object) -> Tensor:
 
 def _check_sizes(name: str, numbers: tuple[int, ...]) -> None:
     if min(numbers) < 0:
-        raise Broken(f"{printable(name)!r} has a negative size, stride or offset")
+        raise Malformed(f"{printable(name)!r} has a negative size, stride or offset")
     if len(numbers) > 2 * RANK_LIMIT + 2 or max(numbers) >= SIZE_LIMIT:
         raise _Undescribed("has sizes beyond any tensor's")
 

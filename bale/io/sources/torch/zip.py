@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint, Checksum
-from bale.io.faults import Broken, NotFollowed, printable
+from bale.io.faults import Malformed, Unsupported, printable
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
 from bale.io.sources.torch.storages import Storage, make_units
@@ -30,9 +30,9 @@ _CENTRAL_SIZE = 46
 
 @dataclass(frozen=True)
 class _Member:
-    """A stored member: what the directory says of it, and offsets of its directory entry and its payload.
+    """A stored member: its directory entry, and the offsets of that entry and of its payload.
 
-    `local_crc` is what the local header says, which is zero where a data descriptor follows the payload.
+    `local_crc` is the CRC of the local header, which is zero where a data descriptor follows the payload.
     """
 
     info: zipfile.ZipInfo
@@ -47,7 +47,7 @@ class _Member:
 
 
 def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
-    """Read a file by `torch.save`; raise `NotFollowed` for whatever else a ZIP may be, `Broken` for a damaged one."""
+    """Read a file by `torch.save`; raise `Malformed` for a damaged one, `Unsupported` for any other kind of ZIP."""
     archive = _Archive(source)
     infos, directory = archive.directory()
     prefix = _prefix([info.orig_filename for info in infos])
@@ -72,14 +72,14 @@ class _Archive:
         return self._source.read(size, offset)
 
     def directory(self) -> tuple[list[zipfile.ZipInfo], int]:
-        """What the central directory lists, and where it begins."""
+        """The entries of the central directory, and its offset."""
         try:
             with zipfile.ZipFile(_Bounded(self._source.stream())) as file:
                 return file.infolist(), file.start_dir
         except NotImplementedError as problem:
-            raise NotFollowed(f"a ZIP file of a later kind ({problem})") from None
+            raise Unsupported(f"a ZIP file of a later kind ({problem})") from None
         except (zipfile.BadZipFile, struct.error, ValueError, LookupError, OverflowError) as problem:
-            raise Broken(f"it begins as a ZIP file, but its directory cannot be read ({problem})") from None
+            raise Malformed(f"it begins as a ZIP file, but its directory cannot be read ({problem})") from None
 
     def members(self, infos: list[zipfile.ZipInfo], directory: int) -> dict[str, _Member]:
         """All members by name, if each is stored plainly and lies apart from the others."""
@@ -87,7 +87,7 @@ class _Archive:
         entry = directory
         for info in infos:
             if info.orig_filename in members:
-                raise NotFollowed(f"a ZIP file with two members {_shown(info)}")
+                raise Unsupported(f"a ZIP file with two members {_shown(info)}")
             members[info.orig_filename] = self._member(info, entry, directory)
             entry += _entry_size(info)
         _refuse_overlap(members.values())
@@ -111,16 +111,16 @@ class _Archive:
     def _member(self, info: zipfile.ZipInfo, entry: int, directory: int) -> _Member:
         """Find the payload of a member: the local header has lengths of its own."""
         if info.flag_bits & _ENCRYPTED:
-            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is encrypted")
+            raise Unsupported(f"a ZIP file whose member {_shown(info)} is encrypted")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise NotFollowed(f"a ZIP file whose member {_shown(info)} is compressed")
+            raise Unsupported(f"a ZIP file whose member {_shown(info)} is compressed")
         at = info.header_offset
         if not 0 <= at <= directory - _LOCAL.size:
-            raise Broken(f"the directory puts {_shown(info)} at byte {at}, which is not before the directory")
+            raise Malformed(f"the directory puts {_shown(info)} at byte {at}, which is not before the directory")
         magic, crc, name_length, extra_length = _LOCAL.unpack(self.read(_LOCAL.size, at))
         member = _Member(info, entry, at + _LOCAL.size + name_length + extra_length, crc)
         if magic != _LOCAL_MAGIC or member.end > directory:
-            raise Broken(f"{_shown(info)} is not at byte {at}, where the directory puts it")
+            raise Malformed(f"{_shown(info)} is not at byte {at}, where the directory puts it")
         return member
 
 
@@ -129,7 +129,7 @@ class _Bounded(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > DIRECTORY_LIMIT:
-            raise NotFollowed(f"a ZIP file with a directory of {size} bytes")
+            raise Unsupported(f"a ZIP file with a directory of {size} bytes")
         return super().read(size)
 
 
@@ -145,34 +145,34 @@ def _entry_size(info: zipfile.ZipInfo) -> int:
 def _refuse_overlap(members: Iterable[_Member]) -> None:
     for one, other in pairwise(sorted(members, key=lambda member: member.info.header_offset)):
         if one.end > other.info.header_offset:
-            raise NotFollowed(f"a ZIP file whose members {_shown(one.info)} and {_shown(other.info)} overlap")
+            raise Unsupported(f"a ZIP file whose members {_shown(one.info)} and {_shown(other.info)} overlap")
 
 
 def _prefix(names: list[str]) -> str:
     """Name of the folder that a torch file keeps everything in."""
     found = {name.removesuffix(_PICKLE) for name in names if name.endswith(_PICKLE) and name.count("/") == 1}
     if len(found) != 1:
-        raise NotFollowed("a ZIP file without the data.pkl that torch writes")
+        raise Unsupported("a ZIP file without the data.pkl that torch writes")
     prefix = found.pop()
     if any(name == f"{prefix}/constants.pkl" or name.startswith(f"{prefix}/code/") for name in names):
-        raise NotFollowed("TorchScript, which is not followed")
+        raise Unsupported("TorchScript, which is not followed")
     return prefix
 
 
 def _is_big_endian(archive: _Archive, member: _Member | None) -> bool:
     order = b"little" if member is None else archive.read(min(member.info.file_size, 8), member.start)
     if order not in (b"little", b"big"):
-        raise NotFollowed("a torch file of unknown byte order")
+        raise Unsupported("a torch file of unknown byte order")
     return order == b"big"
 
 
 def _parse(archive: _Archive, member: _Member) -> Parsed:
     if member.info.file_size > PICKLE_LIMIT:
-        raise NotFollowed(f"a torch file whose pickle has {member.info.file_size} bytes")
+        raise Unsupported(f"a torch file whose pickle has {member.info.file_size} bytes")
     try:
         return parse_pickle(archive.read(member.info.file_size, member.start))
     except PickleError as problem:
-        raise NotFollowed(f"a torch file that cannot be followed: {problem}") from None
+        raise Unsupported(f"a torch file that cannot be followed: {problem}") from None
 
 
 def _storages(parsed: Parsed, payloads: dict[str, _Member]) -> dict[str, Storage]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bale.errors import SourceError
-from bale.io.faults import Broken
+from bale.io.faults import Malformed
 from bale.io.sources.open import open_checkpoint
 from bale.io.sources.torch.storages import HOLES, MIXED, OVERLAP, Storage, make_units
 from bale.io.sources.torch.tensors import Tensor
@@ -415,7 +415,7 @@ class TestMakeUnits:
         assert [str(unit.spec) for unit in units] == ["F32[1]", "U8[2]", "U8[5]"]
 
     def test_a_view_out_of_bounds(self) -> None:
-        with pytest.raises(Broken, match="'x' reaches to byte 8"):
+        with pytest.raises(Malformed, match="'x' reaches to byte 8"):
             make_units({"0": Storage(0, 7, "F32")}, [Tensor("x", "0", "F32", 1, (1,), (1,))])
 
     @given(st.data())
