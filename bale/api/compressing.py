@@ -55,7 +55,7 @@ def compress(
     rules : sequence of str
         ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
     recipe : path or None
-        A TOML file of rules, which come after `rules`.
+        A TOML file of rules, which come after `rules`, or a plan saved by `plan`, which has a choice for every tensor.
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bale.engine.inputs import Inputs
+from bale.engine.reading.base import open_base
 from bale.engine.reading.listing import archives_of, check_whole
-from bale.engine.reading.reference import open_base
 from bale.engine.reading.statistics import open_statistics
 from bale.engine.reading.tensors import Archives
 from bale.engine.run import Run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bale.engine.coding.task import Task, UnitReader, Work
-from bale.engine.reading.reference import Base
+from bale.engine.reading.base import Base
 from bale.engine.reading.statistics import Statistics
 from bale.engine.run import Run
 from bale.planning.decide import Decision

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.listing import complete_record, is_stored_folder
-from bale.engine.reading.reference import BaseTensor
 from bale.engine.reading.statistics import Statistics
 from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row

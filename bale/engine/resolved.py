@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bale.engine.reading.reference import BaseTensor
+from bale.engine.reading.base_tensor import BaseTensor
 from bale.errors import Refused
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.bytes import Version

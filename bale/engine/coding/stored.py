@@ -17,7 +17,7 @@ WRONG = (ValueError, UsageError)
 """Exceptions that decoders raise on purpose, for parts that no encoder made."""
 
 FORGED = (*WRONG, LookupError, ArithmeticError, TypeError, NotImplementedError, AssertionError)
-"""Exceptions that decoders raise for parts that somebody has forged; the others may as well be a fault of bale's own."""
+"""Exceptions that decoders raise for parts that somebody has forged; the others can be faults of bale's own."""
 
 
 class StoredPart(Protocol):

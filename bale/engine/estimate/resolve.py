@@ -10,8 +10,8 @@ from functools import partial
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
+from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.duplicates import find_duplicates
-from bale.engine.reading.reference import BaseTensor
 from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.resolved import Resolved, ResolvedFile
 from bale.engine.run import Job, Run

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from bale.engine.coding.task import ReferenceTensor
+from bale.engine.reading.base import find_references
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
-from bale.engine.reading.reference import find_references
 from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread

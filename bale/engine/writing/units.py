@@ -16,7 +16,7 @@ from bale.engine.coding.encoded import Encoded
 from bale.engine.coding.growth import refuse_growth
 from bale.engine.coding.task import Task
 from bale.engine.inputs import Inputs
-from bale.engine.reading.reference import BaseTensor
+from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run

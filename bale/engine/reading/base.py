@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -14,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import xxhash
 
-from bale.compressors.base import Cells, Reference, once
-from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
-from bale.compressors.floats import from_float32, require_float, to_float32
+from bale.compressors.base import Reference
+from bale.compressors.chunks import chunk_ranges, flat_spec
+from bale.compressors.floats import require_float
 from bale.engine.coding.stored import DecodeTask
+from bale.engine.reading.base_tensor import BaseTensor, DecodedCache
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, is_stored_folder, weights_of
 from bale.engine.reading.source import SourceFile
@@ -29,126 +27,12 @@ from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
-from bale.spec import Array, TensorSpec, Unit
+from bale.spec import Unit
 
 K = TypeVar("K")
 
-_SAMPLE = 1 << 16
 _DEPTH = 8
 _PREFIX = 8  # pieces of a name that a wrapper may have put before all
-_KEPT = 4  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
-
-
-@dataclass(frozen=True, eq=False)
-class BaseTensor:
-    """A tensor of a base, read or decoded in runs of elements, in the dtype of the tensor that is coded given it."""
-
-    unit: Unit
-    spec: TensorSpec
-    pieces: Sequence[DecodeTask]
-    cache: _Cache
-    stored_digest: str | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """XXH3-128 of its bytes as they are in the base."""
-        if self.stored_digest is not None:
-            return self.stored_digest
-        digest = xxhash.xxh3_128()
-        for piece in self.pieces:
-            digest.update(flat_bytes(piece.load().values).data)
-        return digest.hexdigest()
-
-    def elements(self, start: int, count: int) -> Reference:
-        """The reference for `count` elements from `start` on."""
-        found = list(self._runs(start, count))
-        array = np.concatenate([reference.values for reference in found]) if len(found) != 1 else found[0].values
-        if len(found) == 1 or any(reference.cells is None for reference in found):
-            return Reference(array, found[0].cells if len(found) == 1 else None)
-        return Reference(array, once(partial(_joined, found)))
-
-    def subtract(self, array: Array, start: int) -> Array:
-        """Elements less those of the base from `start` on: a float32 difference, rounded to the dtype."""
-        spec = flat_spec(self.spec, array.size)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return from_float32(to_float32(array, spec) - self._values(start, array.size), spec)
-
-    def add(self, array: Array, start: int) -> Array:
-        """The mirror image of `subtract`, up to rounding."""
-        spec = flat_spec(self.spec, array.size)
-        return from_float32(to_float32(array, spec) + self._values(start, array.size), spec)
-
-    def is_related(self, source: Callable[[int, int], Array]) -> bool:
-        """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
-        from bale.compressors.conditional import delta
-
-        start, count = self._middle
-        word = f"<u{self.spec.storage.itemsize}"
-        reference = self.elements(start, count).values
-        return delta.is_related(source(start, count).view(word), reference.view(word), self.spec.dtype)
-
-    @property
-    def sample_cost(self) -> int:
-        """Bytes in memory while `is_related` is computed."""
-        start, count = self._middle
-        pieces = [piece for piece in self.pieces if piece.start < start + count and start < piece.start + piece.count]
-        return sum(piece.cost for piece in pieces)
-
-    @property
-    def _middle(self) -> tuple[int, int]:
-        """Start and length of the sample."""
-        count = min(_SAMPLE, self.spec.elements)
-        return (self.spec.elements - count) // 2, count
-
-    def of(self, spec: TensorSpec) -> BaseTensor:
-        """The same tensor for one of another dtype."""
-        return BaseTensor(self.unit, spec, self.pieces, self.cache, self.stored_digest)
-
-    def _values(self, start: int, count: int) -> Array:
-        return to_float32(self.elements(start, count).values, flat_spec(self.spec, count))
-
-    def _runs(self, start: int, count: int) -> Iterator[Reference]:
-        for piece in self.pieces:
-            first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
-            if first < last:
-                reference = self.cache.load(piece)
-                cut = reference.cut(first - piece.start, last - piece.start)
-                yield Reference(self._cast(cut.values), cut.cells)
-
-    def _cast(self, array: Array) -> Array:
-        """Elements as the wanted dtype."""
-        source = flat_spec(self.unit.spec, array.size)
-        if source.dtype == self.spec.dtype:
-            return array
-        with np.errstate(over="ignore"):
-            return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
-
-
-def _joined(found: Sequence[Reference]) -> Cells | None:
-    """The cells of runs that follow each other."""
-    ends = [reference.ends for reference in found if reference.ends is not None]
-    return Cells.joined(ends) if len(ends) == len(found) else None
-
-
-class _Cache:
-    """The pieces decoded last, for all threads."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[DecodeTask, Reference] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def load(self, piece: DecodeTask) -> Reference:
-        """The values of a piece; decoded twice where two threads ask for it at the same time, which is rare."""
-        with self._lock:
-            if piece in self._kept:
-                self._kept.move_to_end(piece)
-                return self._kept[piece]
-        reference = piece.load()
-        with self._lock:
-            self._kept[piece] = reference
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return reference
 
 
 @dataclass(frozen=True)
@@ -256,7 +140,7 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
     """
     refuse_depth(path, depth)
     with ExitStack() as stack:
-        cache = _Cache()
+        cache = DecodedCache()
         tensors: list[BaseTensor] = []
         try:
             for each in files_of(path):
@@ -346,7 +230,7 @@ def _beside(archive: Path, name: str) -> Path:
     raise SourceError(f"{archive} holds differences to the base {name!r}, which is not beside it", NO_BASE)
 
 
-def _plain_tensors(source: SourceFile, cache: _Cache) -> list[BaseTensor]:
+def _plain_tensors(source: SourceFile, cache: DecodedCache) -> list[BaseTensor]:
     return [
         BaseTensor(
             unit,
@@ -367,7 +251,7 @@ def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
     return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
 
 
-def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: _Cache) -> list[BaseTensor]:
+def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: DecodedCache) -> list[BaseTensor]:
     return [
         BaseTensor(stored.unit, stored.unit.spec, _Pieces(decoder, index), cache, stored.digest)
         for index, stored in enumerate(archive.manifest.units)
