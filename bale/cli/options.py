@@ -42,7 +42,10 @@ Pipeline = Annotated[
     ),
 ]
 Recipe = Annotated[
-    Path | None, typer.Option("--recipe", "-r", parser=path, metavar="FILE", help="Rules in a TOML file, or a plan that bale plan saved.")
+    Path | None,
+    typer.Option(
+        "--recipe", "-r", parser=path, metavar="FILE", help="Rules in a TOML file, or a plan that bale plan saved."
+    ),
 ]
 Rule = Annotated[
     list[str] | None,
