@@ -51,6 +51,8 @@ def recipe_of(
 ) -> Recipe:
     """All choices of a command; `UsageError` for one that needs a base where there is none."""
     made = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    if made.saved is not None and base is not None and not any(chosen.on_base for chosen in made.pipelines):
+        raise UsageError(f"{made.saved.path} uses no base", "leave out --base, or make the plan with it")
     for chosen in made.pipelines if base is None else ():
         if chosen.on_base:
             raise UsageError(f"the pipeline {chosen} needs --base", "say which checkpoint is the base")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bale.api.inputs import PathLike, open_inputs, recipe_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
-from bale.engine.guards import bases_apart
+from bale.engine.guards import bases_apart, check_targets
 from bale.engine.reading.listing import open_folder
 from bale.engine.run import Progress, Run
+from bale.errors import OutputError
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import check_target, staged
 from bale.planning.decide import FilePlan, saved_choices
@@ -50,10 +53,12 @@ def plan(
     source = Path(source)
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
-    bases_apart(None if base is None else Path(base), checkpoints.values())
-    if save is not None:  # before any work
-        inputs_of = (each for each in (source, recipe, base, stats) if each is not None)
-        check_target(Path(save), force, tuple(map(Path, inputs_of)))
+    bases = bases_apart(None if base is None else Path(base), checkpoints.values())
+    inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
+    if save is not None:
+        with _saving():  # before any work
+            check_targets([Path(save)], inputs_of, "an input, or lies in one")
+            check_target(Path(save), force, inputs_of)
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
@@ -61,7 +66,8 @@ def plan(
         statistics = inputs.statistics
         named = None if statistics is None else (statistics.name, statistics.sha256)
     if save is not None:
-        _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
+        with _saving():
+            _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
     return Planned(source, files, resolved.notes, named)
 
 
@@ -69,9 +75,17 @@ def _save(
     path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
 ) -> None:
     """Write the choices of a plan, with the command that obeys them."""
-    names = " ".join(
-        f" --{option} {Path(each).name}" for option, each in (("base", base), ("stats", stats)) if each is not None
-    )
-    comment = f"The plan of {source.resolve().name}: bale compress SOURCE -r THIS{names} obeys it"
+    given = (("base", base), ("stats", stats))
+    names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
+    comment = f"The plan of {json.dumps(source.resolve().name)}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    """Errors of a target speak of the option that names this one."""
+    try:
+        yield
+    except OutputError as problem:
+        raise OutputError(problem.message, problem.hint.replace("-o", "--save")) from None

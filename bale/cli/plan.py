@@ -12,6 +12,7 @@ wins: --rule in order, then the recipe (see bale compress --help), then -p; what
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -85,8 +86,9 @@ def command(
         error = figure(totals["relative_error"], ".3g")
         lines += prose(f"error of the lossy tensors: about {error} relative{snr}", width)
     if save is not None:
-        given = "".join(f" --{name} {each}" for name, each in (("base", base), ("stats", stats)) if each is not None)
-        lines += prose(plain(f"saved: bale compress {source} -r {save}{given}"), width)
+        inputs = (("base", base), ("stats", stats))
+        given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
+        lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
     printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0
 

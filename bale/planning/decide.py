@@ -88,6 +88,8 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
         if reason is not None:
             known = unit.views and unit.spec.elements
             decisions.append(replace(decision, notes=(*decision.notes, reason)) if known else decision)
+        elif pipeline.on_base:
+            decisions.append(decision)
         elif pipeline.transforms:
             decisions.append(replace(decision, pipeline=Pipeline(BASE.stages, pipeline)))
         else:
@@ -97,6 +99,8 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
 
 def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> Note | None:
     """The reason why a unit is not coded as a difference to a base, if it is not."""
+    if pipeline.on_base:
+        return None if found else Note("no-reference", "the base has no tensor of this name and shape")
     if pipeline.rest is not None and not pipeline.has_residual:
         return Note("reference-unused", f"the base is not used: {pipeline} is exact already")
     if not found:
@@ -252,7 +256,7 @@ class _Planner:
     def _take(self, unit: Unit, pipeline: Pipeline, rule: str, count: _Count) -> Decision:
         count.chosen += 1
         if not is_lossy(pipeline):
-            return Decision(pipeline, rule, _overlap(unit), pipeline)
+            return Decision(pipeline, rule, _overlap(unit), LOSSLESS if pipeline.on_base else pipeline)
         reason = unit.exact
         if reason is None:
             try:

@@ -56,7 +56,9 @@ def plan_text(command: str, choices: Iterable[SavedChoice]) -> str:
         For a name that no TOML file can hold.
     """
     lines = [f"# {line}" for line in command.splitlines()]
-    for choice in choices:
+    found = list(choices)
+    lines += [] if found else ["", "tensor = []"]
+    for choice in found:
         lines += ["", "[[tensor]]", f"name = {_quoted(choice.name)}", f"pipeline = {_quoted(str(choice.pipeline))}"]
         lines.append(f"rule = {_quoted(choice.rule)}")
         if str(choice.fallback) != _LOSSLESS:
@@ -82,8 +84,8 @@ def _choice(item: dict[str, Any], origin: str) -> SavedChoice:
     if not pairs or not all(isinstance(text, str) for note in notes for text in note):
         raise UsageError(f"{origin}: notes = {reprlib.repr(notes)} are not pairs of a kind and a text")
     fallback = parse_pipeline(texts["fallback"], origin)
-    if not fallback.lossless:
-        raise UsageError(f"{origin}: the fallback {fallback} is lossy", "write one that is lossless")
+    if not fallback.lossless or fallback.transforms or fallback.rest is not None:
+        raise UsageError(f"{origin}: {fallback} is no fallback", "write lossless, or lossless:effort=max")
     pipeline = parse_pipeline(texts["pipeline"], origin)
     return SavedChoice(texts["name"], pipeline, texts["rule"], fallback, tuple(Note(*note) for note in notes))
 

@@ -98,7 +98,7 @@ def test_a_choice_can_be_changed_by_hand(files: dict[str, Path], tmp_path: Path)
         (('name = "w"\npipeline = "int4"', 'name = "w"'), "has no pipeline"),
         (('name = "w"\npipeline = "int4"', 'name = "w"\npipeline = "int44"'), "int44"),
         (('name = "ids"\npipeline = "lossless"', 'name = "ids"\npipeline = "int4"'), "not floating point"),
-        (('name = "w"\n', 'name = "w"\nfallback = "int8"\n'), "the fallback int8 is lossy"),
+        (('name = "w"\n', 'name = "w"\nfallback = "int8"\n'), "int8 is no fallback"),
         (('name = "w"\n', 'name = "w"\nnotes = ["x"]\n'), "pairs of a kind and a text"),
         (('name = "w"\n', 'name = "w"\nfallback = 3\n'), "not a text"),
     ],

@@ -163,9 +163,12 @@ def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inp
 
 
 def _warm_up(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> None:
-    """Use each pipeline once, so that the first tensor is not charged for what is loaded or compiled then."""
-    for pipeline in {str(each): each for each in resolved.plan.pipelines if each != LOSSLESS}.values():
-        index = next(at for at, each in enumerate(resolved.plan.decisions) if each.pipeline == pipeline)
+    """Use each set of codecs once, so that the first tensor is not charged for what is loaded or compiled then."""
+    first: dict[tuple[str, ...], int] = {}
+    for at, decision in enumerate(resolved.plan.decisions):
+        if decision.pipeline != LOSSLESS:
+            first.setdefault(tuple(codec.name for codec in decision.pipeline.codecs), at)
+    for index in first.values():
         with suppress(Refused):
             estimator = _Estimator(resolved.plan.units[index], source, run, inputs, _WARM)
             estimator.estimate(resolved.plan.decisions[index], resolved.reference(index))

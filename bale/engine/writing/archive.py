@@ -12,11 +12,12 @@ from pathlib import Path
 from bale.compressors import registry
 from bale.compressors.chunks import codecs_of
 from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.decode import check_codecs
 from bale.engine.reading.source import Digest, SourceFile
 from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
-from bale.engine.writing.read_back import NOT_AS_WRITTEN
+from bale.engine.writing.read_back import NOT_AS_WRITTEN, OURS
 from bale.engine.writing.units import UnitWriter
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive.archive import ArchiveWriter, header_room, manifest_digest, read_archive
@@ -123,12 +124,17 @@ def _read_back(target: Target, out: Path, manifest: Manifest, size: int) -> str:
     """Read header, manifest and skeleton as a reader does, then all bytes; returns their SHA-256."""
     try:
         archive = read_archive(out, target.raising(ArchiveError))
-        if archive.manifest == manifest and archive.size == size:
-            archive.skeleton()
-            return target.sha256(size)
+        if archive.manifest != manifest or archive.size != size:
+            raise OutputError(*NOT_AS_WRITTEN)
+        archive.skeleton()
+        sha256 = target.sha256(size)
     except ArchiveError:
-        pass
-    raise OutputError(*NOT_AS_WRITTEN)
+        raise OutputError(*NOT_AS_WRITTEN) from None
+    try:
+        check_codecs(archive)
+    except ArchiveError as problem:
+        raise OutputError(f"no reader would take the archive: {problem.message}", OURS) from None
+    return sha256
 
 
 def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:

@@ -19,6 +19,8 @@ from bale.io.archive.manifest import Part
 
 _TOGETHER = 1 << 20  # bytes in memory of tasks that are checked by one job
 NOT_AS_WRITTEN = "what was read back from the archive is not what was written", "check the disk and the memory"
+OURS = "report it: that is a fault of bale, or of the package that a codec comes from"
+_AGAIN = "check the memory; if it fails again, report it: that can be a fault of bale, or of a codec's package"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class ReadBack:
             try:
                 yield from zip(decode_tasks(layer, written), values.blocks, strict=True)
             except WRONG:
-                raise OutputError(*NOT_AS_WRITTEN) from None
+                raise OutputError(NOT_AS_WRITTEN[0], _AGAIN) from None
 
     def _start(self) -> None:
         if self._waiting:
@@ -91,8 +93,8 @@ def _compare(task: DecodeTask, expected: int) -> None:
         same = xxhash.xxh3_64_intdigest(bytes_of(task).data) == expected
     except WRONG:
         same = False
-    if not same:
-        raise OutputError(*NOT_AS_WRITTEN)
+    if not same:  # its bytes are those that were stored, or reading them had failed
+        raise OutputError(NOT_AS_WRITTEN[0], _AGAIN)
 
 
 def _call_all(calls: Sequence[Callable[[], None]]) -> None:

@@ -21,8 +21,8 @@ from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.writing.building import UnitBuilder
-from bale.engine.writing.read_back import ReadBack
-from bale.errors import Refused
+from bale.engine.writing.read_back import OURS, ReadBack
+from bale.errors import OutputError, Refused
 from bale.io.archive.archive import ArchiveWriter
 from bale.io.archive.manifest import StoredUnit
 from bale.notes import Note
@@ -149,6 +149,8 @@ class UnitWriter:
             decision, reference = decision.left(Note(refusal.note, refusal.message)), None
             again = self._run.ordered((0, job) for job in self._encoded(unit, decision, None))
             stored = self._append_all(future.result for _, future in again)
+        if decision.pipeline.lossless and stored.source_digest != stored.final.digest:
+            raise OutputError(f"{unit.label}: {decision.pipeline} is lossless, and gave other values back", OURS)
         if self._read_back is not None:
             self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, reference))
         self.seconds.append(stored.seconds)

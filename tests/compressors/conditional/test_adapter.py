@@ -133,7 +133,7 @@ def test_damage_is_an_error_or_other_words():
 
 
 def test_it_takes_no_more_memory_than_a_difference_does():
-    """So much is what a job says that it holds; see `bale.compressors.chunks.chunk_cost`."""
+    """So much is what a job says that it holds; see `bale.engine.coding.exact`."""
     now, known, axes = merged("BF16", shape=(1024, 1024))
     data = round_trip(now, known, "BF16", axes)
     assert data[0] == 2
