@@ -93,7 +93,7 @@ END
 cat <<END
 
 Weight error is the distance from the original weights, relative to their size. It is not model quality:
-try the model before you ship weights that were stored with loss.
+try the model before you ship lossy weights.
 
 The archives and their reports are in $work. Next: $venv/bin/bale --help
 END
