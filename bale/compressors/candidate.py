@@ -7,6 +7,8 @@ from enum import Enum
 from typing import ClassVar
 
 from bale.compressors.base import Values
+from bale.compressors.floats import require_float
+from bale.errors import Refused
 from bale.spec import TensorSpec
 
 
@@ -36,9 +38,13 @@ class Candidate(ABC):
 
     pipeline: ClassVar[str]
 
-    @abstractmethod
     def matches(self, spec: TensorSpec) -> bool:
-        """Whether tensors of this spec can be taken at all."""
+        """Whether tensors of this spec can be taken at all: floats that are not quantized already."""
+        try:
+            require_float(spec)
+        except Refused:
+            return False
+        return True
 
     @abstractmethod
     def look(self, values: Values) -> Verdict:

@@ -8,9 +8,8 @@ import numpy as np
 
 from bale.compressors.base import Values
 from bale.compressors.candidate import Candidate, Verdict
-from bale.compressors.floats import require_float, to_float32
+from bale.compressors.floats import to_float32
 from bale.compressors.lowrank.decomposition import scaled
-from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
 _ROWS, _COLUMNS = 512, 2048  # of the part that is looked at
@@ -26,11 +25,9 @@ class LowRankCandidate(Candidate):
 
     def matches(self, spec: TensorSpec) -> bool:
         """Matrices of floats that are not quantized already; tensors of more dimensions by their rows."""
-        try:
-            require_float(spec)
-        except Refused:
+        if not super().matches(spec) or len(spec.shape) < 2:
             return False
-        return len(spec.shape) >= 2 and min(spec.shape[0], spec.elements // spec.shape[0]) >= 2
+        return min(spec.shape[0], spec.elements // spec.shape[0]) >= 2
 
     def look(self, values: Values) -> Verdict:
         """Sampled where the spectrum says that it gains `_GAIN` bits a weight at equal error."""

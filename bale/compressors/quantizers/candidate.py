@@ -6,23 +6,13 @@ from typing import ClassVar
 
 from bale.compressors.base import Values
 from bale.compressors.candidate import Candidate, Verdict
-from bale.compressors.floats import require_float, to_float32
-from bale.errors import Refused
-from bale.spec import TensorSpec
+from bale.compressors.floats import to_float32
 
 
 class PositiveCandidate(Candidate):
     """Square roots of second moments: nothing becomes negative, and only zeros become zero."""
 
     pipeline: ClassVar[str] = "positive:domain=sqrt+{}"
-
-    def matches(self, spec: TensorSpec) -> bool:
-        """Floats that are not quantized already."""
-        try:
-            require_float(spec)
-        except Refused:
-            return False
-        return True
 
     def look(self, values: Values) -> Verdict:
         """Sampled where no value is negative, and any is above zero."""
