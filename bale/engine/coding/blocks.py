@@ -94,9 +94,9 @@ class BlockCoding:
     def first_layer(self, codes: Array, start: int, side: Mapping[str, Values]) -> Reference:
         """Elements that codes stand for, and the ends of their cells, unless a reference has been added."""
         reference = reference_of_block(self.quantizer, codes, start, self.task.spec, side)
-        return (
-            reference if self.task.reference is None else Reference(self.task.with_reference(reference.values, start))
-        )
+        if self.task.reference is None:
+            return reference
+        return Reference(self.task.with_reference(reference.values, start))
 
     def _observe(self, work: Work, seen: _Seen, importance: Importance | None) -> Mapping[str, Values]:
         """The side information of a tensor, found in the quantizer's passes."""

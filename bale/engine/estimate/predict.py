@@ -13,7 +13,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.choose import coding_of
 from bale.engine.coding.encoded import Encoded
 from bale.engine.coding.growth import refuse_growth
-from bale.engine.coding.task import SECOND, ReferenceTensor, Task
+from bale.engine.coding.task import SECOND_EXACT, ReferenceTensor, Task
 from bale.engine.estimate.sampling import SAMPLE, Sample, middle_of, rows_of, slices_of
 from bale.engine.inputs import Inputs
 from bale.engine.reading.source import SourceFile
@@ -175,18 +175,22 @@ def _warm_up(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Input
 
 
 def _jobs(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[tuple[int, Job[Any]]]:
+    costs = list(map(_cost, resolved.plan.units, resolved.plan.decisions))
+    run.set_memory_budget(max(costs, default=0))
     for index, (unit, decision) in enumerate(zip(resolved.plan.units, resolved.plan.decisions, strict=True)):
         if index in resolved.duplicate_of:
             yield index, Job(lambda: None, 0)
             continue
-        most = _WHOLE if _needs_whole(decision.pipeline) else SAMPLE
-        size = min(most, unit.spec.elements) * unit.spec.info.bits // 8
-        statistics_bytes = 0 if inputs.statistics is None else inputs.statistics.size(unit, decision.pipeline)
-        run.set_memory_budget(WHOLE_COST * size)
-        yield (
-            index,
-            Job(partial(_estimate_unit, resolved, index, source, run, inputs), WHOLE_COST * size + statistics_bytes),
-        )
+        cost = costs[index]
+        if inputs.statistics is not None:
+            cost += inputs.statistics.size(unit, decision.pipeline)
+        yield index, Job(partial(_estimate_unit, resolved, index, source, run, inputs), cost)
+
+
+def _cost(unit: Unit, decision: Decision) -> int:
+    """Bytes in memory while a sample of a unit is encoded."""
+    most = _WHOLE if _needs_whole(decision.pipeline) else SAMPLE
+    return WHOLE_COST * min(most, unit.spec.elements) * unit.spec.info.bits // 8
 
 
 def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: Run, inputs: Inputs) -> Estimate:
@@ -228,7 +232,7 @@ class _Estimator:
         lossless_bytes = round(found.measures.lossless_bytes * unit.spec.nbytes / sample.spec.nbytes)
         refuse_growth(pipeline, size, lossless_bytes, "" if is_whole else "about ")
         notes, errors = found.measures.notes, found.measures.errors
-        if not is_whole and any(note.kind == "baseline" for note in notes):
+        if not is_whole and any(note.kind in ("baseline", "baseline-better") for note in notes):
             notes = (Note("baseline", f"not compared with a quantizer: more than {_WHOLE} elements"),)
         if found.measures.harm is not None and errors is not None:
             notes = (*notes, *found.measures.harm.notes(errors, pipeline, 1 / times))
@@ -271,7 +275,7 @@ class _Estimator:
         total = 0.0
         for part in found.parts:
             name = part.name.removeprefix(task.prefix)
-            if not task.pipeline.transforms or name.startswith(f"{SECOND}data"):
+            if not task.pipeline.transforms or name == SECOND_EXACT:
                 total += part.size * times
             elif sampled[name]:
                 total += part.size * whole[name] / sampled[name]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bale
+from bale.engine.estimate import predict
 from tests.making import Raw, bf16, names_in, weights, write
 
 
@@ -117,3 +118,13 @@ def test_a_folder(tmp_path: Path) -> None:
         ("1.safetensors", "int8"),
     ]
     assert planned["totals"]["predicted_bytes"] == pytest.approx(done["totals"]["stored_bytes"], rel=0.03)
+
+
+def test_a_sample_of_a_decomposition_is_compared_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quantizer that is better by a sample of rows need not be so of the tensor."""
+    monkeypatch.setattr(predict, "_WHOLE", 1 << 13)
+    source = write(tmp_path / "m.safetensors", {"w": weights(300, 300)})
+    planned, done = both(source, tmp_path, "w=svd:rank=20,force=true")
+    assert done["tensors"][0]["note_kinds"][0] == "baseline-better"
+    assert planned["tensors"][0]["note_kinds"][0] == "baseline"
+    assert "not compared" in planned["tensors"][0]["notes"][0]
