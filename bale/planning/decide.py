@@ -97,6 +97,17 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     return FilePlan(plan.units, tuple(decisions))
 
 
+def with_remarks(plan: FilePlan, remarks: Sequence[Note | None]) -> FilePlan:
+    """The same plan, with remarks on the tensors of the base that units are coded given."""
+    decisions = (
+        decision
+        if remark is None or remark in decision.notes or not decision.pipeline.on_base
+        else replace(decision, notes=(*decision.notes, remark))
+        for decision, remark in zip(plan.decisions, remarks, strict=True)
+    )
+    return FilePlan(plan.units, tuple(decisions))
+
+
 def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> Note | None:
     """The reason why a unit is not coded as a difference to a base, if it is not."""
     if pipeline.on_base:

@@ -40,7 +40,7 @@ def test_all_kinds(tmp_path: Path) -> None:
             "near": w + np.float32(0.001),
             "cast": bf16(w),
             "shape": w.reshape(4, 16),
-            "new": w,
+            "new": weights(8, 8, seed=1),
             "ints": np.array([3, 5]),
             "bools": np.array([True, True]),
             "complex": np.zeros(3, "<c8"),
