@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bale.api.inputs import PathLike
-from bale.engine.compare import Difference, compare_tensors
+from bale.engine.compare import Differences, compare_tensors
 from bale.engine.reading.tensors import open_tensors
 from bale.engine.run import Progress, Run
 from bale.planning.renames import Renames
@@ -19,8 +19,10 @@ def compare(
     rename: Sequence[str] = (),
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[Difference]:
+) -> Differences:
     """Measure how each tensor of B differs from that of A; either may be a checkpoint, an archive, or a folder.
+
+    The result is a list of `Difference`, with `notes`.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from bale.engine.reading.pairing import Candidate, Pairing
 from bale.engine.reading.tensors import TensorRun, Tensors
 from bale.engine.run import Job, Run, one_blas_thread
 from bale.metrics import ErrorSums, RowSums, row_width
-from bale.notes import many
+from bale.notes import Note, many
 from bale.planning.renames import Renames
 from bale.report.model import finite_or_none
 from bale.spec import Array, TensorSpec
@@ -122,7 +122,15 @@ class Difference:
         }
 
 
-def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = None) -> list[Difference]:
+class Differences(list[Difference]):
+    """The differences of two sets of tensors, and notes on them: files of a folder that hold the same tensors."""
+
+    def __init__(self, rows: Iterable[Difference], notes: Sequence[Note]) -> None:
+        super().__init__(rows)
+        self.notes = tuple(notes)
+
+
+def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = None) -> Differences:
     """One row for each name in either, those of A first, in its order.
 
     Tensors are paired by their names, and what is left as a base's are with those of a fine-tune; see `Pairing`.
@@ -146,7 +154,8 @@ def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = 
             run.progress(tasks[at].name, block.nbytes)
     rows = [task.row(block) for task, block in zip(tasks, found, strict=True)]
     paired = set(partners.values())
-    return [*rows, *(Difference(name, "only in B", (None, b.spec(name))) for name in b if name not in paired)]
+    rows += [Difference(name, "only in B", (None, b.spec(name))) for name in b if name not in paired]
+    return Differences(rows, (*a.notes, *b.notes))
 
 
 def _partners(a: Tensors, b: Tensors, renames: Renames) -> dict[str, str]:

@@ -67,7 +67,8 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
     if base is not None:
         matches = base.matches(plan.units, partial(UnitSource, source))
         if not is_saved:
-            plan = on_base(plan, [match is not None for match in matches])
+            pairs = zip(plan.units, matches, strict=True)
+            plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
     duplicate_of = find_duplicates(source, plan)
     partners = [None if match is None else match.tensor for match in matches]
     references: list[UnitValues | Refused | None] = list(partners)

@@ -100,6 +100,13 @@ class Base:
                 found[unit.start] = Match(tensor, self._note(unit, tensor, pair))
         return [found.get(unit.start) if unit.views and unit.spec.elements else None for unit in units]
 
+    def lacks(self, unit: Unit) -> str:
+        """The reason why a unit has no match."""
+        named = [each for each in self._named(unit) if fits(each.unit.spec, unit.spec)]
+        if len(named) > 1:
+            return f"the base has {len(named)} tensors of this name and shape, and none has values like these"
+        return "the base has no tensor of this name and shape"
+
     def tensor(self, stored: StoredUnit, archive: Path) -> UnitValues:
         """The tensor that a unit was stored as a difference to.
 

@@ -193,8 +193,8 @@ class Pairing:
 
 def unwrapped(name: str) -> str:
     """A name without the pieces that wrappers of modules put into it."""
-    pieces = name.split(".")
-    return ".".join(piece for piece in pieces[:-1] if piece not in _WRAPPERS) + "." * (len(pieces) > 1) + pieces[-1]
+    *modules, own = name.split(".")
+    return ".".join([*(piece for piece in modules if piece not in _WRAPPERS), own])
 
 
 def fits(spec: TensorSpec, wanted: TensorSpec, rows: bool = False) -> bool:
