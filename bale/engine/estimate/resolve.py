@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from bale.engine.estimate.header import within_header
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
@@ -69,6 +70,7 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
         if not is_saved:
             pairs = zip(plan.units, matches, strict=True)
             plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
+    plan = within_header(plan, source.checkpoint.size)
     duplicate_of = find_duplicates(source, plan)
     partners = [None if match is None else match.tensor for match in matches]
     references: list[UnitValues | Refused | None] = list(partners)
