@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
+from bale.cli.folders import beside_totals
 from bale.cli.render import (
     Printer,
     figure,
@@ -44,6 +45,8 @@ def command(
     rule: options.Rule = None,
     base: options.Base = None,
     stats: options.Stats = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     allow_unmatched: options.AllowUnmatched = False,
     save: Annotated[
         Path | None,
@@ -68,6 +71,8 @@ def command(
             recipe=recipe,
             base=base,
             stats=stats,
+            include=include or (),
+            exclude=exclude or (),
             allow_unmatched=allow_unmatched,
             save=save,
             threads=threads,
@@ -81,6 +86,8 @@ def command(
     before, after = totals["original_bytes"], totals["predicted_bytes"]
     lines = sized_table(head, document["tensors"], _cells, width)
     lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
+        lines += prose(plain(text), width)
     if totals["relative_error"] != 0:
         snr = "" if totals["snr_db"] is None else f", SNR {totals['snr_db']:.1f} dB"
         error = figure(totals["relative_error"], ".3g")

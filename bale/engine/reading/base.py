@@ -19,14 +19,14 @@ from bale.compressors.floats import require_float
 from bale.engine.coding.stored import DecodeTask
 from bale.engine.reading.base_tensor import BaseTensor, DecodedCache
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
-from bale.engine.reading.listing import archives_of, is_stored_folder, weights_of
+from bale.engine.reading.listing import is_stored_folder, weight_archives_of, weights_of
 from bale.engine.reading.source import SourceFile
 from bale.engine.run import Run
 from bale.errors import ArchiveError, Refused, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import reading
+from bale.io.storage.files import own_name, reading
 from bale.spec import Unit
 
 K = TypeVar("K")
@@ -58,7 +58,7 @@ class Base:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self.path.resolve().name
+        return own_name(self.path)
 
     def partner(self, unit: Unit) -> BaseTensor | None:
         """The tensor of the same name and shape as a unit, or the only one whose name ends alike."""
@@ -172,7 +172,7 @@ def files_of(path: Path) -> list[Path]:
     """The checkpoints or archives that a base is made of."""
     if not os.path.isdir(path):
         return [path]
-    return archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
+    return weight_archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
 
 
 def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:

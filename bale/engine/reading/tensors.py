@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from abc import abstractmethod
 from collections import Counter
@@ -18,8 +17,10 @@ import numpy as np
 
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.base import find_references
+from bale.engine.reading.by_products import source_of
 from bale.engine.reading.decode import Decoder, check_codecs
-from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
+from bale.engine.reading.listing import is_stored_folder, stored_folder_row, weight_archives_of, weights_of
+from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.source import SourceFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
@@ -41,9 +42,6 @@ _NATIVE = {
 }
 
 _EXPANDED, _REPEATED = 1 << 28, 64  # bytes of a tensor that repeats its values, and times those that it has
-
-
-_LOSSY = re.compile(r"\.lossy(?=(\.[^./]+)?$)")
 
 
 class Tensors(Mapping[str, Array]):
@@ -265,7 +263,7 @@ def open_tensors(path: Path, threads: int | None = None) -> Tensors:
     """Open the tensors under `path`: a checkpoint, an archive, or a folder of either."""
     if os.path.isdir(path):
         if is_stored_folder(path):
-            return Archives(archives_of(path), threads, path)
+            return Archives(weight_archives_of(path), threads, path)
         return Checkpoints([path / name for name in weights_of(path)], path)
     if is_archive(path):
         return Archives([path], threads)
@@ -274,15 +272,22 @@ def open_tensors(path: Path, threads: int | None = None) -> Tensors:
 
 def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Report:
     """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
+    source = source_of if folder is None else (lambda name: name.removesuffix(".bale"))
     stored = [(archive, _label(archive.path, folder)) for archive in archives]
     files = tuple(
-        file_row(archive.manifest, _source_of(name), name, archive.size, None, digest=archive.digest)
+        file_row(
+            archive.manifest,
+            source(name),
+            name,
+            archive.size,
+            None,
+            digest=archive.digest,
+        )
         for archive, name in stored
     )
-    names = None if folder is None else (_source_of(folder.name), folder.name)
     first = archives[0].manifest
-    copied = 0 if folder is None else side_bytes(folder)
-    return Report(first.tool, ".".join(map(str, first.format)), False, files, names, copied)
+    row, notes = (None, ()) if folder is None else (stored_folder_row(folder), tuple(same_tensors(files)))
+    return Report(first.tool, ".".join(map(str, first.format)), False, files, row, notes)
 
 
 def arrange(array: Array, view: View) -> Array:
@@ -308,11 +313,6 @@ def _native(array: Array, dtype: str) -> Array:
     import ml_dtypes
 
     return array.view(getattr(ml_dtypes, _NATIVE[dtype]))
-
-
-def _source_of(name: str) -> str:
-    """The name of the source that an archive of this name has by default."""
-    return _LOSSY.sub("", name.removesuffix(".bale"))
 
 
 def _label(path: Path, folder: Path | None) -> str:
