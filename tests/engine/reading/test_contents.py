@@ -1,9 +1,8 @@
-"""Folders as they are found: what is coded, copied, passed over, told, and refused with a way on."""
+"""Folders as they are found: what is coded, copied, told, and refused with a way on."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -16,73 +15,11 @@ from bale.engine.reading.listing import open_folder
 from bale.errors import SourceError, UsageError
 from bale.io.folder import RECORD
 from bale.io.selection import Selection
+from tests.engine.reading.folders import index, kinds, told
 from tests.making import names_in, weights, write
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234567\n"
 PAGE = "<!DOCTYPE html><html>404</html>"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "model"
-    made.mkdir()
-    write(made / "model.safetensors", {"a": weights(8, 8)})
-    return made
-
-
-def index(folder: Path, name: str, shards: dict[str, str], **metadata: object) -> None:
-    (folder / name).write_text(json.dumps({"metadata": metadata, "weight_map": shards}))
-
-
-def kinds(folder: Path, **choice: tuple[str, ...]) -> list[str]:
-    return [note.kind for note in examine(folder, Selection(**choice), False).notes]
-
-
-def told(folder: Path, kind: str) -> str:
-    (text,) = (note.text for note in examine(folder).notes if note.kind == kind)
-    return text
-
-
-# Indexes of what is not there.
-
-
-@pytest.mark.parametrize("suffix", ["bin", "safetensors", "msgpack"])
-def test_an_index_without_any_of_its_shards_is_copied(folder: Path, suffix: str) -> None:
-    name = f"pytorch_model.{suffix}.index.json"
-    index(folder, name, {"a": f"other-00001-of-00002.{suffix}", "b": f"other-00002-of-00002.{suffix}"})
-    assert told(folder, "index-unused") == f"{name} is copied, though none of its 2 shards is here"
-    report = bale.compress(folder)
-    assert "index-unused" in report.to_json()["note_kinds"]
-    assert report.to_json()["copied"]["largest"] == name
-    bale.verify(f"{folder}.bale", folder)
-
-
-def test_an_index_that_is_none_is_copied(folder: Path) -> None:
-    (folder / "docs.index.json").write_text("[1, 2]")
-    (folder / "search.index.json").write_text("{not json")
-    assert kinds(folder) == []
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
-    assert kinds(folder) == ["index-unused"]
-
-
-def test_some_of_the_shards_are_missing(folder: Path) -> None:
-    index(folder, "m.index.json", {"a": "model.safetensors", "b": "b.safetensors", "c": "c.safetensors"})
-    with pytest.raises(SourceError, match=r"names 'b.safetensors', which is not there \(and 1 more\)") as raised:
-        bale.compress(folder)
-    assert raised.value.hint == "fetch the missing files, or leave it out with --exclude m.index.json"
-    assert kinds(folder, exclude=("m.index.json",)) == ["left-out"]
-    assert kinds(folder, exclude=("b.*", "c.*")) == ["left-out"]  # what is not there can be left out too
-
-
-def test_shards_that_are_left_out_are_not_missing(folder: Path) -> None:
-    write(folder / "b.safetensors", {"b": weights(4)})
-    index(folder, "m.index.json", {"a": "model.safetensors", "b": "b.safetensors"}, total_size=7)
-    notes = examine(folder, Selection(exclude=("b.*",))).notes
-    assert [note.text for note in notes] == [
-        f"1 file, {(folder / 'b.safetensors').stat().st_size} B, left out by --exclude",
-        "m.index.json names 1 shard left out by --exclude",
-    ]
-    assert kinds(folder, include=("*.json", "model*")) == ["left-out", "left-out"]
 
 
 # Files in the place of weights.
@@ -141,88 +78,6 @@ def test_broken_weights_name_the_way_on(folder: Path) -> None:
         bale.plan(folder)
     assert raised.value.hint.endswith("or leave it out with --exclude cut.safetensors")
     bale.plan(folder, exclude=["cut*"])
-
-
-# By-products.
-
-
-def test_results_beside_their_sources_are_passed_over(folder: Path) -> None:
-    (folder / "sub").mkdir()
-    write(folder / "sub" / "m.pt.safetensors", {"b": weights(64, 64)})
-    bale.compress(folder / "model.safetensors")
-    bale.compress(folder / "sub" / "m.pt.safetensors", pipeline="int8")
-    bale.compress(folder / "sub")
-    for verb in (bale.inspect, lambda path: bale.plan(path).to_json(), lambda path: bale.compress(path).to_json()):
-        assert "by-product" in verb(folder)["note_kinds"]
-    assert told(folder, "by-product").endswith("the source is there too (such as sub.bale)")
-    assert names_in(folder.with_name("model.bale")) == [
-        RECORD,
-        "model.safetensors.bale",
-        "sub",
-        "sub/m.pt.safetensors.bale",
-    ]
-    bale.verify(folder.with_name("model.bale"), folder)
-
-
-def test_archives_without_their_source_are_copied(folder: Path, tmp_path: Path) -> None:
-    bale.compress(folder / "model.safetensors", folder / "other.bale")
-    os.rename(folder / "other.bale.report.json", folder / "other.json")
-    other = write(tmp_path / "x.safetensors", {"x": weights(4)})
-    bale.compress(other, folder / "y.safetensors")
-    assert told(folder, "archive") == "2 files, such as other.bale, are compressed already, and copied"
-    bale.compress(folder)
-    bale.decompress(f"{folder}.bale", tmp_path / "back")
-    assert names_in(tmp_path / "back") == names_in(folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(SourceError, match="holds no weights"):
-        bale.compress(folder)
-
-
-def test_a_name_that_an_archive_would_take(folder: Path) -> None:
-    (folder / "model.safetensors.bale").write_text("mine")
-    with pytest.raises(SourceError, match="its archive's name") as raised:
-        bale.compress(folder)
-    assert "--exclude model.safetensors.bale" in raised.value.hint
-
-
-# Contradictions.
-
-
-def test_an_index_that_fits(folder: Path) -> None:
-    write(folder / "2.safetensors", {"b": weights(4)})
-    index(folder, "m.index.json", {"a": "model.safetensors", "b": "2.safetensors"}, total_size=256 + 16)
-    assert kinds(folder) == []
-
-
-@pytest.mark.parametrize(
-    ("shards", "total", "text"),
-    [
-        ({"a": "1", "b": "2", "c": "1"}, 32, "m.index.json names c, which no shard has"),
-        ({"a": "1", "b": "2", "c": "1", "d": "2"}, 32, "m.index.json names 2 tensors, such as c, which no shard has"),
-        ({"a": "1", "b": "1", "x": "2"}, 32, "m.index.json looks for b in 1.safetensors: 2.safetensors has it"),
-        ({"a": "1", "x": "2"}, 32, "m.index.json lacks b, which 2.safetensors has"),
-        ({"a": "1", "b": "2"}, 7, "m.index.json says total_size 7: its tensors have 32 bytes"),
-    ],
-)
-def test_an_index_that_does_not_fit(tmp_path: Path, shards: dict[str, str], total: int, text: str) -> None:
-    write(tmp_path / "1.safetensors", {"a": weights(4)})
-    write(tmp_path / "2.safetensors", {"b": weights(4)})
-    index(tmp_path, "m.index.json", {key: f"{n}.safetensors" for key, n in shards.items()}, total_size=total)
-    assert text in [note.text for note in examine(tmp_path).notes]
-    assert text in bale.inspect(tmp_path)["notes"]
-    assert text in bale.plan(tmp_path).to_json()["notes"]
-
-
-def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:
-    for n in (1, 3):
-        write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
-    text = "m-*-of-00004.safetensors: 2 shards of 4 are not here, first number 2, and no index names them"
-    assert told(tmp_path, "shards-missing") == text
-    assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out", "shards-missing"]
-    for n in (2, 4):
-        write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
-    assert kinds(tmp_path) == []
-    assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out"]
 
 
 # Links, pipes, caches.
@@ -324,22 +179,3 @@ def test_an_interrupted_run_goes_on_with_other_patterns(folder: Path, tmp_path: 
     record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
     bale.compress(folder, exclude=["b.*"], report=tmp_path / "r.json")
     assert names_in(tmp_path / "model.bale") == [RECORD, "model.safetensors.bale"]
-
-
-# The same tensors twice.
-
-
-def test_the_same_tensors_in_two_files(folder: Path, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    arrays = {f"l{n}.weight": weights(16, 16, seed=n) for n in range(3)}
-    write(folder / "model.safetensors", arrays)
-    write(folder / "sub-00001-of-00002.safetensors", {"l0.weight": arrays["l0.weight"]})
-    write(folder / "sub-00002-of-00002.safetensors", {"l1.weight": arrays["l1.weight"], "x": weights(16, 16, seed=9)})
-    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, folder / "pytorch_model.bin")
-    expected = [
-        "sub-*-of-00002.safetensors holds 2 of the 3 tensors of model.safetensors",
-        "pytorch_model.bin holds the same 3 tensors as model.safetensors",
-    ]
-    for document in (bale.compress(folder).to_json(), bale.inspect(tmp_path / "model.bale")):
-        pairs = zip(document["notes"], document["note_kinds"], strict=True)
-        assert [note for note, kind in pairs if kind == "same-tensors"] == expected
