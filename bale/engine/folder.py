@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.contents import examine
-from bale.engine.reading.listing import SourceFolder, complete_record, copied_of, is_stored_folder
+from bale.engine.reading.listing import SourceFolder, complete_record, copied_of, is_stored_folder, without_options
 from bale.engine.resolved import ResolvedFile
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
@@ -152,7 +152,8 @@ def verify_folder(
     """
     record = complete_record(path)
     entries = record.entries
-    weights = {} if against is None else examine(against, record.selection).checkpoints
+    with without_options():
+        weights = {} if against is None else examine(against, record.selection).checkpoints
     for name, checkpoint in weights.items():
         if name not in entries and checkpoint.kind != "opaque":
             raise CheckFailed(f"{path} does not hold {name}, which {against} does")

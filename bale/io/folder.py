@@ -154,6 +154,18 @@ def read_progress(folder: Path) -> Record:
     return Record(False, entries)
 
 
+class Avoidable(SourceError):
+    """An error about one file of a folder, without which `compress` can go on; the hint says how.
+
+    `plain_hint` is for those who have no such option.
+    """
+
+    def __init__(self, message: str, hint: str, name: str) -> None:
+        option = f"leave it out with --exclude {shlex.quote(glob.escape(name))}"
+        super().__init__(message, f"{hint}, or {option}" if hint else option)
+        self.plain_hint = hint
+
+
 @dataclass(frozen=True)
 class Files:
     """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others."""
@@ -180,8 +192,8 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
             if selection.excludes(inside):
                 left_out[inside] = 0
                 continue
-            hint = "check its permissions" + (f", {leave_out(inside)}" if inside else "")
-            raise SourceError(f"cannot read the folder {folder / inside}: {reason(problem)}", hint) from None
+            message, hint = f"cannot read the folder {folder / inside}: {reason(problem)}", "check its permissions"
+            raise Avoidable(message, hint, inside) if inside else SourceError(message, hint) from None
         _refuse_cache(folder / inside, {item.name for item in items}, not selection.takes(f"{inside}blobs/x"))
         for item in items:
             name = f"{inside}{item.name}"
@@ -191,19 +203,14 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
                 pending.append(f"{name}/")
             elif not selection.takes(name):
                 left_out[name] = _size(item)
-            elif not item.is_file() and selection.excludes(f"{name}/"):
+            elif not _is_regular(item) and selection.excludes(f"{name}/"):
                 left_out[f"{name}/"] = 0
             elif _is_regular(item):
                 names.append(_plain(folder, name))
             else:
                 what, hint = _what(item)
-                raise SourceError(f"{folder / name} {what}", f"{hint}, {leave_out(name)}")
+                raise Avoidable(f"{folder / name} {what}", hint, name)
     return Files(sorted(names), left_out)
-
-
-def leave_out(name: str) -> str:
-    """The end of a hint: the way on without a file."""
-    return f"or leave it out with --exclude {shlex.quote(glob.escape(name))}"
 
 
 def safe_name(name: str, error: type[BaleError], where: str) -> str:
@@ -232,7 +239,7 @@ def _plain(folder: Path, name: str) -> str:
     try:
         return safe_name(name, SourceError, str(folder))
     except SourceError as problem:
-        raise SourceError(problem.message, f"{problem.hint}, {leave_out(name)}") from None
+        raise Avoidable(problem.message, problem.hint, name) from None
 
 
 def _refuse_cache(folder: Path, names: set[str], without_blobs: bool) -> None:
@@ -248,7 +255,7 @@ def _refuse_cache(folder: Path, names: set[str], without_blobs: bool) -> None:
 
 def _size(item: os.DirEntry[str]) -> int:
     try:
-        return item.stat().st_size if item.is_file() else 0
+        return item.stat().st_size if _is_regular(item) else 0
     except OSError:
         return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bale.errors import SourceError
-from bale.io.folder import leave_out, safe_name
+from bale.io.folder import Avoidable, safe_name
 from bale.io.storage.files import read_text
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 
@@ -59,7 +59,7 @@ def read_index(folder: Path, name: str) -> ShardIndex | None:
         if not is_index_of_weights(name):
             return None
         message = f"the index {folder / name} cannot be read ({problem})"
-        raise SourceError(message, f"fetch it again, {leave_out(name)}") from None
+        raise Avoidable(message, "fetch it again", name) from None
     found = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
         return None
@@ -71,7 +71,7 @@ def _inside(folder: Path, name: str, shard: str) -> str:
     try:
         plain = safe_name(shard, SourceError, str(folder / name))
     except SourceError as problem:
-        raise SourceError(problem.message, f"{problem.hint}, {leave_out(name)}") from None
+        raise Avoidable(problem.message, problem.hint, name) from None
     return posixpath.join(posixpath.dirname(name), plain)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -42,6 +43,10 @@ class Selection:
         """The options that were given, in words."""
         given = (("--include", self.include), ("--exclude", self.exclude))
         return " and ".join(option for option, patterns in given if patterns)
+
+    def __str__(self) -> str:
+        given = [("--include", each) for each in self.include] + [("--exclude", each) for each in self.exclude]
+        return " ".join(f"{option} {shlex.quote(each)}" for option, each in given)
 
 
 ALL = Selection()

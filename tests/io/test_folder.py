@@ -107,6 +107,10 @@ def _dangling(folder: Path) -> None:
     (folder / "x").symlink_to("nowhere")
 
 
+def _loop(folder: Path) -> None:
+    (folder / "x").symlink_to("x")
+
+
 def _fifo(folder: Path) -> None:
     os.mkfifo(folder / "x")
 
@@ -122,6 +126,7 @@ def _fifo_link(folder: Path) -> None:
         (_folder_link, "link to a folder", "the folder itself"),
         (_own_link, "link to a folder", "the folder itself"),
         (_dangling, "leads nowhere", "fix or remove"),
+        (_loop, "leads nowhere", "fix or remove"),
         (_fifo, "neither a file nor a folder", "move it elsewhere"),
         (_fifo_link, "link to what is neither", "remove the link"),
     ],

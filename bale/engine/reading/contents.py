@@ -13,7 +13,7 @@ from bale.engine.reading.shards import absent, check_complete, contradictions, i
 from bale.errors import SourceError, UsageError
 from bale.io.archive.archive import begins_as_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import leave_out, list_files
+from bale.io.folder import Avoidable, list_files
 from bale.io.selection import ALL, Selection
 from bale.io.sources.open import read_checkpoint
 from bale.io.sources.stand_ins import LFS, StandIn, stand_in
@@ -67,10 +67,8 @@ def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = Tr
         found.add(folder, name, name in shards)
     for name in found.checkpoints:
         if f"{name}.bale" in found.side:
-            raise SourceError(
-                f"{folder} has both {name} and {name}.bale, its archive's name",
-                f"move one of them away, {leave_out(f'{name}.bale')}",
-            )
+            message = f"{folder} has both {name} and {name}.bale, its archive's name"
+            raise Avoidable(message, "move one of them away", f"{name}.bale")
 
     fetched = set(names).difference(found.stand_ins)
     bound: set[str] = set()
@@ -92,9 +90,9 @@ def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = Tr
     return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes))
 
 
-def not_fetched(folder: Path, name: str, what: StandIn) -> SourceError:
+def not_fetched(folder: Path, name: str, what: StandIn) -> Avoidable:
     """The error for weights in whose place something else lies."""
-    return SourceError(f"{folder / name} {what.words}", f"{what.hint}, {leave_out(name)}")
+    return Avoidable(f"{folder / name} {what.words}", what.hint, name)
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ class _Found:
                     self.archives.append(name)
                 self.side[name] = count
         except SourceError as problem:
-            hint = ", ".join(filter(None, (problem.hint, leave_out(name))))
-            raise SourceError(problem.message, hint) from None
+            raise Avoidable(problem.message, problem.hint, name) from None
 
 
 def _is_text(head: bytes) -> bool:

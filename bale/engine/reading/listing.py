@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bale.engine.reading.by_products import source_of
 from bale.engine.reading.contents import examine, not_fetched
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import COPY, RECORD, Entry, Record, read_record
+from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, read_record
 from bale.io.selection import ALL, Selection
 from bale.io.storage.files import own_name
 from bale.io.storage.tree import is_incomplete
@@ -67,9 +68,19 @@ def open_folder(
     return SourceFolder(path, found.checkpoints, found.side, found.notes, selection)
 
 
+@contextmanager
+def without_options() -> Iterator[None]:
+    """Errors of a folder that is read for something else than to be compressed: they name no option."""
+    try:
+        yield
+    except Avoidable as problem:
+        raise SourceError(problem.message, problem.plain_hint) from None
+
+
 def weights_of(path: Path) -> list[str]:
     """Names of the weight files of a folder; files without a reader only where it has no others."""
-    found = open_folder(path).checkpoints
+    with without_options():
+        found = open_folder(path).checkpoints
     return [name for name, checkpoint in found.items() if checkpoint.kind != "opaque"] or list(found)
 
 
@@ -105,11 +116,12 @@ def _archives(path: Path, entries: Mapping[str, Entry]) -> list[Path]:
     return found
 
 
-def stored_folder_row(path: Path) -> FolderRow:
-    """What a compressed folder is beside its archives, as reports say it."""
-    entries = complete_record(path).entries
-    name = own_name(path)
-    return FolderRow(source_of(name), name, copied_of(entries), os.path.getsize(path / RECORD))
+def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
+    """What a compressed folder is beside its archives, as reports say it, and a note on what was left out of it."""
+    record = complete_record(path)
+    name, chosen = own_name(path), record.selection
+    row = FolderRow(source_of(name), name, copied_of(record.entries), os.path.getsize(path / RECORD))
+    return row, [Note("left-out", f"made with {chosen}: other files of the source are not in it")] if chosen else []
 
 
 def copied_of(entries: Mapping[str, Entry]) -> Copied:

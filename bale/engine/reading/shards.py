@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import leave_out
+from bale.io.folder import Avoidable
 from bale.io.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
 from bale.io.weight_names import numbered
 from bale.notes import Note, many
@@ -32,7 +31,7 @@ def check_complete(folder: Path, index: ShardIndex, there: Collection[str]) -> N
     if missing:
         more = "" if len(missing) == 1 else f" (and {len(missing) - 1} more)"
         message = f"{folder / index.name} names {missing[0]!r}, which is not there{more}"
-        raise SourceError(message, f"fetch the missing {'file' if not more else 'files'}, {leave_out(index.name)}")
+        raise Avoidable(message, f"fetch the missing {'files' if more else 'file'}", index.name)
 
 
 def absent(index: ShardIndex) -> Note:

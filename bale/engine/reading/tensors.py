@@ -286,8 +286,9 @@ def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Re
         for archive, name in stored
     )
     first = archives[0].manifest
-    row, notes = (None, ()) if folder is None else (stored_folder_row(folder), tuple(same_tensors(files)))
-    return Report(first.tool, ".".join(map(str, first.format)), False, files, row, notes)
+    row, notes = (None, []) if folder is None else stored_folder_row(folder)
+    notes += [] if folder is None else same_tensors(files)
+    return Report(first.tool, ".".join(map(str, first.format)), False, files, row, tuple(notes))
 
 
 def arrange(array: Array, view: View) -> Array:

@@ -78,6 +78,9 @@ def test_broken_weights_name_the_way_on(folder: Path) -> None:
         bale.plan(folder)
     assert raised.value.hint.endswith("or leave it out with --exclude cut.safetensors")
     bale.plan(folder, exclude=["cut*"])
+    with pytest.raises(SourceError, match=r"cut\.safetensors") as raised:  # nor has a base the option
+        bale.compress(folder / "model.safetensors", base=folder)
+    assert "--exclude" not in str(raised.value)
 
 
 # Links, pipes, caches.
@@ -156,6 +159,7 @@ def test_patterns(folder: Path, tmp_path: Path) -> None:
     assert "1 file, 2 B, left out by --exclude" in document["notes"]
     record = json.loads((tmp_path / "model.bale" / RECORD).read_text())
     assert (record["include"], record["exclude"]) == ([], ["*.bin"])
+    assert bale.inspect(tmp_path / "model.bale")["notes"][0].startswith("made with --exclude '*.bin': other files")
     bale.verify(tmp_path / "model.bale", folder)
     write(folder / "more.bin", {"x": weights(4)})
     bale.verify(tmp_path / "model.bale", folder)  # by the same patterns it is left out
