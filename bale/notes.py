@@ -55,6 +55,10 @@ KINDS = {
     "grows": Kind("exact coding is no larger", "kept lossless, which is no larger"),
     "no-reference": Kind("the base has no tensor of this name and shape", "stored without the base"),
     "reference-unused": Kind("the base is of no use for the tensor", "stored without the base"),
+    "paired": Kind(
+        "the tensor of the base has another name, another number of rows, or is one of several",
+        "matched with the base by content, rows or file",
+    ),
     "dense": Kind("already dense: stored as it is"),
     "payload": Kind("payload that no tensor covers"),
     # harm that loss has done

@@ -58,7 +58,7 @@ FLOORS = {
         {"folder"},
         {"indexes"},
     ),
-    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe"}, {"decide"}),
+    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "engine": (
         {"run", "rows"},
         {"coding"},

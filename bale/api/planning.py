@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of
+from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of, renames_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
@@ -29,6 +29,7 @@ def plan(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    rename: Sequence[str] = (),
     stats: PathLike | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -54,6 +55,7 @@ def plan(
     """
     source = Path(source)
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    renames = renames_of(rename, base)
     opened = open_source(source, include, exclude, allow_unmatched)
     checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
@@ -62,7 +64,7 @@ def plan(
         with _saving():  # before any work
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
-    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
@@ -70,7 +72,7 @@ def plan(
         named = None if statistics is None else (statistics.name, statistics.sha256)
     if save is not None:
         with _saving():
-            _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
+            _save(Path(save), source, [file.plan for file in resolved.files], base, rename, stats, force)
     if not isinstance(opened, SourceFolder):
         return Planned(source, files, resolved.notes, named)
     row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
@@ -78,11 +80,18 @@ def plan(
 
 
 def _save(
-    path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
+    path: Path,
+    source: Path,
+    files: Sequence[FilePlan],
+    base: PathLike | None,
+    rename: Sequence[str],
+    stats: PathLike | None,
+    force: bool,
 ) -> None:
     """Write the choices of a plan, with the command that obeys them."""
     given = (("base", base), ("stats", stats))
     names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
+    names += "".join(f" --rename {json.dumps(each)}" for each in rename)
     comment = f"The plan of {json.dumps(own_name(source))}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()

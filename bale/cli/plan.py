@@ -44,6 +44,7 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    rename: options.Rename = None,
     stats: options.Stats = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
@@ -70,6 +71,7 @@ def command(
             rules=rule or (),
             recipe=recipe,
             base=base,
+            rename=rename or (),
             stats=stats,
             include=include or (),
             exclude=exclude or (),
@@ -95,6 +97,7 @@ def command(
     if save is not None:
         inputs = (("base", base), ("stats", stats))
         given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
+        given += "".join(f" --rename {quote(each)}" for each in rename or ())
         lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
     printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0

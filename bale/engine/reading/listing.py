@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bale.engine.reading.by_products import source_of
 from bale.engine.reading.contents import examine, not_fetched
+from bale.engine.reading.shards import read_indexes
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, read_record
+from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, list_files, read_record
 from bale.io.selection import ALL, Selection
 from bale.io.storage.files import own_name
 from bale.io.storage.tree import is_incomplete
@@ -82,6 +83,16 @@ def weights_of(path: Path) -> list[str]:
     with without_options():
         found = open_folder(path).checkpoints
     return [name for name, checkpoint in found.items() if checkpoint.kind != "opaque"] or list(found)
+
+
+def indexed_files(path: Path) -> set[str]:
+    """Names of the files, or archives, of a folder that an index of shards names."""
+    try:
+        indexes, _ = read_indexes(path, list_files(path).names)
+    except SourceError:
+        return set()
+    named = {shard for index in indexes for shard in index.files}
+    return {f"{name}.bale" for name in named} if is_stored_folder(path) else named
 
 
 def is_stored_folder(path: Path) -> bool:
