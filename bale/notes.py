@@ -84,6 +84,7 @@ KINDS = {
     "by-product": Kind("archives and reports that lie beside their sources, and are passed over"),
     "archive": Kind("archives in the source, which are copied as they are"),
     "stand-in": Kind("an empty file, a Git LFS pointer or a web page in the place of weights"),
+    "broken": Kind("a file of a folder that begins as a format that it is not, and is not called like weights"),
     "index": Kind("an index of shards says what is not so"),
     "index-unused": Kind("an index of shards that are not here, or of none"),
     "shards-missing": Kind("some of a numbered set of shards are not here"),

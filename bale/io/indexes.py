@@ -61,7 +61,7 @@ def read_index(folder: Path, name: str) -> ShardIndex | None:
         message = f"the index {folder / name} cannot be read ({problem})"
         raise Avoidable(message, "fetch it again", name) from None
     found = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
+    if not isinstance(found, dict) or not found or not all(isinstance(shard, str) for shard in found.values()):
         return None
     inside = {shard: _inside(folder, name, shard) for shard in sorted(set(found.values()))}
     return ShardIndex(name, {tensor: inside[shard] for tensor, shard in found.items()}, _total_size(data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
 """Of weights that bale reads: such a file is never meant to be empty."""
 
 OTHER_SUFFIXES = (".gguf", ".h5", ".keras", ".msgpack", ".npz", ".onnx", ".ot", ".tflite")

@@ -26,6 +26,7 @@ def test_shards_lie_beside_their_index(tmp_path: Path) -> None:
         "[]",
         "5",
         "{}",
+        '{"weight_map": {}}',
         '{"weight_map": []}',
         '{"weight_map": 5}',
         '{"weight_map": {"w": 5}}',

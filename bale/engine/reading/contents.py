@@ -17,6 +17,7 @@ from bale.io.folder import Avoidable, list_files
 from bale.io.selection import ALL, Selection
 from bale.io.sources.open import read_checkpoint
 from bale.io.sources.stand_ins import LFS, StandIn, stand_in
+from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
 from bale.notes import Note, many, size
@@ -62,7 +63,7 @@ def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = Tr
     unmatched = selection.unmatched(chain(listed.names, listed.left_out, shards))
     notes = [*_left_out(selection, listed.left_out, unmatched, allow_unmatched), *passed, *notes]
 
-    found = _Found({}, {}, {}, [])
+    found = _Found({}, {}, {}, [], notes)
     for name in names:
         found.add(folder, name, name in shards)
     for name in found.checkpoints:
@@ -101,27 +102,41 @@ class _Found:
     side: dict[str, int]
     stand_ins: dict[str, StandIn]
     archives: list[str]
+    notes: list[Note]
 
     def add(self, folder: Path, name: str, named: bool) -> None:
         """Look at one file; `named` is one that an index names."""
         path = folder / name
         try:
             with reading(path, SourceError) as source:
-                count = source.size
-                head = source.read(min(count, _HEAD), 0)
+                head = source.read(min(source.size, _HEAD), 0)
                 what = stand_in(head)
                 if what is not None and (what is LFS or named or is_weights(name, SUFFIXES + OTHER_SUFFIXES)):
                     self.stand_ins[name] = what
-                elif head and not begins_as_archive(head):
-                    checkpoint = read_checkpoint(path, source)
-                    if checkpoint.kind != "opaque" or (count > _WORTH_CODING and not _is_text(head)):
+                elif begins_as_archive(head):
+                    self.archives.append(name)
+                elif head:
+                    checkpoint = self._read(path, name, source, named)
+                    if checkpoint is not None and _is_coded(checkpoint, head):
                         self.checkpoints[name] = checkpoint
                         return
-                elif head:
-                    self.archives.append(name)
-                self.side[name] = count
+                self.side[name] = source.size
         except SourceError as problem:
             raise Avoidable(problem.message, problem.hint, name) from None
+
+    def _read(self, path: Path, name: str, source: ByteSource, named: bool) -> Checkpoint | None:
+        """The structure of a file; None for a broken one that is not called like weights, of which a note tells."""
+        try:
+            return read_checkpoint(path, source)
+        except SourceError as problem:
+            if named or is_weights(name) or not path.suffix:
+                raise
+            self.notes.append(Note("broken", f"{name}{problem.message.removeprefix(str(path))}: it is copied as it is"))
+            return None
+
+
+def _is_coded(checkpoint: Checkpoint, head: bytes) -> bool:
+    return checkpoint.kind != "opaque" or (checkpoint.size > _WORTH_CODING and not _is_text(head))
 
 
 def _is_text(head: bytes) -> bool:

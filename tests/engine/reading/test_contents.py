@@ -83,6 +83,16 @@ def test_broken_weights_name_the_way_on(folder: Path) -> None:
     assert "--exclude" not in str(raised.value)
 
 
+def test_broken_files_that_are_not_called_like_weights(folder: Path) -> None:
+    (folder / "data.zip").write_bytes(b"PK\x03\x04" + b"cut" * 100)
+    assert told(folder, "broken").startswith("data.zip is broken: it begins as a ZIP file")
+    for name in ("data.pt", "data"):  # blobs have no suffix
+        (folder / "data.zip").rename(folder / name)
+        with pytest.raises(SourceError, match="is broken: it begins as a ZIP file"):
+            examine(folder)
+        (folder / name).rename(folder / "data.zip")
+
+
 # Links, pipes, caches.
 
 
