@@ -41,7 +41,7 @@ def pass_over(folder: Path, names: list[str]) -> tuple[list[str], list[Note]]:
     }
     if not passed:
         return names, []
-    first = next(iter(sorted(compressed))) if compressed else min(passed)
+    first = min(compressed or passed)
     whole = size(sum((folder / name).stat().st_size for name in passed))
     example = first if len(passed) == 1 else f"such as {first}"
     text = f"{many(len(passed), 'file')} of bale's own, {whole}, passed over: the source is there too ({example})"

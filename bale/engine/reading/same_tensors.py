@@ -15,10 +15,11 @@ _WORTH_A_NOTE = 0.01  # of the bytes of a file: buffers that all models of a kin
 def same_tensors(files: Sequence[FileRow]) -> Iterator[Note]:
     """A note for each file, or set of shards, whose tensors another one has too, by name, spec and digest.
 
-    Safetensors files come first: of a pair the other is said to hold their tensors.
+    Safetensors files come first, and hidden ones (``.git/lfs``) last: of a pair the later is said to hold the tensors
+    of the other.
     """
     sets: dict[str, list[TensorRow]] = defaultdict(list)
-    for file in sorted(files, key=lambda each: each.kind != "safetensors"):
+    for file in sorted(files, key=lambda each: (each.source.startswith("."), each.kind != "safetensors")):
         if file.kind != "opaque":
             sets[set_of(file.source)] += file.rows
     first: dict[object, str] = {}
