@@ -177,7 +177,7 @@ def test_patterns(folder: Path, tmp_path: Path) -> None:
     for verb in (bale.compress, bale.plan, bale.inspect):
         with pytest.raises(UsageError, match=r"--include 'x\*' matches no file"):
             verb(folder, include=["model*", "x*"])
-        with pytest.raises(UsageError, match="is a file, and --exclude"):
+        with pytest.raises(UsageError, match="is a file: --exclude"):
             verb(folder / "model.safetensors", exclude=["*"])
         with pytest.raises(SourceError, match="no weights that bale knows beside what is left out by --exclude"):
             verb(folder, exclude=["*.bin", "*.safetensors"])
