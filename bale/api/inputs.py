@@ -33,7 +33,8 @@ def open_source(
         return open_folder(path, selection=selection, allow_unmatched=allow_unmatched)
     opened = open_checkpoint(path)  # one that cannot be read is worse than an option that it has no use for
     if selection:
-        raise UsageError(f"{path} is a file: {selection.options} can only choose among those of a folder", "leave it out")
+        what = f"{path} is a file: {selection.options} can only choose among those of a folder"
+        raise UsageError(what, "leave it out")
     return opened
 
 
