@@ -51,11 +51,12 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint"},
+        {"faults", "checkpoint", "selection", "weight_names"},
         {"storage"},
         {"safetensors"},
         {"sources", "archive", "statistics"},
         {"folder"},
+        {"indexes"},
     ),
     "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "engine": (

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_inputs, recipe_of, renames_of
+from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of, renames_of
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder import compress_folder
 from bale.engine.guards import bases_apart
 from bale.engine.inputs import Options
-from bale.engine.reading.listing import SourceFolder, open_folder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import ReportBeside, same_archive
 from bale.engine.run import Progress, Run
 from bale.engine.targets import Targets, default_archive
 from bale.engine.writing.archive import Compressed, compress_file
-from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import Target, check_target
 from bale.report.model import Report
 
@@ -33,6 +31,8 @@ def compress(
     base: PathLike | None = None,
     rename: Sequence[str] = (),
     stats: PathLike | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
     report: PathLike | None = None,
     threads: int | None = None,
@@ -65,8 +65,12 @@ def compress(
     stats : path or None
         Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
         that lossy encoders make. They are not needed to decompress.
+    include : sequence of str
+        Patterns (`fnmatch`) on paths within a folder: only files that match one are taken, if there are any.
+    exclude : sequence of str
+        Patterns as well: files that match one are left out.
     allow_unmatched : bool
-        Whether a rule may match nothing.
+        Whether a rule or a pattern may match nothing.
     report : path or None
         Where the JSON report goes; None: the archive's name with ``.report.json`` behind.
     threads : int or None
@@ -93,8 +97,8 @@ def compress(
         default_archive(source)  # which needs a name
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
     renames = renames_of(rename, base)
-    opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
-    checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
+    opened = open_source(source, include, exclude, allow_unmatched)
+    checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     targets = Targets(
         source,
@@ -111,9 +115,9 @@ def compress(
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
-        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, resolved.notes, inputs.statistics)
+        notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)
+        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, notes, inputs.statistics)
         if isinstance(opened, SourceFolder):
-            beside.folder = source.resolve().name, to.out.resolve().name
             files = dict(zip(checkpoints, resolved.files, strict=True))
             compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, only_report=to.lost)
             return beside.result
@@ -122,7 +126,7 @@ def compress(
         if to.lost and inputs.statistics is None:
             row = same_archive(file, to.out, run, inputs, options)
         if row is not None:
-            with beside.made((row,), 0, again=True) as target:
+            with beside.made((row,), again=True) as target:
                 target.commit()
             return beside.result
         check_target(to.out, force, targets.inputs)

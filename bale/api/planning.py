@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_inputs, recipe_of, renames_of
+from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of, renames_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
+from bale.engine.folder import planned_folder_row
 from bale.engine.guards import bases_apart, check_targets
-from bale.engine.reading.listing import open_folder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.run import Progress, Run
 from bale.errors import OutputError
-from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import check_target, staged
+from bale.io.storage.files import own_name
 from bale.planning.decide import FilePlan, saved_choices
 from bale.planning.saved import plan_text
 
@@ -31,6 +31,8 @@ def plan(
     base: PathLike | None = None,
     rename: Sequence[str] = (),
     stats: PathLike | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
     save: PathLike | None = None,
     threads: int | None = None,
@@ -54,7 +56,8 @@ def plan(
     source = Path(source)
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
     renames = renames_of(rename, base)
-    checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
+    opened = open_source(source, include, exclude, allow_unmatched)
+    checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
     if save is not None:
@@ -70,7 +73,10 @@ def plan(
     if save is not None:
         with _saving():
             _save(Path(save), source, [file.plan for file in resolved.files], base, rename, stats, force)
-    return Planned(source, files, resolved.notes, named)
+    if not isinstance(opened, SourceFolder):
+        return Planned(source, files, resolved.notes, named)
+    row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
+    return Planned(source, files, (*opened.notes, *resolved.notes), named, row)
 
 
 def _save(
@@ -86,7 +92,7 @@ def _save(
     given = (("base", base), ("stats", stats))
     names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
     names += "".join(f" --rename {json.dumps(each)}" for each in rename)
-    comment = f"The plan of {json.dumps(source.resolve().name)}: bale compress SOURCE -r THIS{names} obeys it"
+    comment = f"The plan of {json.dumps(own_name(source))}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options
+from bale.cli.folders import beside_totals
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import OutputError, UsageError
 
@@ -47,6 +48,8 @@ def command(
     base: options.Base = None,
     rename: options.Rename = None,
     stats: options.Stats = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -82,6 +85,8 @@ def command(
                 base=base,
                 rename=rename or (),
                 stats=stats,
+                include=include or (),
+                exclude=exclude or (),
                 allow_unmatched=allow_unmatched,
                 report=report,
                 threads=threads,
@@ -106,7 +111,7 @@ def places(paths: list[Path], out: Path | None) -> dict[Path, Path | None]:
         return dict.fromkeys(paths, out)
     if not os.path.isdir(out):
         raise OutputError(f"{out} is not a folder, and there are several sources", "make the folder, or leave out -o")
-    names = [path.resolve().name for path in paths]
+    names = [os.path.basename(os.path.abspath(path)) for path in paths]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(
@@ -125,6 +130,8 @@ def lines(done: Report, source: Path) -> list[str]:
     text = [
         f"{plain(source.name)} -> {plain(str(done.path))}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"
     ]
+    copied = None if done.folder is None else done.folder.copied.to_json()
+    text += [f"  {plain(line)}" for line in beside_totals(totals, copied)]
     for name, row in totals["coverage"].items():
         text.append(
             f"  {name}: {many(row['tensors'], 'tensor')}, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "

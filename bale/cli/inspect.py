@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options, ranking
+from bale.cli.folders import beside_totals
 from bale.cli.render import (
     Printer,
     figure,
@@ -45,6 +46,8 @@ def command(
     floor: Annotated[
         bool, typer.Option("--floor", help="Show the order-0 floor of every tensor; reads or decodes all of them.")
     ] = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     sort: ranking.SortOption = None,
     show_all: ranking.AllOption = False,
     top: ranking.TopOption = None,
@@ -57,10 +60,11 @@ def command(
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
 
     def work(item: Path) -> tuple[dict[str, Any], list[str]]:
-        document = api.inspect(item)
+        wanted, unwanted = include or (), exclude or ()
+        document = api.inspect(item, include=wanted, exclude=unwanted)
         if floor:
             with printer.progress(item.name, document["source"]["bytes"]) as progress:
-                document = api.inspect(item, floor=True, progress=progress)
+                document = api.inspect(item, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
@@ -68,7 +72,8 @@ def command(
         notes = show_notes(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
-        lines += [line for text in (_summary(item, document), *_floor_line(document)) for line in prose(text, width)]
+        below = (_summary(item, document), *_beside(document), *_floor_line(document))
+        lines += [line for text in below for line in prose(text, width)]
         return document, [*lines, *notes]
 
     return printer.each(path, work)
@@ -132,6 +137,10 @@ def _summary(path: Path, document: dict[str, Any]) -> str:
         f"{plain(path.name)}: {source['kind']} of {size(before)} in {size(after)} "
         f"({percent(after, before)}), {tensors}, format {document['tool']['format_version']}"
     )
+
+
+def _beside(document: dict[str, Any]) -> list[str]:
+    return [plain(line) for line in beside_totals(document["totals"], document.get("copied"))]
 
 
 def _floor_head(document: dict[str, Any]) -> tuple[str, ...]:

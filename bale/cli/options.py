@@ -17,6 +17,16 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="GLOB", help="Of a folder, take only files whose path in it matches GLOB (* crosses /)."
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="Of a folder, leave out files whose path in it matches GLOB."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Threads = Annotated[
@@ -56,7 +66,7 @@ Rule = Annotated[
     ),
 ]
 AllowUnmatched = Annotated[
-    bool, typer.Option("--allow-unmatched", help="Let a rule that matches nothing be a note, not an error.")
+    bool, typer.Option("--allow-unmatched", help="Let a rule or GLOB that matches nothing be a note, not an error.")
 ]
 Base = Annotated[
     Path | None,

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
+from bale.cli.folders import beside_totals
 from bale.cli.render import (
     Printer,
     figure,
@@ -45,6 +46,8 @@ def command(
     base: options.Base = None,
     rename: options.Rename = None,
     stats: options.Stats = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     allow_unmatched: options.AllowUnmatched = False,
     save: Annotated[
         Path | None,
@@ -70,6 +73,8 @@ def command(
             base=base,
             rename=rename or (),
             stats=stats,
+            include=include or (),
+            exclude=exclude or (),
             allow_unmatched=allow_unmatched,
             save=save,
             threads=threads,
@@ -83,6 +88,8 @@ def command(
     before, after = totals["original_bytes"], totals["predicted_bytes"]
     lines = sized_table(head, document["tensors"], _cells, width)
     lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
+        lines += prose(plain(text), width)
     if totals["relative_error"] != 0:
         snr = "" if totals["snr_db"] is None else f", SNR {totals['snr_db']:.1f} dB"
         error = figure(totals["relative_error"], ".3g")

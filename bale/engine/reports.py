@@ -13,6 +13,7 @@ from typing import Any
 
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import complete_record, is_stored_folder
+from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.statistics import Statistics
 from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
@@ -27,7 +28,7 @@ from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.planning.decide import Decision
-from bale.report.model import FileRow, Report
+from bale.report.model import FileRow, FolderRow, Report
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"
@@ -201,14 +202,13 @@ class ReportBeside:
     verified: bool
     notes: Sequence[Note]
     statistics: Statistics | None
-    folder: tuple[str, str] | None = None
     result: Report = field(init=False)
 
     def made(
-        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
+        self, rows: tuple[FileRow, ...], folder: FolderRow | None = None, again: bool = False
     ) -> AbstractContextManager[Target]:
         """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
-        self.result = make_report(self.verified, rows, self.notes, self.statistics, self.folder, side_bytes)
+        self.result = make_report(self.verified, rows, self.notes, self.statistics, folder)
         if again:
             note = Note("report-again", "the archive was there already: only its report was made, again")
             self.result = replace(self.result, notes=(*self.result.notes, note))
@@ -222,22 +222,21 @@ def make_report(
     rows: tuple[FileRow, ...],
     notes: Sequence[Note],
     statistics: Statistics | None,
-    folder: tuple[str, str] | None = None,
-    side_bytes: int = 0,
+    folder: FolderRow | None = None,
 ) -> Report:
     """The report of a finished plan, with its notes."""
-    notes = list(notes)
-    before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
-    if after > before:
-        text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
-        notes.append(Note("no-gain", text))
-    return Report(
+    found = Report(
         tool=version("bale"),
         format_version=".".join(map(str, FORMAT)),
         verified=verified,
         files=rows,
         folder=folder,
-        side_bytes=side_bytes,
-        notes=tuple(notes),
         stats=None if statistics is None else (statistics.name, statistics.sha256),
     )
+    notes = [*notes, *(() if folder is None else same_tensors(rows))]
+    before, after = found.original_bytes, found.stored_bytes
+    if after > before:
+        what = "archive" if folder is None else "compressed folder"
+        text = f"the {what} is larger than its source ({after} bytes, {before} before): there is nothing to gain"
+        notes.append(Note("no-gain", text))
+    return replace(found, notes=tuple(notes))

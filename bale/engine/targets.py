@@ -14,6 +14,7 @@ from bale.errors import UsageError
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.commit import check_target
+from bale.io.storage.files import own_name
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:
@@ -78,4 +79,4 @@ def _named(source: Path, opened: SourceFolder | Checkpoint) -> tuple[str, int]:
     """Name and bytes of a source as reports record them."""
     if isinstance(opened, Checkpoint):
         return source.name, opened.size
-    return source.resolve().name, sum(checkpoint.size for checkpoint in opened.checkpoints.values())
+    return own_name(source), opened.size

@@ -73,7 +73,7 @@ def test_compress(bale: Bale, model: Path) -> None:
     assert "SNR" in said.out
     assert "does not tell how well the model works" in said.out
     document = bale("compress", model, "-f", "--json", "-T", "1").json
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert bale("compress", model, "-f", "-q").out == ""
 
 
@@ -270,7 +270,7 @@ def test_an_internal_error_shows_its_traceback(bale: Bale, model: Path, monkeypa
 def test_too_little_memory_is_told_in_one_line(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bale import api
 
-    def hungry(path: Path) -> None:
+    def hungry(path: Path, **choices: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(api, "inspect", hungry)

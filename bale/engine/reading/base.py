@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
-from bale.engine.reading.listing import archives_of, indexed_files, is_stored_folder, weights_of
+from bale.engine.reading.listing import indexed_files, is_stored_folder, weight_archives_of, weights_of
 from bale.engine.reading.pairing import By, Candidate, Pair, Pairing, fits, unwrapped
 from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
@@ -19,7 +19,7 @@ from bale.errors import ArchiveError, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import reading
+from bale.io.storage.files import own_name, reading
 from bale.notes import Note, many
 from bale.planning.renames import Renames
 from bale.spec import Array, Unit
@@ -76,7 +76,7 @@ class Base:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return Path(os.path.abspath(self.path)).name
+        return own_name(self.path)
 
     def matches(self, units: Sequence[Unit], values: Callable[[Unit], UnitSource]) -> list[Match | None]:
         """The tensor for each unit of a file, if there is one; see `Pairing`.
@@ -270,7 +270,7 @@ def files_of(path: Path) -> list[Path]:
     """The checkpoints or archives that a base is made of."""
     if not os.path.isdir(path):
         return [path]
-    return archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
+    return weight_archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
 
 
 def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,11 @@ import numpy as np
 from bale.compressors.chunks import chunk_ranges, flat_bytes
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.base import find_references
+from bale.engine.reading.by_products import source_of
 from bale.engine.reading.decode import Decoder, check_codecs
-from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
+from bale.engine.reading.listing import is_stored_folder, stored_folder_row, weight_archives_of, weights_of
 from bale.engine.reading.names import Names, Place
+from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.rows import file_row
@@ -45,9 +46,6 @@ _NATIVE = {
 }
 
 _EXPANDED, _REPEATED = 1 << 28, 64  # bytes of a tensor that repeats its values, and times those that it has
-
-
-_LOSSY = re.compile(r"\.lossy(?=(\.[^./]+)?$)")
 
 
 class Tensors(Mapping[str, Array]):
@@ -334,7 +332,7 @@ def open_tensors(path: Path, threads: int | None = None, run: Run | None = None)
     """Open the tensors under `path`: a checkpoint, an archive, or a folder of either."""
     if os.path.isdir(path):
         if is_stored_folder(path):
-            return Archives(archives_of(path), threads, path, run=run)
+            return Archives(weight_archives_of(path), threads, path, run=run)
         return Checkpoints([path / name for name in weights_of(path)], path)
     if is_archive(path):
         return Archives([path], threads, run=run)
@@ -343,15 +341,23 @@ def open_tensors(path: Path, threads: int | None = None, run: Run | None = None)
 
 def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Report:
     """A report rebuilt from archives alone: without times, and without digests that need a pass over the file."""
+    source = source_of if folder is None else (lambda name: name.removesuffix(".bale"))
     stored = [(archive, _label(archive.path, folder)) for archive in archives]
     files = tuple(
-        file_row(archive.manifest, _source_of(name), name, archive.size, None, digest=archive.digest)
+        file_row(
+            archive.manifest,
+            source(name),
+            name,
+            archive.size,
+            None,
+            digest=archive.digest,
+        )
         for archive, name in stored
     )
-    names = None if folder is None else (_source_of(folder.name), folder.name)
     first = archives[0].manifest
-    copied = 0 if folder is None else side_bytes(folder)
-    return Report(first.tool, ".".join(map(str, first.format)), False, files, names, copied)
+    row, notes = (None, []) if folder is None else stored_folder_row(folder)
+    notes += [] if folder is None else same_tensors(files)
+    return Report(first.tool, ".".join(map(str, first.format)), False, files, row, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -429,11 +435,6 @@ def _native(array: Array, dtype: str) -> Array:
     import ml_dtypes
 
     return array.view(getattr(ml_dtypes, _NATIVE[dtype]))
-
-
-def _source_of(name: str) -> str:
-    """The name of the source that an archive of this name has by default."""
-    return _LOSSY.sub("", name.removesuffix(".bale"))
 
 
 def _label(path: Path, folder: Path | None) -> str:

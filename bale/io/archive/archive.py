@@ -153,9 +153,14 @@ def is_archive(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return path.suffix == ".bale" or b'"bale":"' in file.read(PREAMBLE + _CLAIM)[PREAMBLE:]
+            return path.suffix == ".bale" or begins_as_archive(file.read(PREAMBLE + _CLAIM))
     except OSError:
         return False
+
+
+def begins_as_archive(head: bytes) -> bool:
+    """Whether a file that begins so says that it is a bale."""
+    return b'"bale":"' in head[PREAMBLE : PREAMBLE + _CLAIM]
 
 
 @dataclass(frozen=True)
