@@ -74,6 +74,7 @@ KINDS = {
     "dangerous": Kind("a pickle names what can run code; bale never runs it"),
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
+    "unnamed": Kind("more than 1 % of a file lies in no tensor"),
     # the run
     "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
     "untouched": Kind("-p touches no tensor"),

@@ -51,8 +51,8 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint"},
-        {"storage"},
+        {"faults", "checkpoint", "mistaken"},
+        {"storage", "headers"},
         {"safetensors"},
         {"sources", "archive", "statistics"},
         {"folder"},

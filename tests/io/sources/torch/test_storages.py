@@ -321,7 +321,11 @@ def test_conjugated_and_negated_tensors_are_kept_as_bytes(tmp_path: Path, change
 def test_storages_that_no_tensor_views(tmp_path: Path) -> None:
     checkpoint = opened(saved(tmp_path, {"s": filled(5).untyped_storage(), "x": filled(2)}))
     assert sorted(unit.spec.nbytes for unit in checkpoint.units) == [8, 20]
-    assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+    assert {view.name: str(view.spec) for unit in checkpoint.units for view in unit.views} == {
+        "s": "U8[20]",
+        "x": "F32[2]",
+    }
+    assert checkpoint.notes == ()
 
 
 def test_cycles(tmp_path: Path) -> None:
@@ -329,6 +333,13 @@ def test_cycles(tmp_path: Path) -> None:
     value["again"] = [value]
     checkpoint = opened(saved(tmp_path, value))
     assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+
+
+def test_storages_of_tensors_have_no_names_of_their_own(tmp_path: Path) -> None:
+    x = filled(2)
+    checkpoint = opened(saved(tmp_path, {"s": x._typed_storage(), "x": x, "again": x._typed_storage()}))
+    assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+    assert checkpoint.units[0].exact is None
 
 
 def test_exponentially_shared_structures(tmp_path: Path) -> None:

@@ -248,8 +248,9 @@ class TestOpaque:
         assert_opaque(model, "directory of")
 
     def test_a_large_pickle(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bale.io.sources.torch.zip.PICKLE_LIMIT", 50)
-        assert_opaque(model, "whose pickle has")
+        monkeypatch.setattr("bale.io.sources.torch.pickle_reader.PICKLE_LIMIT", 50)
+        monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
+        assert_opaque(model, "the pickle has more than 50 bytes")
 
 
 class TestBroken:
