@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,14 @@ def _sum_up(kind: str, group: list[tuple[Noted, Note]]) -> str:
     worst, note = max(group, key=lambda pair: (pair[0].error or 0.0, pair[0].nbytes))
     which = "" if len(group) == 1 else "the worst is " if worst.error else "such as "
     return f"{many(len(group), 'tensor')} {KINDS[kind].summary}: {which}{worst.name} ({note.text})"
+
+
+def in_files(files: Iterable[tuple[str, Iterable[Note]]]) -> tuple[Note, ...]:
+    """The notes on files, with their names where there are several."""
+    known = [(name, tuple(notes)) for name, notes in files]
+    if len(known) == 1:
+        return known[0][1]
+    return tuple(replace(note, text=f"{name}: {note.text}") for name, notes in known for note in notes)
 
 
 def size(count: float) -> str:

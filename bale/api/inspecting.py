@@ -14,6 +14,7 @@ from bale.engine.run import Progress, Run
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.open import open_checkpoint
+from bale.notes import in_files
 from bale.planning.decide import make_plan
 from bale.planning.recipe import make_recipe
 from bale.report.model import Report
@@ -51,6 +52,7 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
         return document
     files = open_folder(path).checkpoints if os.path.isdir(path) else {path.name: open_checkpoint(path)}
+    notes = in_files((name, checkpoint.notes) for name, checkpoint in files.items())
     document = {
         "source": {
             "name": path.resolve().name,
@@ -58,8 +60,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             "bytes": sum(checkpoint.size for checkpoint in files.values()),
         },
         "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
-        "notes": [note.text for checkpoint in files.values() for note in checkpoint.notes],
-        "note_kinds": [note.kind for checkpoint in files.values() for note in checkpoint.notes],
+        "notes": [note.text for note in notes],
+        "note_kinds": [note.kind for note in notes],
     }
     if floor:
         plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files

@@ -9,7 +9,7 @@ from typing import Any
 from bale.engine.estimate.predict import Predicted, Prediction
 from bale.engine.verify import LossyTensor
 from bale.metrics import ErrorSums
-from bale.notes import Note, Noted, summed_up
+from bale.notes import Note, Noted, in_files, summed_up
 from bale.report.model import finite_or_none, stats_json
 
 
@@ -79,7 +79,7 @@ class Planned:
                 str(row.decision.pipeline), {"tensors": 0, "original_bytes": 0, "predicted_bytes": 0}
             )
             entry["tensors"] += 1
-            entry["original_bytes"] += row.spec.nbytes
+            entry["original_bytes"] += row.held_bytes
             entry["predicted_bytes"] += row.predicted_bytes
         return {
             "source": {
@@ -106,5 +106,5 @@ class Planned:
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
-        tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in self._rows)
-        return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
+        tensors = (Noted(row.name, row.held_bytes, None, row.decision.notes) for row in self._rows)
+        return (*self.notes, *in_files((file.name, file.notes) for file in self.files), *summed_up(tensors))

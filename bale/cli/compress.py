@@ -119,10 +119,9 @@ def lines(done: Report, source: Path) -> list[str]:
     before, after = totals["original_bytes"], totals["stored_bytes"]
     state = "verified" if done.verified else "not verified"
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
-    bits = f"{figure(totals['bits_per_weight'], '.2f')} bits a weight"
-    text = [
-        f"{plain(source.name)} -> {plain(str(done.path))}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"
-    ]
+    if done.is_weights:
+        shares += f", {figure(totals['bits_per_weight'], '.2f')} bits a weight"
+    text = [f"{plain(source.name)} -> {plain(str(done.path))}: {size(before)} -> {size(after)} ({shares}), {state}"]
     for name, row in totals["coverage"].items():
         text.append(
             f"  {name}: {many(row['tensors'], 'tensor')}, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "

@@ -30,7 +30,7 @@ def unnamed_notes(whole: int, found: Iterable[Unnamed]) -> tuple[Note, ...]:
     total = sum(each.nbytes for each in kinds)
     if not is_much(total, whole):
         return ()
-    told = [each for each in kinds[:_SHOWN] if 20 * each.nbytes >= total]
+    told = [each for each in kinds if 20 * each.nbytes >= total or is_much(each.nbytes, whole)][:_SHOWN]
     if len(told) == 1:
         text = f"{size(told[0].nbytes)} of {size(whole)} are {told[0].what}"
     else:

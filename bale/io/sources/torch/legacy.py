@@ -76,7 +76,7 @@ def _check_tail(source: ByteSource, at: int) -> None:
     if is_much(left, source.size) or (left and is_torch_legacy(source.read(min(left, 64), at))):
         raise Unsupported(
             f"{size_text(left)} of {size_text(source.size)} lie behind the storages of a torch file, as where several "
-            "were saved to one"
+            "are saved to one file"
         )
 
 
