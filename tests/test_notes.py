@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bale.notes import KINDS, Note, Noted, summed_up
+from bale.notes import KINDS, Note, Noted, in_files, summed_up
 
 _AGREES = re.compile(r"\b(come|comes|are|is|have|has|do|does|was|were|their|its)\b")
 
@@ -16,6 +16,13 @@ def told(kind: str, count: int) -> str:
     (note,) = summed_up(tensors)
     assert note.kind == kind
     return note.text
+
+
+def test_notes_on_one_file_and_on_several() -> None:
+    note, other = Note("opaque", "coded"), Note("unnamed", "much")
+    assert in_files([("a", [note, other])]) == (note, other)
+    assert in_files([("a", []), ("b", [note])]) == (Note("opaque", "b: coded"),)
+    assert in_files([]) == ()
 
 
 def test_one_tensor_and_many() -> None:

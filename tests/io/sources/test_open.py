@@ -231,6 +231,30 @@ def test_too_much_metadata_is_not_parsed(tmp_path: Path, monkeypatch: pytest.Mon
     assert_opaque(raw(tmp_path / "m.safetensors", header), "more than 250000 entries")
 
 
+def test_an_index_of_shards_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"weight_map": {"w": "model-00001-of-00002.safetensors"}}')
+    assert_opaque(path, "give the folder that holds it")
+
+
+@pytest.mark.parametrize("most", [0, 300, 1 << 30])
+def test_ranges_between_units_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Each by itself, and all together."""
+    path = tmp_path / "m.pt"
+    torch.save({str(index): torch.zeros(3) for index in range(5)}, path)
+    plain = opened(path)
+    monkeypatch.setattr("bale.io.sources.open._SKELETON_RANGE", 400)
+    monkeypatch.setattr("bale.io.sources.open._SKELETON", most)
+    checkpoint = opened(path)
+    assert [unit for unit in checkpoint.units if unit.views] == list(plain.units)
+    kept = [size for _, size in checkpoint.skeleton_ranges()]
+    assert max(kept, default=0) <= 400
+    assert sum(kept) <= most
+    bale.compress(path)
+    bale.decompress(f"{path}.bale", tmp_path / "back")
+    assert path.read_bytes() == (tmp_path / "back").read_bytes()
+
+
 def test_a_bale_is_no_source(tmp_path: Path) -> None:
     path = write(tmp_path / "m.safetensors.bale", {"x:data": np.ones(3, "u1")}, {"bale": "1.0"})
     message = refusal(path)

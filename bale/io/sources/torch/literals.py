@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bale.io.sources.torch.pickle_reader import Long, Object
+from bale.io.sources.torch.pickle_reader import Global, Long, Object
 from bale.io.sources.torch.tensors import SAME, is_tensor, members, printed
 
 LEAST = 1 << 10  # bytes: what is shorter is a part of the structure
@@ -19,7 +19,9 @@ _ARRAYS = {
         ("_core.numeric", "_frombuffer"),
     )
 }
-_WRAPPERS = {"_codecs.encode", "builtins.bytes", "builtins.bytearray"}  # around a text that stands for bytes
+_ENCODE = Global("_codecs", "encode")
+_BYTES = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")}
+_WRAPPERS = {str(_ENCODE), *_BYTES}  # around a text that stands for bytes
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,22 @@ Path = tuple[Any, Any] | None  # of its container, and a label
 def find_literals(root: Any) -> list[Literal]:
     """Those of some length, each once, the largest first; tensors are passed over."""
     found: list[tuple[int, bool, Path]] = []
-    seen: set[int] = set()
-    rest: list[tuple[Any, Path, bool]] = [(root, None, False)]
+    seen: dict[int, Any] = {}  # which keeps them, so that no other has their identity
+    rest: list[tuple[Any, Path, bool]] = [(Object(_ENCODE, (root,)), None, False)]  # which gives it no name
     while rest:
         node, path, in_array = rest.pop()
-        if id(node) in seen or is_tensor(node):
-            continue
-        if isinstance(node, (Object, list, tuple)):
-            seen.add(id(node))
-            in_array = in_array or (isinstance(node, Object) and node.callee in _ARRAYS)
-            for label, child in _children(node):
-                hidden = in_array or label is SAME
-                rest.append((child, path if hidden else (path, label), in_array))
-        elif (nbytes := _length(node)) >= LEAST:
-            seen.add(id(node))
-            found.append((nbytes, in_array, path))
+        in_array = in_array or (isinstance(node, Object) and node.callee in _ARRAYS)
+        for label, child in _children(node):
+            is_container = isinstance(child, (Object, list, tuple))
+            nbytes = 0 if is_container else _length(child)
+            if id(child) in seen or not (is_container or nbytes >= LEAST):
+                continue
+            seen[id(child)] = child
+            to = path if in_array or label is SAME else (path, label)
+            if is_container and not is_tensor(child):
+                rest.append((child, to, in_array))
+            elif nbytes:
+                found.append((nbytes, in_array, to))
     found.sort(key=lambda each: -each[0])
     return [Literal(_name(path), nbytes, is_array) for nbytes, is_array, path in found]
 
