@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from bale.io.faults import Malformed, Unsupported, printable
+from bale.notes import many
 from bale.spec import DTYPES
 
 ENTRY_LIMIT = 250_000
@@ -53,7 +54,7 @@ def _oddity(tensors: list[_Entry], metadata: list[Any], left: int) -> str:
             return "whose tensors overlap" if entry.start < at else "with gaps between its tensors"
         at = entry.end
     if left:
-        return f"that has {left} bytes more than its tensors make up"
+        return f"that has {many(left, 'byte')} more than its tensors make up"
     if not all(each is None or (isinstance(each, _Map) and each.is_of_texts()) for each in metadata):
         return "whose metadata are not all texts"
     return ""
