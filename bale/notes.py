@@ -55,6 +55,10 @@ KINDS = {
     "grows": Kind("exact coding is no larger", "kept lossless, which is no larger"),
     "no-reference": Kind("the base has no tensor of this name and shape", "stored without the base"),
     "reference-unused": Kind("the base is of no use for the tensor", "stored without the base"),
+    "paired": Kind(
+        "the tensor of the base has another name, another number of rows, or is one of several",
+        "matched with the base by content, rows or file",
+    ),
     "dense": Kind("already dense: stored as it is"),
     "payload": Kind("payload that no tensor covers"),
     # harm that loss has done
@@ -75,6 +79,7 @@ KINDS = {
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
     "unnamed": Kind("more than 1 % of a file lies in no tensor"),
+    "same-tensors": Kind("a file of a folder that holds the same tensors as another one"),
     # the run
     "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
     "untouched": Kind("-p touches no tensor"),

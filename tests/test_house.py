@@ -57,7 +57,7 @@ FLOORS = {
         {"sources", "archive", "statistics"},
         {"folder"},
     ),
-    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe"}, {"decide"}),
+    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "engine": (
         {"run", "rows"},
         {"coding"},

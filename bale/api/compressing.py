@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_inputs, recipe_of
+from bale.api.inputs import PathLike, open_inputs, recipe_of, renames_of
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder import compress_folder
 from bale.engine.guards import bases_apart
@@ -31,6 +31,7 @@ def compress(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    rename: Sequence[str] = (),
     stats: PathLike | None = None,
     allow_unmatched: bool = False,
     report: PathLike | None = None,
@@ -59,6 +60,8 @@ def compress(
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
+    rename : sequence of str
+        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors whose whole name matches are NAME in the base.
     stats : path or None
         Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
         that lossy encoders make. They are not needed to decompress.
@@ -89,6 +92,7 @@ def compress(
     if out is None:
         default_archive(source)  # which needs a name
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    renames = renames_of(rename, base)
     opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
     checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
@@ -104,7 +108,7 @@ def compress(
     if out is not None:
         targets.of(opened, lossy=False)  # before any work
     options = Options(verify, force)
-    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
         beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, resolved.notes, inputs.statistics)

@@ -16,6 +16,7 @@ from bale.engine.run import Run
 from bale.errors import ArchiveError, UsageError
 from bale.io.storage.files import check_readable
 from bale.planning.recipe import Recipe, make_recipe
+from bale.planning.renames import Renames
 
 PathLike = str | Path
 
@@ -37,11 +38,13 @@ def readable_base(base: PathLike | None) -> Path | None:
 
 
 @contextmanager
-def open_inputs(base: PathLike | None, stats: PathLike | None, run: Run) -> Iterator[Inputs]:
+def open_inputs(
+    base: PathLike | None, stats: PathLike | None, run: Run, renames: Renames | None = None
+) -> Iterator[Inputs]:
     """The base and the statistics of a run, open while it lasts."""
     with ExitStack() as stack:
         yield Inputs(
-            None if base is None else stack.enter_context(open_base(Path(base), run)),
+            None if base is None else stack.enter_context(open_base(Path(base), run, renames)),
             None if stats is None else stack.enter_context(open_statistics(Path(stats))),
         )
 
@@ -57,6 +60,13 @@ def recipe_of(
         if chosen.on_base:
             raise UsageError(f"the pipeline {chosen} needs --base", "say which checkpoint is the base")
     return made
+
+
+def renames_of(texts: Sequence[str], base: PathLike | None) -> Renames:
+    """The renames of a command; `UsageError` for some without a base whose names they could lead to."""
+    if texts and base is None:
+        raise UsageError("--rename gives names in a base, and there is no --base", "name the base, or leave it out")
+    return Renames.parse(texts)
 
 
 def is_first(layers: int | None) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_inputs, recipe_of
+from bale.api.inputs import PathLike, open_inputs, recipe_of, renames_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
@@ -29,6 +29,7 @@ def plan(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    rename: Sequence[str] = (),
     stats: PathLike | None = None,
     allow_unmatched: bool = False,
     save: PathLike | None = None,
@@ -52,6 +53,7 @@ def plan(
     """
     source = Path(source)
     choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    renames = renames_of(rename, base)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
@@ -59,7 +61,7 @@ def plan(
         with _saving():  # before any work
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
-    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
@@ -67,16 +69,23 @@ def plan(
         named = None if statistics is None else (statistics.name, statistics.sha256)
     if save is not None:
         with _saving():
-            _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
+            _save(Path(save), source, [file.plan for file in resolved.files], base, rename, stats, force)
     return Planned(source, files, resolved.notes, named)
 
 
 def _save(
-    path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
+    path: Path,
+    source: Path,
+    files: Sequence[FilePlan],
+    base: PathLike | None,
+    rename: Sequence[str],
+    stats: PathLike | None,
+    force: bool,
 ) -> None:
     """Write the choices of a plan, with the command that obeys them."""
     given = (("base", base), ("stats", stats))
     names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
+    names += "".join(f" --rename {json.dumps(each)}" for each in rename)
     comment = f"The plan of {json.dumps(source.resolve().name)}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()

@@ -45,6 +45,7 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    rename: options.Rename = None,
     stats: options.Stats = None,
     report: Annotated[
         Path | None,
@@ -79,6 +80,7 @@ def command(
                 rules=rule or (),
                 recipe=recipe,
                 base=base,
+                rename=rename or (),
                 stats=stats,
                 allow_unmatched=allow_unmatched,
                 report=report,

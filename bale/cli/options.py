@@ -67,6 +67,15 @@ Base = Annotated[
         help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
     ),
 ]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="re:PATTERN=NAME",
+        help=r"The name in the base of tensors whose whole name matches, like 're:net[.](.*)=model.\1', or GLOB=NAME; "
+        "the first match counts. Wrappers (module, _orig_mod) and prefixes need none.",
+    ),
+]
 Stats = Annotated[
     Path | None,
     typer.Option(

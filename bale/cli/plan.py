@@ -43,6 +43,7 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    rename: options.Rename = None,
     stats: options.Stats = None,
     allow_unmatched: options.AllowUnmatched = False,
     save: Annotated[
@@ -67,6 +68,7 @@ def command(
             rules=rule or (),
             recipe=recipe,
             base=base,
+            rename=rename or (),
             stats=stats,
             allow_unmatched=allow_unmatched,
             save=save,
@@ -88,6 +90,7 @@ def command(
     if save is not None:
         inputs = (("base", base), ("stats", stats))
         given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
+        given += "".join(f" --rename {quote(each)}" for each in rename or ())
         lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
     printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0

@@ -14,6 +14,8 @@ from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target
 from bale.planning.patterns import compile_pattern
 
+_SMALL = 1 << 16  # bytes of a tensor that is decoded whole
+
 
 def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:
     """Decode the tensors whose whole name matches a pattern, one at a time.
@@ -21,7 +23,7 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     Returns the size of the file, and whether these tensors are the source's bit for bit. Raises `UsageError` for a
     pattern that matches nothing, and for a name or dtype that safetensors does not have.
     """
-    names = _matching(list(opened), patterns)
+    names = _matching(opened, patterns)
     specs = [(name, opened.spec(name)) for name in names]
     for name, spec in specs:
         if name == "__metadata__":
@@ -37,18 +39,22 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
         target.reserve(at + sum(spec.nbytes for _, spec in specs))
         target.write(header_block(text, room), 0)
         for name, spec in specs:
-            target.write(np.ascontiguousarray(opened.bits(name)), at)
-            at += spec.nbytes
+            small = spec.nbytes <= _SMALL
+            for block in [np.ascontiguousarray(opened.bits(name))] if small else opened.blocks(name):
+                target.write(block, at)
+                at += block.nbytes
         target.commit()
     return at, all(map(opened.is_exact, names))
 
 
-def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
+def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
+    """The names that match; those qualified by files only where no plain one does."""
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
-        found = {name for name in names if expression.fullmatch(name)}
+        found = {name for name in opened if expression.fullmatch(name)}
+        found = found or {name for name in opened.qualified if expression.fullmatch(name)}
         if not found:
             raise UsageError(f"--tensor {pattern!r} matches no tensor", "see the names with `bale inspect`")
         chosen |= found
-    return [name for name in names if name in chosen]
+    return [name for name in (*opened, *opened.qualified) if name in chosen]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.listing import complete_record, is_stored_folder
 from bale.engine.reading.statistics import Statistics
+from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run
@@ -140,7 +140,7 @@ def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, op
                     return None
                 if stored.base is None:
                     continue
-                if not isinstance(reference, BaseTensor) or reference.digest != stored.base:
+                if not isinstance(reference, UnitValues) or reference.digest != stored.base:
                     return None
             with reading(checkpoint.path, ArchiveError) as source:
                 if source.sha256() != manifest.source_sha256:

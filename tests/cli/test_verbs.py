@@ -221,6 +221,9 @@ def test_a_failed_comparison_is_one_document(bale: Bale, model: Path, lossy: Pat
         "worst_tensor": said.json["summary"]["worst_tensor"],
         "max_row_error": None,
         "exceeded_rows": 0,
+        "only_in_a": 0,
+        "only_in_b": 0,
+        "renamed": 0,
     }
 
 

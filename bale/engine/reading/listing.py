@@ -53,6 +53,15 @@ def weights_of(path: Path) -> list[str]:
     return list(open_folder(path).checkpoints)
 
 
+def indexed_files(path: Path) -> set[str]:
+    """Names of the files, or archives, of a folder that an index of shards names."""
+    try:
+        named = check_indexes(path, list_files(path))
+    except SourceError:
+        return set()
+    return {f"{name}.bale" for name in named} if is_stored_folder(path) else named
+
+
 def is_stored_folder(path: Path) -> bool:
     """Whether a folder is a compressed one."""
     return os.path.isfile(path / RECORD)

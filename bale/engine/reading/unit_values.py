@@ -1,0 +1,214 @@
+"""The values of one unit of a checkpoint or an archive, read or decoded as far as they are asked for."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import xxhash
+
+from bale.compressors.base import Cells, Reference, once
+from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
+from bale.compressors.floats import from_float32, to_float32
+from bale.engine.coding.stored import DecodeTask
+from bale.engine.reading.decode import Decoder
+from bale.engine.reading.source import SourceFile
+from bale.spec import Array, TensorSpec, Unit
+
+_SAMPLE = 1 << 16
+_KEPT, _KEPT_BYTES = 4, 64 << 20  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
+
+
+@dataclass(frozen=True, eq=False)
+class UnitValues:
+    """The values of a unit in runs of elements, as the `spec` of the tensor that they are wanted for.
+
+    That may have another dtype, and another first dimension: values beyond those of the unit are zeros.
+    """
+
+    unit: Unit
+    spec: TensorSpec
+    pieces: Sequence[DecodeTask]
+    cache: DecodedCache
+    stored_digest: str | None = None
+
+    @classmethod
+    def plain(cls, source: SourceFile, unit: Unit, cache: DecodedCache) -> UnitValues:
+        """Those of a unit of an open checkpoint."""
+        pieces = [
+            DecodeTask(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
+            for start, count in chunk_ranges(unit.spec.elements)
+        ]
+        return cls(unit, unit.spec, pieces, cache)
+
+    @classmethod
+    def stored(cls, decoder: Decoder, index: int, cache: DecodedCache) -> UnitValues:
+        """Those of a unit of an open archive."""
+        stored = decoder.archive.manifest.units[index]
+        return cls(stored.unit, stored.unit.spec, _Pieces(decoder, index), cache, stored.digest)
+
+    @cached_property
+    def digest(self) -> str:
+        """XXH3-128 of its bytes as they are in the file."""
+        if self.stored_digest is not None:
+            return self.stored_digest
+        digest = xxhash.xxh3_128()
+        for piece in self.pieces:
+            digest.update(flat_bytes(piece.load().values).data)
+        return digest.hexdigest()
+
+    def elements(self, start: int, count: int) -> Reference:
+        """The values of `count` elements from `start` on."""
+        found = list(self._runs(start, count))
+        array = np.concatenate([reference.values for reference in found]) if len(found) != 1 else found[0].values
+        if len(found) == 1 or any(reference.cells is None for reference in found):
+            return Reference(array, found[0].cells if len(found) == 1 else None)
+        return Reference(array, once(partial(_joined, found)))
+
+    def subtract(self, array: Array, start: int) -> Array:
+        """Elements less those of the unit from `start` on: a float32 difference, rounded to the dtype."""
+        spec = flat_spec(self.spec, array.size)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return from_float32(to_float32(array, spec) - self._values(start, array.size), spec)
+
+    def add(self, array: Array, start: int) -> Array:
+        """The mirror image of `subtract`, up to rounding."""
+        spec = flat_spec(self.spec, array.size)
+        return from_float32(to_float32(array, spec) + self._values(start, array.size), spec)
+
+    def is_related(self, source: Callable[[int, int], Array]) -> bool:
+        """Whether a sample of a tensor, read by `source`, has more in common with this one than with nothing."""
+        from bale.compressors.conditional import delta
+
+        start, count = self._middle
+        word = f"<u{self.spec.storage.itemsize}"
+        reference = self.elements(start, count).values
+        return delta.is_related(source(start, count).view(word), reference.view(word), self.spec.dtype)
+
+    @property
+    def sample_cost(self) -> int:
+        """Bytes in memory while `is_related` is computed."""
+        return sum(piece.cost for piece in self._pieces(*self._middle))
+
+    @property
+    def common_rows(self) -> int | None:
+        """The rows that both have, where the wanted tensor has another number of them."""
+        wanted, own = self.spec.shape, self.unit.spec.shape
+        return min(wanted[0], own[0]) if wanted != own else None
+
+    @property
+    def _middle(self) -> tuple[int, int]:
+        """Start and length of the sample."""
+        elements = min(self.spec.elements, self.unit.spec.elements)
+        count = min(_SAMPLE, elements)
+        return (elements - count) // 2, count
+
+    def of(self, spec: TensorSpec) -> UnitValues:
+        """The same values for a tensor of another dtype, or with another number of rows."""
+        return replace(self, spec=spec)
+
+    def _pieces(self, start: int, count: int) -> Iterator[DecodeTask]:
+        """The pieces that hold any of these elements."""
+        at = max(0, bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1)
+        while at < len(self.pieces) and self.pieces[at].start < start + count:
+            if start < self.pieces[at].start + self.pieces[at].count:
+                yield self.pieces[at]
+            at += 1
+
+    def _values(self, start: int, count: int) -> Array:
+        return to_float32(self.elements(start, count).values, flat_spec(self.spec, count))
+
+    def _runs(self, start: int, count: int) -> Iterator[Reference]:
+        for piece in self._pieces(start, count):
+            reference = self.cache.load(piece)
+            first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
+            cut = reference.cut(first - piece.start, last - piece.start)
+            yield Reference(self._cast(cut.values), cut.cells)
+        beyond = start + count - max(start, self.unit.spec.elements)
+        if beyond > 0:
+            yield Reference(np.zeros(beyond, self.spec.storage))
+
+    def _cast(self, array: Array) -> Array:
+        """Elements as the wanted dtype."""
+        source = flat_spec(self.unit.spec, array.size)
+        if source.dtype == self.spec.dtype:
+            return array
+        with np.errstate(over="ignore"):
+            return from_float32(to_float32(array, source), flat_spec(self.spec, array.size))
+
+
+def _joined(found: Sequence[Reference]) -> Cells | None:
+    """The cells of runs that follow each other."""
+    ends = [reference.ends for reference in found if reference.ends is not None]
+    return Cells.joined(ends) if len(ends) == len(found) else None
+
+
+def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
+    size = flat_spec(unit.spec, count).nbytes
+    return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
+
+
+class _Pieces(Sequence[DecodeTask]):
+    """The pieces of a stored unit, asked for when they are needed: their side parts are decoded for that."""
+
+    def __init__(self, decoder: Decoder, index: int) -> None:
+        self._decoder, self._index = decoder, index
+
+    @cached_property
+    def _pieces(self) -> list[DecodeTask]:
+        return self._decoder.tasks(self._index)
+
+    def __getitem__(self, at: int) -> DecodeTask:  # type: ignore[override]
+        return self._pieces[at]
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+
+class DecodedCache:
+    """The pieces decoded last, for all threads; each is decoded by one of them while the others wait."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[DecodeTask, Reference] = OrderedDict()
+        self._loading: dict[DecodeTask, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def load(self, piece: DecodeTask) -> Reference:
+        """The values of a piece."""
+        with self._lock:
+            if (found := self._found(piece)) is not None:
+                return found
+            loading = self._loading.setdefault(piece, threading.Lock())
+        with loading:
+            with self._lock:
+                if (found := self._found(piece)) is not None:
+                    return found
+            try:
+                reference = piece.load()
+                with self._lock:
+                    self._keep(piece, reference)
+            finally:
+                with self._lock:
+                    self._loading.pop(piece, None)
+        return reference
+
+    def _found(self, piece: DecodeTask) -> Reference | None:
+        if piece not in self._kept:
+            return None
+        self._kept.move_to_end(piece)
+        return self._kept[piece]
+
+    def _keep(self, piece: DecodeTask, reference: Reference) -> None:
+        """Keep a piece, and of the others as many as are small, or the last one."""
+        self._kept[piece] = reference
+        while len(self._kept) > _KEPT or (len(self._kept) > 2 and self._size > _KEPT_BYTES):
+            self._kept.popitem(last=False)
+
+    @property
+    def _size(self) -> int:
+        return sum(reference.values.nbytes for reference in self._kept.values())
