@@ -29,7 +29,7 @@ _LOCAL_MAGIC = b"PK\x03\x04"
 _DESCRIPTOR_MAGIC = b"PK\x07\x08"  # may be left out
 _DESCRIPTOR_SIZE = 24  # at most
 _LOCAL_CRC, _CENTRAL_CRC = 14, 16  # where in their records the CRC stands
-_CENTRAL_SIZE = 46
+_CENTRAL_SIZE, _END_SIZE = 46, 98  # without names; of the records at the end, at most
 _RECORDS = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
 """Small members that torch writes beside the pickle and the storages."""
 
@@ -73,6 +73,7 @@ def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
         *of_pickle(parsed.value, members[pickle].info.file_size, source.size, found),
         *_beside(prefix, members),
         Unnamed(_holes(members.values(), directory), "bytes between its members"),
+        Unnamed(source.size - directory - sum(map(_entry_size, infos)) - _END_SIZE, "bytes behind its ZIP directory"),
     ]
     notes = (*global_notes(parsed.globals), *found.notes, *unnamed_notes(source.size, unnamed))
     return Checkpoint(path, "torch", source.size, units, notes, checksums)

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bale
 from bale.errors import SourceError
 from bale.io.faults import Malformed
 from bale.io.sources.open import open_checkpoint
@@ -400,6 +401,14 @@ def test_sizes_beyond_reason_make_no_units(tmp_path: Path, size: bytes) -> None:
     checkpoint = opened(torch_zip(tmp_path / "x.pt", pickled_tensor(b"K\x00", size, b"K\x00"), {"0": bytes(24)}))
     assert [(unit.spec, unit.views) for unit in checkpoint.units] == [(TensorSpec("F32", (6,)), ())]
     assert "kept as bytes" in checkpoint.notes[0].text
+
+
+def test_as_many_dimensions_as_torch_has_and_long_names(tmp_path: Path) -> None:
+    value = {"d": torch.randn([1] * 63 + [4096]), "n" * 4000: torch.randn(64, 64), "x" * 15_000: torch.randn(3)}
+    path = saved(tmp_path, value)
+    assert [len(view.name) for unit in opened(path).units for view in unit.views] == [1, 4000, 15_000]
+    bale.compress(path, pipeline="int8")
+    bale.verify(f"{path.with_suffix('')}.lossy.pt.bale", against=path)
 
 
 class TestMakeUnits:

@@ -89,6 +89,19 @@ def test_members_that_a_framework_added(path: Path) -> None:
     assert f" are other members of the ZIP file (m/preview.png, m/meta.json){END}" in note.text
 
 
+def test_bytes_behind_the_directory_and_between_members(path: Path) -> None:
+    torch.save({"w": torch.ones(64, 64)}, path)
+    data = path.read_bytes()
+    path.write_bytes(data + bytes(10_000))
+    assert f"10.0 kB of 28.0 kB are bytes behind its ZIP directory{END}" in opened(path).notes[0].text
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("m/data.pkl", b"\x80\x02}.")
+        file.fp.write(bytes(10_000))
+        file.start_dir = file.fp.tell()
+        file.writestr("m/byteorder", b"little")
+    assert "10.0 kB of 10.2 kB are bytes between its members" in opened(path).notes[0].text
+
+
 def test_arrays_of_zeros_come_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long ranges beside tensors are units, so that no limit of the skeleton is met, and nothing holds them whole."""
     monkeypatch.setattr("bale.io.archive.archive._SKELETON_FLOOR", 1 << 20)
