@@ -14,7 +14,7 @@ from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import all_finite, numbers
 from bale.engine.reading.pairing import Candidate, Pairing
 from bale.engine.reading.tensors import TensorRun, Tensors
-from bale.engine.run import Job, Run, one_blas_thread
+from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.metrics import ErrorSums, RowSums, row_width
 from bale.notes import Note, many
 from bale.planning.renames import Renames
@@ -144,18 +144,17 @@ def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = 
     renames.check(list(b))
     with one_blas_thread():
         partners = _partners(a, b, renames)
-        tasks = [_Task(a, b, name, partners.get(name)) for name in a]
-        run.set_memory_budget(max((task.largest for task in tasks), default=0))
-        found: list[_Block] = [task.at_once() for task in tasks]
-        jobs = ((at, job) for at, task in enumerate(tasks) for job in task.jobs())
-        for at, future in run.ordered(jobs):
+        largest = max((spec.nbytes for each in (a, b) for spec in each.specs.values()), default=0)
+        run.set_memory_budget(WHOLE_COST * largest)
+        rows = _Rows()
+        for task, future in run.ordered(rows.jobs(_Task(a, b, name, partners.get(name)) for name in a)):
             block = future.result()
-            found[at] += block
-            run.progress(tasks[at].name, block.nbytes)
-    rows = [task.row(block) for task, block in zip(tasks, found, strict=True)]
+            rows.add(task, block)
+            run.progress(task.name, block.nbytes)
+        found = rows.finished()
     paired = set(partners.values())
-    rows += [Difference(name, "only in B", (None, b.spec(name))) for name in b if name not in paired]
-    return Differences(rows, (*a.notes, *b.notes))
+    found += [Difference(name, "only in B", (None, b.spec(name))) for name in b if name not in paired]
+    return Differences(found, (*a.notes, *b.notes))
 
 
 def _partners(a: Tensors, b: Tensors, renames: Renames) -> dict[str, str]:
@@ -260,13 +259,13 @@ class _Task:
         self._rows = self._common_rows()
 
     @property
-    def largest(self) -> int:
-        """Bytes in memory of its largest job."""
-        return max((piece.cost for run in self._runs or () for piece in run.values.pieces), default=0)
+    def is_small(self) -> bool:
+        """Whether there are no jobs."""
+        return self._elements <= _SMALL and not (self._runs is None and self._same_shape)
 
     def at_once(self) -> _Block:
         """All of what is small; nothing of what is not."""
-        return self._block(0, self._elements) if 0 < self._elements <= _SMALL else _Block()
+        return self._block(0, self._elements) if self.is_small and self._elements else _Block()
 
     def jobs(self) -> Iterator[Job[_Block]]:
         """The blocks of what is not small; none where there is nothing to compare."""
@@ -356,6 +355,37 @@ class _Task:
         order = _memory_order(x) if x.ndim == len(spec.shape) else list(range(x.ndim))
         x, y = (np.ascontiguousarray(array.transpose(order)) for array in (x, y))
         return _Block.between(x, y, (spec, other), row_width(x.shape), 0)
+
+
+class _Rows:
+    """The rows of tasks in their order; those whose blocks are all there are let go of."""
+
+    def __init__(self) -> None:
+        self._rows: list[Difference] = []
+        self._open: dict[_Task, _Block] = {}
+
+    def jobs(self, tasks: Iterable[_Task]) -> Iterator[tuple[_Task, Job[_Block]]]:
+        """The jobs of all tasks; what is small is done at once."""
+        for task in tasks:
+            self._open[task] = task.at_once()
+            yield from ((task, job) for job in task.jobs())
+            if task.is_small and len(self._open) == 1:
+                self._finish(task)
+
+    def add(self, task: _Task, block: _Block) -> None:
+        """Take the next block; tasks before that of the block have had all of theirs."""
+        while (first := next(iter(self._open))) is not task:
+            self._finish(first)
+        self._open[task] += block
+
+    def finished(self) -> list[Difference]:
+        """All rows, once all blocks are there."""
+        for task in list(self._open):
+            self._finish(task)
+        return self._rows
+
+    def _finish(self, task: _Task) -> None:
+        self._rows.append(task.row(self._open.pop(task)))
 
 
 def _numbers(array: Array, spec: TensorSpec) -> Array | None:

@@ -76,7 +76,7 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
     partners = [None if match is None else match.tensor for match in matches]
     references: list[UnitValues | Refused | None] = list(partners)
     jobs = (
-        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.sample_cost))
+        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.largest_cost))
         for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         if partner is not None and decision.pipeline.on_base and index not in duplicate_of
     )

@@ -13,7 +13,7 @@ from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, indexed_files, is_stored_folder, weights_of
 from bale.engine.reading.pairing import By, Candidate, Pair, Pairing, fits, unwrapped
 from bale.engine.reading.source import SourceFile, UnitSource
-from bale.engine.reading.unit_values import DecodedCache, UnitValues
+from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.run import Run
 from bale.errors import ArchiveError, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
@@ -230,6 +230,7 @@ def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int =
     with ExitStack() as stack:
         cache = DecodedCache()
         files: list[BaseFile] = []
+        found: list[UnitValues]
         try:
             for each in files_of(path):
                 if is_archive(each):
@@ -239,11 +240,11 @@ def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int =
                     decoder = Decoder(archive, run, references)
                     units = [stored.unit for stored in archive.manifest.units]
                     known = [at for at, unit in enumerate(units) if _can_be_known(unit)]
-                    found = [UnitValues.stored(decoder, at, cache) for at in known]
+                    found = [DecodedValues.of_unit(decoder, at, cache) for at in known]
                 else:
                     checkpoint = open_checkpoint(each)
                     source = SourceFile.of(checkpoint, stack.enter_context(reading(each, SourceError)))
-                    found = [UnitValues.plain(source, unit, cache) for unit in checkpoint.units if _can_be_known(unit)]
+                    found = [PlainValues.of_unit(source, unit) for unit in checkpoint.units if _can_be_known(unit)]
                 files.append(BaseFile(each, tuple(found)))
         except ArchiveError as problem:
             raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None

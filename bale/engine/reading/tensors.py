@@ -23,7 +23,7 @@ from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.listing import archives_of, is_stored_folder, side_bytes, weights_of
 from bale.engine.reading.names import Names, Place
 from bale.engine.reading.source import SourceFile
-from bale.engine.reading.unit_values import DecodedCache, UnitValues
+from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import SourceError
@@ -177,7 +177,7 @@ class Checkpoints(Tensors):
         return all(np.array_equal(flat_bytes(first.read(*each)), flat_bytes(second.read(*each))) for each in ranges)
 
     def _values(self, index: int) -> UnitValues:
-        return UnitValues.plain(*self._units[index], self._cache)
+        return PlainValues.of_unit(*self._units[index])
 
     def _unit(self, index: int) -> Array:
         source, unit = self._units[index]
@@ -246,7 +246,7 @@ class Archives(Tensors):
 
     def _values(self, index: int) -> UnitValues:
         decoder, place = self._index[index]
-        return UnitValues.stored(decoder, place, self._cache)
+        return DecodedValues.of_unit(decoder, place, self._cache)
 
     @property
     def paths(self) -> tuple[Path, ...]:

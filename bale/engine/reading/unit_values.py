@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,15 @@ from bale.compressors.floats import from_float32, to_float32
 from bale.engine.coding.stored import DecodeTask
 from bale.engine.reading.decode import Decoder
 from bale.engine.reading.source import SourceFile
-from bale.spec import Array, TensorSpec, Unit
+from bale.spec import CHUNK_LIMIT, Array, TensorSpec, Unit
 
 _SAMPLE = 1 << 16
+_TASKS = 64  # units whose tasks are kept: those at hand
 _KEPT, _KEPT_BYTES = 4, 64 << 20  # decoded pieces: those that the chunks at hand lie in, of one tensor or two
 
 
 @dataclass(frozen=True, eq=False)
-class UnitValues:
+class UnitValues(ABC):
     """The values of a unit in runs of elements, as the `spec` of the tensor that they are wanted for.
 
     That may have another dtype, and another first dimension: values beyond those of the unit are zeros.
@@ -33,34 +35,20 @@ class UnitValues:
 
     unit: Unit
     spec: TensorSpec
-    pieces: Sequence[DecodeTask]
-    cache: DecodedCache
-    stored_digest: str | None = None
 
-    @classmethod
-    def plain(cls, source: SourceFile, unit: Unit, cache: DecodedCache) -> UnitValues:
-        """Those of a unit of an open checkpoint."""
-        pieces = [
-            DecodeTask(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
-            for start, count in chunk_ranges(unit.spec.elements)
-        ]
-        return cls(unit, unit.spec, pieces, cache)
-
-    @classmethod
-    def stored(cls, decoder: Decoder, index: int, cache: DecodedCache) -> UnitValues:
-        """Those of a unit of an open archive."""
-        stored = decoder.archive.manifest.units[index]
-        return cls(stored.unit, stored.unit.spec, _Pieces(decoder, index), cache, stored.digest)
-
-    @cached_property
+    @property
+    @abstractmethod
     def digest(self) -> str:
         """XXH3-128 of its bytes as they are in the file."""
-        if self.stored_digest is not None:
-            return self.stored_digest
-        digest = xxhash.xxh3_128()
-        for piece in self.pieces:
-            digest.update(flat_bytes(piece.load().values).data)
-        return digest.hexdigest()
+
+    @property
+    @abstractmethod
+    def largest_cost(self) -> int:
+        """Bytes in memory while any run is read or decoded, at most."""
+
+    @abstractmethod
+    def _runs_within(self, start: int, count: int) -> Iterator[Reference]:
+        """The values of elements that the unit has, in runs."""
 
     def elements(self, start: int, count: int) -> Reference:
         """The values of `count` elements from `start` on."""
@@ -91,11 +79,6 @@ class UnitValues:
         return delta.is_related(source(start, count).view(word), reference.view(word), self.spec.dtype)
 
     @property
-    def sample_cost(self) -> int:
-        """Bytes in memory while `is_related` is computed."""
-        return sum(piece.cost for piece in self._pieces(*self._middle))
-
-    @property
     def common_rows(self) -> int | None:
         """The rows that both have, where the wanted tensor has another number of them."""
         wanted, own = self.spec.shape, self.unit.spec.shape
@@ -112,26 +95,16 @@ class UnitValues:
         """The same values for a tensor of another dtype, or with another number of rows."""
         return replace(self, spec=spec)
 
-    def _pieces(self, start: int, count: int) -> Iterator[DecodeTask]:
-        """The pieces that hold any of these elements."""
-        at = max(0, bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1)
-        while at < len(self.pieces) and self.pieces[at].start < start + count:
-            if start < self.pieces[at].start + self.pieces[at].count:
-                yield self.pieces[at]
-            at += 1
-
     def _values(self, start: int, count: int) -> Array:
         return to_float32(self.elements(start, count).values, flat_spec(self.spec, count))
 
     def _runs(self, start: int, count: int) -> Iterator[Reference]:
-        for piece in self._pieces(start, count):
-            reference = self.cache.load(piece)
-            first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
-            cut = reference.cut(first - piece.start, last - piece.start)
-            yield Reference(self._cast(cut.values), cut.cells)
-        beyond = start + count - max(start, self.unit.spec.elements)
-        if beyond > 0:
-            yield Reference(np.zeros(beyond, self.spec.storage))
+        own = min(start + count, self.unit.spec.elements) - start
+        if own > 0:
+            for reference in self._runs_within(start, own):
+                yield Reference(self._cast(reference.values), reference.cells)
+        if count > max(own, 0):
+            yield Reference(np.zeros(count - max(own, 0), self.spec.storage))
 
     def _cast(self, array: Array) -> Array:
         """Elements as the wanted dtype."""
@@ -148,35 +121,94 @@ def _joined(found: Sequence[Reference]) -> Cells | None:
     return Cells.joined(ends) if len(ends) == len(found) else None
 
 
-def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
-    size = flat_spec(unit.spec, count).nbytes
-    return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
+@dataclass(frozen=True, eq=False)
+class PlainValues(UnitValues):
+    """Those of a unit of an open checkpoint."""
 
+    source: SourceFile
 
-class _Pieces(Sequence[DecodeTask]):
-    """The pieces of a stored unit, asked for when they are needed: their side parts are decoded for that."""
-
-    def __init__(self, decoder: Decoder, index: int) -> None:
-        self._decoder, self._index = decoder, index
+    @classmethod
+    def of_unit(cls, source: SourceFile, unit: Unit) -> PlainValues:
+        """All of a unit, as it is."""
+        return cls(unit, unit.spec, source)
 
     @cached_property
-    def _pieces(self) -> list[DecodeTask]:
-        return self._decoder.tasks(self._index)
+    def digest(self) -> str:  # noqa: D102
+        digest = xxhash.xxh3_128()
+        for start, count in chunk_ranges(self.unit.spec.elements):
+            digest.update(flat_bytes(self._read(start, count)).data)
+        return digest.hexdigest()
 
-    def __getitem__(self, at: int) -> DecodeTask:  # type: ignore[override]
-        return self._pieces[at]
+    @property
+    def largest_cost(self) -> int:  # noqa: D102
+        return flat_spec(self.unit.spec, min(CHUNK_LIMIT, self.unit.spec.elements)).nbytes
 
-    def __len__(self) -> int:
-        return len(self._pieces)
+    def _runs_within(self, start: int, count: int) -> Iterator[Reference]:
+        yield Reference(self._read(start, count))
+
+    def _read(self, start: int, count: int) -> Array:
+        size = flat_spec(self.unit.spec, count).nbytes
+        return self.source.read(self.unit, start, count, np.empty(size, np.uint8))
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedValues(UnitValues):
+    """Those of a unit of an open archive; its side parts are decoded when values are asked for."""
+
+    decoder: Decoder
+    index: int
+    cache: DecodedCache
+
+    @classmethod
+    def of_unit(cls, decoder: Decoder, index: int, cache: DecodedCache) -> DecodedValues:
+        """All of a unit, as it is."""
+        unit = decoder.archive.manifest.units[index].unit
+        return cls(unit, unit.spec, decoder, index, cache)
+
+    @property
+    def digest(self) -> str:  # noqa: D102
+        return self.decoder.archive.manifest.units[self.index].digest
+
+    @cached_property
+    def largest_cost(self) -> int:  # noqa: D102
+        return max((piece.cost for piece in self.cache.tasks(self.decoder, self.index)), default=0)
+
+    def _runs_within(self, start: int, count: int) -> Iterator[Reference]:
+        pieces = self.cache.tasks(self.decoder, self.index)
+        at = max(0, bisect_right(pieces, start, key=lambda piece: piece.start) - 1)
+        while at < len(pieces) and pieces[at].start < start + count:
+            piece = pieces[at]
+            first, last = max(start, piece.start), min(start + count, piece.start + piece.count)
+            if first < last:
+                yield self.cache.load(piece).cut(first - piece.start, last - piece.start)
+            at += 1
 
 
 class DecodedCache:
-    """The pieces decoded last, for all threads; each is decoded by one of them while the others wait."""
+    """The pieces decoded last, for all threads; each is decoded by one of them while the others wait.
+
+    So are the tasks of units, which hold their side parts.
+    """
 
     def __init__(self) -> None:
+        self._tasks: OrderedDict[tuple[int, int], list[DecodeTask]] = OrderedDict()
         self._kept: OrderedDict[DecodeTask, Reference] = OrderedDict()
         self._loading: dict[DecodeTask, threading.Lock] = {}
         self._lock = threading.Lock()
+
+    def tasks(self, decoder: Decoder, index: int) -> list[DecodeTask]:
+        """The tasks that decode a unit."""
+        key = id(decoder), index
+        with self._lock:
+            if key in self._tasks:
+                self._tasks.move_to_end(key)
+                return self._tasks[key]
+        found = decoder.tasks(index)
+        with self._lock:
+            found = self._tasks.setdefault(key, found)
+            while len(self._tasks) > _TASKS:
+                self._tasks.popitem(last=False)
+        return found
 
     def load(self, piece: DecodeTask) -> Reference:
         """The values of a piece."""
