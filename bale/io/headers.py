@@ -19,9 +19,9 @@ _METADATA = "__metadata__"
 
 
 def check_entries(header: bytes) -> None:
-    """Raise `Unsupported` for a header with more entries than are looked at, by counting bytes."""
+    """Raise `Malformed` for a header with more entries than are looked at, by counting bytes."""
     if _too_many(header.count) and _too_many(_outside_texts(header)):  # in texts they mean nothing
-        raise Unsupported(f"a safetensors file whose header has more than {ENTRY_LIMIT} entries")
+        raise Malformed(f"its header has more than {ENTRY_LIMIT} entries")
 
 
 def refuse(header: bytes, payload: int, reason: str) -> NoReturn:

@@ -33,5 +33,5 @@ def _unnamed(layout: Layout) -> Iterator[Unnamed]:
     if 2 * sum(texts.values()) < left:
         yield Unnamed(left, "white space and other text in its header")
     else:
-        keys = sorted(texts, key=lambda key: -texts[key])
+        keys = sorted(texts, key=lambda key: (-texts[key], key))  # the library has them in any order
         yield Unnamed(left, f"metadata in its header{listed([printable(key) for key in keys])}")

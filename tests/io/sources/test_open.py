@@ -222,13 +222,13 @@ def test_a_header_over_the_limit(tmp_path: Path) -> None:
 def test_too_many_entries_are_not_parsed(tmp_path: Path, one: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bale.io.safetensors.safe_open", None)
     header = b"{" + b",".join(one % index for index in range(ENTRY_LIMIT + 1)) + b"}"
-    assert_opaque(raw(tmp_path / "m.safetensors", header), "more than 250000 entries")
+    assert "more than 250000 entries" in refusal(raw(tmp_path / "m.safetensors", header))
 
 
 def test_too_much_metadata_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bale.io.safetensors.safe_open", None)
     header = b'{"__metadata__":{' + b",".join(b'"%d":""' % index for index in range(2_000_000)) + b"}}"
-    assert_opaque(raw(tmp_path / "m.safetensors", header), "more than 250000 entries")
+    assert "more than 250000 entries" in refusal(raw(tmp_path / "m.safetensors", header))
 
 
 def test_an_index_of_shards_is_told_apart(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_headers_with_more_than_entries(tmp_path: Path, what: str) -> None:
     assert f" kB of 116.5 kB are {words}: kept exactly" in note.text
 
 
+def test_the_order_of_metadata_is_always_the_same(tmp_path: Path) -> None:
+    """That of the library is another one each time; a file that is read differently is said to have changed."""
+    path = write(tmp_path / "m.safetensors", {}, {f"key{index}": "x" * 500 for index in range(100)})
+    assert len({opened(path).notes for _ in range(3)}) == 1
+    assert "(key10, key11, key12 and 97 more)" in opened(path).notes[0].text
+    bale.compress(path)
+
+
 def test_many_entries_are_no_text(tmp_path: Path) -> None:
     names = [f"model.layers.{index}.mlp.experts.{index}.gate_proj.weight_scale_inv" for index in range(300)]
     path = write(tmp_path / "m.safetensors", {name: np.ones((1, 1), "f4") for name in names})
