@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
-from bale.notes import Note
+from bale.notes import KINDS, Note
 from bale.planning.recipe import Recipe, Rule
 from bale.planning.roles import Roles
 from bale.planning.saved import SavedChoice, SavedPlan
@@ -191,7 +191,7 @@ class _Count:
     first: int = 0
     chosen: int = 0
     refused: int = 0
-    left: int = 0
+    left: list[tuple[str, Note]] = field(default_factory=list)
     shadow: Rule | None = None
     reason: str = ""
 
@@ -213,7 +213,7 @@ class _Planner:
             return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
         if is_lossy(pipeline) and (reason := self._no_weight(unit)):
-            self._default.left += 1
+            self._default.left.append((unit.label, reason))
             return Decision(LOSSLESS, "default", (reason,))
         return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
 
@@ -242,9 +242,22 @@ class _Planner:
         if self._recipe.default is not None:
             _refuse(f"-p {self._recipe.default}", self._default)
             if not self._default.chosen and not self._recipe.default.lossless:
-                takes = f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
-                notes.append(untouched(self._recipe, takes if self._default.left else "rules choose all of them"))
+                notes.append(untouched(self._recipe, self._why_untouched()))
         return notes
+
+    def _why_untouched(self) -> str:
+        left: dict[str, list[str]] = defaultdict(list)
+        for name, note in self._default.left:
+            left[KINDS[note.kind].summary or note.text].append(name)
+        if not left:
+            has_any = any(unit.views for units in self._files for unit in units)
+            return "rules choose all of them" if has_any else "there is none"
+        if all(note.kind in ("dtype", "small") for _, note in self._default.left):
+            return f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+        return "; ".join(
+            f"{reason} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
+            for reason, names in left.items()
+        )
 
     def _rule_of(self, unit: Unit) -> Rule | None:
         """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,21 @@ def test_what_p_leaves_alone_and_why() -> None:
 def test_p_that_touches_nothing_is_a_note() -> None:
     made = plan(units(a=TensorSpec("F32", (10,))), "int8")
     assert chosen(made) == ["lossless"]
-    assert "touches no tensor" in made.notes[0].text
+    assert "touches no tensor: it takes floating-point weights of at least 2 dim" in made.notes[0].text
+
+
+def test_p_that_touches_nothing_says_why() -> None:
+    """The reason of each tensor that it leaves alone, not always the rule of sizes."""
+    (overlapping,) = units(qkv=WEIGHT)
+    (other,) = units(v=WEIGHT)
+    overlapping, other = (replace(unit, exact="tensors overlap in it") for unit in (overlapping, other))
+    (norm,) = units(norm=TensorSpec("F32", (10,)))
+    start = "-p int8 touches no tensor: "
+    assert plan([overlapping], "int8").notes[0].text == start + "tensors overlap in it (qkv)"
+    assert plan([overlapping, norm, other], "int8").notes[0].text == (
+        start + "tensors overlap in it (qkv and 1 more); fewer than 2 dimensions or 4,096 elements (norm)"
+    )
+    assert plan([], "int8").notes[0].text == start + "there is none"
 
 
 def test_a_lossless_p_takes_everything() -> None:
