@@ -27,7 +27,8 @@ def check_entries(header: bytes) -> None:
 def refuse(header: bytes, payload: int, reason: str) -> NoReturn:
     """Raise `Malformed` for a header that the library refuses for this reason, or `Unsupported` if it is merely odd.
 
-    It is odd if all that it says can be true of `payload` bytes behind it.
+    It is odd if what it says can be true of `payload` bytes behind it, and no reader of the format would object but for
+    a dtype that is not known yet, or metadata that are not texts.
     """
     if _outside_texts(header)(b",") > _VALUES * ENTRY_LIMIT:
         raise Malformed(printable(reason))
@@ -40,21 +41,21 @@ def refuse(header: bytes, payload: int, reason: str) -> NoReturn:
     last = max((entry.end for entry in tensors), default=0)
     if last > payload:
         raise Malformed(f"its tensors take {last} bytes and it has {payload}, as in a file that was cut")
-    raise Unsupported(f"a safetensors file {_oddity(tensors, metadata, payload - last) or _unread(reason)}")
+    at = 0
+    for entry in sorted(tensors, key=lambda each: (each.start, each.end)):
+        if entry.start != at:
+            raise Malformed("its tensors overlap" if entry.start < at else "there are gaps between its tensors")
+        at = entry.end
+    if payload > last:
+        raise Malformed(f"it has {many(payload - last, 'byte')} more than its tensors make up")
+    raise Unsupported(f"a safetensors file {_oddity(tensors, metadata) or _unread(reason)}")
 
 
-def _oddity(tensors: list[_Entry], metadata: list[Any], left: int) -> str:
+def _oddity(tensors: list[_Entry], metadata: list[Any]) -> str:
     """What is odd about a header, after "a safetensors file"; empty where nothing is that is known."""
     unknown = next((entry.dtype for entry in tensors if entry.dtype not in DTYPES), None)
     if unknown is not None:
         return f"with the dtype {printable(unknown)!r}, which this bale does not know"
-    at = 0
-    for entry in sorted(tensors, key=lambda each: (each.start, each.end)):
-        if entry.start != at:
-            return "whose tensors overlap" if entry.start < at else "with gaps between its tensors"
-        at = entry.end
-    if left:
-        return f"that has {many(left, 'byte')} more than its tensors make up"
     if not all(each is None or (isinstance(each, _Map) and each.is_of_texts()) for each in metadata):
         return "whose metadata are not all texts"
     return ""

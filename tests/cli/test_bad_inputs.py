@@ -107,6 +107,14 @@ BROKEN: dict[str, tuple[Maker, str]] = {
     "truncated header": (_truncated_header, "m.safetensors"),
     "offsets beyond the file": (lambda f: _header(f, {"a": _entry(0, 64), "b": _entry(64, 128)}), "m.safetensors"),
     "offsets that overlap": (lambda f: _header(f, {"a": _entry(0, 64), "b": _entry(32, 96)}), "m.safetensors"),
+    "offsets with a hole": (
+        lambda f: _header(f, {"a": _entry(0, 32, [8]), "b": _entry(40, 64, [6])}),
+        "are gaps between",
+    ),
+    "bytes behind the last tensor": (
+        lambda f: _header(f, {"a": _entry(0, 64)}, b"\0" * 65),
+        "it has 1 byte more than its tensors make up",
+    ),
     "offsets backwards": (lambda f: _header(f, {"a": _entry(64, 0)}), "m.safetensors"),
     "offsets that do not fit the shape": (lambda f: _header(f, {"a": _entry(0, 64, [15])}), "m.safetensors"),
     "shape that overflows": (lambda f: _header(f, {"a": _entry(0, 64, [1 << 62, 1 << 62])}), "m.safetensors"),
@@ -133,13 +141,9 @@ BROKEN: dict[str, tuple[Maker, str]] = {
 
 
 ODD: dict[str, tuple[Maker, str]] = {
-    "offsets with a hole": (
-        lambda f: _header(f, {"a": _entry(0, 32, [8]), "b": _entry(40, 64, [6])}),
-        "with gaps between its tensors",
-    ),
-    "bytes behind the last tensor": (
-        lambda f: _header(f, {"a": _entry(0, 64)}, b"\0" * 65),
-        "1 byte more than its tensors",
+    "metadata that are numbers": (
+        lambda f: _header(f, {"__metadata__": {"step": 3}, "a": _entry(0, 64)}),
+        "whose metadata are not all texts",
     ),
     "unknown dtype": (lambda f: _header(f, {"a": _entry(0, 64, dtype="F12")}), "'F12', which this bale does not know"),
 }

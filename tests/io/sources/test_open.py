@@ -134,12 +134,21 @@ def test_headers_that_lie(tmp_path: Path, header: object, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"x": entry("F32", [1], 0, 4)}, "it has 4 bytes more than its tensors make up"),
+        ({}, "it has 8 bytes more than its tensors make up"),
+        ({"x": entry("F32", [1], 4, 8)}, "there are gaps between its tensors"),
+        ({"x": entry("F32", [2], 0, 8), "y": entry("F32", [2], 0, 8)}, "its tensors overlap"),
+    ],
+)
+def test_headers_that_are_not_of_the_bytes_behind_them(tmp_path: Path, header: object, words: str) -> None:
+    assert f"is broken: {words}" in refusal(raw(tmp_path / "m.safetensors", json.dumps(header).encode(), bytes(8)))
+
+
+@pytest.mark.parametrize(
     ("header", "oddity"),
     [
-        ({"x": entry("F32", [1], 0, 4)}, "that has 4 bytes more than its tensors make up"),
-        ({}, "that has 8 bytes more than its tensors make up"),
-        ({"x": entry("F32", [1], 4, 8)}, "with gaps between its tensors"),
-        ({"x": entry("F32", [2], 0, 8), "y": entry("F32", [2], 0, 8)}, "whose tensors overlap"),
         ({"x": entry("F33", [2], 0, 8)}, "with the dtype 'F33'"),
         ({"__metadata__": {"step": 3, "x": None}, "x": entry("F32", [2], 0, 8)}, "whose metadata are not all texts"),
         ({"__metadata__": ["a"], "x": entry("F32", [2], 0, 8)}, "whose metadata are not all texts"),
@@ -186,6 +195,8 @@ def test_every_truncation_of_a_safetensors_file(tmp_path: Path) -> None:
     for length in range(len(data)):
         path.write_bytes(data[:length])
         refusal(path)
+    path.write_bytes(data + b"\0")
+    assert "1 byte more" in refusal(path)
 
 
 @pytest.mark.parametrize("length", [HEADER_LIMIT + 1, 2**47, 2**48, 2**63, 2**64 - 1])
