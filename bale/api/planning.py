@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_inputs, recipe_of
+from bale.api.inputs import PathLike, choices, open_inputs
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
@@ -51,7 +51,7 @@ def plan(
     The others are those of `compress`.
     """
     source = Path(source)
-    choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
     checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
@@ -60,7 +60,7 @@ def plan(
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
-        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
         statistics = inputs.statistics

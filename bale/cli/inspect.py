@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options, ranking
+from bale.cli.each import Done, each
+from bale.cli.given import Given, choose, given, name_of
 from bale.cli.render import (
     Printer,
     figure,
@@ -39,8 +41,8 @@ NAME = "inspect"
 
 def command(
     path: Annotated[
-        list[Path],
-        typer.Argument(parser=options.path, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
+        list[Given],
+        typer.Argument(parser=given, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
     ],
     floor: Annotated[
         bool, typer.Option("--floor", help="Show the order-0 floor of every tensor; reads or decodes all of them.")
@@ -53,14 +55,17 @@ def command(
 ) -> int:
     """Inspect each path."""
     from bale import api
+    from bale.engine.targets import is_report
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
 
-    def work(item: Path) -> tuple[dict[str, Any], list[str]]:
-        document = api.inspect(item)
+    chosen = choose(printer, path, is_report)
+
+    def work(item: Given) -> Done:
+        document = api.inspect(item.path)
         if floor:
-            with printer.progress(item.name, document["source"]["bytes"]) as progress:
-                document = api.inspect(item, floor=True, progress=progress)
+            with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
+                document = api.inspect(item.path, floor=True, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
@@ -68,10 +73,12 @@ def command(
         notes = show_notes(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
-        lines += [line for text in (_summary(item, document), *_floor_line(document)) for line in prose(text, width)]
-        return document, [*lines, *notes]
+        lines += [
+            line for text in (_summary(item.path, document), *_floor_line(document)) for line in prose(text, width)
+        ]
+        return Done(document, [*lines, *notes])
 
-    return printer.each(path, work)
+    return each(printer, chosen, work)
 
 
 def _error(row: dict[str, Any]) -> float:
@@ -125,11 +132,11 @@ def _lossless(document: dict[str, Any]) -> list[str]:
 def _summary(path: Path, document: dict[str, Any]) -> str:
     source, tensors = document["source"], many(len(document["tensors"]), "tensor")
     if "archive" not in document:
-        return f"{plain(path.name)}: {source['kind']}, {tensors}, {size(source['bytes'])}"
+        return f"{plain(name_of(path))}: {source['kind']}, {tensors}, {size(source['bytes'])}"
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
     return (
-        f"{plain(path.name)}: {source['kind']} of {size(before)} in {size(after)} "
+        f"{plain(name_of(path))}: {source['kind']} of {size(before)} in {size(after)} "
         f"({percent(after, before)}), {tensors}, format {document['tool']['format_version']}"
     )
 

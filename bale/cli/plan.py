@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
+from bale.cli.given import name_of
 from bale.cli.render import (
     Printer,
     figure,
@@ -60,7 +61,7 @@ def command(
     from bale import api
 
     printer = Printer(json, quiet)
-    with printer.progress(source.name, file_bytes(source)) as progress:
+    with printer.progress(name_of(source), file_bytes(source)) as progress:
         made = api.plan(
             source,
             pipeline=pipeline,
@@ -80,7 +81,7 @@ def command(
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
     lines = sized_table(head, document["tensors"], _cells, width)
-    lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    lines += prose(f"{plain(name_of(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
     if totals["relative_error"] != 0:
         snr = "" if totals["snr_db"] is None else f", SNR {totals['snr_db']:.1f} dB"
         error = figure(totals["relative_error"], ".3g")

@@ -57,25 +57,6 @@ class Printer:
             for line in prose(f"bale: note: {plain(text)}", terminal_width(sys.stderr)):
                 print(harmless(line), file=sys.stderr, flush=True)
 
-    def each(self, paths: Sequence[Path], work: Callable[[Path], tuple[Any, list[str]]]) -> int:
-        """Do the work for every path, print each result, and return the exit code: that of the first failure."""
-        documents, code = [], 0
-        for path in paths:
-            try:
-                document, lines = work(path)
-                if not self.as_json:
-                    self.result(document, lines)
-            except BaleError as error:
-                if len(paths) == 1:
-                    raise
-                code = code or error.code
-                document = {"name": str(path), **error_document(error)}
-                print_error(error)
-            documents.append(document)
-        if self.as_json:
-            self.result(documents[0] if len(paths) == 1 else {"results": documents}, ())
-        return code
-
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[str, int], None]]:
         """Show how far the work is: a bar on a terminal, now and then a line elsewhere."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -39,27 +39,27 @@ def compress_folder(
     inputs: Inputs,
     options: Options,
     *,
-    report: Callable[[tuple[FileRow, ...], int, bool], AbstractContextManager[Target]],
-    only_report: bool = False,
+    report: Callable[[tuple[FileRow, ...], int], AbstractContextManager[Target]],
+    kept: Callable[[tuple[FileRow, ...], int], None] | None = None,
 ) -> None:
     """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
 
     `report` gives the file that takes its name together with the record, and is called with the rows of the weight
-    files, the bytes of all others, and whether nothing but the report is made. That is so where a finished folder is
-    the one that would be made again, with `only_report`; any other finished one is refused.
+    files and the bytes of all others. `kept` is called with them in its place where a finished folder is the one that
+    would be made again; any other finished one is refused, unless it may be overwritten.
     """
     with ExitStack() as stack:
-        found = _begin(source, out, options.force, only_report, stack)
+        found = _begin(source, out, options.force, kept is not None, stack)
         writer = _Writer(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
-        if found.complete and not options.force:
-            if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
-                raise _taken(out)
-            with report(
-                *_report_contents(found.entries, (writer.row(name, found.entries[name]) for name in names)), True
-            ) as made:
-                made.commit()
-            return
+        if found.complete and kept is not None:
+            other = writer.other(found.entries, names)
+            if other is None:
+                rows_kept = (writer.row(name, found.entries[name]) for name in names)
+                kept(*_report_contents(found.entries, rows_kept))
+                return
+            if not options.force:
+                raise _taken(out, other)
         earlier = found.entries
         if found.complete:  # each is to be made again
             earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}
@@ -74,7 +74,7 @@ def compress_folder(
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
         with (
-            report(*_report_contents(entries, rows), False) as made,
+            report(*_report_contents(entries, rows)) as made,
             staged_record(out, Record(True, entries)) as record,
         ):
             commit_together(made, record)
@@ -111,7 +111,7 @@ def restore_folder(
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
-    with TreeTarget(out, work, list(record.entries), size, _is_file_of, force) as target:
+    with TreeTarget(out, work, list(record.entries), size, is_file_of, force) as target:
         for entry in record.entries.values():
             _check_stored(path, entry)
         for name, entry in record.entries.items():
@@ -178,8 +178,10 @@ def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stac
     return record
 
 
-def _taken(out: Path) -> OutputError:
-    return OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
+def _taken(out: Path, why: str = "") -> OutputError:
+    return OutputError(
+        f"{out} exists already{why and ': '}{why}", "use -f to overwrite it, or choose another name with -o"
+    )
 
 
 def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
@@ -233,13 +235,23 @@ class _Writer:
         )
         return entry, done.row(name, stored)
 
+    def other(self, entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
+        """The reason why the folder that is there is not the one that would be made; None if it is."""
+        for name in names:
+            if name not in entries:
+                return f"it has no {name}"
+            if not self.is_current(name, entries[name]):
+                return f"its {name} is not what would be made: of other bytes or other choices, or damaged"
+        extra = next((name for name in entries if name not in set(names)), None)
+        return None if extra is None else f"it has {extra}, which the source has not"
+
     def is_current(self, name: str, entry: Entry) -> bool:
         """Whether the stored form is there, is of the file as it is now, and is the one that would be made of it."""
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
-            and _is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
-            and _is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
+            and is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
+            and is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
         )
 
     def row(self, name: str, entry: Entry) -> FileRow | None:
@@ -287,7 +299,7 @@ def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_file_of(path: Path, size: int, sha256: str) -> bool:
+def is_file_of(path: Path, size: int, sha256: str) -> bool:
     """Whether a path is that of a file of this content."""
     return path.is_file() and path.stat().st_size == size and _sha256(path) == sha256
 

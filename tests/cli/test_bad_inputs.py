@@ -146,8 +146,8 @@ def test_broken_sources(bale: Bale, tmp_path: Path, case: str) -> None:
     bale("compare", source, source).failed(3, word)
     document = bale("compress", source, "--json")
     assert document.code == 3
-    assert document.json["error"].keys() == {"code", "kind", "message", "hint"}
-    assert document.json["error"]["code"] == 3
+    assert document.result["error"].keys() == {"code", "kind", "message", "hint"}
+    assert document.result["error"]["code"] == 3
     assert names_in(tmp_path) == before
 
 
@@ -319,4 +319,4 @@ def test_names_do_not_reach_the_terminal_as_they_are(bale: Bale, tmp_path: Path)
         said = bale(*command)
         for letter in "\x1b\x9b\u202e":
             assert letter not in said.out + said.err, command
-    assert bale("inspect", source, "--json").json["tensors"][0]["name"] == name
+    assert bale("inspect", source, "--json").result["tensors"][0]["name"] == name

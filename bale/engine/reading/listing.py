@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bale.errors import ArchiveError, BaleError, SourceError
+from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.folder import COPY, RECORD, Record, check_indexes, list_files, read_record
 from bale.io.sources.open import open_checkpoint
@@ -78,6 +79,21 @@ def archives_of(path: Path) -> list[Path]:
 def side_bytes(path: Path) -> int:
     """Bytes of the files of a compressed folder that were copied as they are."""
     return sum(entry.stored_bytes for entry in complete_record(path).entries.values() if entry.kind == COPY)
+
+
+def source_bytes(path: Path) -> int:
+    """Bytes of the checkpoint that an archive, or the archives of a compressed folder, hold; 0 where it cannot be told.
+
+    Copies of other files are decoded by nobody, and do not count.
+    """
+    try:
+        if os.path.isdir(path):
+            entries = complete_record(path).entries.values()
+            return sum(entry.source_bytes for entry in entries if entry.kind != COPY)
+        with open_archive(path) as archive:
+            return archive.manifest.source_bytes
+    except (BaleError, OSError):
+        return 0
 
 
 def complete_record(path: Path) -> Record:

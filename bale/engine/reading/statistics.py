@@ -42,6 +42,11 @@ class Statistics:
         return self._file.path.resolve().name
 
     @property
+    def stamp(self) -> tuple[str, str]:
+        """Name and SHA-256, as reports record them."""
+        return self.name, self.sha256
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the file."""
         return self._file.sha256
