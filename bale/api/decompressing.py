@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from bale.api.inputs import PathLike, is_first, open_archives, readable
 from bale.api.results import Decompressed
-from bale.engine.extract import extract_tensors
+from bale.engine.extract import check_suffix, extract_tensors
 from bale.engine.folder import is_file_of, restore_folder
 from bale.engine.guards import guard_bases
 from bale.engine.reading.listing import complete_record
@@ -75,6 +75,7 @@ def decompress(
             stack.enter_context(made_folder(target.parent))
         run = stack.enter_context(Run(threads, progress=progress))
         if tensors:
+            check_suffix(target)
             check_target(target, force, (archive,))
             with open_archives(archive, threads, base_path, first) as opened:
                 size, exact = extract_tensors(opened, tensors, target, force=force)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import traceback
 
 from bale.cli.render import harmless
-from bale.errors import BaleError
+from bale.errors import BaleError, SourceError
 
 _NO_MEMORY = BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine")
 NO_THREAD = BaleError(
@@ -33,6 +34,15 @@ def _lacking(problem: BaseException | None) -> BaleError | None:
     return None
 
 
+def _is_somewhere() -> bool:
+    """Whether the working folder is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def can_start_threads() -> bool:
     """Whether the machine gives this process another thread."""
     thread = threading.Thread(target=lambda: None)
@@ -49,6 +59,8 @@ def unexpected(problem: Exception) -> BaleError:
     lacking = _lacking(problem)
     if lacking is not None:
         return lacking
+    if isinstance(problem, FileNotFoundError) and not _is_somewhere():
+        return SourceError("the working folder does not exist any more", "change to another one")
     for line in traceback.format_exception(problem):
         for each in line.splitlines():
             print(harmless(each), file=sys.stderr)

@@ -83,7 +83,7 @@ def compress_folder(
 
 def check_not_busy(out: Path) -> None:
     """Raise `OutputError` when another run is writing a folder: before any work is done."""
-    if os.path.isdir(out) and not out.is_symlink():
+    if os.path.isdir(out) and not os.path.islink(out):
         os.close(_lock(out))
 
 
@@ -120,6 +120,7 @@ def restore_folder(
             place = target.place(name)
             if entry.kind == COPY:
                 done = _copy_file(path / entry.stored, place, entry.stored_sha256)
+                run.progress(name, entry.source_bytes)
             else:
                 restored = restore_file(path / entry.stored, place, run, base=base, first=first, one_of_many=True)
                 done = restored.size, restored.sha256
@@ -152,6 +153,8 @@ def verify_folder(
             found(verify_file(path / entry.stored, run, None if against is None else against / name, base))
         elif against is not None and _sha256(against / name) != entry.source_sha256:
             raise CheckFailed(f"{against / name} is not the file that was stored")
+        if entry.kind == COPY:
+            run.progress(name, entry.source_bytes)
     return list(entries)
 
 
@@ -159,7 +162,7 @@ def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stac
     """Make the target folder, or take over one that is there, and lock it; returns the record of an earlier run."""
     if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
-    if out.is_symlink():
+    if os.path.islink(out):
         raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
     if os.path.lexists(out) and not os.path.isdir(out):
         raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
@@ -208,12 +211,14 @@ class _Writer:
     def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
         """Store a file; returns its entry, which is `earlier` if nothing has changed, and the row of a weights file."""
         if earlier is not None and self.is_current(name, earlier):
+            self.run.progress(name, earlier.source_bytes)
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
         if name not in self.source.checkpoints:
             size, sha256 = _copy_file(
                 self.source.path / name, self.out / name, None, force=True, verify=self.options.verify
             )
+            self.run.progress(name, size)
             return Entry(COPY, name, size, sha256, size, sha256), None
         checkpoint, stored = self.source.checkpoints[name], f"{name}.bale"
         done = compress_file(
@@ -301,7 +306,7 @@ def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
 
 def is_file_of(path: Path, size: int, sha256: str) -> bool:
     """Whether a path is that of a file of this content."""
-    return path.is_file() and path.stat().st_size == size and _sha256(path) == sha256
+    return os.path.isfile(path) and os.path.getsize(path) == size and _sha256(path) == sha256
 
 
 def _copy_file(

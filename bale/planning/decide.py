@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
-from bale.notes import Note
+from bale.notes import Note, many
+from bale.planning.patterns import bracket_hint
 from bale.planning.recipe import Recipe, Rule
 from bale.planning.roles import Roles
 from bale.planning.saved import SavedChoice, SavedPlan
@@ -180,9 +181,9 @@ class _Count:
     first: int = 0
     chosen: int = 0
     refused: int = 0
-    left: int = 0
     shadow: Rule | None = None
     reason: str = ""
+    kinds: set[str] = field(default_factory=set)  # of the notes on tensors that -p leaves
 
 
 class _Planner:
@@ -202,7 +203,8 @@ class _Planner:
             return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
         if is_lossy(pipeline) and (reason := self._no_weight(unit)):
-            self._default.left += 1
+            self._default.kinds.add(reason.kind)
+            self._default.reason = self._default.reason or reason.text
             return Decision(LOSSLESS, "default", (reason,))
         return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
 
@@ -224,16 +226,25 @@ class _Planner:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
-                    raise UsageError(problem, "fix the pattern, or pass --allow-unmatched")
+                    raise UsageError(problem, f"fix the pattern{bracket_hint(rule.pattern)}, or pass --allow-unmatched")
                 if problem:
                     notes.append(Note("rule-unused", problem))
                 _refuse(str(rule), self._counts[id(rule)])
-        if self._recipe.default is not None:
-            _refuse(f"-p {self._recipe.default}", self._default)
-            if not self._default.chosen and not self._recipe.default.lossless:
-                takes = f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
-                notes.append(untouched(self._recipe, takes if self._default.left else "rules choose all of them"))
+        default = self._recipe.default
+        if default is not None and not default.lossless and self._default.chosen == self._default.refused:
+            notes.append(untouched(self._recipe, self._reason()))
         return notes
+
+    def _reason(self) -> str:
+        """The reason why ``-p`` touches nothing."""
+        default = self._default
+        if default.refused:
+            return f"it can be used for none of {many(default.refused, 'tensor')} ({default.reason})"
+        if not default.kinds:
+            return "rules choose all of them"
+        if default.kinds == {"overlap"}:
+            return default.reason
+        return f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
 
     def _rule_of(self, unit: Unit) -> Rule | None:
         """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""
@@ -265,7 +276,7 @@ class _Planner:
             except Refused as refusal:
                 reason = refusal.message
         count.refused += 1
-        count.reason = count.reason or f"{unit.views[0].name}: {reason}"
+        count.reason = f"{unit.views[0].name}: {reason}" if count.refused == 1 else count.reason
         return Decision(LOSSLESS, rule, (Note("refused", f"{pipeline} refused: {reason}"),))
 
     def _problem(self, rule: Rule) -> str | None:
@@ -284,7 +295,8 @@ def untouched(recipe: Recipe, reason: str) -> Note:
 
 def _refuse(rule: str, count: _Count) -> None:
     if count.chosen and count.refused == count.chosen:
-        raise UsageError(f"{rule} can be used for none of the {count.chosen} tensors it chooses ({count.reason})")
+        chosen = "the tensor it chooses" if count.chosen == 1 else f"the {count.chosen} tensors it chooses"
+        raise UsageError(f"{rule} can be used for none of {chosen} ({count.reason})")
 
 
 def _too_small(spec: TensorSpec) -> Note | None:

@@ -73,7 +73,7 @@ class Rule:
             and (self.max_ndim is None or ndim <= self.max_ndim)
             and (self.min_elements is None or spec.elements >= self.min_elements)
             and (self.dtype is None or spec.dtype == self.dtype)
-            and self._expression.fullmatch(name) is not None
+            and self._expression.matches(name)
         )
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bale.cli import render
 from bale.cli.app import run
 
 
@@ -46,7 +47,9 @@ Bale = Callable[..., Outcome]
 
 
 @pytest.fixture
-def bale(capsys: pytest.CaptureFixture[str]) -> Bale:
+def bale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bale:
+    monkeypatch.setattr(render, "_said_compiling", True)  # which tests find compiled is chance
+
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
         code = run([str(argument) for argument in arguments])

@@ -82,14 +82,10 @@ def side_bytes(path: Path) -> int:
 
 
 def source_bytes(path: Path) -> int:
-    """Bytes of the checkpoint that an archive, or the archives of a compressed folder, hold; 0 where it cannot be told.
-
-    Copies of other files are decoded by nobody, and do not count.
-    """
+    """Bytes of the checkpoint that an archive, or a compressed folder, gives back; 0 where it cannot be told."""
     try:
         if os.path.isdir(path):
-            entries = complete_record(path).entries.values()
-            return sum(entry.source_bytes for entry in entries if entry.kind != COPY)
+            return sum(entry.source_bytes for entry in complete_record(path).entries.values())
         with open_archive(path) as archive:
             return archive.manifest.source_bytes
     except (BaleError, OSError):

@@ -68,7 +68,7 @@ class TreeTarget:
         is_sound: Callable[[Path, int, str], bool],
         force: bool = False,
     ) -> None:
-        if out.is_symlink():
+        if os.path.islink(out):
             raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
         if os.path.lexists(out) and not os.path.isdir(out):
             raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
