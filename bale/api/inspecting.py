@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bale.engine.entropy_floor import add_floors, archive_floors, checkpoint_flo
 from bale.engine.reading.listing import is_stored_folder, open_folder
 from bale.engine.reports import OTHER, STALE, report_beside
 from bale.engine.run import Progress, Run
-from bale.io.archive.archive import is_archive
+from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.open import open_checkpoint
 from bale.planning.decide import make_plan
@@ -34,7 +35,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
     Returns
     -------
     dict
-        For archives the report as far as the archives know it (no times, no digests of the archives); for checkpoints
+        For archives the report as far as the archives know it (no times, no digests of the archives), and ``bases``,
+        the names of what they hold differences to, if they do; for checkpoints
         ``source``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``.
     """
     path = Path(path)
@@ -43,6 +45,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             report: Report = opened.report
             archives = opened.paths
         document = report.to_json()
+        if bases := _bases(archives):
+            document["bases"] = bases
         if report_beside(path, whole=False) == OTHER:
             document["notes"].append(STALE)
             document["note_kinds"].append("stale-report")
@@ -67,6 +71,15 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
             add_floors(document, [each for floors in found for each in floors])
     return document
+
+
+def _bases(archives: Sequence[Path]) -> list[str]:
+    """Names of the checkpoints that archives hold differences to."""
+    names = []
+    for path in archives:
+        with open_archive(path) as archive:
+            names += [] if archive.manifest.base is None else [archive.manifest.base]
+    return list(dict.fromkeys(names))
 
 
 def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:

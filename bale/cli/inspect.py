@@ -135,9 +135,10 @@ def _summary(path: Path, document: dict[str, Any]) -> str:
         return f"{plain(name_of(path))}: {source['kind']}, {tensors}, {size(source['bytes'])}"
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
+    based = f", differences to {plain(', '.join(document['bases']))}" if "bases" in document else ""
     return (
         f"{plain(name_of(path))}: {source['kind']} of {size(before)} in {size(after)} "
-        f"({percent(after, before)}), {tensors}, format {document['tool']['format_version']}"
+        f"({percent(after, before)}), {tensors}{based}, format {document['tool']['format_version']}"
     )
 
 

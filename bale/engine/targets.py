@@ -38,10 +38,9 @@ def default_archive(source: Path, lossy: bool = False) -> Path:
 
 def default_checkpoint(archive: Path) -> Path:
     """The path where `decompress` puts the checkpoint of an archive; `UsageError` where its name does not say."""
-    named = with_name(archive)
-    if named.suffix != ".bale" or not named.stem:
+    if archive.suffix != ".bale" or not archive.stem:
         raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
-    return named.with_suffix("")
+    return archive.with_suffix("")
 
 
 def with_name(path: Path) -> Path:

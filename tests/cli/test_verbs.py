@@ -327,3 +327,52 @@ def test_bad_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:
         bale(verb, model, "-p", "int4", "--stats", tmp_path).failed(3, "not a regular file")
         bale(verb, model, "-p", "int4", "--stats", other).failed(3, "there it is x, in the source layers.1.weight")
         bale(verb, model, "-p", "int4", "--stats", shape).failed(3, "layers.10.weight", "F32[65]", "F32[96,64]")
+
+
+def test_inspect_names_the_base(bale: Bale, model: Path, tmp_path: Path) -> None:
+    base = write(tmp_path / "base.safetensors", {"embed.weight": bf16(weights(100, 64, seed=4) * 1.001)})
+    assert bale("compress", model, "--base", base, "-o", tmp_path / "m.bale", "-q").code == 0
+    assert "differences to base.safetensors" in bale("inspect", tmp_path / "m.bale").out
+    assert bale("inspect", tmp_path / "m.bale", "--json").result["bases"] == ["base.safetensors"]
+    assert bale("compress", model, "-q").code == 0
+    assert "bases" not in bale("inspect", f"{model}.bale", "--json").result
+
+
+def test_one_tensor_as_an_array_of_numpy(bale: Bale, model: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"blocks[0].w": weights(6, 5), "b": bf16(weights(4)), "s": weights(1)})
+    assert bale("compress", source, "-q").code == 0
+    out = tmp_path / "x.npy"
+    for name in ("blocks[0].w", "blocks[[]0].w"):
+        assert bale("decompress", f"{source}.bale", "--tensor", name, "-o", out, "-f").code == 0
+        found = np.load(out)
+        assert np.array_equal(found, weights(6, 5))
+        assert found.dtype == np.float32
+    out.unlink()
+    bale("decompress", f"{source}.bale", "--tensor", "*", "-o", out).failed(2, "one array, and 3 tensors match")
+    bale("decompress", f"{source}.bale", "--tensor", "b", "-o", out).failed(2, "b is BF16, which numpy does not have")
+    bale("decompress", f"{source}.bale", "--tensor", "x[0]", "-o", out).failed(2, "[[] is the bracket itself")
+    for suffix in (".npz", ".pt", ".PTH", ".bin", ".gguf", ".h5", ".onnx"):
+        bale("decompress", f"{source}.bale", "--tensor", "s", "-o", tmp_path / f"x{suffix}").failed(2, suffix.lower())
+    assert not any(path.stem == "x" for path in tmp_path.iterdir())
+
+
+def test_a_pipeline_that_fits_nothing_is_a_note(bale: Bale, model: Path) -> None:
+    said = bale("compress", model, "-p", "svd:rank=1000")
+    assert said.code == 0
+    assert "-p svd:rank=1000 touches no tensor: it can be used for none of 3 tensors" in said.err
+    assert "every bit comes back" in said.out
+    bale("compress", model, "--rule", "embed.weight=svd:rank=1000", "-f").failed(2, "none of the tensor it chooses")
+
+
+def test_the_folder_one_stands_in_has_a_name(
+    bale: Bale, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    model.rename(tmp_path / "here" / "m.safetensors")
+    monkeypatch.chdir(tmp_path / "here")
+    for verb in ("compress", "plan", "inspect"):
+        assert "here" in bale(verb, ".").out.splitlines()[0 if verb == "compress" else -1].split()[0]
+    monkeypatch.chdir(tmp_path / "here.bale")
+    bale("decompress", ".").failed(2, ". does not end in .bale", "-o")
+    assert bale("decompress", ".", "-o", "../out/", "-q").code == 0
+    assert (tmp_path / "out" / "here" / "m.safetensors").is_file()
