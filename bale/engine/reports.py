@@ -160,12 +160,17 @@ def same_archive(
             with reading(checkpoint.path, ArchiveError) as source:
                 if source.sha256() != manifest.source_sha256:
                     return _OTHER_SOURCE
-            sha256 = archive.source.sha256() if options.verify else None
+            sha256 = _sha256_of(told) or archive.source.sha256() if options.verify else None
         if told is None and (options.verify or os.path.lexists(report)):
             verify_file(out, run, base=None if base is None else base.path)
     except BaleError as problem:
         return f"it cannot be read back ({problem.message})"
     return file_row(manifest, checkpoint.path.name, out.name, size, sha256, digest=digest)
+
+
+def _sha256_of(told: Mapping[str, Any] | None) -> str | None:
+    """The digest of an archive by a report that fits it."""
+    return None if told is None else told["archive"]["sha256"]
 
 
 _OTHER_SOURCE = "it is of another source"

@@ -84,7 +84,8 @@ class TreeTarget:
         self._folders = {self._tree}
         self._record = {**work, "name": self._out.name, "inside": self._inside}
         if not (self._inside and self._is_mine()):
-            self._check_free()
+            with self._as_output_error():
+                self._check_free()
         self._held = ExitStack()
         self._made: list[Path] = []
         self._removable = False
