@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def _try(work: Callable[[Given], Done], item: Given) -> Done:
 
 def _named(error: BaleError, item: Given) -> BaleError:
     """An error that names its source among several."""
-    if str(item.path) in error.message:
+    if re.search(rf"(?<![^\s'`(]){re.escape(str(item.path))}(?![^\s'`),.:;/])", error.message):
         return error
     return BaleError(f"{item.text}: {error.message}", error.hint)
 

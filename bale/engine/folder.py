@@ -18,7 +18,7 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
-from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
+from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, list_files, read_progress, staged_record
 from bale.io.sources.open import open_checkpoint
@@ -27,6 +27,7 @@ from bale.io.storage.files import reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
+from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
 from bale.report.model import FileRow
 
@@ -68,7 +69,10 @@ def compress_folder(
         entries: dict[str, Entry] = {}
         rows = []
         for name in names:
-            entries[name], row = writer.store(name, earlier.get(name))
+            try:
+                entries[name], row = writer.store(name, earlier.get(name))
+            except OutOfRoom as problem:
+                raise OutOfRoom(problem.message, problem.needed, in_words(_whole(source, entries))) from None
             rows.append(row)
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
@@ -79,6 +83,13 @@ def compress_folder(
         ):
             commit_together(made, record)
         _remove_strays(out, earlier, entries)
+
+
+def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:
+    """Bytes of the whole compressed folder, by what the files that are done have taken."""
+    whole = sum(os.path.getsize(source.path / name) for name in (*source.side, *source.checkpoints))
+    done = sum(entry.source_bytes for entry in stored.values())
+    return sum(entry.stored_bytes for entry in stored.values()) * whole // done if done else whole
 
 
 def check_not_busy(out: Path) -> None:

@@ -249,3 +249,14 @@ def test_a_path_without_a_text_is_none() -> None:
             path(text)
     with pytest.raises(OutputError, match="is not a folder"):
         places([Given("a", Path("a")), Given("b", Path("b"))], Given("none", Path("none")))
+
+
+def test_an_error_names_its_source_once(bale: Bale, zoo: Path) -> None:
+    for name in ("w", "none"):
+        write(zoo / name, {"v": weights(64, 64)})
+    said = bale("compress", "w", "none", "missing", "--rule", "x=int8")
+    assert [line.split(": ")[2] for line in said.err.splitlines()] == [
+        "w",
+        "none",
+        "cannot read missing",
+    ], said.err

@@ -15,7 +15,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.metrics import ErrorSums
-from bale.notes import Note
+from bale.notes import Note, many
 from bale.planning.decide import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
@@ -140,7 +140,8 @@ class Statistics:
             notes.append("statistics change nothing where nothing is coded with loss")
         elif without:
             notes.append(
-                f"{len(without)} of {len(lossy)} tensors coded with loss have no statistics, first {without[0]}"
+                f"{len(without)} of {many(len(lossy), 'tensor')} coded with loss "
+                f"{'has' if len(without) == 1 else 'have'} no statistics, first {without[0]}"
             )
         return tuple(Note("statistics", text) for text in notes)
 
