@@ -11,25 +11,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from numba import njit
-from numba.core import event
-
-from bale.compressors.compiling import begins
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _Listener(event.Listener):
-    """Passes on that a loop which was not kept is being compiled."""
-
-    def on_start(self, event: Any) -> None:
-        """Called before it is compiled."""
-        begins()
-
-    def on_end(self, event: Any) -> None:
-        """Called after."""
-
-
-event.register("numba:compile", _Listener())
+with suppress(Exception):  # a numba that is another one inside: then nobody is told
+    from bale.compressors.kernels import listener as listener
 
 
 def compiled(function: Function) -> Function:
