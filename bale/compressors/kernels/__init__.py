@@ -15,10 +15,6 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-with suppress(Exception):  # a numba that is another one inside: then nobody is told
-    from bale.compressors.kernels import listener as listener
-
-
 def compiled(function: Function) -> Function:
     """Compile when first called, and cache if there is a place for it: a read-only installation has none."""
     dispatcher = njit(nogil=True)(function)

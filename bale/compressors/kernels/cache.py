@@ -7,9 +7,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
+
+from bale.compressors.compiling import begins
+
+
+class _Listener(event.Listener):
+    """Passes on that a loop which was not kept is being compiled."""
+
+    def on_start(self, event: Any) -> None:
+        """Called before it is."""
+        begins()
+
+    def on_end(self, event: Any) -> None:
+        """Called after."""
+
+
+event.register("numba:compile", _Listener())
 
 
 class CheckedCache(FunctionCache):
