@@ -195,6 +195,18 @@ class RowSums:
         moved = int(np.count_nonzero((norm2 == 0) & (error2 != 0)))
         return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, tuple(ends), moved)
 
+    @classmethod
+    def exact(cls, values: Array, width: int, start: int) -> RowSums:
+        """The rows of a flat block that came back as it was, from element `start` on."""
+        begin = min(values.size, -start % width)
+        end = values.size - (values.size - begin) % width
+        ends = [
+            OpenRow((start + at.start) // width, at.stop - at.start, 0.0, _square(values[at].astype(np.float64)))
+            for at in (slice(0, begin), slice(end, values.size))
+            if at.stop > at.start
+        ]
+        return cls(width, count=(end - begin) // width, open=tuple(ends))
+
     def __add__(self, other: RowSums) -> RowSums:
         total = RowSums(
             max(self.width, other.width),

@@ -55,6 +55,10 @@ KINDS = {
     "grows": Kind("exact coding is no larger", "kept lossless, which is no larger"),
     "no-reference": Kind("the base has no tensor of this name and shape", "stored without the base"),
     "reference-unused": Kind("the base is of no use for the tensor", "stored without the base"),
+    "paired": Kind(
+        "the tensor of the base has another name, another number of rows, or is one of several",
+        "matched with the base by content, rows or file",
+    ),
     "dense": Kind("already dense: stored as it is"),
     "payload": Kind("payload that no tensor covers"),
     # harm that loss has done
@@ -74,6 +78,17 @@ KINDS = {
     "dangerous": Kind("a pickle names what can run code; bale never runs it"),
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
+    # folders
+    "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),
+    "pattern-unused": Kind("an `--include` or `--exclude` that matches no file"),
+    "by-product": Kind("archives and reports that lie beside their sources, and are passed over"),
+    "archive": Kind("archives in the source, which are copied as they are"),
+    "stand-in": Kind("an empty file, a Git LFS pointer or a web page in the place of weights"),
+    "broken": Kind("a file of a folder that begins as a format that it is not, and is not called like weights"),
+    "index": Kind("an index of shards says what is not so"),
+    "index-unused": Kind("an index of shards that are not here, or of none"),
+    "shards-missing": Kind("some of a numbered set of shards are not here"),
+    "same-tensors": Kind("a file holds the same tensors as another one"),
     # the run
     "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
     "untouched": Kind("-p touches no tensor"),
@@ -84,6 +99,8 @@ KINDS = {
     "other": Kind("a remark of an archive of format 1.0, which has no kinds"),
 }
 
+
+_FEW = 3  # notes of one kind on files that stand each for itself
 
 DENSE = Note("dense", "already dense: stored as it is")
 
@@ -122,6 +139,21 @@ def summed_up(tensors: Iterable[Noted], chosen: str = "-p") -> tuple[Note, ...]:
         Note(kind, _left(kind, group, chosen) if KINDS[kind].left else _sum_up(kind, group))
         for kind, group in sorted(groups.items(), key=lambda item: order.index(item[0]))
     )
+
+
+def notes_of_files(notes: Iterable[tuple[str, Note]], named: bool) -> tuple[Note, ...]:
+    """Notes on files, each with the name of its file before it if that is wanted; many of a kind are one note."""
+    groups: dict[str, list[tuple[str, Note]]] = {}
+    for file, note in notes:
+        groups.setdefault(note.kind, []).append((file, note))
+    found: list[Note] = []
+    for kind, group in groups.items():
+        if named and len(group) > _FEW:
+            name, note = group[0]
+            found.append(Note(kind, f"{many(len(group), 'remark')} on files, such as {name}: {note.text}"))
+        else:
+            found += [Note(kind, f"{name}: {note.text}") if named else note for name, note in group]
+    return tuple(found)
 
 
 def _left(kind: str, group: list[tuple[Noted, Note]], chosen: str) -> str:

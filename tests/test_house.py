@@ -52,13 +52,14 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint"},
+        {"faults", "checkpoint", "selection", "weight_names"},
         {"storage"},
         {"safetensors"},
         {"sources", "archive", "statistics"},
         {"folder"},
+        {"indexes"},
     ),
-    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe"}, {"decide"}),
+    "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "engine": (
         {"run", "rows"},
         {"coding"},

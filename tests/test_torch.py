@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,31 @@ def test_a_tensor_that_is_loaded_can_be_written_to(tmp_path: Path) -> None:
     loaded = load_state_dict(tmp_path / "a.safetensors.bale")["a"]
     loaded += 1
     assert loaded.sum() == 5
+
+
+def test_memory_holds_each_tensor_once(tmp_path: Path) -> None:
+    source, size = tmp_path / "model.safetensors", 96 << 20
+    save_file({"w": torch.zeros(size >> 12, 1 << 10)}, source)
+    bale.compress(source)
+    for path in (source, tmp_path / "model.safetensors.bale"):
+        load_state_dict(path)  # imports what is needed
+        tracemalloc.start()
+        loaded = load_state_dict(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert size <= peak < 1.5 * size  # blocks are under way beside it
+        with torch.device("meta"):
+            model = torch.nn.ParameterDict({"w": torch.nn.Parameter(torch.empty(size >> 12, 1 << 10))})
+        model.load_state_dict(loaded, assign=True)
+        assert model["w"].data_ptr() == loaded["w"].data_ptr()
+
+
+def test_a_small_part_of_a_unit_does_not_keep_all_of_it(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).reshape(4, 6)
+    torch.save({"whole": whole, "column": whole[:, 0], "row": whole[1]}, tmp_path / "m.pt")
+    loaded = load_state_dict(tmp_path / "m.pt")
+    assert {name: tensor.untyped_storage().nbytes() for name, tensor in loaded.items()} == {
+        "whole": 96,
+        "column": 16,
+        "row": 24,
+    }

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bale.api.inputs import PathLike
-from bale.engine.compare import Difference, compare_tensors
+from bale.engine.compare import Differences, compare_tensors
 from bale.engine.reading.tensors import open_tensors
+from bale.engine.run import Progress, Run
+from bale.planning.renames import Renames
 
 
-def compare(a: PathLike, b: PathLike, *, threads: int | None = None) -> list[Difference]:
-    """Measure how each tensor of B differs from that of A; either may be a checkpoint, an archive, or a folder."""
-    with open_tensors(Path(a), threads) as first, open_tensors(Path(b), threads) as second:
-        return compare_tensors(first, second)
+def compare(
+    a: PathLike,
+    b: PathLike,
+    *,
+    rename: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Differences:
+    """Measure how each tensor of B differs from that of A; either may be a checkpoint, an archive, or a folder.
+
+    The result is a list of `Difference`, with `notes`.
+
+    Parameters
+    ----------
+    rename : sequence of str
+        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors of B whose whole name matches are NAME in A. Wrappers and
+        prefixes need none, and what is left over is paired by content.
+    threads : int or None
+        Workers; None for one a core.
+    progress : callable or None
+        Called with a tensor's name and a number of bytes whenever some have been compared.
+    """
+    renames = Renames.parse(rename)
+    with (
+        Run(threads, progress=progress) as run,
+        open_tensors(Path(a), run=run) as first,
+        open_tensors(Path(b), run=run) as second,
+    ):
+        return compare_tensors(first, second, run, renames)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from bale.api.inputs import PathLike, choices, open_inputs
+from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder import compress_folder
 from bale.engine.guards import bases_apart
 from bale.engine.inputs import Options
-from bale.engine.reading.listing import SourceFolder, open_folder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import ReportBeside, same_archive
 from bale.engine.run import Progress, Run
 from bale.engine.targets import Targets, default_archive, made_folder
 from bale.engine.writing.archive import Compressed, compress_file
 from bale.errors import OutputError
 from bale.io.archive.archive import is_archive
-from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import Target, check_target
 from bale.planning.recipe import Recipe
 from bale.report.model import FileRow, Report
@@ -34,7 +32,10 @@ def compress(
     rules: Sequence[str] = (),
     recipe: PathLike | Recipe | None = None,
     base: PathLike | None = None,
+    rename: Sequence[str] = (),
     stats: PathLike | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
     report: PathLike | None = None,
     threads: int | None = None,
@@ -65,11 +66,17 @@ def compress(
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
+    rename : sequence of str
+        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors whose whole name matches are NAME in the base.
     stats : path or None
         Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
         that lossy encoders make. They are not needed to decompress.
+    include : sequence of str
+        Patterns (`fnmatch`) on paths within a folder: only files that match one are taken, if there are any.
+    exclude : sequence of str
+        Patterns as well: files that match one are left out.
     allow_unmatched : bool
-        Whether a rule may match nothing.
+        Whether a rule or a pattern may match nothing.
     report : path or None
         Where the JSON report goes; None: the archive's name with ``.report.json`` behind.
     threads : int or None
@@ -98,8 +105,9 @@ def compress(
     if out is None:
         default_archive(source)  # which needs a name
     chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
-    opened = open_folder(source) if os.path.isdir(source) else open_checkpoint(source)
-    checkpoints = opened.checkpoints if isinstance(opened, SourceFolder) else {source.name: opened}
+    renames = renames_of(rename, base)
+    opened = open_source(source, include, exclude, allow_unmatched)
+    checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     targets = Targets(
         source,
@@ -118,13 +126,13 @@ def compress(
         if into is not None:
             stack.enter_context(made_folder(Path(into)))
         run = stack.enter_context(Run(threads, progress=progress))
-        inputs = stack.enter_context(open_inputs(base, stats, run))
+        inputs = stack.enter_context(open_inputs(base, stats, run, renames))
         resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
         may_stay = skip_existing or to.lost
-        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, resolved.notes, inputs.statistics)
+        notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)
+        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, notes, inputs.statistics)
         if isinstance(opened, SourceFolder):
-            beside.folder = source.resolve().name, to.out.resolve().name
             files = dict(zip(checkpoints, resolved.files, strict=True))
             kept = beside.kept if may_stay else None
             compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, kept=kept)

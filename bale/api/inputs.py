@@ -9,15 +9,38 @@ from pathlib import Path
 
 from bale.engine.inputs import Inputs
 from bale.engine.reading.base import open_base
-from bale.engine.reading.listing import archives_of, check_whole
+from bale.engine.reading.listing import SourceFolder, archives_of, check_whole, open_folder
 from bale.engine.reading.statistics import open_statistics
 from bale.engine.reading.tensors import Archives
 from bale.engine.run import Run
 from bale.errors import ArchiveError, UsageError
-from bale.io.storage.files import check_readable
+from bale.io.checkpoint import Checkpoint
+from bale.io.selection import Selection
+from bale.io.sources.open import open_checkpoint
+from bale.io.storage.files import check_readable, own_name
 from bale.planning.recipe import Recipe, make_recipe
+from bale.planning.renames import Renames
 
 PathLike = str | Path
+
+
+def open_source(
+    path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), allow_unmatched: bool = False
+) -> SourceFolder | Checkpoint:
+    """A checkpoint, or a folder of them with the files that are wanted."""
+    selection = Selection(tuple(include), tuple(exclude))
+    if os.path.isdir(path):
+        return open_folder(path, selection=selection, allow_unmatched=allow_unmatched)
+    opened = open_checkpoint(path)  # one that cannot be read is worse than an option that it has no use for
+    if selection:
+        what = f"{path} is a file: {selection.options} can only choose among those of a folder"
+        raise UsageError(what, "leave it out")
+    return opened
+
+
+def checkpoints_of(opened: SourceFolder | Checkpoint, path: Path) -> dict[str, Checkpoint]:
+    """The checkpoints of a source, by name within the folder, or by their own."""
+    return opened.checkpoints if isinstance(opened, SourceFolder) else {own_name(path): opened}
 
 
 def open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
@@ -37,11 +60,13 @@ def readable(path: PathLike | None) -> Path | None:
 
 
 @contextmanager
-def open_inputs(base: PathLike | None, stats: PathLike | None, run: Run) -> Iterator[Inputs]:
+def open_inputs(
+    base: PathLike | None, stats: PathLike | None, run: Run, renames: Renames | None = None
+) -> Iterator[Inputs]:
     """The base and the statistics of a run, open while it lasts."""
     with ExitStack() as stack:
         yield Inputs(
-            None if base is None else stack.enter_context(open_base(Path(base), run)),
+            None if base is None else stack.enter_context(open_base(Path(base), run, renames)),
             None if stats is None else stack.enter_context(open_statistics(Path(stats))),
         )
 
@@ -74,6 +99,13 @@ def choices(
     for path in (base, stats):
         readable(path)
     return made
+
+
+def renames_of(texts: Sequence[str], base: PathLike | None) -> Renames:
+    """The renames of a command; `UsageError` for some without a base whose names they could lead to."""
+    if texts and base is None:
+        raise UsageError("--rename gives names in a base, and there is no --base", "name the base, or leave it out")
+    return Renames.parse(texts)
 
 
 def is_first(layers: int | None) -> bool:

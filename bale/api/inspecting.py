@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bale.api.inputs import PathLike, open_archives
+from bale.api.inputs import PathLike, checkpoints_of, open_archives, open_source
 from bale.engine.entropy_floor import add_floors, archive_floors, checkpoint_floors
-from bale.engine.reading.listing import is_stored_folder, open_folder
+from bale.engine.reading.listing import SourceFolder, is_stored_folder
 from bale.engine.reports import OTHER, STALE, report_beside
 from bale.engine.run import Progress, Run
+from bale.errors import UsageError
 from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.sources.open import open_checkpoint
+from bale.io.storage.files import own_name
+from bale.notes import notes_of_files
 from bale.planning.decide import make_plan
 from bale.planning.recipe import make_recipe
-from bale.report.model import Report
+from bale.report.model import OPAQUE, Report
 
 
-def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def inspect(
+    path: PathLike,
+    *,
+    floor: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Describe the contents of a checkpoint, an archive, or a folder of either, from headers and manifests alone.
 
     Parameters
@@ -29,6 +37,8 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
         Whether all tensors are read, or decoded, for their order-0 floor: what each field of their elements takes,
         coded by itself, tables not counted. Adds ``floor_bytes`` and ``floor_bits_per_weight`` to every tensor and to
         ``totals``, and for checkpoints names in ``same_as`` a tensor with equal values.
+    include, exclude : sequence of str
+        Patterns on the paths of a source folder, as for `compress`.
     progress : callable or None
         Called with a tensor's name and a number of bytes whenever some have been counted.
 
@@ -36,11 +46,13 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
     -------
     dict
         For archives the report as far as the archives know it (no times, no digests of the archives), and ``bases``,
-        the names of what they hold differences to, if they do; for checkpoints
-        ``source``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``.
+        the names of what they hold differences to, if they do; for checkpoints ``source``, ``totals``, ``tensors``
+        (name, file, shape, dtype, original_bytes, same_as) and ``notes``, for folders also ``copied``.
     """
     path = Path(path)
     if is_archive(path) or is_stored_folder(path):
+        if include or exclude:
+            raise UsageError(f"{path} is compressed: --include and --exclude choose among the files of a source")
         with open_archives(path, 1) as opened:
             report: Report = opened.report
             archives = opened.paths
@@ -54,17 +66,9 @@ def inspect(path: PathLike, *, floor: bool = False, progress: Progress | None = 
             with Run(progress=progress) as run:
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
         return document
-    files = open_folder(path).checkpoints if os.path.isdir(path) else {path.name: open_checkpoint(path)}
-    document = {
-        "source": {
-            "name": path.resolve().name,
-            "kind": "folder" if path.is_dir() else files[path.name].kind,
-            "bytes": sum(checkpoint.size for checkpoint in files.values()),
-        },
-        "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
-        "notes": [note.text for checkpoint in files.values() for note in checkpoint.notes],
-        "note_kinds": [note.kind for checkpoint in files.values() for note in checkpoint.notes],
-    }
+    opened = open_source(path, include, exclude)
+    files = checkpoints_of(opened, path)
+    document = _source_document(path, opened, files)
     if floor:
         plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
         with Run(progress=progress) as run:
@@ -80,6 +84,25 @@ def _bases(archives: Sequence[Path]) -> list[str]:
         with open_archive(path) as archive:
             names += [] if archive.manifest.base is None else [archive.manifest.base]
     return list(dict.fromkeys(names))
+
+
+def _source_document(path: Path, opened: SourceFolder | Checkpoint, files: Mapping[str, Checkpoint]) -> dict[str, Any]:
+    weights = [each.size for each in files.values() if each.kind != OPAQUE] or [each.size for each in files.values()]
+    kind, notes, more = "folder", opened.notes, {}
+    if isinstance(opened, SourceFolder):
+        of_files = ((name, note) for name, each in files.items() for note in each.notes)
+        notes = (*notes, *notes_of_files(of_files, named=True))
+        more = {"copied": opened.copied.to_json()}
+    else:
+        kind = opened.kind
+    return {
+        "source": {"name": own_name(path), "kind": kind, "bytes": opened.size},
+        "totals": {"original_bytes": opened.size, "weights": {"original_bytes": sum(weights)}},
+        "tensors": [row for name, checkpoint in files.items() for row in _listed(name, checkpoint)],
+        "notes": [note.text for note in notes],
+        "note_kinds": [note.kind for note in notes],
+        **more,
+    }
 
 
 def _listed(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, choices, open_inputs
+from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
+from bale.engine.folder import planned_folder_row
 from bale.engine.guards import bases_apart, check_targets
-from bale.engine.reading.listing import open_folder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.run import Progress, Run
 from bale.errors import OutputError
-from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import check_target, staged
+from bale.io.storage.files import own_name
 from bale.planning.decide import FilePlan, saved_choices
 from bale.planning.saved import plan_text
 
@@ -29,7 +29,10 @@ def plan(
     rules: Sequence[str] = (),
     recipe: PathLike | None = None,
     base: PathLike | None = None,
+    rename: Sequence[str] = (),
     stats: PathLike | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
     save: PathLike | None = None,
     threads: int | None = None,
@@ -52,14 +55,16 @@ def plan(
     """
     source = Path(source)
     chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
-    checkpoints = open_folder(source).checkpoints if os.path.isdir(source) else {source.name: open_checkpoint(source)}
+    renames = renames_of(rename, base)
+    opened = open_source(source, include, exclude, allow_unmatched)
+    checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
     if save is not None:
         with _saving():  # before any work
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
-    with Run(threads, progress=progress) as run, open_inputs(base, stats, run) as inputs:
+    with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
@@ -67,17 +72,27 @@ def plan(
         named = None if statistics is None else (statistics.name, statistics.sha256)
     if save is not None:
         with _saving():
-            _save(Path(save), source, [file.plan for file in resolved.files], base, stats, force)
-    return Planned(source, files, resolved.notes, named)
+            _save(Path(save), source, [file.plan for file in resolved.files], base, rename, stats, force)
+    if not isinstance(opened, SourceFolder):
+        return Planned(source, files, resolved.notes, named)
+    row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
+    return Planned(source, files, (*opened.notes, *resolved.notes), named, row)
 
 
 def _save(
-    path: Path, source: Path, files: Sequence[FilePlan], base: PathLike | None, stats: PathLike | None, force: bool
+    path: Path,
+    source: Path,
+    files: Sequence[FilePlan],
+    base: PathLike | None,
+    rename: Sequence[str],
+    stats: PathLike | None,
+    force: bool,
 ) -> None:
     """Write the choices of a plan, with the command that obeys them."""
     given = (("base", base), ("stats", stats))
     names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
-    comment = f"The plan of {json.dumps(source.resolve().name)}: bale compress SOURCE -r THIS{names} obeys it"
+    names += "".join(f" --rename {json.dumps(each)}" for each in rename)
+    comment = f"The plan of {json.dumps(own_name(source))}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()
 

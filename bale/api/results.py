@@ -8,9 +8,10 @@ from typing import Any
 
 from bale.engine.estimate.predict import Predicted, Prediction
 from bale.engine.verify import LossyTensor
+from bale.io.storage.files import own_name
 from bale.metrics import ErrorSums
-from bale.notes import Note, Noted, summed_up
-from bale.report.model import finite_or_none, stats_json
+from bale.notes import Note, Noted, notes_of_files, summed_up
+from bale.report.model import OPAQUE, Copied, FolderRow, finite_or_none, ratio, stats_json
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,31 @@ class Checked:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with predicted sizes, one entry for each weights file."""
+    """A plan with predicted sizes, one entry for each file that is coded; `folder` is what a folder is beside them."""
 
     source: Path
     files: tuple[Prediction, ...]
     notes: tuple[Note, ...]
     stats: tuple[str, str] | None = None
+    folder: FolderRow | None = None
 
     @property
     def original_bytes(self) -> int:
-        """Bytes of all weight files."""
-        return sum(file.original_bytes for file in self.files)
+        """Bytes of the file, or of all files of the folder."""
+        return sum(file.original_bytes for file in self.files) + self._copied.bytes
 
     @property
     def predicted_bytes(self) -> int:
-        """Expected bytes of all archives."""
-        return sum(file.predicted_bytes for file in self.files)
+        """Expected bytes of the archive, or of all files of the compressed folder."""
+        return sum(file.predicted_bytes for file in self.files) + self._copied.bytes + self._record_bytes
+
+    @property
+    def _copied(self) -> Copied:
+        return Copied() if self.folder is None else self.folder.copied
+
+    @property
+    def _record_bytes(self) -> int:
+        return 0 if self.folder is None else self.folder.record_bytes
 
     @property
     def errors(self) -> ErrorSums:
@@ -85,18 +95,21 @@ class Planned:
             entry["tensors"] += 1
             entry["original_bytes"] += row.spec.nbytes
             entry["predicted_bytes"] += row.predicted_bytes
-        return {
+        weights = [file for file in self.files if file.kind != OPAQUE] or self.files
+        before, after = (sum(getattr(file, f"{key}_bytes") for file in weights) for key in ("original", "predicted"))
+        document = {
             "source": {
-                "name": self.source.name,
-                "kind": "folder" if self.source.is_dir() else self.files[0].kind,
+                "name": own_name(self.source),
+                "kind": self.files[0].kind if self.folder is None else "folder",
                 "bytes": self.original_bytes,
             },
             "stats": stats_json(self.stats),
             "totals": {
                 "original_bytes": self.original_bytes,
                 "predicted_bytes": self.predicted_bytes,
-                "overhead_bytes": sum(file.overhead_bytes for file in self.files),
+                "overhead_bytes": sum(file.overhead_bytes for file in self.files) + self._record_bytes,
                 "ratio": self.original_bytes / self.predicted_bytes,
+                "weights": {"original_bytes": before, "predicted_bytes": after, "ratio": ratio(before, after)},
                 "relative_error": finite_or_none(self.errors.relative_error),
                 "snr_db": finite_or_none(self.errors.snr_db),
                 "seconds": round(sum(row.estimate.seconds for row in self._rows), 6),
@@ -106,9 +119,11 @@ class Planned:
             "notes": [note.text for note in self.all_notes],
             "note_kinds": [note.kind for note in self.all_notes],
         }
+        return document if self.folder is None else {**document, "copied": self._copied.to_json()}
 
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
         tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in self._rows)
-        return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
+        files = ((file.name, note) for file in self.files for note in file.notes)
+        return (*self.notes, *notes_of_files(files, self.folder is not None), *summed_up(tensors))

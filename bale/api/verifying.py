@@ -51,7 +51,13 @@ def verify(
             with open_archives(path, threads) as opened:
                 size = opened.report.stored_bytes
                 return Checked(
-                    path, size, len(files), len(opened), opened.exact, lossy, report_beside(path, whole=False)
+                    path,
+                    size,
+                    len(files),
+                    sum(each.tensors for each in found),
+                    opened.exact,
+                    lossy,
+                    report_beside(path, whole=False),
                 )
         done = verify_file(path, run, other, base_path)
         return Checked(path, done.size, 1, done.tensors, done.exact, done.lossy, report_beside(path, whole=False))

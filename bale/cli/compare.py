@@ -3,6 +3,9 @@
 Errors take A for the original. They are errors of weights, which do not show how well a model works. The worst tensors
 come first, and equal ones are one line. Places where both have the same infinity, or both NaN, are equal.
 
+Tensors are paired by name; then without wrappers (module, _orig_mod, ...) and prefixes; and what is left by content. Of
+a tensor with another number of rows, such as a vocabulary that grew, the rows that both have are measured.
+
 Example: bale compare model.safetensors model-4.bale --max-error 0.1 --max-row-error 0.5
 """
 
@@ -16,7 +19,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options, ranking
-from bale.cli.render import Printer, error_document, figure, many, plain, print_error, prose, table, terminal_width
+from bale.cli.render import (
+    Printer,
+    error_document,
+    figure,
+    file_bytes,
+    many,
+    plain,
+    print_error,
+    prose,
+    show_notes,
+    table,
+    terminal_width,
+)
 from bale.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +59,14 @@ def command(
             help="Fail (exit 5) when the relative error of a row of any tensor is larger; a vector is one row.",
         ),
     ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename",
+            metavar="re:PATTERN=NAME",
+            help=r"The name in A of tensors of B whose whole name matches, or GLOB=NAME.",
+        ),
+    ] = None,
     sort: ranking.SortOption = None,
     show_all: ranking.AllOption = False,
     top: ranking.TopOption = None,
@@ -58,19 +81,26 @@ def command(
         if limit is not None and not 0 <= limit < float("inf"):
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer, choice = Printer(json, quiet), ranking.Choice(sort, show_all, top)
-    rows = api.compare(a, b, threads=threads)
+    with printer.progress(f"{a.name} and {b.name}", file_bytes(a)) as progress:
+        rows = api.compare(a, b, rename=rename or (), threads=threads, progress=progress)
     worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]
     lost = sorted(rows, key=lambda row: -row.row_error)
     lost = [row for row in lost if max_row_error is not None and row.exceeds_in_row(max_row_error)]
     equal = sum(row.status == "equal" for row in rows)
+    renamed = [row for row in rows if row.name_in_b is not None]
     document = {
         "a": str(a),
         "b": str(b),
         "tensors": [row.to_json() for row in rows],
+        "notes": [note.text for note in rows.notes],
+        "note_kinds": [note.kind for note in rows.notes],
         "summary": {
             "tensors": len(rows),
             "equal": equal,
+            "only_in_a": sum(row.status == "only in A" for row in rows),
+            "only_in_b": sum(row.status == "only in B" for row in rows),
+            "renamed": len(renamed),
             "worst_tensor": worst[0].name if worst else None,
             "max_error": max_error,
             "exceeded": len(worse),
@@ -87,8 +117,12 @@ def command(
         document |= error_document(failure)
     width = terminal_width()
     shown, more = choice.first([row for row in rows if show_all or row.status != "equal"], _KEYS, width)
-    summary = f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit"
-    printer.result(document, [*(_table(shown, width) if shown else []), *more, *prose(summary, width)])
+    lines = [*(_table(shown, width) if shown else []), *more]
+    if renamed:
+        example = f"{'such as ' if len(renamed) > 1 else ''}{renamed[0].name}, which is {renamed[0].name_in_b}"
+        lines += prose(plain(f"{many(len(renamed), 'tensor')} under another name in B: {example}"), width)
+    lines += prose(f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit", width)
+    printer.result(document, [*lines, *show_notes(printer, {**document, "tensors": ()}, width)])
     if failure is not None:
         print_error(failure)
         return failure.code
@@ -99,11 +133,12 @@ _KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda ro
 
 
 def _table(rows: Sequence[Difference], width: int | None) -> list[str]:
-    head = ("tensor", "status", "relative error", "worst row", "SNR dB", "max abs error", "cosine")
+    head = ("tensor", "status", "dtype", "relative error", "worst row", "SNR dB", "max abs error", "cosine")
     cells = [
         (
             row.name,
             row.status,
+            _dtype(row),
             figure(row.relative_error),
             figure(row.worst_row_error),
             figure(row.snr_db, ".1f"),
@@ -113,10 +148,15 @@ def _table(rows: Sequence[Difference], width: int | None) -> list[str]:
         for row in rows
     ]
     if width is None and any(row.remark for row in rows):
-        return table((*head, "notes"), [(*each, row.remark) for each, row in zip(cells, rows, strict=True)], left=2)
-    lines = table(head, cells, left=2, width=width, spare=("cosine", "max abs error", "SNR dB"))
+        return table((*head, "notes"), [(*each, row.remark) for each, row in zip(cells, rows, strict=True)], left=3)
+    lines = table(head, cells, left=3, width=width, spare=("cosine", "max abs error", "SNR dB", "dtype"))
     remarks = [f"note: {plain(row.name)}: {row.remark}" for row in rows if row.remark]
     return [*lines, *(line for text in remarks for line in prose(text, width))]
+
+
+def _dtype(row: Difference) -> str:
+    """The dtype, or that in A and that in B."""
+    return " -> ".join(dict.fromkeys(spec.dtype for spec in row.specs if spec is not None))
 
 
 def _beyond(rows: Sequence[Difference], limit: str, found: str) -> str:

@@ -21,6 +21,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.each import Done, each
+from bale.cli.folders import beside_totals
 from bale.cli.given import Given, choose, given, name_of, places
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import UsageError
@@ -48,7 +49,10 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    rename: options.Rename = None,
     stats: options.Stats = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +76,7 @@ def command(
 ) -> int:
     """Compress each source."""
     from bale import api
+    from bale.api.inputs import renames_of
     from bale.engine.targets import is_by_product, is_compressed_folder
 
     printer, width = Printer(json, quiet), terminal_width()
@@ -80,6 +85,7 @@ def command(
     chosen = choose(printer, source, is_by_product)
     place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and is_compressed_folder(to.path))
     choices = api.choices(pipeline, rule or (), recipe, base, stats, allow_unmatched)
+    renames_of(rename or (), base)  # whose errors are of no source either
 
     def work(item: Given) -> Done:
         with printer.progress(name_of(item.path), file_bytes(item.path)) as progress:
@@ -89,7 +95,11 @@ def command(
                 into=place[item].into,
                 recipe=choices,
                 base=base,
+                rename=rename or (),
                 stats=stats,
+                include=include or (),
+                exclude=exclude or (),
+                allow_unmatched=allow_unmatched,
                 report=report,
                 threads=threads,
                 force=force,
@@ -121,6 +131,8 @@ def lines(done: Report, source: Path) -> list[str]:
     bits = f"{figure(totals['bits_per_weight'], '.2f')} bits a weight"
     what = f"{plain(name_of(source))} -> {plain(str(done.path))}"
     text = [f"{what}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"]
+    copied = None if done.folder is None else done.folder.copied.to_json()
+    text += [f"  {plain(line)}" for line in beside_totals(totals, copied)]
     for name, row in totals["coverage"].items():
         text.append(
             f"  {name}: {many(row['tensors'], 'tensor')}, {size(row['original_bytes'])} -> {size(row['stored_bytes'])} "

@@ -40,7 +40,7 @@ def given(text: str) -> Given:
 
 def name_of(path: Path) -> str:
     """The name of a file or folder; of ``.`` and ``..`` the one that the folder has."""
-    return path.name if path.name not in ("", "..") else Path(os.path.realpath(path)).name or str(path)
+    return os.path.basename(os.path.abspath(path)) or str(path)
 
 
 @dataclass(frozen=True)

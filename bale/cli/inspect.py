@@ -19,6 +19,7 @@ import typer
 
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
+from bale.cli.folders import beside_totals
 from bale.cli.given import Given, choose, given, name_of
 from bale.cli.render import (
     Printer,
@@ -47,6 +48,8 @@ def command(
     floor: Annotated[
         bool, typer.Option("--floor", help="Show the order-0 floor of every tensor; reads or decodes all of them.")
     ] = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     sort: ranking.SortOption = None,
     show_all: ranking.AllOption = False,
     top: ranking.TopOption = None,
@@ -62,10 +65,11 @@ def command(
     chosen = choose(printer, path, is_report)
 
     def work(item: Given) -> Done:
-        document = api.inspect(item.path)
+        wanted, unwanted = include or (), exclude or ()
+        document = api.inspect(item.path, include=wanted, exclude=unwanted)
         if floor:
             with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
-                document = api.inspect(item.path, floor=True, progress=progress)
+                document = api.inspect(item.path, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
@@ -73,9 +77,8 @@ def command(
         notes = show_notes(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
-        lines += [
-            line for text in (_summary(item.path, document), *_floor_line(document)) for line in prose(text, width)
-        ]
+        below = (_summary(item.path, document), *_beside(document), *_floor_line(document))
+        lines += [line for text in below for line in prose(text, width)]
         return Done(document, [*lines, *notes])
 
     return each(printer, chosen, work)
@@ -140,6 +143,10 @@ def _summary(path: Path, document: dict[str, Any]) -> str:
         f"{plain(name_of(path))}: {source['kind']} of {size(before)} in {size(after)} "
         f"({percent(after, before)}), {tensors}{based}, format {document['tool']['format_version']}"
     )
+
+
+def _beside(document: dict[str, Any]) -> list[str]:
+    return [plain(line) for line in beside_totals(document["totals"], document.get("copied"))]
 
 
 def _floor_head(document: dict[str, Any]) -> tuple[str, ...]:

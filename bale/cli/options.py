@@ -10,6 +10,16 @@ import typer
 from bale.cli.given import Given, given
 from bale.cli.given import path as path
 
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="GLOB", help="Of a folder, take only files whose path in it matches GLOB (* crosses /)."
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="Of a folder, leave out files whose path in it matches GLOB."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Threads = Annotated[
@@ -49,7 +59,7 @@ Rule = Annotated[
     ),
 ]
 AllowUnmatched = Annotated[
-    bool, typer.Option("--allow-unmatched", help="Let a rule that matches nothing be a note, not an error.")
+    bool, typer.Option("--allow-unmatched", help="Let a rule or GLOB that matches nothing be a note, not an error.")
 ]
 Base = Annotated[
     Path | None,
@@ -58,6 +68,15 @@ Base = Annotated[
         parser=path,
         metavar="BASE",
         help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
+    ),
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="re:PATTERN=NAME",
+        help=r"The name in the base of tensors whose whole name matches, like 're:net[.](.*)=model.\1', or GLOB=NAME; "
+        "the first match counts. Wrappers (module, _orig_mod) and prefixes need none.",
     ),
 ]
 Stats = Annotated[

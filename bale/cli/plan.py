@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options
+from bale.cli.folders import beside_totals
 from bale.cli.given import name_of
 from bale.cli.render import (
     Printer,
@@ -44,7 +45,10 @@ def command(
     recipe: options.Recipe = None,
     rule: options.Rule = None,
     base: options.Base = None,
+    rename: options.Rename = None,
     stats: options.Stats = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
     allow_unmatched: options.AllowUnmatched = False,
     save: Annotated[
         Path | None,
@@ -68,7 +72,10 @@ def command(
             rules=rule or (),
             recipe=recipe,
             base=base,
+            rename=rename or (),
             stats=stats,
+            include=include or (),
+            exclude=exclude or (),
             allow_unmatched=allow_unmatched,
             save=save,
             threads=threads,
@@ -82,6 +89,8 @@ def command(
     before, after = totals["original_bytes"], totals["predicted_bytes"]
     lines = sized_table(head, document["tensors"], _cells, width)
     lines += prose(f"{plain(name_of(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
+        lines += prose(plain(text), width)
     if totals["relative_error"] != 0:
         snr = "" if totals["snr_db"] is None else f", SNR {totals['snr_db']:.1f} dB"
         error = figure(totals["relative_error"], ".3g")
@@ -89,6 +98,7 @@ def command(
     if save is not None:
         inputs = (("base", base), ("stats", stats))
         given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
+        given += "".join(f" --rename {quote(each)}" for each in rename or ())
         lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
     printer.result(document, [*lines, *show_notes(printer, document, width)])
     return 0

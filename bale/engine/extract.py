@@ -30,6 +30,8 @@ _OTHER = {
     ".onnx": "ONNX files",
 }
 
+_SMALL = 1 << 16  # bytes of a tensor that is decoded whole
+
 
 def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:
     """Decode the tensors whose whole name matches a pattern, one at a time.
@@ -39,7 +41,7 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     format does not have.
     """
     kind = check_suffix(out)
-    names = _matching(list(opened), patterns)
+    names = _matching(opened, patterns)
     specs = [(name, opened.spec(name)) for name in names]
     if kind == NPY:
         return _extract_array(opened, specs, out, force)
@@ -57,8 +59,10 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
         target.reserve(at + sum(spec.nbytes for _, spec in specs))
         target.write(header_block(text, room), 0)
         for name, spec in specs:
-            target.write(np.ascontiguousarray(opened.bits(name)), at)
-            at += spec.nbytes
+            small = spec.nbytes <= _SMALL
+            for block in [np.ascontiguousarray(opened.bits(name))] if small else opened.blocks(name):
+                target.write(block, at)
+                at += block.nbytes
         target.commit()
     return at, all(map(opened.is_exact, names))
 
@@ -94,13 +98,15 @@ def _extract_array(
     return size, opened.is_exact(name)
 
 
-def _matching(names: list[str], patterns: Sequence[str]) -> list[str]:
+def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
+    """The names that match; those qualified by files only where no plain one does."""
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
-        found = {name for name in names if expression.matches(name)}
+        found = {name for name in opened if expression.matches(name)}
+        found = found or {name for name in opened.qualified if expression.matches(name)}
         if not found:
             hint = f"see the names with `bale inspect`{bracket_hint(pattern)}"
             raise UsageError(f"--tensor {pattern!r} matches no tensor", hint)
         chosen |= found
-    return [name for name in names if name in chosen]
+    return [name for name in (*opened, *opened.qualified) if name in chosen]

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.listing import SourceFolder, complete_record, is_stored_folder
+from bale.engine.reading.contents import examine
+from bale.engine.reading.listing import SourceFolder, complete_record, copied_of, is_stored_folder, without_options
 from bale.engine.resolved import ResolvedFile
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
@@ -20,16 +21,15 @@ from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
-from bale.io.folder import COPY, RECORD, Entry, Progress, Record, list_files, read_progress, staged_record
-from bale.io.sources.open import open_checkpoint
+from bale.io.folder import COPY, RECORD, Entry, Progress, Record, read_progress, staged_record
 from bale.io.storage.commit import Target, commit_together, sync_folder
-from bale.io.storage.files import reading, reason, room_hint
+from bale.io.storage.files import own_name, reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
 from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
-from bale.report.model import FileRow
+from bale.report.model import FileRow, FolderRow
 
 
 def compress_folder(
@@ -40,14 +40,14 @@ def compress_folder(
     inputs: Inputs,
     options: Options,
     *,
-    report: Callable[[tuple[FileRow, ...], int], AbstractContextManager[Target]],
-    kept: Callable[[tuple[FileRow, ...], int], None] | None = None,
+    report: Callable[[tuple[FileRow, ...], FolderRow], AbstractContextManager[Target]],
+    kept: Callable[[tuple[FileRow, ...], FolderRow], None] | None = None,
 ) -> None:
     """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
 
-    `report` gives the file that takes its name together with the record, and is called with the rows of the weight
-    files and the bytes of all others. `kept` is called with them in its place where a finished folder is the one that
-    would be made again; any other finished one is refused, unless it may be overwritten.
+    `report` gives the file that takes its name together with the record, and is called with the rows of the archives
+    and that of the folder. `kept` is called with them in its place where a finished folder is the one that would be
+    made again; any other finished one is refused, unless it may be overwritten.
     """
     with ExitStack() as stack:
         found = _begin(source, out, options.force, kept is not None, stack)
@@ -56,8 +56,8 @@ def compress_folder(
         if found.complete and kept is not None:
             other = writer.other(found.entries, names)
             if other is None:
-                rows_kept = (writer.row(name, found.entries[name]) for name in names)
-                kept(*_report_contents(found.entries, rows_kept))
+                rows = [writer.row(name, found.entries[name]) for name in names]
+                kept(*_report_contents(source, out, found, rows))
                 return
             if not options.force:
                 raise _taken(out, other)
@@ -77,11 +77,9 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        with (
-            report(*_report_contents(entries, rows)) as made,
-            staged_record(out, Record(True, entries)) as record,
-        ):
-            commit_together(made, record)
+        record = Record(True, entries, source.selection)
+        with report(*_report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
+            commit_together(made, staged)
         _remove_strays(out, earlier, entries)
 
 
@@ -105,10 +103,23 @@ def _lock(out: Path) -> int:
         raise OutputError(f"cannot write {out}: {reason(problem)}", "choose another place with -o") from None
 
 
-def _report_contents(entries: Mapping[str, Entry], rows: Iterable[FileRow | None]) -> tuple[tuple[FileRow, ...], int]:
-    """The contents of a report: the rows of the weight files, and the bytes of all other files."""
-    side_bytes = sum(entry.source_bytes for entry in entries.values() if entry.kind == COPY)
-    return tuple(row for row in rows if row is not None), side_bytes
+def _report_contents(
+    source: SourceFolder, out: Path, record: Record, rows: Iterable[FileRow | None]
+) -> tuple[tuple[FileRow, ...], FolderRow]:
+    """The contents of a report: the rows of the archives, and what the folder is beside them."""
+    copied, size = copied_of(record.entries), len(record.encode())
+    return tuple(row for row in rows if row is not None), FolderRow(own_name(source.path), own_name(out), copied, size)
+
+
+def planned_folder_row(source: SourceFolder, sizes: Mapping[str, int]) -> FolderRow:
+    """The row of a folder that is yet to be compressed, from expected sizes of its archives."""
+    digest = "0" * 64
+    entries = {name: Entry(COPY, name, size, digest, size, digest) for name, size in source.side.items()}
+    for name, checkpoint in source.checkpoints.items():
+        entries[name] = Entry(checkpoint.kind, f"{name}.bale", checkpoint.size, digest, sizes[name], digest, digest)
+    size = len(Record(True, entries, source.selection).encode())
+    name = own_name(source.path)
+    return FolderRow(name, f"{name}.bale", source.copied, size)
 
 
 def restore_folder(
@@ -149,12 +160,15 @@ def verify_folder(
 ) -> list[str]:
     """Check every file of a compressed folder; returns their names. Files that its record does not list are ignored.
 
-    `against` may not hold weights that the folder does not. `found` is called with each archive that is sound.
+    `against` may not hold weights that the folder does not, unless these were left out of it. `found` is called with
+    each archive that is sound.
     """
-    entries = complete_record(path).entries
-    for name in [] if against is None else list_files(against):
-        extra = Path(against or "", name)
-        if name not in entries and os.path.getsize(extra) and open_checkpoint(extra).kind != "opaque":
+    record = complete_record(path)
+    entries = record.entries
+    with without_options():
+        weights = {} if against is None else examine(against, record.selection).checkpoints
+    for name, checkpoint in weights.items():
+        if name not in entries and checkpoint.kind != "opaque":
             raise CheckFailed(f"{path} does not hold {name}, which {against} does")
     for name, entry in entries.items():
         _check_stored(path, entry)

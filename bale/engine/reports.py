@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.listing import complete_record, is_stored_folder
+from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.statistics import Statistics
+from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run
@@ -27,7 +28,7 @@ from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.planning.decide import Decision
-from bale.report.model import FileRow, Report, stats_json
+from bale.report.model import FileRow, FolderRow, Report, stats_json
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"
@@ -155,7 +156,7 @@ def same_archive(
                     return "it was made with other choices"
                 if stored.base is None:
                     continue
-                if not isinstance(reference, BaseTensor) or reference.digest != stored.base:
+                if not isinstance(reference, UnitValues) or reference.digest != stored.base:
                     return "it was made with another base"
             with reading(checkpoint.path, ArchiveError) as source:
                 if source.sha256() != manifest.source_sha256:
@@ -224,27 +225,26 @@ class ReportBeside:
     verified: bool
     notes: Sequence[Note]
     statistics: Statistics | None
-    folder: tuple[str, str] | None = None
     result: Report = field(init=False)
 
-    def kept(self, rows: tuple[FileRow, ...], side_bytes: int = 0) -> None:
+    def kept(self, rows: tuple[FileRow, ...], folder: FolderRow | None = None) -> None:
         """Leave the archive that is there as it is; a report that is missing is made again."""
         if not os.path.lexists(self.path):
-            with self.made(rows, side_bytes, again=True) as target:
+            with self.made(rows, folder, again=True) as target:
                 target.commit()
             self.result = replace(self.result, skipped=True)
             return
-        made = make_report(self.verified, rows, self.notes, self.statistics, self.folder, side_bytes)
+        made = make_report(self.verified, rows, self.notes, self.statistics, folder)
         found = read_report(self.path)
         fits = found is not None and report_fits(found, self.archive, whole=False)
         notes = made.notes if fits else (*made.notes, Note("stale-report", STALE))
         self.result = replace(made, path=self.archive, notes=notes, skipped=True)
 
     def made(
-        self, rows: tuple[FileRow, ...], side_bytes: int = 0, again: bool = False
+        self, rows: tuple[FileRow, ...], folder: FolderRow | None = None, again: bool = False
     ) -> AbstractContextManager[Target]:
         """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
-        self.result = make_report(self.verified, rows, self.notes, self.statistics, self.folder, side_bytes)
+        self.result = make_report(self.verified, rows, self.notes, self.statistics, folder)
         if again:
             note = Note("report-again", "the archive was there already: only its report was made, again")
             self.result = replace(self.result, notes=(*self.result.notes, note))
@@ -258,22 +258,21 @@ def make_report(
     rows: tuple[FileRow, ...],
     notes: Sequence[Note],
     statistics: Statistics | None,
-    folder: tuple[str, str] | None = None,
-    side_bytes: int = 0,
+    folder: FolderRow | None = None,
 ) -> Report:
     """The report of a finished plan, with its notes."""
-    notes = list(notes)
-    before, after = sum(row.source_bytes for row in rows), sum(row.archive_bytes for row in rows)
-    if after > before:
-        text = f"the archive is larger than its source ({after} bytes, {before} before): there is nothing to gain"
-        notes.append(Note("no-gain", text))
-    return Report(
+    found = Report(
         tool=version("bale"),
         format_version=".".join(map(str, FORMAT)),
         verified=verified,
         files=rows,
         folder=folder,
-        side_bytes=side_bytes,
-        notes=tuple(notes),
         stats=None if statistics is None else statistics.stamp,
     )
+    notes = [*notes, *(() if folder is None else same_tensors(rows))]
+    before, after = found.original_bytes, found.stored_bytes
+    if after > before:
+        what = "archive" if folder is None else "compressed folder"
+        text = f"the {what} is larger than its source ({after} bytes, {before} before): there is nothing to gain"
+        notes.append(Note("no-gain", text))
+    return replace(found, notes=tuple(notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bale.engine.reading.base_tensor import BaseTensor
+from bale.engine.reading.unit_values import UnitValues
 from bale.errors import Refused
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.bytes import Version
@@ -30,10 +30,10 @@ class ResolvedFile:
     checkpoint: Checkpoint
     version: Version
     plan: FilePlan
-    references: tuple[BaseTensor | Refused | None, ...]
+    references: tuple[UnitValues | Refused | None, ...]
     duplicate_of: Mapping[int, int]
 
-    def reference(self, index: int) -> BaseTensor | None:
+    def reference(self, index: int) -> UnitValues | None:
         """The tensor that a unit is to be coded given; `Refused` when that cannot be."""
         if not self.plan.decisions[index].pipeline.on_base:
             return None

@@ -37,6 +37,7 @@ def tensor_rows(
                     first=None if stored.first is None else ErrorSums(*stored.first.errors),
                     output_error=None if output_errors is None else output_errors[index],
                     worst_row_error=stored.worst_row,
+                    digest=f"{stored.digest} {view.offset} {view.strides}",
                 )
             )
     return tuple(rows)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -161,8 +162,17 @@ def one_blas_thread(pipelines: Iterable[Pipeline] = ()) -> Any:
     pipelines : iterable of Pipeline
         Those that will encode.
     """
-    from threadpoolctl import threadpool_limits
-
-    for codec in {stage for pipeline in pipelines for stage in pipeline.codecs}:
+    codecs = {stage for pipeline in pipelines for stage in pipeline.codecs}
+    for codec in codecs:
         codec.load()
-    return threadpool_limits(limits=1, user_api="blas")
+    if codecs:  # may have loaded another BLAS
+        _loaded_libraries.cache_clear()
+    return _loaded_libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _loaded_libraries() -> Any:
+    """The libraries that are loaded: to look through them takes longer than to decode a small tensor."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -16,7 +16,7 @@ from bale.errors import OutputError, UsageError
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.commit import check_target
-from bale.io.storage.files import reason, room_hint
+from bale.io.storage.files import own_name, reason, room_hint
 from bale.io.storage.leftovers import is_temporary
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import is_incomplete
@@ -141,4 +141,4 @@ def _named(source: Path, opened: SourceFolder | Checkpoint) -> tuple[str, int]:
     """Name and bytes of a source as reports record them."""
     if isinstance(opened, Checkpoint):
         return source.name, opened.size
-    return source.resolve().name, sum(checkpoint.size for checkpoint in opened.checkpoints.values())
+    return own_name(source), opened.size

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from bale.errors import ArchiveError, BaleError, OutputError, SourceError
+from bale.io.selection import ALL, Selection
 from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import read_text, reason
 from bale.io.storage.journal import Journal, read_journal
@@ -22,7 +25,7 @@ from bale.io.storage.leftovers import is_temporary, temporary_name
 RECORD = "bale.folder.json"
 COPY = "copy"
 NAME_LIMIT, PATH_LIMIT = 255, 1024  # bytes
-RECORD_LIMIT, INDEX_LIMIT = 1 << 28, 1 << 26  # bytes: those of some 500,000 files, and of 500,000 tensors
+RECORD_LIMIT = 1 << 28  # bytes: those of some 500,000 files
 _FORMAT = 1
 _JOURNAL = temporary_name("the files of a compressed folder that are finished")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -58,15 +61,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """The content of ``bale.folder.json``: entries by source name, and whether all are there."""
+    """The content of ``bale.folder.json``: entries by source name, whether all are there, and which were wanted."""
 
     complete: bool
     entries: Mapping[str, Entry]
+    selection: Selection = ALL
 
     def encode(self) -> bytes:
         """JSON text, the same for the same entries whatever order they came in."""
         files = {name: entry.to_json() for name, entry in self.entries.items()}
-        data = {"format": _FORMAT, "complete": self.complete, "files": files}
+        data: dict[str, Any] = {"format": _FORMAT, "complete": self.complete, "files": files}
+        if self.selection:
+            data |= {"include": self.selection.include, "exclude": self.selection.exclude}
         return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()  # ASCII: names need not be UTF-8
 
 
@@ -83,7 +89,8 @@ def read_record(folder: Path) -> Record:
         if RECORD in data["files"]:
             raise ValueError("it names itself")
         entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
-        return Record(data["complete"] is True, entries)
+        selection = Selection(_texts(data.get("include", [])), _texts(data.get("exclude", [])))
+        return Record(data["complete"] is True, entries, selection)
     except FileNotFoundError:
         made = "a folder is made into one by `bale compress`"
         raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder", made) from None
@@ -147,12 +154,34 @@ def read_progress(folder: Path) -> Record:
     return Record(False, entries)
 
 
-def list_files(folder: Path) -> list[str]:
-    """Names of all files below a folder, sorted, with ``/`` between the levels.
+class Avoidable(SourceError):
+    """An error about one file of a folder, without which `compress` can go on; the hint says how.
 
-    Links to files are followed; links to folders are refused, and so is what is neither file nor folder.
+    `plain_hint` is for those who have no such option.
+    """
+
+    def __init__(self, message: str, hint: str, name: str) -> None:
+        option = f"leave it out with --exclude {shlex.quote(glob.escape(name))}"
+        super().__init__(message, f"{hint}, or {option}" if hint else option)
+        self.plain_hint = hint
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others."""
+
+    names: list[str]
+    left_out: Mapping[str, int]
+
+
+def list_files(folder: Path, selection: Selection = ALL) -> Files:
+    """List all files below a folder.
+
+    Links to files are followed; links to folders are refused, and so is what is neither file nor folder, or a cache of
+    links: unless they are left out.
     """
     names: list[str] = []
+    left_out: dict[str, int] = {}
     pending = [""]
     while pending:
         inside = pending.pop()
@@ -160,34 +189,28 @@ def list_files(folder: Path) -> list[str]:
             with os.scandir(folder / inside) as found:
                 items = list(found)
         except OSError as problem:
-            raise SourceError(f"cannot read the folder {folder / inside}: {problem.strerror}") from None
+            if selection.excludes(inside):
+                left_out[inside] = 0
+                continue
+            message, hint = f"cannot read the folder {folder / inside}: {reason(problem)}", "check its permissions"
+            raise Avoidable(message, hint, inside) if inside else SourceError(message, hint) from None
+        _refuse_cache(folder / inside, {item.name for item in items}, not selection.takes(f"{inside}blobs/x"))
         for item in items:
             name = f"{inside}{item.name}"
             if is_temporary(item.name):
                 continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(f"{name}/")
+            elif not selection.takes(name):
+                left_out[name] = _size(item)
+            elif not _is_regular(item) and selection.excludes(f"{name}/"):
+                left_out[f"{name}/"] = 0
             elif _is_regular(item):
-                names.append(safe_name(name, SourceError, str(folder)))
+                names.append(_plain(folder, name))
             else:
                 what, hint = _what(item)
-                raise SourceError(f"{folder / name} {what}", hint)
-    return sorted(names)
-
-
-def check_indexes(folder: Path, names: list[str]) -> set[str]:
-    """Names of the shards that indexes name; `SourceError` when one is missing or lies outside the folder."""
-    present = set(names)
-    named: set[str] = set()
-    for name in names:
-        if not name.endswith(".index.json"):
-            continue
-        for shard in sorted(_shards(folder / name)):
-            inside = safe_name(shard, SourceError, str(folder / name))
-            named.add(str(Path(name).parent / inside))
-            if str(Path(name).parent / inside) not in present:
-                raise SourceError(f"{folder / name} names {shard!r}, which is not there", "fetch the missing file")
-    return named
+                raise Avoidable(f"{folder / name} {what}", hint, name)
+    return Files(sorted(names), left_out)
 
 
 def safe_name(name: str, error: type[BaleError], where: str) -> str:
@@ -212,13 +235,29 @@ def check_length(name: str, error: type[BaleError], where: str) -> None:
         raise error(f"{where} names {shown} of {len(name)} letters, which is too long", "fix or remove the name")
 
 
-def _shards(path: Path) -> set[str]:
+def _plain(folder: Path, name: str) -> str:
     try:
-        data = json.loads(read_text(path, INDEX_LIMIT, SourceError))
-        shards = data.get("weight_map", {}).values()
-        return {shard if isinstance(shard, str) else repr(shard) for shard in shards}
-    except (OSError, ValueError, AttributeError, RecursionError) as problem:
-        raise SourceError(f"the index {path} cannot be read ({problem})", "fetch it again") from None
+        return safe_name(name, SourceError, str(folder))
+    except SourceError as problem:
+        raise Avoidable(problem.message, problem.hint, name) from None
+
+
+def _refuse_cache(folder: Path, names: set[str], without_blobs: bool) -> None:
+    """Raise `SourceError` for a cache of the Hugging Face hub: its files would be stored as blobs and as links."""
+    if not names >= {"blobs", "refs", "snapshots"} or without_blobs:
+        return
+    with suppress(OSError):
+        snapshots = sorted(os.listdir(folder / "snapshots"))
+        if snapshots:
+            message = f"{folder} is a cache of the Hugging Face hub, whose snapshots are links to its blobs"
+            raise SourceError(message, f"give a snapshot, like {folder / 'snapshots' / snapshots[-1]}")
+
+
+def _size(item: os.DirEntry[str]) -> int:
+    try:
+        return item.stat().st_size if _is_regular(item) else 0
+    except OSError:
+        return 0
 
 
 def _is_regular(item: os.DirEntry[str]) -> bool:
@@ -237,6 +276,12 @@ def _what(item: os.DirEntry[str]) -> tuple[str, str]:
     if os.path.exists(item.path):
         return "is a link to what is neither a file nor a folder", "remove the link"
     return "is a link that leads nowhere", "fix or remove it"
+
+
+def _texts(patterns: Any) -> tuple[str, ...]:
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+        raise ValueError(f"patterns {patterns!r}")
+    return tuple(patterns)
 
 
 def _entry(name: str, item: dict[str, Any]) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -90,8 +91,8 @@ def collect(
 
 
 def _beside(folder: Path) -> Path:
-    real = folder.resolve()
-    return real.parent / f"{real.name}.stats.safetensors"
+    place = Path(os.path.abspath(folder))  # a link has a name of its own
+    return place.parent / f"{place.name}.stats.safetensors"
 
 
 def _check_outside(out: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from bale.engine.reading.listing import open_folder
+from bale.engine.reading.listing import open_folder, without_options
 from bale.errors import SourceError, UsageError
 from bale.io.storage.files import check_readable, reason
 
@@ -140,7 +140,9 @@ def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]
 def _stored_in(folder: Path) -> dict[str, set[tuple[int, ...]]]:
     """Names and shapes of all tensors in the weight files of a folder."""
     found: dict[str, set[tuple[int, ...]]] = {}
-    for checkpoint in open_folder(folder, "put them beside the config").checkpoints.values():
+    with without_options():
+        checkpoints = open_folder(folder, "put them beside the config").checkpoints
+    for checkpoint in checkpoints.values():
         for view in (view for unit in checkpoint.units for view in unit.views):
             found.setdefault(view.name, set()).add(view.spec.shape)
     return found

@@ -72,20 +72,20 @@ class Plan:
     notes: tuple[Note, ...] = ()
 
 
-def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
-    """The same plan with a base, which has a tensor like the units' or not: pipelines go behind ``base/``.
+def on_base(plan: FilePlan, missing: Sequence[str | None]) -> FilePlan:
+    """The same plan with a base, which has a tensor like each unit, or lacks it for a reason: ``base/`` goes first.
 
     Those whose second layer is exact already, and units without a partner, stay as they are; so do lossy
     floats of a byte, as such floats cannot represent their differences; a note says so. Units that are coded alone
     get `effort=max`, as differences need compiled code anyway.
     """
     decisions = []
-    alone = {LOSSLESS: MAX} if any(has_partner) else {}
-    for unit, decision, found in zip(plan.units, plan.decisions, has_partner, strict=True):
+    alone = {LOSSLESS: MAX} if None in missing else {}
+    for unit, decision, lacking in zip(plan.units, plan.decisions, missing, strict=True):
         pipeline, fallback = (alone.get(each, each) for each in (decision.pipeline, decision.fallback))
         if unit.views:
             decision = replace(decision, pipeline=pipeline, fallback=fallback)
-        reason = _alone(unit, pipeline, found)
+        reason = _alone(unit, pipeline, lacking)
         if reason is not None:
             known = unit.views and unit.spec.elements
             decisions.append(replace(decision, notes=(*decision.notes, reason)) if known else decision)
@@ -98,14 +98,25 @@ def on_base(plan: FilePlan, has_partner: Sequence[bool]) -> FilePlan:
     return FilePlan(plan.units, tuple(decisions))
 
 
-def _alone(unit: Unit, pipeline: Pipeline, found: bool) -> Note | None:
+def with_remarks(plan: FilePlan, remarks: Sequence[Note | None]) -> FilePlan:
+    """The same plan, with remarks on the tensors of the base that units are coded given."""
+    decisions = (
+        decision
+        if remark is None or remark in decision.notes or not decision.pipeline.on_base
+        else replace(decision, notes=(*decision.notes, remark))
+        for decision, remark in zip(plan.decisions, remarks, strict=True)
+    )
+    return FilePlan(plan.units, tuple(decisions))
+
+
+def _alone(unit: Unit, pipeline: Pipeline, lacking: str | None) -> Note | None:
     """The reason why a unit is not coded as a difference to a base, if it is not."""
     if pipeline.on_base:
-        return None if found else Note("no-reference", "the base has no tensor of this name and shape")
+        return None if lacking is None else Note("no-reference", lacking)
     if pipeline.rest is not None and not pipeline.has_residual:
         return Note("reference-unused", f"the base is not used: {pipeline} is exact already")
-    if not found:
-        return Note("no-reference", "the base has no tensor of this name and shape")
+    if lacking is not None:
+        return Note("no-reference", lacking)
     if pipeline.transforms and unit.spec.info.bits <= 8:
         reason = f"the base is not used: differences of {unit.spec.dtype} are not coded with loss"
         return Note("reference-unused", reason)

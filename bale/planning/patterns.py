@@ -40,19 +40,18 @@ class Pattern:
     repeats: int = 0
 
     def matches(self, name: str) -> bool:
-        """Whether the whole name matches, or is the text of the pattern, brackets and all.
+        """Whether the whole name matches, or is the text of the pattern, brackets and all."""
+        return name == self.text or self.fullmatch(name) is not None
 
-        Raises `UsageError` for a name that is so long that it could take minutes.
-        """
-        if name == self.text:
-            return True
+    def fullmatch(self, name: str) -> re.Match[str] | None:
+        """As that of `re.Pattern`; raises `UsageError` for a name that is so long that it could take minutes."""
         if self.ways * math.comb(len(name) + self.repeats, self.repeats) > _LIMIT:
             raise UsageError(
                 f"{self.text!r} has {self.repeats} repeats without a limit, which is too many for the name "
                 f"{name[:40]!r}... of {len(name)} letters",
                 "write it with fewer, or as a glob",
             )
-        return self.expression.fullmatch(name) is not None
+        return self.expression.fullmatch(name)
 
 
 def compile_pattern(text: str, origin: str) -> Pattern:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bale.metrics import ErrorSums
-from bale.notes import Note, Noted, summed_up
+from bale.notes import Note, Noted, notes_of_files, summed_up
 from bale.spec import TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
+OPAQUE = "opaque"  # the kind of a file that no reader follows
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TensorRow:
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
     `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error
-    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row.
+    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row. `digest` is
+    equal for tensors with the same decoded bytes.
     """
 
     name: str
@@ -40,6 +42,7 @@ class TensorRow:
     first: ErrorSums | None = None
     output_error: float | None = None
     worst_row_error: float | None = None
+    digest: str = ""
 
     @property
     def stored_bytes(self) -> int:
@@ -127,6 +130,41 @@ class FileRow:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """The files of a folder that are copied as they are: how many, their bytes, and the largest."""
+
+    files: int = 0
+    bytes: int = 0
+    largest: str | None = None
+    largest_bytes: int = 0
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> Copied:
+        """The sums of files by name."""
+        largest = max(sizes, key=lambda name: sizes[name], default=None)
+        return cls(len(sizes), sum(sizes.values()), largest, 0 if largest is None else sizes[largest])
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that stands under `copied`."""
+        return {
+            "files": self.files,
+            "bytes": self.bytes,
+            "largest": self.largest,
+            "largest_bytes": self.largest_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class FolderRow:
+    """What a folder is beside its archives: names of source and target, copies, and the bytes of its record."""
+
+    source: str
+    archive: str
+    copied: Copied = field(default_factory=Copied)
+    record_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Report:
     """The report of one compression: of one file, or of the weight files of a folder.
 
@@ -134,10 +172,8 @@ class Report:
     ----------
     verified : bool
         Whether everything was read back and compared.
-    folder : tuple of (str, str), or None
-        Names of the source and the target folder, when the source was one.
-    side_bytes : int
-        Bytes of the files of a folder that were copied as they are.
+    folder : FolderRow or None
+        The folder, when the source was one.
     stats : tuple of (str, str), or None
         Name and SHA-256 of the statistics by which it was done.
     path : Path or None
@@ -150,8 +186,7 @@ class Report:
     format_version: str
     verified: bool
     files: tuple[FileRow, ...]
-    folder: tuple[str, str] | None = None
-    side_bytes: int = 0
+    folder: FolderRow | None = None
     notes: tuple[Note, ...] = field(default=())
     stats: tuple[str, str] | None = None
     path: Path | None = None
@@ -163,14 +198,25 @@ class Report:
         return tuple(row for file in self.files for row in file.rows)
 
     @property
+    def side_bytes(self) -> int:
+        """Bytes of the files of a folder that are copied as they are."""
+        return 0 if self.folder is None else self.folder.copied.bytes
+
+    @property
     def original_bytes(self) -> int:
-        """Bytes of all weight files."""
-        return sum(file.source_bytes for file in self.files)
+        """Bytes of the file, or of all files of the folder."""
+        return sum(file.source_bytes for file in self.files) + self.side_bytes
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all archives on disk."""
-        return sum(file.archive_bytes for file in self.files)
+        """Bytes on disk of the archive, or of all files of the compressed folder."""
+        record = 0 if self.folder is None else self.folder.record_bytes
+        return sum(file.archive_bytes for file in self.files) + self.side_bytes + record
+
+    @cached_property
+    def weights(self) -> tuple[FileRow, ...]:
+        """The files of weights; those that no reader follows where there are no others."""
+        return tuple(file for file in self.files if file.kind != OPAQUE) or self.files
 
     @property
     def exact(self) -> bool:
@@ -188,8 +234,8 @@ class Report:
             (file,) = self.files
             source, archive = file.to_json()["source"], file.to_json()["archive"]
         else:
-            source = {"name": self.folder[0], "kind": "folder", "bytes": self.original_bytes, "sha256": None}
-            archive = {"name": self.folder[1], "bytes": self.stored_bytes, "sha256": None, "manifest": None}
+            source = {"name": self.folder.source, "kind": "folder", "bytes": self.original_bytes, "sha256": None}
+            archive = {"name": self.folder.archive, "bytes": self.stored_bytes, "sha256": None, "manifest": None}
         data = {
             "schema": SCHEMA,
             "verified": self.verified,
@@ -205,6 +251,7 @@ class Report:
         if self.folder is not None:
             data["files"] = [file.to_json() for file in self.files]
             data["side_bytes"] = self.side_bytes
+            data["copied"] = self.folder.copied.to_json()
         return data
 
     def text(self) -> str:
@@ -220,7 +267,8 @@ class Report:
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
         tensors = (Noted(row.name, row.spec.nbytes, row.error, row.notes) for row in self.rows if row.same_as is None)
-        return (*self.notes, *(note for file in self.files for note in file.notes), *summed_up(tensors))
+        files = ((file.source, note) for file in self.files for note in file.notes)
+        return (*self.notes, *notes_of_files(files, self.folder is not None), *summed_up(tensors))
 
     def _output_error(self) -> dict[str, Any] | None:
         """Mean and worst of the lossy tensors that have one."""
@@ -253,13 +301,17 @@ class Report:
     def totals(self) -> dict[str, Any]:
         """The row of all tensors together."""
         lossy = self._lossy()
-        elements = sum(row.spec.elements for row in self.rows if row.same_as is None)
+        rows = (row for file in self.weights for row in file.rows)
+        elements = sum(row.spec.elements for row in rows if row.same_as is None)
+        before = sum(file.source_bytes for file in self.weights)
+        after = sum(file.archive_bytes for file in self.weights)
         return {
             "original_bytes": self.original_bytes,
             "stored_bytes": self.stored_bytes,
-            "overhead_bytes": self.stored_bytes - sum(row.stored_bytes for row in self.rows),
+            "overhead_bytes": self.stored_bytes - self.side_bytes - sum(row.stored_bytes for row in self.rows),
             "ratio": ratio(self.original_bytes, self.stored_bytes),
-            "bits_per_weight": ratio(8 * self.stored_bytes, elements),
+            "weights": {"original_bytes": before, "stored_bytes": after, "ratio": ratio(before, after)},
+            "bits_per_weight": ratio(8 * after, elements),
             "relative_error": 0.0 if lossy is None else lossy["relative_error"],
             "snr_db": None if lossy is None else lossy["snr_db"],
             "lossy": lossy,

@@ -73,7 +73,7 @@ def test_compress(bale: Bale, model: Path) -> None:
     assert "SNR" in said.out
     assert "does not tell how well the model works" in said.out
     document = bale("compress", model, "-f", "--json", "-T", "1").result
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert bale("compress", model, "-f", "-q").out == ""
 
 
@@ -223,6 +223,9 @@ def test_a_failed_comparison_is_one_document(bale: Bale, model: Path, lossy: Pat
         "worst_tensor": said.json["summary"]["worst_tensor"],
         "max_row_error": None,
         "exceeded_rows": 0,
+        "only_in_a": 0,
+        "only_in_b": 0,
+        "renamed": 0,
     }
 
 
@@ -269,7 +272,7 @@ def test_an_internal_error_shows_its_traceback(bale: Bale, model: Path, monkeypa
 def test_too_little_memory_is_told_in_one_line(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bale import api
 
-    def hungry(path: Path) -> None:
+    def hungry(path: Path, **choices: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(api, "inspect", hungry)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import bale
 from bale.engine.compare import Difference
+from bale.errors import UsageError
+from bale.spec import CHUNK_LIMIT
 from tests.making import Raw, bf16, weights, write
 
 
@@ -40,7 +43,7 @@ def test_all_kinds(tmp_path: Path) -> None:
             "near": w + np.float32(0.001),
             "cast": bf16(w),
             "shape": w.reshape(4, 16),
-            "new": w,
+            "new": weights(8, 8, seed=1),
             "ints": np.array([3, 5]),
             "bools": np.array([True, True]),
             "complex": np.zeros(3, "<c8"),
@@ -220,3 +223,111 @@ def test_rows_are_those_of_the_archive_where_a_tensor_lies_otherwise_in_memory(t
         assert row.worst_row_error
         assert found[row.name].worst_row_error == pytest.approx(row.worst_row_error, rel=1e-9)
         assert found[row.name].relative_error == pytest.approx(row.error, rel=1e-9)
+
+
+def test_pairs_are_those_of_a_base(tmp_path: Path) -> None:
+    """Wrappers, prefixes, content, and renames."""
+    layers = [weights(16, 16, seed=n) for n in range(4)]
+    a = write(tmp_path / "a", {f"model.layers.{n}.w": w for n, w in enumerate(layers)})
+    wrapped = write(tmp_path / "b", {f"model._orig_mod.layers.{n}.w": w for n, w in enumerate(layers)})
+    rows = bale.compare(a, wrapped)
+    assert [(row.status, row.name_in_b) for row in rows] == [
+        ("equal", f"model._orig_mod.layers.{n}.w") for n in range(4)
+    ]
+    other = write(tmp_path / "c", {f"block{n}": w * np.float32(1.001) for n, w in reversed(list(enumerate(layers)))})
+    found = differences(a, other)
+    assert {name: row.name_in_b for name, row in found.items()} == {
+        f"model.layers.{n}.w": f"block{n}" for n in range(4)
+    }
+    assert all(row.status == "differs" and 0 < row.error < 0.002 for row in found.values())
+    assert found["model.layers.0.w"].remark == "B calls it block0"
+    assert found["model.layers.0.w"].to_json()["name_in_b"] == "block0"
+    crossed = bale.compare(a, other, rename=["block0=model.layers.1.w"])
+    assert {row.name: row.name_in_b for row in crossed}["model.layers.1.w"] == "block0"
+    assert [row.status for row in crossed].count("only in A") == 1  # layer 0, whose partner is taken
+    assert [row.name for row in crossed if row.status == "only in B"] == ["block1"]
+    with pytest.raises(UsageError, match="matches no tensor"):
+        bale.compare(a, other, rename=["x=y"])
+
+
+def test_one_name_is_paired_once(tmp_path: Path) -> None:
+    w = weights(16, 16)
+    a = write(tmp_path / "a", {"w": w})
+    b = write(tmp_path / "b", {"module.w": w, "w": w + 1})
+    assert [(row.name, row.status) for row in bale.compare(a, b)] == [("w", "differs"), ("module.w", "only in B")]
+
+
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_rows_that_both_have(tmp_path: Path, as_archive: bool) -> None:
+    old = weights(30, 8)
+    new = np.concatenate([old, weights(5, 8, seed=1)])
+    new[3] *= np.float32(1.1)
+    a, b = write(tmp_path / "a", {"e": old}), write(tmp_path / "b", {"e": new})
+    if as_archive:
+        bale.compress(b, tmp_path / "b.bale")
+        b = tmp_path / "b.bale"
+    (row,) = bale.compare(a, b)
+    assert (row.status, row.common_rows) == ("other shape", 30)
+    expected = np.linalg.norm(old[3] * np.float32(0.1)) / np.linalg.norm(old)
+    assert row.relative_error == pytest.approx(expected, rel=1e-4)
+    assert row.worst_row_error == pytest.approx(0.1, rel=1e-4)
+    assert row.remark == "[30, 8] in A, [35, 8] in B, errors are those of the 30 common rows"
+    assert row.exceeds(100)
+    assert row.exceeds_in_row(100)
+    (back,) = bale.compare(b, a)
+    assert (back.status, back.common_rows) == ("other shape", 30)
+
+
+def test_files_that_hold_the_same_tensors_count_once(tmp_path: Path) -> None:
+    w = {"w": weights(16, 16), "v": weights(4)}
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    write(tmp_path / "one" / "model.safetensors", w)
+    write(tmp_path / "two" / "model.safetensors", w)
+    torch.save({name: torch.from_numpy(array) for name, array in w.items()}, tmp_path / "two" / "pytorch_model.bin")
+    bale.compress(tmp_path / "two", tmp_path / "two.bale")
+    for folder in ("two", "two.bale"):
+        rows = bale.compare(tmp_path / "one", tmp_path / folder)
+        assert [(row.name, row.status) for row in rows] == [("w", "equal"), ("v", "equal")]
+        assert [str(note) for note in rows.notes] == ["pytorch_model.bin holds the same 2 tensors as model.safetensors"]
+
+
+@pytest.mark.parametrize("shape", [(3, CHUNK_LIMIT // 2 + 7), (CHUNK_LIMIT // 8, 17), (2 * CHUNK_LIMIT + 5,)])
+def test_long_tensors_are_measured_as_short_ones(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Rows lie across blocks, of which some are equal in both."""
+    one = weights(*shape)
+    other = one.copy()
+    other.reshape(-1)[-5:] *= np.float32(1.5)
+    other.reshape(-1)[7] = 0
+    a, b = write(tmp_path / "a", {"w": one}), write(tmp_path / "b", {"w": bf16(other)})
+    c = write(tmp_path / "c", {"w": other})
+    bale.compress(c, tmp_path / "c.bale")
+    cut = (other.view("<u4") & 0xFFFF0000).view("<f4")
+    for given, values in ((b, cut), (c, other), (tmp_path / "c.bale", other)):
+        (row,) = bale.compare(a, given)
+        x, y = one.astype("f8"), values.astype("f8")
+        assert row.relative_error == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(x), rel=1e-9)
+        assert row.max_abs_error == pytest.approx(np.abs(x - y).max(), rel=1e-12)
+        worst = None if len(shape) == 1 else max(np.linalg.norm(x - y, axis=1) / np.linalg.norm(x, axis=1))
+        assert row.worst_row_error == (None if worst is None else pytest.approx(worst, rel=1e-9))
+
+
+def test_tensors_that_lie_otherwise_in_memory(tmp_path: Path) -> None:
+    w = torch.from_numpy(weights(40, 30))
+    torch.save({"t": w.t().contiguous().t(), "rows": w[::2], "part": w[3:9], "wide": w[:, 4:9]}, tmp_path / "a.pt")
+    b = write(
+        tmp_path / "b", {"t": w.numpy(), "rows": w[::2].numpy(), "part": w[3:9].numpy(), "wide": w[:, 4:9].numpy()}
+    )
+    assert {row.status for row in bale.compare(tmp_path / "a.pt", b)} == {"equal"}
+
+
+def test_infinities_in_blocks_that_are_equal(tmp_path: Path) -> None:
+    one = weights(3 * CHUNK_LIMIT // 2)
+    one[5], one[6] = np.inf, np.nan
+    other = one.copy()
+    other[-1] += 1
+    a, b = write(tmp_path / "a", {"w": one}), write(tmp_path / "b", {"w": other})
+    (row,) = bale.compare(a, b)
+    finite = one[np.isfinite(one)].astype("f8")
+    assert row.relative_error == pytest.approx(1 / np.linalg.norm(finite), rel=1e-5)
+    assert row.non_finite_differences == 0

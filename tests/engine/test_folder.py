@@ -361,11 +361,11 @@ def test_going_on_leaves_no_stray_archives(source: Path, tmp_path: Path, monkeyp
     assert names_in(outside) == ["vocab.txt"]
 
 
-@pytest.mark.parametrize("name", ["x.safetensors", "x.PT", "x.pth", "x.bin", "x.ckpt", "model-1.dat"])
+@pytest.mark.parametrize("name", ["x.safetensors", "x.PT", "x.pth", "x.bin", "x.ckpt", "part-1.dat"])
 def test_an_empty_weights_file(source: Path, tmp_path: Path, name: str) -> None:
     """By its suffix, or because an index names it."""
     (source / name).touch()
-    if name == "model-1.dat":
+    if name == "part-1.dat":
         (source / "a.index.json").write_text(json.dumps({"weight_map": {"w": name}}))
     with pytest.raises(SourceError, match="is empty"):
         bale.compress(source)

@@ -12,7 +12,9 @@ import pytest
 
 import bale
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.folder import RECORD, Entry, Record, check_indexes, list_files, read_record, safe_name
+from bale.io.folder import RECORD, Entry, Record, list_files, read_record, safe_name
+from bale.io.indexes import read_index
+from bale.io.selection import Selection
 from tests.making import names_in, weights, write
 
 UNSAFE = [
@@ -70,11 +72,10 @@ def test_records_and_indexes_of_gigabytes_are_not_read(tmp_path: Path, stored: P
         file.truncate(3 << 30)
     with pytest.raises(ArchiveError, match="more than 268435456 bytes"):
         read_record(stored)
-    write(tmp_path / "m.safetensors", {"w": weights(8)})
-    (tmp_path / "m.index.json").write_text("{")
-    os.truncate(tmp_path / "m.index.json", 3 << 30)
+    (tmp_path / "m.safetensors.index.json").write_text("{")
+    os.truncate(tmp_path / "m.safetensors.index.json", 3 << 30)
     with pytest.raises(SourceError, match="more than 67108864 bytes"):
-        check_indexes(tmp_path, ["m.index.json", "m.safetensors"])
+        read_index(tmp_path, "m.safetensors.index.json")
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
@@ -87,7 +88,11 @@ def test_listing(tmp_path: Path) -> None:
     for name in ("z", "b/y", "b/c/x", ".hidden", f".bale-tmp-{1:016x}"):
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("z")
-    assert list_files(tmp_path) == [".hidden", "b/c/x", "b/y", "link", "z"]
+    listed = list_files(tmp_path)
+    assert (listed.names, listed.left_out) == ([".hidden", "b/c/x", "b/y", "link", "z"], {})
+    (tmp_path / "b" / "y").write_text("five5")
+    listed = list_files(tmp_path, Selection(("b/*", "z"), ("*x",)))
+    assert (listed.names, listed.left_out) == (["b/y", "z"], {".hidden": 0, "b/c/x": 0, "link": 0})
 
 
 def _folder_link(folder: Path) -> None:
@@ -100,6 +105,10 @@ def _own_link(folder: Path) -> None:
 
 def _dangling(folder: Path) -> None:
     (folder / "x").symlink_to("nowhere")
+
+
+def _loop(folder: Path) -> None:
+    (folder / "x").symlink_to("x")
 
 
 def _fifo(folder: Path) -> None:
@@ -117,6 +126,7 @@ def _fifo_link(folder: Path) -> None:
         (_folder_link, "link to a folder", "the folder itself"),
         (_own_link, "link to a folder", "the folder itself"),
         (_dangling, "leads nowhere", "fix or remove"),
+        (_loop, "leads nowhere", "fix or remove"),
         (_fifo, "neither a file nor a folder", "move it elsewhere"),
         (_fifo_link, "link to what is neither", "remove the link"),
     ],
@@ -128,22 +138,10 @@ def test_what_cannot_be_stored(tmp_path: Path, make: Callable[[Path], None], wha
     with pytest.raises(SourceError, match=what) as raised:
         list_files(folder)
     assert hint in raised.value.hint
-
-
-def test_indexes(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "m.index.json").write_text('{"weight_map": {"w": "s1", "v": "s2"}}')
-    (tmp_path / "other.json").write_text("no index")
-    assert check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "sub/s2", "other.json"]) == {"sub/s1", "sub/s2"}
-    with pytest.raises(SourceError, match="names 's2'"):
-        check_indexes(tmp_path, ["sub/m.index.json", "sub/s1", "s2"])
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"weight_map": []}', '{"weight_map": 5}', "[" * 100_000, "\xff"])
-def test_broken_indexes(tmp_path: Path, text: str) -> None:
-    (tmp_path / "m.index.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(SourceError, match=r"index .* cannot be read"):
-        check_indexes(tmp_path, ["m.index.json"])
+    assert "--exclude x" in raised.value.hint
+    for selection in (Selection(exclude=("x",)), Selection(exclude=("x/",)), Selection(include=("other*",))):
+        if "a folder" in what or selection.exclude != ("x/",):
+            assert list_files(folder, selection).names == []
 
 
 def test_a_record_is_read_as_written(tmp_path: Path) -> None:

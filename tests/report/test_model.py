@@ -26,6 +26,7 @@ TOTALS = [
     "stored_bytes",
     "overhead_bytes",
     "ratio",
+    "weights",
     "bits_per_weight",
     "relative_error",
     "snr_db",
@@ -113,24 +114,35 @@ def test_it_holds_to_the_schema(mixed: Path) -> None:
             jsonschema.validate({other: value for other, value in document.items() if other != key}, SCHEMA)
 
 
+def bytes_in(folder: Path, pattern: str = "*") -> int:
+    return sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file())
+
+
 def test_a_folder_holds_to_the_schema(tmp_path: Path, mixed: Path) -> None:
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
     mixed.rename(folder / "a.safetensors")
     write(folder / "sub" / "b.safetensors", {"w": weights(64, 64)})
     (folder / "README.md").write_text("read me")
-    document = bale.compress(folder, pipeline="int8").to_json()
+    report = bale.compress(folder, pipeline="int8")
+    document = report.to_json()
     jsonschema.validate(document, SCHEMA)
-    assert list(document) == [*TOP, "files", "side_bytes"]
+    assert list(document) == [*TOP, "files", "side_bytes", "copied"]
     assert document["source"]["sha256"] is None
     assert document["side_bytes"] == 7
+    assert document["copied"] == {"files": 1, "bytes": 7, "largest": "README.md", "largest_bytes": 7}
     assert [file["source"]["name"] for file in document["files"]] == ["a.safetensors", "sub/b.safetensors"]
-    stored = sum(path.stat().st_size for path in (tmp_path / "model.lossy.bale").rglob("*.bale"))
-    assert document["totals"]["stored_bytes"] == document["archive"]["bytes"] == stored
-    assert document["source"]["bytes"] == sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    totals, out = document["totals"], tmp_path / "model.lossy.bale"
+    assert totals["stored_bytes"] == document["archive"]["bytes"] == bytes_in(out)
+    assert totals["original_bytes"] == document["source"]["bytes"] == bytes_in(folder)
+    parts = sum(row["stored_bytes"] for row in document["tensors"])
+    assert parts + document["side_bytes"] + totals["overhead_bytes"] == totals["stored_bytes"]
+    before, after = bytes_in(folder, "*.safetensors"), bytes_in(out, "*.bale")
+    assert totals["weights"] == {"original_bytes": before, "stored_bytes": after, "ratio": before / after}
+    assert totals["bits_per_weight"] == 8 * after / sum(row.spec.elements for row in report.rows if not row.same_as)
     rebuilt = bale.inspect(tmp_path / "model.lossy.bale")
     jsonschema.validate(rebuilt, SCHEMA)
-    for key in ("totals", "side_bytes", "source", "notes"):
+    for key in ("totals", "side_bytes", "copied", "source", "archive", "notes"):
         assert rebuilt[key] == document[key]
     assert [row["file"] for row in rebuilt["tensors"]] == [row["file"] for row in document["tensors"]]
 
@@ -140,6 +152,7 @@ def test_sizes_add_up_to_the_file_on_disk(mixed: Path) -> None:
     totals, rows = document["totals"], document["tensors"]
     assert totals["stored_bytes"] == document["archive"]["bytes"] == archive.stat().st_size
     assert totals["original_bytes"] == document["source"]["bytes"] == mixed.stat().st_size
+    assert totals["weights"] == {key: totals[key] for key in ("original_bytes", "stored_bytes", "ratio")}
     assert all(row["stored_bytes"] == sum(row["parts"].values()) for row in rows)
     assert sum(row["stored_bytes"] for row in rows) + totals["overhead_bytes"] == archive.stat().st_size
     assert totals["ratio"] == pytest.approx(mixed.stat().st_size / archive.stat().st_size)
@@ -222,4 +235,4 @@ def test_every_kind_of_note_is_described() -> None:
 def test_every_key_is_described() -> None:
     described = set(re.findall(r"^\| (`.*?) \|", PAGE.read_text(), re.MULTILINE))
     found = {key for cell in described for key in re.findall(r"`(\w+)`", cell)}
-    assert {*TOP, *TOTALS, *ROW, "files", "side_bytes"} <= found
+    assert {*TOP, *TOTALS, *ROW, "files", "side_bytes", "copied"} <= found

@@ -7,19 +7,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from bale.engine.estimate.header import within_header
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
-from bale.engine.reading.base_tensor import BaseTensor
+from bale.engine.reading.base import Match
 from bale.engine.reading.duplicates import find_duplicates
 from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import Resolved, ResolvedFile
 from bale.engine.run import Job, Run
 from bale.errors import Refused, SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.files import reading
 from bale.notes import Note
-from bale.planning.decide import Decision, FilePlan, is_lossy, make_plan, on_base, untouched
+from bale.planning.decide import Decision, FilePlan, is_lossy, make_plan, on_base, untouched, with_remarks
 from bale.planning.recipe import Recipe
 from bale.spec import Unit
 
@@ -40,6 +42,7 @@ def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, in
         notes = (*notes, *inputs.statistics.check(plan.files))
     if inputs.base is not None:
         check_pools(plan)
+        inputs.base.renames.check([view.name for file in plan.files for unit in file.units for view in unit.views])
     asked = _touches(plan.files)
     with ExitStack() as stack:
         files, sources = [], {}
@@ -61,20 +64,29 @@ def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, in
 def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, is_saved: bool) -> ResolvedFile:
     plan = _without_positives(source, plan, run)
     base = inputs.base
-    partners = [base.partner(unit) if base is not None and unit.views else None for unit in plan.units]
-    if base is not None and not is_saved:
-        plan = on_base(plan, [partner is not None for partner in partners])
+    matches: list[Match | None] = [None] * len(plan.units)
+    if base is not None:
+        matches = base.matches(plan.units, partial(UnitSource, source))
+        if not is_saved:
+            pairs = zip(plan.units, matches, strict=True)
+            plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
+    plan = within_header(plan, source.checkpoint.size)
     duplicate_of = find_duplicates(source, plan)
-    references: list[BaseTensor | Refused | None] = list(partners)
+    partners = [None if match is None else match.tensor for match in matches]
+    references: list[UnitValues | Refused | None] = list(partners)
     jobs = (
-        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.sample_cost))
+        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.largest_cost))
         for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
         if partner is not None and decision.pipeline.on_base and index not in duplicate_of
     )
     for index, future in run.ordered(jobs):
         if not future.result():
             references[index] = Refused("the base's tensor has nothing in common with it", note="reference-unused")
-    return ResolvedFile(source.checkpoint, source.version, plan, tuple(references), duplicate_of)
+    remarks = [
+        match.note if match is not None and isinstance(reference, UnitValues) else None
+        for match, reference in zip(matches, references, strict=True)
+    ]
+    return ResolvedFile(source.checkpoint, source.version, with_remarks(plan, remarks), tuple(references), duplicate_of)
 
 
 def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:

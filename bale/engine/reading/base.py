@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-
-from bale.compressors.base import Reference
-from bale.compressors.chunks import chunk_ranges, flat_spec
-from bale.compressors.floats import require_float
-from bale.engine.coding.stored import DecodeTask
-from bale.engine.reading.base_tensor import BaseTensor, DecodedCache
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
-from bale.engine.reading.listing import archives_of, is_stored_folder, weights_of
-from bale.engine.reading.source import SourceFile
+from bale.engine.reading.listing import indexed_files, is_stored_folder, weight_archives_of, weights_of
+from bale.engine.reading.pairing import By, Candidate, Pair, Pairing, fits, unwrapped
+from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.run import Run
-from bale.errors import ArchiveError, Refused, SourceError
+from bale.errors import ArchiveError, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import reading
-from bale.spec import Unit
-
-K = TypeVar("K")
+from bale.io.storage.files import own_name, reading
+from bale.notes import Note, many
+from bale.planning.renames import Renames
+from bale.spec import Array, Unit
 
 _DEPTH = 8
-_PREFIX = 8  # pieces of a name that a wrapper may have put before all
+_SAFETENSORS = ".safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class BaseFile:
+    """One open file of a base."""
+
+    path: Path
+    tensors: tuple[UnitValues, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """The tensor of a base that a unit is coded given, and a remark where that is not just the one of its name."""
+
+    tensor: UnitValues
+    note: Note | None = None
 
 
 @dataclass(frozen=True)
@@ -41,31 +50,64 @@ class Base:
 
     Attributes
     ----------
+    renames : Renames
+        What tensors of the source are called in it.
     name : str
         Name of its file or folder, by which it is looked for beside an archive.
     """
 
     path: Path
-    tensors: tuple[BaseTensor, ...]
-    _digests: dict[tuple[int, ...], dict[str, list[BaseTensor]]] = field(default_factory=dict)
+    files: tuple[BaseFile, ...]
+    renames: Renames = field(default_factory=Renames)
+    _digests: dict[tuple[int, ...], dict[str, list[UnitValues]]] = field(default_factory=dict)
+
+    @cached_property
+    def tensors(self) -> tuple[UnitValues, ...]:
+        """The tensors of all files."""
+        return tuple(tensor for file in self.files for tensor in file.tensors)
 
     @property
     def stamp(self) -> str:
-        """Names, sizes and times of its files: another one where any of them is not as it was."""
+        """Names, sizes and times of its files, and renames: another one where any of them is not as it was."""
         files = ((each, os.stat(each)) for each in files_of(self.path))
-        return " ".join(f"{each.name} {stat.st_size} {stat.st_mtime_ns}" for each, stat in files)
+        states = " ".join(f"{each.name} {stat.st_size} {stat.st_mtime_ns}" for each, stat in files)
+        return f"{states} {self.renames}".rstrip()
 
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self.path.resolve().name
+        return own_name(self.path)
 
-    def partner(self, unit: Unit) -> BaseTensor | None:
-        """The tensor of the same name and shape as a unit, or the only one whose name ends alike."""
-        found = _fitting(self._named(unit), unit) or _fitting(self._ending_alike(unit), unit)
-        return found[0].of(unit.spec) if len(found) == 1 else None
+    def matches(self, units: Sequence[Unit], values: Callable[[Unit], UnitSource]) -> list[Match | None]:
+        """The tensor for each unit of a file, if there is one; see `Pairing`.
 
-    def tensor(self, stored: StoredUnit, archive: Path) -> BaseTensor:
+        Parameters
+        ----------
+        values : callable
+            Gives access to the values of a unit.
+        """
+        wanted = [unit for unit in units if unit.views and unit.spec.elements and not unit.spec.info.packed]
+        candidates = [Candidate(_names(unit), unit.spec, values(unit).sample) for unit in wanted]
+
+        def is_related(number: int, index: int) -> bool:
+            tensor = self.tensors[index].of(wanted[number].spec)
+            return tensor.is_related(values(wanted[number]).sample)
+
+        found: dict[int, Match] = {}
+        for unit, pair in zip(wanted, self._pairing.pairs(candidates, is_related), strict=True):
+            if pair is not None:
+                tensor = self.tensors[pair.index].of(unit.spec)
+                found[unit.start] = Match(tensor, self._note(unit, tensor, pair))
+        return [found.get(unit.start) if unit.views and unit.spec.elements else None for unit in units]
+
+    def lacks(self, unit: Unit) -> str:
+        """The reason why a unit has no match."""
+        named = [each for each in self._named(unit) if fits(each.unit.spec, unit.spec)]
+        if len(named) > 1:
+            return f"the base has {len(named)} tensors of this name and shape, and none has values like these"
+        return "the base has no tensor of this name and shape"
+
+    def tensor(self, stored: StoredUnit, archive: Path) -> UnitValues:
         """The tensor that a unit was stored as a difference to.
 
         One of its name and of its dtype, if there is a choice: zeros of all dtypes have the same digest.
@@ -76,64 +118,110 @@ class Base:
             When the base has no such tensor; both digests are named.
         """
         unit, named = stored.unit, self._named(stored.unit)
-        found = [tensor for tensor in _fitting(named, unit) if tensor.digest == stored.base]
-        found = found or _fitting(self._by_digest(unit.spec.shape).get(stored.base or "", ()), unit)
-        if found:
-            return min(found, key=lambda tensor: tensor.unit.spec.dtype != unit.spec.dtype).of(unit.spec)
+        for rows in (False, True):
+            found = [each for each in named if fits(each.unit.spec, unit.spec, rows) and each.digest == stored.base]
+            if not found:
+                alike = self._by_digest(unit.spec.shape, rows).get(stored.base or "", ())
+                found = [each for each in alike if fits(each.unit.spec, unit.spec, rows)]
+            if found:
+                return min(found, key=lambda tensor: tensor.unit.spec.dtype != unit.spec.dtype).of(unit.spec)
         what = f"has {named[0].digest} there" if named else "has none of that name"
         raise SourceError(
             f"{archive}: {unit.label} is a difference to a tensor with digest {stored.base}; {self.path} {what}",
             "give the base that it was compressed with",
         )
 
-    def _named(self, unit: Unit) -> list[BaseTensor]:
-        """The tensors that have a name of a unit."""
-        names = dict.fromkeys(view.name for view in unit.views)
-        return list(dict.fromkeys(tensor for name in names for tensor in self._by_name.get(name, ())))
+    @cached_property
+    def _pairing(self) -> Pairing:
+        offered = [
+            Candidate(_names(tensor.unit), tensor.spec, partial(_elements, tensor.of(tensor.spec)))
+            for tensor in self.tensors
+        ]
+        return Pairing(offered, self.renames, self._choose)
 
-    def _ending_alike(self, unit: Unit) -> list[BaseTensor]:
-        """Tensors with a unit's name behind a prefix, or the other way about: wrappers put one before all names."""
-        names = [view.name for view in unit.views]
-        longer = (self._by_ending.get(name, ()) for name in names)
-        shorter = (self._by_name.get(ending, ()) for name in names for ending in _endings(name))
-        return list(dict.fromkeys(chain(*longer, *shorter)))
+    def _choose(self, several: Sequence[int]) -> int | None:
+        """Of tensors of one name: any of those with equal bits, else that of an indexed file, or of safetensors."""
+        if len({self._file_of[each].path for each in several}) < len(several):
+            return None  # not one name in several files, but several names that end alike
+        if len({self.tensors[each].digest for each in several}) == 1:
+            return several[0]
+        for is_preferred in (self._is_indexed, self._is_safetensors):
+            found = [each for each in several if is_preferred(self._file_of[each].path)]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+    def _is_indexed(self, path: Path) -> bool:
+        return path in self._indexed
 
     @cached_property
-    def _by_name(self) -> dict[str, list[BaseTensor]]:
-        return _grouped((view.name, tensor) for tensor in self.tensors for view in tensor.unit.views)
+    def _indexed(self) -> set[Path]:
+        """The files that an index of shards names."""
+        return {self.path / name for name in indexed_files(self.path)} if os.path.isdir(self.path) else set()
+
+    @staticmethod
+    def _is_safetensors(path: Path) -> bool:
+        return path.name.removesuffix(".bale").endswith(_SAFETENSORS)
+
+    def _note(self, unit: Unit, tensor: UnitValues, pair: Pair) -> Note | None:
+        """A remark on a tensor of the base that is not just the one of a unit's name."""
+        rows = tensor.common_rows
+        if rows is not None:
+            new = max(0, unit.spec.shape[0] - rows)
+            more = f"; {many(new, 'row')} {'is' if new == 1 else 'are'} new" if new else ""
+            return Note("paired", f"the base has {many(tensor.unit.spec.shape[0], 'row')} of it{more}")
+        if pair.by is By.CONTENT:
+            return Note("paired", f"given the base's {tensor.unit.label}, found by its values")
+        several = [each for each in self._by_name[tensor.unit.label] if fits(self.tensors[each].unit.spec, unit.spec)]
+        if len({self._file_of[each].path for each in several}) < 2:
+            return None
+        if len({self.tensors[each].digest for each in several}) == 1:
+            return None
+        files = " and ".join(dict.fromkeys(self._file_of[each].path.name for each in several))
+        taken = self._file_of[pair.index].path.name
+        return Note("paired", f"{files} of the base have it with other values: that of {taken} is taken")
 
     @cached_property
-    def _by_ending(self) -> dict[str, list[BaseTensor]]:
-        return _grouped(
-            (ending, tensor) for name, each in self._by_name.items() for ending in _endings(name) for tensor in each
-        )
+    def _file_of(self) -> list[BaseFile]:
+        """The file of each tensor."""
+        return [file for file in self.files for _ in file.tensors]
 
-    def _by_digest(self, shape: tuple[int, ...]) -> dict[str, list[BaseTensor]]:
-        if shape not in self._digests:
-            alike = (tensor for tensor in self.tensors if tensor.unit.spec.shape == shape)
-            self._digests[shape] = _grouped((tensor.digest, tensor) for tensor in alike)
-        return self._digests[shape]
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        groups: dict[str, list[int]] = {}
+        for index, tensor in enumerate(self.tensors):
+            for view in tensor.unit.views:
+                groups.setdefault(view.name, []).append(index)
+        return groups
+
+    def _named(self, unit: Unit) -> list[UnitValues]:
+        """The tensors that have a name of a unit, wrapped or not."""
+        names = dict.fromkeys(name for each in _names(unit) for name in (each, unwrapped(each)))
+        return [self.tensors[at] for at in dict.fromkeys(at for name in names for at in self._by_name.get(name, ()))]
+
+    def _by_digest(self, shape: tuple[int, ...], rows: bool) -> dict[str, list[UnitValues]]:
+        """Tensors of a shape, or of one with another number of rows, by their digests."""
+        key = (-1, *shape[1:]) if rows and shape else shape
+        if key not in self._digests:
+            groups: dict[str, list[UnitValues]] = {}
+            for tensor in self.tensors:
+                own = tensor.unit.spec.shape
+                if own == shape or (rows and len(own) == len(shape) and own[1:] == shape[1:]):
+                    groups.setdefault(tensor.digest, []).append(tensor)
+            self._digests[key] = groups
+        return self._digests[key]
 
 
-def _endings(name: str) -> list[str]:
-    """The rest of a name behind each of its first dots."""
-    pieces = name.split(".", _PREFIX)
-    return [".".join(pieces[at:]) for at in range(1, len(pieces))]
+def _names(unit: Unit) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(view.name for view in unit.views))
 
 
-def _fitting(tensors: Iterable[BaseTensor], unit: Unit) -> list[BaseTensor]:
-    return [tensor for tensor in tensors if _fits(tensor.unit, unit)]
-
-
-def _grouped(pairs: Iterable[tuple[K, BaseTensor]]) -> dict[K, list[BaseTensor]]:
-    groups: dict[K, list[BaseTensor]] = {}
-    for key, tensor in pairs:
-        groups.setdefault(key, []).append(tensor)
-    return groups
+def _elements(tensor: UnitValues, start: int, count: int) -> Array:
+    return tensor.elements(start, count).values
 
 
 @contextmanager
-def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
+def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int = 0) -> Iterator[Base]:
     """Open a checkpoint, an archive or a folder of either as a base; `SourceError` when that cannot be.
 
     `depth` counts the bases that stand on this one.
@@ -141,23 +229,33 @@ def open_base(path: Path, run: Run, depth: int = 0) -> Iterator[Base]:
     refuse_depth(path, depth)
     with ExitStack() as stack:
         cache = DecodedCache()
-        tensors: list[BaseTensor] = []
+        files: list[BaseFile] = []
+        found: list[UnitValues]
         try:
             for each in files_of(path):
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
                     references = stack.enter_context(find_references(archive, None, run, depth + 1))
-                    tensors += _stored_tensors(archive, Decoder(archive, run, references), cache)
+                    decoder = Decoder(archive, run, references)
+                    units = [stored.unit for stored in archive.manifest.units]
+                    known = [at for at, unit in enumerate(units) if _can_be_known(unit)]
+                    found = [DecodedValues.of_unit(decoder, at, cache) for at in known]
                 else:
                     checkpoint = open_checkpoint(each)
-                    source = stack.enter_context(reading(each, SourceError))
-                    tensors += _plain_tensors(SourceFile.of(checkpoint, source), cache)
+                    source = SourceFile.of(checkpoint, stack.enter_context(reading(each, SourceError)))
+                    found = [PlainValues.of_unit(source, unit) for unit in checkpoint.units if _can_be_known(unit)]
+                files.append(BaseFile(each, tuple(found)))
         except ArchiveError as problem:
             raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
-        if not tensors:
+        if not any(file.tensors for file in files):
             raise SourceError(f"the base {path} holds no tensors", "name a checkpoint, a bale, or a folder of them")
-        yield Base(path, tuple(tensors))
+        yield Base(path, tuple(files), renames or Renames())
+
+
+def _can_be_known(unit: Unit) -> bool:
+    """Whether a unit of a base can be a reference."""
+    return bool(unit.views and unit.spec.elements and not unit.spec.info.packed)
 
 
 def refuse_depth(path: Path, depth: int) -> None:
@@ -172,7 +270,7 @@ def files_of(path: Path) -> list[Path]:
     """The checkpoints or archives that a base is made of."""
     if not os.path.isdir(path):
         return [path]
-    return archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
+    return weight_archives_of(path) if is_stored_folder(path) else [path / name for name in weights_of(path)]
 
 
 def base_path(archive: ArchiveFile, path: Path | None) -> Path | None:
@@ -202,7 +300,7 @@ def find_references(
     if where is None:
         yield None
         return
-    with open_base(where, run, depth) as base:
+    with open_base(where, run, depth=depth) as base:
         found = {
             stored.unit.start: base.tensor(stored, archive.path)
             for stored in archive.manifest.units
@@ -213,9 +311,9 @@ def find_references(
 
 @dataclass(frozen=True)
 class _ReferenceFinder:
-    found: dict[int, BaseTensor]
+    found: dict[int, UnitValues]
 
-    def __call__(self, stored: StoredUnit) -> BaseTensor:
+    def __call__(self, stored: StoredUnit) -> UnitValues:
         return self.found[stored.unit.start]
 
 
@@ -228,63 +326,3 @@ def _beside(archive: Path, name: str) -> Path:
                 if os.path.exists(candidate) and candidate.resolve() != archive.resolve():
                     return candidate
     raise SourceError(f"{archive} holds differences to the base {name!r}, which is not beside it", NO_BASE)
-
-
-def _plain_tensors(source: SourceFile, cache: DecodedCache) -> list[BaseTensor]:
-    return [
-        BaseTensor(
-            unit,
-            unit.spec,
-            [
-                DecodeTask(start, count, flat_spec(unit.spec, count).nbytes, partial(_read, source, unit, start, count))
-                for start, count in chunk_ranges(unit.spec.elements)
-            ],
-            cache,
-        )
-        for unit in source.checkpoint.units
-        if unit.views and unit.spec.elements and not unit.spec.info.packed
-    ]
-
-
-def _read(source: SourceFile, unit: Unit, start: int, count: int) -> Reference:
-    size = flat_spec(unit.spec, count).nbytes
-    return Reference(source.read(unit, start, count, np.empty(size, np.uint8)))
-
-
-def _stored_tensors(archive: ArchiveFile, decoder: Decoder, cache: DecodedCache) -> list[BaseTensor]:
-    return [
-        BaseTensor(stored.unit, stored.unit.spec, _Pieces(decoder, index), cache, stored.digest)
-        for index, stored in enumerate(archive.manifest.units)
-        if stored.unit.views and stored.unit.spec.elements and not stored.unit.spec.info.packed
-    ]
-
-
-class _Pieces(Sequence[DecodeTask]):
-    """The pieces of a stored tensor, asked for when they are needed: their side parts are decoded for that."""
-
-    def __init__(self, decoder: Decoder, index: int) -> None:
-        self._decoder, self._index = decoder, index
-
-    @cached_property
-    def _pieces(self) -> list[DecodeTask]:
-        return self._decoder.tasks(self._index)
-
-    def __getitem__(self, at: int) -> DecodeTask:  # type: ignore[override]
-        return self._pieces[at]
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-
-def _fits(tensor: Unit, unit: Unit) -> bool:
-    """Whether elements of one can be a reference for the other."""
-    if tensor.spec.shape != unit.spec.shape or unit.spec.info.kind == "complex":
-        return False
-    if tensor.spec.dtype == unit.spec.dtype:
-        return True
-    try:
-        require_float(tensor.spec)
-        require_float(unit.spec)
-    except Refused:
-        return False
-    return True

@@ -25,6 +25,8 @@ from bale.spec import Array, TensorSpec
 
 T = TypeVar("T")
 
+_SMALL = 1 << 15  # bytes of a unit that is decoded at once: to ask a worker would take longer
+
 
 @dataclass(frozen=True)
 class Block:
@@ -103,8 +105,9 @@ class Decoder:
         ArchiveError
             For a chunk or a unit that does not match its digest, at the latest behind the unit's last block.
         """
-        manifest = self.archive.manifest
-        self.run.set_memory_budget(WHOLE_COST * max((stored.unit.spec.nbytes for stored in manifest.units), default=0))
+        manifest, indices = self.archive.manifest, list(indices)
+        largest = max((manifest.units[index].unit.spec.nbytes for index in indices), default=0)
+        self.run.set_memory_budget(WHOLE_COST * largest)
         keyed = ((index, job) for index in indices for job in self._jobs(index))
         current, at, digest = -1, 0, xxhash.xxh3_128()
         for index, future in self.run.ordered(keyed):
@@ -119,13 +122,17 @@ class Decoder:
 
     def array(self, index: int) -> Array:
         """The whole array of a unit, in its storage bits, flat."""
-        spec = self.archive.manifest.units[index].unit.spec
+        stored = self.archive.manifest.units[index]
+        spec = stored.unit.spec
+        if spec.nbytes <= _SMALL:
+            small = np.concatenate([bytes_of(task) for task in self.tasks(index)])
+            self._check_digest(index, xxhash.xxh3_128(small.data))
+            self.run.progress(stored.unit.label, small.size)
+            return small.view(spec.storage)
         try:
             whole = np.empty(spec.nbytes, np.uint8)
         except MemoryError:
-            raise ArchiveError(
-                f"{self.archive.manifest.units[index].unit.label} needs {spec.nbytes} bytes of memory"
-            ) from None
+            raise ArchiveError(f"{stored.unit.label} needs {spec.nbytes} bytes of memory") from None
         for block in self.blocks([index]):
             whole[block.start : block.start + block.data.size] = block.data
         return whole.view(spec.storage)

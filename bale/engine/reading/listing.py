@@ -3,55 +3,97 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bale.engine.reading.by_products import source_of
+from bale.engine.reading.contents import examine, not_fetched
+from bale.engine.reading.shards import read_indexes
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import COPY, RECORD, Record, check_indexes, list_files, read_record
-from bale.io.sources.open import open_checkpoint
+from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, list_files, read_record
+from bale.io.selection import ALL, Selection
+from bale.io.storage.files import own_name
 from bale.io.storage.tree import is_incomplete
-
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weights: such a file is never meant to be empty
+from bale.notes import Note
+from bale.report.model import Copied, FolderRow
 
 
 @dataclass(frozen=True)
 class SourceFolder:
-    """A folder of weights: its checkpoints by name, and the names of all other files."""
+    """A folder of weights: what is coded, by name, and the bytes of the files that are copied as they are."""
 
     path: Path
     checkpoints: dict[str, Checkpoint]
-    side: tuple[str, ...]
+    side: Mapping[str, int]
+    notes: tuple[Note, ...] = ()
+    selection: Selection = ALL
+
+    @property
+    def copied(self) -> Copied:
+        """The sums of what is copied."""
+        return Copied.of(self.side)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(checkpoint.size for checkpoint in self.checkpoints.values()) + sum(self.side.values())
 
 
-def open_folder(path: Path, hint: str = "name a file to have it stored as it is") -> SourceFolder:
-    """List a folder, read the structure of its weight files, and check its indexes.
+def open_folder(
+    path: Path,
+    hint: str = "name a file to have it stored as it is",
+    selection: Selection = ALL,
+    allow_unmatched: bool = False,
+) -> SourceFolder:
+    """List the files of a folder that are wanted, and read the structure of its weight files.
 
-    Raises `SourceError` when it holds no weights, with this hint, when a weights file is broken, or a shard is missing.
+    Raises
+    ------
+    SourceError
+        When it holds no weights, with this hint, or when weights are broken or missing.
+    UsageError
+        When a pattern matches nothing, unless that is allowed.
     """
     check_whole(path, SourceError)
     if is_stored_folder(path):
         raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
-    names = list_files(path)
-    named = check_indexes(path, names)
-    found = {
-        name: open_checkpoint(path / name)  # which refuses an empty one
-        for name in names
-        if name in named or name.lower().endswith(_SUFFIXES) or os.path.getsize(path / name)
-    }
-    weights = {name: checkpoint for name, checkpoint in found.items() if checkpoint.kind != "opaque"}
-    if not weights:
-        raise SourceError(f"{path} holds no weights that bale knows", hint)
-    for name in weights:
-        if f"{name}.bale" in found:
-            raise SourceError(f"{path} has both {name} and {name}.bale, its archive's name", "move one of them away")
-    return SourceFolder(path, weights, tuple(name for name in names if name not in weights))
+    found = examine(path, selection, allow_unmatched)
+    if not found.checkpoints:
+        for name, what in found.stand_ins.items():
+            raise not_fetched(path, name, what)
+        left = f" beside what is left out by {selection.options}" if selection else ""
+        raise SourceError(f"{path} holds no weights that bale knows{left}", hint)
+    return SourceFolder(path, found.checkpoints, found.side, found.notes, selection)
+
+
+@contextmanager
+def without_options() -> Iterator[None]:
+    """Errors of a folder that is read for something else than to be compressed: they name no option."""
+    try:
+        yield
+    except Avoidable as problem:
+        raise SourceError(problem.message, problem.plain_hint) from None
 
 
 def weights_of(path: Path) -> list[str]:
-    """Names of the weight files of a folder."""
-    return list(open_folder(path).checkpoints)
+    """Names of the weight files of a folder; files without a reader only where it has no others."""
+    with without_options():
+        found = open_folder(path).checkpoints
+    return [name for name, checkpoint in found.items() if checkpoint.kind != "opaque"] or list(found)
+
+
+def indexed_files(path: Path) -> set[str]:
+    """Names of the files, or archives, of a folder that an index of shards names."""
+    try:
+        indexes, _ = read_indexes(path, list_files(path).names)
+    except SourceError:
+        return set()
+    named = {shard for index in indexes for shard in index.files}
+    return {f"{name}.bale" for name in named} if is_stored_folder(path) else named
 
 
 def is_stored_folder(path: Path) -> bool:
@@ -67,7 +109,17 @@ def check_whole(path: Path, error: type[BaleError]) -> None:
 
 def archives_of(path: Path) -> list[Path]:
     """The archives of a compressed folder."""
-    found = [path / entry.stored for entry in complete_record(path).entries.values() if entry.kind != COPY]
+    return _archives(path, {name: each for name, each in complete_record(path).entries.items() if each.kind != COPY})
+
+
+def weight_archives_of(path: Path) -> list[Path]:
+    """The same without those of files that have no reader, where there are others."""
+    coded = {name: each for name, each in complete_record(path).entries.items() if each.kind != COPY}
+    return _archives(path, {name: each for name, each in coded.items() if each.kind != "opaque"} or coded)
+
+
+def _archives(path: Path, entries: Mapping[str, Entry]) -> list[Path]:
+    found = [path / entry.stored for entry in entries.values()]
     if not found:
         raise ArchiveError(f"{path} has no archives in its {RECORD}", "fetch it again")
     for archive in found:
@@ -76,9 +128,17 @@ def archives_of(path: Path) -> list[Path]:
     return found
 
 
-def side_bytes(path: Path) -> int:
-    """Bytes of the files of a compressed folder that were copied as they are."""
-    return sum(entry.stored_bytes for entry in complete_record(path).entries.values() if entry.kind == COPY)
+def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
+    """What a compressed folder is beside its archives, as reports say it, and a note on what was left out of it."""
+    record = complete_record(path)
+    name, chosen = own_name(path), record.selection
+    row = FolderRow(source_of(name), name, copied_of(record.entries), os.path.getsize(path / RECORD))
+    return row, [Note("left-out", f"made with {chosen}: other files of the source are not in it")] if chosen else []
+
+
+def copied_of(entries: Mapping[str, Entry]) -> Copied:
+    """The sums of what was copied."""
+    return Copied.of({name: entry.source_bytes for name, entry in entries.items() if entry.kind == COPY})
 
 
 def source_bytes(path: Path) -> int:

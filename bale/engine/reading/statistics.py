@@ -14,6 +14,7 @@ from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
 from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
+from bale.io.storage.files import own_name
 from bale.metrics import ErrorSums
 from bale.notes import Note, many
 from bale.planning.decide import FilePlan, is_lossy
@@ -39,7 +40,7 @@ class Statistics:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self._file.path.resolve().name
+        return own_name(self._file.path)
 
     @property
     def stamp(self) -> tuple[str, str]:

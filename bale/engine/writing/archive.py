@@ -27,9 +27,9 @@ from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import Target, commit_together
 from bale.io.storage.files import reading
 from bale.notes import size as in_words
-from bale.planning.decide import FilePlan
+from bale.planning.decide import Decision, FilePlan
 from bale.report.model import FileRow
-from bale.spec import TensorSpec
+from bale.spec import TensorSpec, Unit
 
 
 @dataclass(frozen=True)
@@ -158,17 +158,19 @@ def header_entries(plan: FilePlan) -> list[tuple[str, tuple[TensorSpec, ...]]]:
     """Name and possible specs of every part that the archive may have."""
     entries: list[tuple[str, tuple[TensorSpec, ...]]] = []
     for unit, decision in zip(plan.units, plan.decisions, strict=True):
-        if not unit.views:
-            entries.append((f":gap.{len(entries)}", (unit.spec,)))
-            continue
-        # One part under one name is the smallest result, and any pipeline may fall back to it.
-        bounds = decision.pipeline.leaves(unit.spec)
-        names = [bound.name for bound in bounds]
-        names[0] = max("data", names[0], key=len)
-        entries += [
-            (f"{unit.views[0].name}:{name}", (bound.spec, unit.spec)) for name, bound in zip(names, bounds, strict=True)
-        ]
+        entries += unit_entries(unit, decision) if unit.views else [(f":gap.{len(entries)}", (unit.spec,))]
     return entries
+
+
+def unit_entries(unit: Unit, decision: Decision) -> list[tuple[str, tuple[TensorSpec, ...]]]:
+    """Name and possible specs of every part that a unit with names may have."""
+    # One part under one name is the smallest result, and any pipeline may fall back to it.
+    bounds = decision.pipeline.leaves(unit.spec)
+    names = [bound.name for bound in bounds]
+    names[0] = max("data", names[0], key=len)
+    return [
+        (f"{unit.views[0].name}:{name}", (bound.spec, unit.spec)) for name, bound in zip(names, bounds, strict=True)
+    ]
 
 
 def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:

@@ -16,8 +16,8 @@ from bale.engine.coding.encoded import Encoded
 from bale.engine.coding.growth import refuse_growth
 from bale.engine.coding.task import Task
 from bale.engine.inputs import Inputs
-from bale.engine.reading.base_tensor import BaseTensor
 from bale.engine.reading.source import SourceFile, UnitSource
+from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.writing.building import UnitBuilder
@@ -139,7 +139,7 @@ class UnitWriter:
             except Refused as refusal:
                 yield index, Job(partial(_refuse, refusal), 0)
 
-    def _encoded(self, unit: Unit, decision: Decision, reference: BaseTensor | None) -> Iterator[Job[Encoded]]:
+    def _encoded(self, unit: Unit, decision: Decision, reference: UnitValues | None) -> Iterator[Job[Encoded]]:
         task, source = Task.of(unit.spec, decision.pipeline, reference), UnitSource(self._source, unit)
         work = self._inputs.work(task, unit, decision, source, self._run, self._measure)
         return coding_of(task).jobs(work)

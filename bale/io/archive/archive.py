@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from bale.spec import Array, TensorSpec
 
 MANIFEST_LIMIT = 1 << 29
 MANIFEST_RATIO = 6  # times the bytes of header text and frame; a tensor has its name and digests in these too
+PART_LIMIT = ENTRY_LIMIT - 2
+"""Parts of all units together, beside skeleton and manifest."""
 SKELETON_RATIO = 100  # times its stored bytes; but no safetensors header is too long
 _SKELETON_FLOOR = 1 << 27
 _MANIFEST_FLOOR = 1 << 20
@@ -35,20 +37,31 @@ _TAIL = re.compile(
 )
 
 
-def header_room(entries: list[tuple[str, tuple[TensorSpec, ...]]], payload: int) -> int:
-    """Length of the header room for parts that are each of one of the given specs.
+def entry_size(name: str, specs: tuple[TensorSpec, ...], payload: int) -> int:
+    """Bytes that the entry of a part takes at most, which is one of the given specs."""
+    return entry_bound(name, specs, _offset_bound(payload))
 
-    Raises `OutputError` where no reader would take so long a header.
-    """
-    bound = 2 * payload + (1 << 30)  # of any offset: decides digits only
-    tail = [(":skeleton", (TensorSpec("U8", (bound,)),)), (":manifest", (TensorSpec("U8", (bound,)),))]
-    room = padded(_metadata_room() + sum(entry_bound(name, specs, bound) for name, specs in entries + tail))
-    if room > HEADER_LIMIT or len(entries) > ENTRY_LIMIT - 2:
+
+def header_size(entries: Iterable[tuple[str, tuple[TensorSpec, ...]]], payload: int) -> int:
+    """Length of the header room for parts that are each of one of the given specs."""
+    bound = TensorSpec("U8", (_offset_bound(payload),))
+    tail = [(":skeleton", (bound,)), (":manifest", (bound,))]
+    return padded(_metadata_room() + sum(entry_size(name, specs, payload) for name, specs in (*entries, *tail)))
+
+
+def header_room(entries: list[tuple[str, tuple[TensorSpec, ...]]], payload: int) -> int:
+    """The same; raises `OutputError` where no reader would take so long a header."""
+    room = header_size(entries, payload)
+    if room > HEADER_LIMIT or len(entries) > PART_LIMIT:
         raise OutputError(
             f"the archive would need {len(entries)} parts and a header of {room} bytes",
-            f"a bale holds at most {ENTRY_LIMIT - 2} parts and {HEADER_LIMIT} bytes of header",
+            f"a bale holds at most {PART_LIMIT} parts and {HEADER_LIMIT} bytes of header",
         )
     return room
+
+
+def _offset_bound(payload: int) -> int:
+    return 2 * payload + (1 << 30)  # of any offset: decides digits only
 
 
 class ArchiveWriter:
@@ -140,9 +153,14 @@ def is_archive(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return path.suffix == ".bale" or b'"bale":"' in file.read(PREAMBLE + _CLAIM)[PREAMBLE:]
+            return path.suffix == ".bale" or begins_as_archive(file.read(PREAMBLE + _CLAIM))
     except OSError:
         return False
+
+
+def begins_as_archive(head: bytes) -> bool:
+    """Whether a file that begins so says that it is a bale."""
+    return b'"bale":"' in head[PREAMBLE : PREAMBLE + _CLAIM]
 
 
 @dataclass(frozen=True)

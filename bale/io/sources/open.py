@@ -10,6 +10,7 @@ from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.safetensors import read_safetensors
+from bale.io.sources.stand_ins import EMPTY, LFS, WEB, stand_in
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
 from bale.io.storage.bytes import ByteSource
@@ -24,7 +25,6 @@ _AGAIN = "fetch or save it again"
 # A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
 # a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
 _SAFETENSORS_HEAD = re.compile(rb"[\s\S]{6}\0\0\{\s*[\"}]")
-_WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
 
 _READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
     "torch": read_torch_zip,
@@ -34,7 +34,7 @@ _READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
 _LOOKS = {
     "torch": "a ZIP file, as torch writes",
     "torch-legacy": "a torch file of the old format",
-    "web": "a web page",
+    WEB.kind: "a web page",
     "tar": "a tar file",
 }
 
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     """The same of a source that is open, wherever it is; `path` is its name."""
     size = source.size
     if not size:
-        raise SourceError(f"{path} is empty", _AGAIN)
+        raise SourceError(f"{path} {EMPTY.words}", EMPTY.hint)
     content = _content(path, source.read(min(size, _HEAD), 0))
     try:
         return _reader(content)(path, source)
@@ -67,12 +67,12 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
 def _content(path: Path, head: bytes) -> str:
     """The format that the first bytes show, checked against the one that the name promises."""
     found = _sniff(head)
-    if found == "lfs":
-        raise SourceError(f"{path} is a Git LFS pointer, not the checkpoint itself", "fetch it with `git lfs pull`")
+    if found == LFS.kind:
+        raise SourceError(f"{path} {LFS.words}", LFS.hint)
     if path.suffix.lower() != ".safetensors" or found == _SAFETENSORS:
         return found
-    if found == "web":
-        raise SourceError(f"{path} looks like a web page, not a checkpoint", "download it again")
+    if found == WEB.kind:
+        raise SourceError(f"{path} {WEB.words}", WEB.hint)
     if found in _LOOKS:
         raise SourceError(f"{path} is no safetensors file: it looks like {_LOOKS[found]}", "give it its proper suffix")
     raise SourceError(f"{path} is no safetensors file: it does not begin with a header", _AGAIN)
@@ -83,10 +83,8 @@ def _sniff(head: bytes) -> str:
         return "torch"
     if _SAFETENSORS_HEAD.match(head):
         return _SAFETENSORS
-    if head.startswith(b"version https://git-lfs"):
-        return "lfs"
-    if _WEB_PAGE.match(head):
-        return "web"
+    if instead := stand_in(head):
+        return instead.kind
     if head[257:262] == b"ustar":
         return "tar"
     return "torch-legacy" if is_torch_legacy(head) else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -287,3 +288,118 @@ def test_a_base_without_tensors_is_refused(files: tuple[Path, Path], tmp_path: P
     empty = write(tmp_path / "empty.safetensors", {}, {"only": "metadata"})
     with pytest.raises(SourceError, match="holds no tensors"):
         bale.compress(tuned, tmp_path / "t.bale", base=empty)
+
+
+@pytest.mark.parametrize("rows", [70, 50])
+def test_a_vocabulary_of_another_size(tmp_path: Path, rows: int) -> None:
+    """Rows that both have are coded given the base's, and new ones by themselves; a base of other rows is refused."""
+    old = weights(60, 4096, seed=4)
+    new = np.concatenate([old, weights(20, 4096, seed=5)])[:rows] * np.float32(1 + 1e-5)
+    base, tuned = write(tmp_path / "base", {"embed": old}), write(tmp_path / "tuned", {"embed": new})
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base, rules=["*=lossless"])
+    alone = bale.compress(tuned, tmp_path / "alone.bale")
+    (row,) = report.rows
+    news = max(0, rows - 60) / rows
+    assert size(report) < (0.55 * (1 - news) + 1.05 * news) * size(alone)
+    assert [note.kind for note in row.notes] == ["paired"]
+    assert row.notes[0].text == "the base has 60 rows of it" + ("; 10 rows are new" if rows == 70 else "")
+    for given in (base, _compressed(base, tmp_path / "base.bale")):
+        assert back(tmp_path / "t.bale", base=given) == sha256(tuned)
+        bale.verify(tmp_path / "t.bale", tuned, base=given)
+    with pytest.raises(SourceError, match="is a difference to a tensor with digest"):
+        back(tmp_path / "t.bale", base=write(tmp_path / "other", {"embed": old[:55]}))
+
+
+def test_loss_of_rows_that_are_new(tmp_path: Path) -> None:
+    old = weights(60, 4096, seed=4)
+    new = np.concatenate([old * np.float32(1.01), weights(20, 4096, seed=5)])
+    base, tuned = write(tmp_path / "base", {"embed": old}), write(tmp_path / "tuned", {"embed": new})
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base, pipeline="int8")
+    assert report.rows[0].pipeline == "base/int8"
+    assert 0 < report.rows[0].error < 0.01
+    bale.verify(tmp_path / "t.bale", tuned, base=base)
+
+
+def test_rows_with_nothing_in_common_are_coded_alone(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", {"w": weights(60, 64, seed=1)})
+    tuned = write(tmp_path / "tuned", {"w": weights(70, 64, seed=2)})
+    (row,) = bale.compress(tuned, tmp_path / "t.bale", base=base).rows
+    assert row.pipeline.startswith("lossless")
+    assert [note.kind for note in row.notes] == ["reference-unused"]
+
+
+def _compressed(path: Path, out: Path) -> Path:
+    bale.compress(path, out, force=True)
+    return out
+
+
+def test_names_with_wrappers_within_are_paired(tmp_path: Path) -> None:
+    old = {f"model.layers.{n}.w": weights(64, 64, seed=n) for n in range(3)}
+    base = write(tmp_path / "base", old)
+    tuned = write(
+        tmp_path / "tuned",
+        {name.replace("layers", "_orig_mod.layers.module"): w * np.float32(1.0001) for name, w in old.items()},
+    )
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base)
+    assert {row.pipeline for row in report.rows} == {"base/exact"}
+    assert not report.all_notes
+    assert back(tmp_path / "t.bale", base=base) == sha256(tuned)
+
+
+def test_names_with_nothing_in_common_are_paired_by_content_or_by_a_rename(tmp_path: Path) -> None:
+    old = {f"net.{n}.w": weights(64, 64, seed=n) for n in range(3)}
+    base = write(tmp_path / "base", old)
+    tuned = write(tmp_path / "tuned", {f"block{n}": w * np.float32(1.0001) for n, w in enumerate(old.values())})
+    report = bale.compress(tuned, tmp_path / "t.bale", base=base)
+    assert [row.notes[0].text for row in report.rows] == [
+        f"given the base's {name}, found by its values" for name in old
+    ]
+    assert "3 tensors matched with the base by content" in report.all_notes[0].text
+    assert back(tmp_path / "t.bale", base=base) == sha256(tuned)
+    named = bale.compress(tuned, tmp_path / "r.bale", base=base, rename=[r"re:block(\d)=net.\1.w"])
+    assert not named.all_notes
+    assert [row.pipeline for row in named.rows] == ["base/exact"] * 3
+    with pytest.raises(UsageError, match="matches no tensor"):
+        bale.compress(tuned, tmp_path / "r.bale", base=base, rename=["x*=y*"], force=True)
+    with pytest.raises(UsageError, match="there is no --base"):
+        bale.compress(tuned, tmp_path / "r.bale", rename=["x*=y*"], force=True)
+
+
+def _both(folder: Path, plain: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    write(folder / "model.safetensors", plain)
+    torch.save({name: torch.from_numpy(w) for name, w in other.items()}, folder / "pytorch_model.bin")
+    return folder
+
+
+def test_a_folder_of_two_formats_is_a_base(tmp_path: Path) -> None:
+    """Of equal weights either serves; of others the one of an index, or else of safetensors, and a note says so."""
+    old = {"w": weights(64, 64), "v": weights(64, 32, seed=1)}
+    new = {name: w * np.float32(1.0001) for name, w in old.items()}
+    tuned = write(tmp_path / "tuned", new)
+    report = bale.compress(tuned, tmp_path / "t.bale", base=_both(tmp_path / "same", old, old))
+    assert [row.pipeline for row in report.rows] == ["base/exact"] * 2
+    assert not report.all_notes
+    assert back(tmp_path / "t.bale", base=tmp_path / "same") == sha256(tuned)
+    other = {name: w + 1 for name, w in old.items()}
+    for folder in (_both(tmp_path / "other", old, other), _compressed(tmp_path / "other", tmp_path / "other.bale")):
+        report = bale.compress(tuned, tmp_path / "t.bale", base=folder, force=True)
+        assert [row.pipeline for row in report.rows] == ["base/exact"] * 2
+        stored = ".bale" if folder.suffix else ""
+        files = f"model.safetensors{stored} and pytorch_model.bin{stored}"
+        taken = f"that of model.safetensors{stored} is taken"
+        assert report.rows[0].notes[0].text == f"{files} of the base have it with other values: {taken}"
+    assert back(tmp_path / "t.bale", base=tmp_path / "other") == sha256(tuned)
+    index = {"weight_map": dict.fromkeys(old, "pytorch_model.bin")}
+    (tmp_path / "other" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    report = bale.compress(tuned, tmp_path / "t.bale", base=tmp_path / "other", force=True)
+    assert {note.kind for row in report.rows for note in row.notes} == {"reference-unused"}
+
+
+def test_several_of_one_name_that_are_all_others(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        write(tmp_path / "base" / f"{name}.safetensors", {"w": weights(64, 64, seed=seed)})
+    tuned = write(tmp_path / "tuned", {"w": weights(64, 64, seed=3)})
+    (row,) = bale.compress(tuned, tmp_path / "t.bale", base=tmp_path / "base").rows
+    assert row.notes[0].text == "the base has 2 tensors of this name and shape, and none has values like these"

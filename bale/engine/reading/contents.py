@@ -1,0 +1,178 @@
+"""What a source folder holds: weights, files that are copied, and files that are neither."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from bale.engine.reading.by_products import pass_over
+from bale.engine.reading.shards import absent, check_complete, contradictions, incomplete_sets, read_indexes
+from bale.errors import SourceError, UsageError
+from bale.io.archive.archive import begins_as_archive
+from bale.io.checkpoint import Checkpoint
+from bale.io.folder import Avoidable, list_files
+from bale.io.selection import ALL, Selection
+from bale.io.sources.open import read_checkpoint
+from bale.io.sources.stand_ins import LFS, StandIn, stand_in
+from bale.io.storage.bytes import ByteSource
+from bale.io.storage.files import reading
+from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
+from bale.notes import Note, many, size
+
+_HEAD = 4096  # bytes that are looked at
+_WORTH_CODING = 1 << 20  # bytes of a file without a reader from which on it is coded, unless it is a text
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a folder.
+
+    Attributes
+    ----------
+    checkpoints : dict
+        What is coded, by name: weights, and large files that no reader recognizes.
+    side : dict
+        Bytes of the files that are copied as they are.
+    stand_ins : dict
+        Those of them that lie in the place of weights.
+    """
+
+    checkpoints: dict[str, Checkpoint]
+    side: dict[str, int]
+    stand_ins: dict[str, StandIn]
+    notes: tuple[Note, ...]
+
+
+def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = True) -> Contents:
+    """Read the structure of all files of a folder that are wanted, and check that they fit each other.
+
+    Raises
+    ------
+    SourceError
+        When weights are broken, or some of a set are missing or not fetched.
+    UsageError
+        When a pattern matches nothing, unless that is allowed.
+    """
+    listed = list_files(folder, selection)
+    names, passed = pass_over(folder, listed.names)
+    indexes, notes = read_indexes(folder, names)
+    shards = {shard for index in indexes for shard in index.files}
+    unmatched = selection.unmatched(chain(listed.names, listed.left_out, shards))
+    notes = [*_left_out(selection, listed.left_out, unmatched, allow_unmatched), *passed, *notes]
+
+    found = _Found({}, {}, {}, [], notes)
+    for name in names:
+        found.add(folder, name, name in shards)
+    for name in found.checkpoints:
+        if f"{name}.bale" in found.side:
+            message = f"{folder} has both {name} and {name}.bale, its archive's name"
+            raise Avoidable(message, "move one of them away", f"{name}.bale")
+
+    fetched = set(names).difference(found.stand_ins)
+    bound: set[str] = set()
+    for index in indexes:
+        if index.files.isdisjoint(fetched):
+            if index.files.isdisjoint(names) and index.files.isdisjoint(listed.left_out):
+                notes.append(absent(index))
+            continue
+        bound |= index.files
+        unwanted = {shard for shard in index.files if not selection.takes(shard)}
+        check_complete(folder, index, unwanted.union(names))
+        if unwanted:
+            text = f"{index.name} names {many(len(unwanted), 'shard')} left out by {selection.options}"
+            notes.append(Note("left-out", text))
+        notes += contradictions(index, found.checkpoints)
+    notes += incomplete_sets((name for name in found.checkpoints if name not in bound), listed.left_out)
+    notes += _told(folder, found, bound, shards)
+    notes += _archives(found.archives)
+    return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes))
+
+
+def not_fetched(folder: Path, name: str, what: StandIn) -> Avoidable:
+    """The error for weights in whose place something else lies."""
+    return Avoidable(f"{folder / name} {what.words}", what.hint, name)
+
+
+@dataclass(frozen=True)
+class _Found:
+    checkpoints: dict[str, Checkpoint]
+    side: dict[str, int]
+    stand_ins: dict[str, StandIn]
+    archives: list[str]
+    notes: list[Note]
+
+    def add(self, folder: Path, name: str, named: bool) -> None:
+        """Look at one file; `named` is one that an index names."""
+        path = folder / name
+        try:
+            with reading(path, SourceError) as source:
+                head = source.read(min(source.size, _HEAD), 0)
+                what = stand_in(head)
+                if what is not None and (what is LFS or named or is_weights(name, SUFFIXES + OTHER_SUFFIXES)):
+                    self.stand_ins[name] = what
+                elif begins_as_archive(head):
+                    self.archives.append(name)
+                elif head:
+                    checkpoint = self._read(path, name, source, named)
+                    if checkpoint is not None and _is_coded(checkpoint, head):
+                        self.checkpoints[name] = checkpoint
+                        return
+                self.side[name] = source.size
+        except SourceError as problem:
+            raise Avoidable(problem.message, problem.hint, name) from None
+
+    def _read(self, path: Path, name: str, source: ByteSource, named: bool) -> Checkpoint | None:
+        """The structure of a file; None for a broken one that is not called like weights, of which a note tells."""
+        try:
+            return read_checkpoint(path, source)
+        except SourceError as problem:
+            if named or is_weights(name) or not path.suffix:
+                raise
+            self.notes.append(Note("broken", f"{name}{problem.message.removeprefix(str(path))}: it is copied as it is"))
+            return None
+
+
+def _is_coded(checkpoint: Checkpoint, head: bytes) -> bool:
+    return checkpoint.kind != "opaque" or (checkpoint.size > _WORTH_CODING and not _is_text(head))
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+
+
+def _left_out(
+    selection: Selection, left_out: Mapping[str, int], unmatched: list[str], allow_unmatched: bool
+) -> Iterator[Note]:
+    for pattern in unmatched:
+        if not allow_unmatched:
+            hint = "it is for whole paths within the folder, like '*.bin' or 'onnx/*'"
+            raise UsageError(f"{pattern} matches no file", hint)
+        yield Note("pattern-unused", f"{pattern} matches no file")
+    if left_out:
+        whole = size(sum(left_out.values()))
+        yield Note("left-out", f"{many(len(left_out), 'file')}, {whole}, left out by {selection.options}")
+
+
+def _told(folder: Path, found: _Found, bound: Collection[str], shards: Collection[str]) -> Iterator[Note]:
+    """Notes on what lies in the place of weights that are there in another format; an error for any other."""
+    weights = [name for name, checkpoint in found.checkpoints.items() if checkpoint.kind != "opaque"]
+    sets = {set_of(name) for name in weights if numbered(name)}
+    models = {same_model(name) for name in weights}
+    for name, what in found.stand_ins.items() if found.checkpoints else ():
+        is_needed = name in bound or set_of(name) in sets
+        is_there = same_model(name) in models or not (is_weights(name) or name in shards)
+        if is_needed or not is_there:
+            raise not_fetched(folder, name, what)
+        yield Note("stand-in", f"{name} {what.words}: it is copied as it is")
+
+
+def _archives(names: list[str]) -> Iterator[Note]:
+    if names:
+        which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} files, such as {names[0]}, are"
+        yield Note("archive", f"{which} compressed already, and copied")

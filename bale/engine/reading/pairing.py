@@ -1,0 +1,270 @@
+"""Pairs the tensors of a checkpoint with those of one that it was made from: by name, and what is left by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from bale.compressors.floats import numbers, require_float
+from bale.errors import Refused
+from bale.planning.renames import Renames
+from bale.spec import Array, TensorSpec
+
+_WRAPPERS = {
+    "_orig_mod",  # torch.compile
+    "module",  # DataParallel, DistributedDataParallel, averaged models
+    "_forward_module",  # Lightning, DeepSpeed
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+    "base_layer",  # PEFT, around a layer that has an adapter
+}
+_PREFIX = 8  # pieces of a name that a wrapper may have put before all
+_SAMPLE, _LEAST = 256, 64  # elements by whose signs tensors are recognized, and fewer are not
+_ALIKE = 0.75  # of these signs: those of unrelated tensors are alike by half, within a thirtieth
+_TRIED = 4  # tensors of the other side that a sample is nearest to, which are looked at closely
+_AT_ONCE = 1 << 12
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A tensor that may be paired.
+
+    Attributes
+    ----------
+    names : tuple of str
+        All names that it has.
+    spec : TensorSpec
+        Its shape has the dimensions as they lie in memory.
+    elements : callable
+        Reads a number of elements from one on, in their storage bits.
+    """
+
+    names: tuple[str, ...]
+    spec: TensorSpec
+    elements: Callable[[int, int], Array]
+
+
+class By(Enum):
+    """The reason why two tensors are a pair."""
+
+    NAME = "name"
+    CONTENT = "content"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The number of the other tensor."""
+
+    index: int
+    by: By
+
+
+class Pairing:
+    """The tensors that others can be paired with.
+
+    Parameters
+    ----------
+    offered : sequence of Candidate
+        The tensors of a base.
+    renames : Renames
+        What other names are called in the base.
+    choose : callable
+        Chooses among several that have the same name; it may choose none.
+    """
+
+    def __init__(
+        self,
+        offered: Sequence[Candidate],
+        renames: Renames,
+        choose: Callable[[Sequence[int]], int | None] = lambda several: None,
+    ) -> None:
+        self._offered, self._renames, self._choose = offered, renames, choose
+
+    def pairs(
+        self, wanted: Sequence[Candidate], is_related: Callable[[int, int], bool], once: bool = False
+    ) -> list[Pair | None]:
+        """The pair of each tensor, if there is one.
+
+        A tensor is paired by its name, then by its name without wrappers (``_orig_mod``, ``module``, ...), then by the
+        only name that ends alike; of another number of rows only where none is of its shape. Tensors that are left over
+        on both sides, of one shape, are paired one to one where their values are near each other, those with the
+        longest common ending of their names first.
+
+        Parameters
+        ----------
+        is_related : callable
+            Whether two tensors, by their numbers, have more in common than shape and signs.
+        once : bool
+            Whether no tensor is paired by its name with two others.
+        """
+        found: list[Pair | None] = [None] * len(wanted)
+        taken: set[int] = set()
+        free = taken.isdisjoint if once else lambda _: True
+        for way in (self._same_name, self._same_unwrapped, self._same_ending):
+            for number, candidate in enumerate(wanted):
+                if found[number] is None:
+                    named = [each for each in dict.fromkeys(way(candidate)) if free([each])]
+                    index = self._fitting(candidate, named)
+                    if index is not None:
+                        found[number] = Pair(index, By.NAME)
+                        taken.add(index)
+        rest = [number for number, pair in enumerate(found) if pair is None]
+        others = [number for number in range(len(self._offered)) if number not in taken]
+        for number, index in self._by_content(wanted, rest, others, is_related):
+            found[number] = Pair(index, By.CONTENT)
+        return found
+
+    def _same_name(self, candidate: Candidate) -> Iterator[int]:
+        for name in self._names(candidate):
+            yield from self._named.get(name, ())
+
+    def _same_unwrapped(self, candidate: Candidate) -> Iterator[int]:
+        for name in self._names(candidate):
+            yield from self._unwrapped.get(unwrapped(name), ())
+
+    def _same_ending(self, candidate: Candidate) -> Iterator[int]:
+        for name in map(unwrapped, self._names(candidate)):
+            yield from self._by_ending.get(name, ())
+        for name in map(unwrapped, self._names(candidate)):
+            for ending in _endings(name):
+                yield from self._unwrapped.get(ending, ())
+
+    def _names(self, candidate: Candidate) -> list[str]:
+        return [self._renames.apply(name) for name in candidate.names]
+
+    def _fitting(self, candidate: Candidate, named: Sequence[int]) -> int | None:
+        """The one of these that fits, by its shape or else, if it is the only one, but for its number of rows."""
+        fitting = [each for each in named if fits(self._offered[each].spec, candidate.spec)]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else self._choose(fitting)
+        grown = [each for each in named if fits(self._offered[each].spec, candidate.spec, rows=True)]
+        return grown[0] if len(grown) == 1 else None
+
+    def _by_content(
+        self,
+        wanted: Sequence[Candidate],
+        rest: Sequence[int],
+        others: Sequence[int],
+        is_related: Callable[[int, int], bool],
+    ) -> Iterator[tuple[int, int]]:
+        """Pairs of what is left over, the surest ones first."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index in others:
+            by_shape.setdefault(self._offered[index].spec.shape, []).append(index)
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for number in rest:
+            if wanted[number].spec.elements >= _LEAST and wanted[number].spec.info.kind in ("float", "int"):
+                shapes.setdefault(wanted[number].spec.shape, []).append(number)
+        likely: list[tuple[int, float, int, int]] = []
+        for shape, missing in shapes.items():
+            indices = by_shape.get(shape, [])
+            alike = _alike([wanted[each] for each in missing], [self._offered[each] for each in indices])
+            for one, other, share in alike:
+                number, index = missing[one], indices[other]
+                if fits(self._offered[index].spec, wanted[number].spec):
+                    ending = _common_ending(wanted[number].names, self._offered[index].names)
+                    likely.append((-ending, -share, number, index))
+        done: set[int] = set()
+        taken: set[int] = set()
+        for _, _, number, index in sorted(likely):
+            if number not in done and index not in taken and is_related(number, index):
+                done.add(number)
+                taken.add(index)
+                yield number, index
+
+    @cached_property
+    def _named(self) -> dict[str, list[int]]:
+        return _grouped((name, index) for index, each in enumerate(self._offered) for name in each.names)
+
+    @cached_property
+    def _unwrapped(self) -> dict[str, list[int]]:
+        return _grouped((unwrapped(name), index) for index, each in enumerate(self._offered) for name in each.names)
+
+    @cached_property
+    def _by_ending(self) -> dict[str, list[int]]:
+        return _grouped(
+            (ending, index) for name, found in self._unwrapped.items() for ending in _endings(name) for index in found
+        )
+
+
+def unwrapped(name: str) -> str:
+    """A name without the pieces that wrappers of modules put into it."""
+    *modules, own = name.split(".")
+    return ".".join([*(piece for piece in modules if piece not in _WRAPPERS), own])
+
+
+def fits(spec: TensorSpec, wanted: TensorSpec, rows: bool = False) -> bool:
+    """Whether values of one can be a reference for the other, with `rows` that of another first dimension."""
+    if rows:
+        if not spec.shape or not wanted.shape or spec.shape[1:] != wanted.shape[1:]:
+            return False
+    elif spec.shape != wanted.shape:
+        return False
+    if wanted.info.kind == "complex":
+        return False
+    if spec.dtype == wanted.dtype:
+        return True
+    try:
+        require_float(spec)
+        require_float(wanted)
+    except Refused:
+        return False
+    return True
+
+
+def _endings(name: str) -> list[str]:
+    """The rest of a name behind each of its first dots."""
+    pieces = name.split(".", _PREFIX)
+    return [".".join(pieces[at:]) for at in range(1, len(pieces))]
+
+
+def _common_ending(names: Sequence[str], others: Sequence[str]) -> int:
+    """Pieces at the end that names have in common, at most."""
+    return max(_common(unwrapped(one).split("."), unwrapped(other).split(".")) for one in names for other in others)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    count = 0
+    for piece, same in zip(reversed(one), reversed(other), strict=False):
+        if piece != same:
+            break
+        count += 1
+    return count
+
+
+def _grouped(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for key, index in pairs:
+        groups.setdefault(key, []).append(index)
+    return groups
+
+
+def _alike(wanted: Sequence[Candidate], offered: Sequence[Candidate]) -> Iterator[tuple[int, int, float]]:
+    """Numbers of tensors whose signs about their medians are alike, and the share of signs that are.
+
+    Products of signs are whole numbers, so that no machine adds them up to anything else.
+    """
+    if not wanted or not offered:
+        return
+    signs = np.stack([_signs(each) for each in offered])
+    for start in range(0, len(wanted), _AT_ONCE):
+        block = np.stack([_signs(each) for each in wanted[start : start + _AT_ONCE]])
+        shares = (1 + block @ signs.T / block.shape[1]) / 2
+        tried = np.argsort(-shares, axis=1, kind="stable")[:, :_TRIED]
+        for row, column in zip(*np.nonzero(np.take_along_axis(shares, tried, 1) >= _ALIKE), strict=True):
+            index = int(tried[row, column])
+            yield start + int(row), index, float(shares[row, index])
+
+
+def _signs(candidate: Candidate) -> Array:
+    """-1, 0 or 1 for some values in the middle, about their median; zeros where all are the same."""
+    count = min(_SAMPLE, candidate.spec.elements)
+    values = candidate.elements((candidate.spec.elements - count) // 2, count)
+    known = numbers(values, TensorSpec(candidate.spec.dtype, (count,)))
+    with np.errstate(invalid="ignore"):
+        floats = (values if known is None else known).astype(np.float64)
+        return np.nan_to_num(np.sign(floats - np.median(floats))).astype(np.float32)

@@ -1,0 +1,195 @@
+"""Folders as they are found: what is coded, copied, told, and refused with a way on."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bale
+from bale.engine.reading.contents import examine
+from bale.engine.reading.listing import open_folder
+from bale.errors import SourceError, UsageError
+from bale.io.folder import RECORD
+from bale.io.selection import Selection
+from tests.engine.reading.folders import index, kinds, told
+from tests.making import names_in, weights, write
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234567\n"
+PAGE = "<!DOCTYPE html><html>404</html>"
+
+
+# Files in the place of weights.
+
+
+@pytest.mark.parametrize("content", [POINTER, PAGE, ""])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "onnx/model.onnx"])
+def test_what_was_not_fetched_and_is_there_in_another_format(folder: Path, name: str, content: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(content)
+    assert told(folder, "stand-in").startswith(name)
+    assert list(examine(folder).side) == [name]
+
+
+@pytest.mark.parametrize("content", [POINTER, PAGE, ""])
+def test_weights_that_nothing_else_has(folder: Path, content: str) -> None:
+    for name in ("optimizer.pt", "unet/model.safetensors", "vae.bin"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+        for verb in (bale.compress, bale.plan, bale.inspect):
+            with pytest.raises(SourceError, match=name.replace(".", r"\.")) as raised:
+                verb(folder)
+            assert raised.value.hint.endswith(f"or leave it out with --exclude {name}")
+        assert kinds(folder, exclude=(name,)) == ["left-out"]
+        (folder / name).unlink()
+    (folder / "model.safetensors").write_text(content)
+    with pytest.raises(SourceError, match=r"model\.safetensors (is|looks)"):
+        open_folder(folder)
+
+
+def test_shards_that_were_not_fetched(folder: Path) -> None:
+    """Of a format that is there otherwise, by half, and with an index or without."""
+    names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
+    for name in names:
+        (folder / name).write_text(POINTER)
+    index(folder, "pytorch_model.bin.index.json", dict(zip("ab", names, strict=True)))
+    assert kinds(folder) == ["stand-in", "stand-in"]
+    write(folder / names[0], {"a": weights(8)}).rename(folder / names[0])
+    with pytest.raises(SourceError, match=r"00002-of-00002\.bin is a Git LFS pointer"):
+        examine(folder)
+    (folder / "pytorch_model.bin.index.json").unlink()
+    with pytest.raises(SourceError, match=r"00002-of-00002\.bin is a Git LFS pointer"):
+        examine(folder)
+
+
+def test_a_pointer_and_pages_that_are_no_weights(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text(POINTER)
+    (folder / "README.html").write_text(PAGE)
+    (folder / "empty").touch()
+    assert kinds(folder) == ["stand-in"]
+
+
+def test_broken_weights_name_the_way_on(folder: Path) -> None:
+    (folder / "cut.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(SourceError, match=r"cut\.safetensors") as raised:
+        bale.plan(folder)
+    assert raised.value.hint.endswith("or leave it out with --exclude cut.safetensors")
+    bale.plan(folder, exclude=["cut*"])
+    with pytest.raises(SourceError, match=r"cut\.safetensors") as raised:  # nor has a base the option
+        bale.compress(folder / "model.safetensors", base=folder)
+    assert "--exclude" not in str(raised.value)
+
+
+def test_broken_files_that_are_not_called_like_weights(folder: Path) -> None:
+    (folder / "data.zip").write_bytes(b"PK\x03\x04" + b"cut" * 100)
+    assert told(folder, "broken").startswith("data.zip is broken: it begins as a ZIP file")
+    for name in ("data.pt", "data"):  # blobs have no suffix
+        (folder / "data.zip").rename(folder / name)
+        with pytest.raises(SourceError, match="is broken: it begins as a ZIP file"):
+            examine(folder)
+        (folder / name).rename(folder / "data.zip")
+
+
+# Links, pipes, caches.
+
+
+def test_what_cannot_be_stored_is_left_out(folder: Path, tmp_path: Path) -> None:
+    (folder / "latest").symlink_to(tmp_path)
+    (folder / "gone").symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(folder / "s"))
+    for left in ({"gone", "s"}, {"latest", "s"}, {"latest", "gone"}):
+        with pytest.raises(SourceError, match="--exclude"):
+            examine(folder, Selection(exclude=tuple(left)), False)
+    assert kinds(folder, exclude=("latest/*", "gone", "s")) == ["left-out"]
+    assert kinds(folder, include=("model*",)) == ["left-out"]
+
+
+def test_a_cache_of_the_hub(tmp_path: Path) -> None:
+    cache = tmp_path / "models--x--y"
+    for name in ("blobs", "refs", "snapshots/abc"):
+        (cache / name).mkdir(parents=True)
+    write(cache / "blobs" / ("5" * 64), {"a": weights(8)})
+    link = cache / "snapshots" / "abc" / "model.safetensors"
+    link.symlink_to(f"../../blobs/{'5' * 64}")
+    for path in (cache, tmp_path):
+        with pytest.raises(SourceError, match="cache of the Hugging Face hub") as raised:
+            bale.compress(path)
+        assert raised.value.hint == f"give a snapshot, like {link.parent}"
+    assert list(examine(cache, Selection(exclude=("blobs/*",))).checkpoints) == ["snapshots/abc/model.safetensors"]
+    report = bale.compress(link.parent).to_json()
+    assert report["files"][0]["source"]["name"] == "model.safetensors"
+    assert bale.inspect(link)["source"]["name"] == "model.safetensors"
+
+
+# What no reader follows.
+
+
+def test_large_files_without_a_reader_are_coded(folder: Path, tmp_path: Path) -> None:
+    array = weights(600, 500)
+    (folder / "model.gguf").write_bytes(b"GGUF" + array.tobytes())
+    (folder / "small.gguf").write_bytes(b"GGUF" + array[:10].tobytes())
+    (folder / "tokenizer.json").write_text(json.dumps({str(n): n for n in range(100_000)}))
+    found = examine(folder)
+    assert list(found.checkpoints) == ["model.gguf", "model.safetensors"]
+    assert list(found.side) == ["small.gguf", "tokenizer.json"]
+    document = bale.compress(folder).to_json()
+    assert [note for note in document["notes"] if note.startswith("model.gguf: coded as opaque bytes")]
+    weights_file = (folder / "model.safetensors").stat().st_size
+    assert document["totals"]["weights"]["original_bytes"] == weights_file
+    bale.decompress(f"{folder}.bale", tmp_path / "back")
+    assert (tmp_path / "back" / "model.gguf").read_bytes() == (folder / "model.gguf").read_bytes()
+    with bale.open(folder.with_name("model.bale")) as tensors:
+        assert set(tensors) == {"a", "bytes"}
+    assert [row.name for row in bale.compare(folder, f"{folder}.bale")] == ["a"]  # weights only
+
+
+def test_a_folder_that_no_reader_follows(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "README.md").write_text("read me")
+    with pytest.raises(SourceError, match="holds no weights"):
+        bale.compress(source)
+    (source / "weights.npz").write_bytes(np.random.default_rng(0).bytes(2 << 20))
+    document = bale.compress(source).to_json()
+    assert (document["files"][0]["source"]["kind"], document["copied"]["files"]) == ("opaque", 1)
+    assert "opaque" in document["note_kinds"]
+
+
+# Patterns.
+
+
+def test_patterns(folder: Path, tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "config.json"):
+        (folder / name).write_text("{}")
+    document = bale.compress(folder, exclude=["*.bin"]).to_json()
+    assert "1 file, 2 B, left out by --exclude" in document["notes"]
+    record = json.loads((tmp_path / "model.bale" / RECORD).read_text())
+    assert (record["include"], record["exclude"]) == ([], ["*.bin"])
+    assert bale.inspect(tmp_path / "model.bale")["notes"][0].startswith("made with --exclude '*.bin': other files")
+    bale.verify(tmp_path / "model.bale", folder)
+    write(folder / "more.bin", {"x": weights(4)})
+    bale.verify(tmp_path / "model.bale", folder)  # by the same patterns it is left out
+    assert set(bale.inspect(folder, include=["*.safetensors"])["copied"].values()) == {0, None}
+    for verb in (bale.compress, bale.plan, bale.inspect):
+        with pytest.raises(UsageError, match=r"--include 'x\*' matches no file"):
+            verb(folder, include=["model*", "x*"])
+        with pytest.raises(UsageError, match="is a file: --exclude"):
+            verb(folder / "model.safetensors", exclude=["*"])
+        with pytest.raises(SourceError, match="no weights that bale knows beside what is left out by --exclude"):
+            verb(folder, exclude=["*.bin", "*.safetensors"])
+    assert "pattern-unused" in bale.plan(folder, exclude=["x*"], allow_unmatched=True).to_json()["note_kinds"]
+    with pytest.raises(UsageError, match="is compressed"):
+        bale.inspect(tmp_path / "model.bale", exclude=["*"])
+
+
+def test_an_interrupted_run_goes_on_with_other_patterns(folder: Path, tmp_path: Path) -> None:
+    write(folder / "b.safetensors", {"b": weights(8)})
+    bale.compress(folder)
+    record = tmp_path / "model.bale" / RECORD
+    record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
+    bale.compress(folder, exclude=["b.*"], report=tmp_path / "r.json")
+    assert names_in(tmp_path / "model.bale") == [RECORD, "model.safetensors.bale"]

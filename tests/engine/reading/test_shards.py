@@ -1,0 +1,93 @@
+"""Indexes and the shards that they name, numbered sets, and whether they fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import bale
+from bale.engine.reading.contents import examine
+from bale.errors import SourceError
+from bale.io.selection import Selection
+from tests.engine.reading.folders import index, kinds, told
+from tests.making import weights, write
+
+
+@pytest.mark.parametrize("suffix", ["bin", "safetensors", "msgpack"])
+def test_an_index_without_any_of_its_shards_is_copied(folder: Path, suffix: str) -> None:
+    name = f"pytorch_model.{suffix}.index.json"
+    index(folder, name, {"a": f"other-00001-of-00002.{suffix}", "b": f"other-00002-of-00002.{suffix}"})
+    assert told(folder, "index-unused") == f"{name} is copied, though none of its 2 shards is here"
+    report = bale.compress(folder)
+    assert "index-unused" in report.to_json()["note_kinds"]
+    assert report.to_json()["copied"]["largest"] == name
+    bale.verify(f"{folder}.bale", folder)
+
+
+def test_an_index_that_is_none_is_copied(folder: Path) -> None:
+    (folder / "docs.index.json").write_text("[1, 2]")
+    (folder / "search.index.json").write_text("{not json")
+    assert kinds(folder) == []
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
+    assert kinds(folder) == ["index-unused"]
+
+
+def test_some_of_the_shards_are_missing(folder: Path) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors", "b": "b.safetensors", "c": "c.safetensors"})
+    with pytest.raises(SourceError, match=r"names 'b.safetensors', which is not there \(and 1 more\)") as raised:
+        bale.compress(folder)
+    assert raised.value.hint == "fetch the missing files, or leave it out with --exclude m.index.json"
+    assert kinds(folder, exclude=("m.index.json",)) == ["left-out"]
+    assert kinds(folder, exclude=("b.*", "c.*")) == ["left-out"]  # what is not there can be left out too
+
+
+def test_shards_that_are_left_out_are_not_missing(folder: Path) -> None:
+    write(folder / "b.safetensors", {"b": weights(4)})
+    index(folder, "m.index.json", {"a": "model.safetensors", "b": "b.safetensors"}, total_size=7)
+    notes = examine(folder, Selection(exclude=("b.*",))).notes
+    assert [note.text for note in notes] == [
+        f"1 file, {(folder / 'b.safetensors').stat().st_size} B, left out by --exclude",
+        "m.index.json names 1 shard left out by --exclude",
+    ]
+    assert kinds(folder, include=("*.json", "model*")) == ["left-out", "left-out"]
+
+
+# Contradictions.
+
+
+def test_an_index_that_fits(folder: Path) -> None:
+    write(folder / "2.safetensors", {"b": weights(4)})
+    index(folder, "m.index.json", {"a": "model.safetensors", "b": "2.safetensors"}, total_size=256 + 16)
+    assert kinds(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("shards", "total", "text"),
+    [
+        ({"a": "1", "b": "2", "c": "1"}, 32, "m.index.json names c, which no shard has"),
+        ({"a": "1", "b": "2", "c": "1", "d": "2"}, 32, "m.index.json names 2 tensors, such as c, which no shard has"),
+        ({"a": "1", "b": "1", "x": "2"}, 32, "m.index.json looks for b in 1.safetensors: 2.safetensors has it"),
+        ({"a": "1", "x": "2"}, 32, "m.index.json lacks b, which 2.safetensors has"),
+        ({"a": "1", "b": "2"}, 7, "m.index.json says total_size 7: its tensors have 32 bytes"),
+    ],
+)
+def test_an_index_that_does_not_fit(tmp_path: Path, shards: dict[str, str], total: int, text: str) -> None:
+    write(tmp_path / "1.safetensors", {"a": weights(4)})
+    write(tmp_path / "2.safetensors", {"b": weights(4)})
+    index(tmp_path, "m.index.json", {key: f"{n}.safetensors" for key, n in shards.items()}, total_size=total)
+    assert text in [note.text for note in examine(tmp_path).notes]
+    assert text in bale.inspect(tmp_path)["notes"]
+    assert text in bale.plan(tmp_path).to_json()["notes"]
+
+
+def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:
+    for n in (1, 3):
+        write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
+    text = "m-*-of-00004.safetensors: 2 shards of 4 are not here, first number 2, and no index names them"
+    assert told(tmp_path, "shards-missing") == text
+    assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out", "shards-missing"]
+    for n in (2, 4):
+        write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
+    assert kinds(tmp_path) == []
+    assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out"]
