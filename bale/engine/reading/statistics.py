@@ -141,8 +141,7 @@ class Statistics:
             notes.append("statistics change nothing where nothing is coded with loss")
         elif without:
             notes.append(
-                f"{len(without)} of {many(len(lossy), 'tensor')} coded with loss "
-                f"{'has' if len(without) == 1 else 'have'} no statistics, first {without[0]}"
+                f"{len(without)} of {many(len(lossy), 'tensor')} coded with loss have no statistics, first {without[0]}"
             )
         return tuple(Note("statistics", text) for text in notes)
 
