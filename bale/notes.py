@@ -78,6 +78,7 @@ KINDS = {
     "dangerous": Kind("a pickle names what can run code; bale never runs it"),
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
+    "unnamed": Kind("more than 1 % of a file lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),
     "pattern-unused": Kind("an `--include` or `--exclude` that matches no file"),

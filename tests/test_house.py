@@ -52,8 +52,8 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint", "selection", "weight_names"},
-        {"storage"},
+        {"faults", "checkpoint", "selection", "stand_ins", "weight_names"},
+        {"storage", "headers"},
         {"safetensors"},
         {"sources", "archive", "statistics"},
         {"folder"},

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bale.notes import KINDS, Note, Noted, summed_up
+from bale.notes import KINDS, Note, Noted, notes_of_files, summed_up
 
 _AGREES = re.compile(r"\b(come|comes|are|is|have|has|do|does|was|were|their|its)\b")
 
@@ -16,6 +16,15 @@ def told(kind: str, count: int) -> str:
     (note,) = summed_up(tensors)
     assert note.kind == kind
     return note.text
+
+
+def test_notes_on_one_file_and_on_several() -> None:
+    note, other = Note("opaque", "coded"), Note("unnamed", "much")
+    assert notes_of_files([("a", note), ("a", other)], False) == (note, other)
+    assert notes_of_files([("b", note)], True) == (Note("opaque", "b: coded"),)
+    assert notes_of_files([], True) == ()
+    (many,) = notes_of_files([(f"f{number}", note) for number in range(9)], True)
+    assert many == Note("opaque", "9 remarks on files, such as f0: coded")
 
 
 def test_one_tensor_and_many() -> None:

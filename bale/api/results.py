@@ -93,7 +93,7 @@ class Planned:
                 str(row.decision.pipeline), {"tensors": 0, "original_bytes": 0, "predicted_bytes": 0}
             )
             entry["tensors"] += 1
-            entry["original_bytes"] += row.spec.nbytes
+            entry["original_bytes"] += row.held_bytes
             entry["predicted_bytes"] += row.predicted_bytes
         weights = [file for file in self.files if file.kind != OPAQUE] or self.files
         before, after = (sum(getattr(file, f"{key}_bytes") for file in weights) for key in ("original", "predicted"))
@@ -124,6 +124,6 @@ class Planned:
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
-        tensors = (Noted(row.name, row.spec.nbytes, None, row.decision.notes) for row in self._rows)
+        tensors = (Noted(row.name, row.held_bytes, None, row.decision.notes) for row in self._rows)
         files = ((file.name, note) for file in self.files for note in file.notes)
         return (*self.notes, *notes_of_files(files, self.folder is not None), *summed_up(tensors))

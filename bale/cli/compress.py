@@ -128,9 +128,10 @@ def lines(done: Report, source: Path) -> list[str]:
     before, after = totals["original_bytes"], totals["stored_bytes"]
     state = "verified" if done.verified else "not verified"
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
-    bits = f"{figure(totals['bits_per_weight'], '.2f')} bits a weight"
+    if done.is_weights:
+        shares += f", {figure(totals['bits_per_weight'], '.2f')} bits a weight"
     what = f"{plain(name_of(source))} -> {plain(str(done.path))}"
-    text = [f"{what}: {size(before)} -> {size(after)} ({shares}, {bits}), {state}"]
+    text = [f"{what}: {size(before)} -> {size(after)} ({shares}), {state}"]
     copied = None if done.folder is None else done.folder.copied.to_json()
     text += [f"  {plain(line)}" for line in beside_totals(totals, copied)]
     for name, row in totals["coverage"].items():

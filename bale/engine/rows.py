@@ -38,6 +38,7 @@ def tensor_rows(
                     output_error=None if output_errors is None else output_errors[index],
                     worst_row_error=stored.worst_row,
                     digest=f"{stored.digest} {view.offset} {view.strides}",
+                    unit_bytes=stored.unit.spec.nbytes,
                 )
             )
     return tuple(rows)

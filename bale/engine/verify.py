@@ -134,12 +134,12 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
         raise CheckFailed(
             f"{against} has {checkpoint.size} bytes, the source of {archive.path} had {manifest.source_bytes}"
         )
-    if checkpoint.units != tuple(stored.unit for stored in manifest.units):
-        raise CheckFailed(f"{against} does not hold the tensors that {archive.path} does")
+    units = tuple(stored.unit for stored in manifest.units)
     with reading(against, SourceError) as opened:
-        source = SourceFile.of(checkpoint, opened)
+        source = SourceFile.of(replace(checkpoint, units=units), opened)
         if source.skeleton() != archive.skeleton():
-            raise CheckFailed(f"{against} differs from the source of {archive.path} between its tensors")
+            what = "differs between its tensors" if checkpoint.units == units else "does not hold the same tensors"
+            raise CheckFailed(f"{against} is not the source of {archive.path}: it {what}")
         found: dict[int, tuple[ErrorSums, RowSums]] = {}
         for block in decoder.blocks(range(len(manifest.units))):
             stored = manifest.units[block.index]

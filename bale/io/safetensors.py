@@ -12,13 +12,14 @@ from tempfile import NamedTemporaryFile
 
 from safetensors import SafetensorError, safe_open
 
-from bale.io.faults import Malformed, Unsupported, printable
+from bale.io.faults import Malformed, Unsupported
+from bale.io.headers import ENTRY_LIMIT as ENTRY_LIMIT
+from bale.io.headers import check_entries, refuse
 from bale.io.storage.bytes import ByteSource
 from bale.spec import DTYPES, TensorSpec
 
 PREAMBLE = 8  # the u64 that holds the length of the header room
 HEADER_LIMIT = 100_000_000
-ENTRY_LIMIT = 250_000
 RANK_LIMIT, SIZE_LIMIT = 64, 1 << 62  # dimensions, and the length of one: what arrays and manifests hold
 
 
@@ -77,20 +78,19 @@ class Layout:
 def read_layout(source: ByteSource) -> Layout:
     """Read the header of a safetensors file; raise `Malformed` when it is not sound.
 
-    `Unsupported` is raised for tensors that no array can hold.
+    `Unsupported` is raised for headers that are complete and that the library does not read, and for tensors that no
+    array can hold.
     """
     size = source.size
-    payload = _check_header(source, size)
+    header = _read_header(source, size)
+    payload = PREAMBLE + len(header)
     try:
         with _local(source, payload, size) as path, safe_open(path, framework="np") as file:
             slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
             specs = [(name, _spec(piece.get_dtype(), piece.get_shape())) for name, piece in slices]
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OverflowError, OSError) as problem:
-        text = str(problem).removeprefix("Error while deserializing header: ")
-        if "not fully covered" in text:
-            text = f"the tensors of its header do not make up its {size} bytes, as in a file that was cut"
-        raise Malformed(printable(text)) from None
+        refuse(header, size - payload, str(problem).removeprefix("Error while deserializing header: "))
     tensors, at = [], payload
     for name, spec in specs:  # the format has no holes, so offsets are running sums
         tensors.append((name, spec, at))
@@ -114,8 +114,8 @@ def _local(source: ByteSource, payload: int, size: int) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def _check_header(source: ByteSource, size: int) -> int:
-    """Reject headers that would be expensive to parse, by counting bytes; returns the offset of the payload."""
+def _read_header(source: ByteSource, size: int) -> bytes:
+    """The bytes of a header, unless it would be expensive to parse."""
     if size < PREAMBLE:
         raise Malformed(f"it has only {size} bytes")
     (length,) = struct.unpack("<Q", source.read(PREAMBLE, 0))
@@ -124,16 +124,13 @@ def _check_header(source: ByteSource, size: int) -> int:
     if PREAMBLE + length > size:
         raise Malformed(f"it announces a header of {length} bytes and has only {size} in all")
     header = source.read(length, PREAMBLE)
-    # Structure cannot be hidden by escapes as names can: an entry has one brace and two brackets, and four colons.
-    entries = min(header.count(b"{"), header.count(b"[") // 2)
-    if entries > ENTRY_LIMIT or header.count(b":") > 5 * ENTRY_LIMIT:
-        raise Malformed(f"its header has more than {ENTRY_LIMIT} entries")
-    return PREAMBLE + int(length)
+    check_entries(header)
+    return header
 
 
 def _spec(dtype: str, shape: list[int]) -> TensorSpec:
     if dtype not in DTYPES:
-        raise Malformed(f"it holds the dtype {dtype!r}, which this bale does not know")
+        raise Unsupported(f"a safetensors file with the dtype {dtype!r}, which this bale does not know")
     if len(shape) > RANK_LIMIT or max(shape, default=0) >= SIZE_LIMIT:
         raise Unsupported(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
     return TensorSpec(dtype, tuple(shape))

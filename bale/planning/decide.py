@@ -9,7 +9,7 @@ from functools import cached_property
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
-from bale.notes import Note, many
+from bale.notes import KINDS, Note, many
 from bale.planning.patterns import bracket_hint
 from bale.planning.recipe import Recipe, Rule
 from bale.planning.roles import Roles
@@ -192,9 +192,9 @@ class _Count:
     first: int = 0
     chosen: int = 0
     refused: int = 0
+    left: list[tuple[str, Note]] = field(default_factory=list)
     shadow: Rule | None = None
     reason: str = ""
-    kinds: set[str] = field(default_factory=set)  # of the notes on tensors that -p leaves
 
 
 class _Planner:
@@ -214,8 +214,7 @@ class _Planner:
             return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
         if is_lossy(pipeline) and (reason := self._no_weight(unit)):
-            self._default.kinds.add(reason.kind)
-            self._default.reason = self._default.reason or reason.text
+            self._default.left.append((unit.label, reason))
             return Decision(LOSSLESS, "default", (reason,))
         return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
 
@@ -243,19 +242,26 @@ class _Planner:
                 _refuse(str(rule), self._counts[id(rule)])
         default = self._recipe.default
         if default is not None and not default.lossless and self._default.chosen == self._default.refused:
-            notes.append(untouched(self._recipe, self._reason()))
+            notes.append(untouched(self._recipe, self._why_untouched()))
         return notes
 
-    def _reason(self) -> str:
+    def _why_untouched(self) -> str:
         """The reason why ``-p`` touches nothing."""
-        default = self._default
-        if default.refused:
-            return f"it can be used for none of {many(default.refused, 'tensor')} ({default.reason})"
-        if not default.kinds:
-            return "rules choose all of them"
-        if default.kinds == {"overlap"}:
-            return default.reason
-        return f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+        refused = self._default.refused
+        if refused:
+            return f"it can be used for none of {many(refused, 'tensor')} ({self._default.reason})"
+        left: dict[str, list[str]] = defaultdict(list)
+        for name, note in self._default.left:
+            left[KINDS[note.kind].summary or note.text].append(name)
+        if not left:
+            has_any = any(unit.views for units in self._files for unit in units)
+            return "rules choose all of them" if has_any else "there is none"
+        if all(note.kind in ("dtype", "small") for _, note in self._default.left):
+            return f"it takes floating-point weights of at least {MIN_NDIM} dimensions and {MIN_ELEMENTS} elements"
+        return "; ".join(
+            f"{reason} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
+            for reason, names in left.items()
+        )
 
     def _rule_of(self, unit: Unit) -> Rule | None:
         """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""

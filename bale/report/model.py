@@ -24,8 +24,8 @@ class TensorRow:
 
     `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
     `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error
-    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row. `digest` is
-    equal for tensors with the same decoded bytes.
+    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row, `unit_bytes`
+    the length of what the tensor is, or is a view of. `digest` is equal for tensors with the same decoded bytes.
     """
 
     name: str
@@ -43,6 +43,12 @@ class TensorRow:
     output_error: float | None = None
     worst_row_error: float | None = None
     digest: str = ""
+    unit_bytes: int | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the source has of it: fewer than its shape says where it is expanded."""
+        return self.spec.nbytes if self.unit_bytes is None else min(self.spec.nbytes, self.unit_bytes)
 
     @property
     def stored_bytes(self) -> int:
@@ -219,6 +225,12 @@ class Report:
         return tuple(file for file in self.files if file.kind != OPAQUE) or self.files
 
     @property
+    def is_weights(self) -> bool:
+        """Whether most of what was stored is in tensors, so that bits a weight mean something."""
+        held = sum(row.held_bytes for file in self.weights for row in file.rows if row.same_as is None)
+        return self.weights[0].kind != OPAQUE and 2 * held >= sum(file.source_bytes for file in self.weights)
+
+    @property
     def exact(self) -> bool:
         """Whether every bit comes back."""
         return all(row.exact for row in self.rows)
@@ -266,7 +278,7 @@ class Report:
     @cached_property
     def all_notes(self) -> tuple[Note, ...]:
         """Notes on the whole and on its files, and those on its tensors summed up by kind."""
-        tensors = (Noted(row.name, row.spec.nbytes, row.error, row.notes) for row in self.rows if row.same_as is None)
+        tensors = (Noted(row.name, row.held_bytes, row.error, row.notes) for row in self.rows if row.same_as is None)
         files = ((file.source, note) for file in self.files for note in file.notes)
         return (*self.notes, *notes_of_files(files, self.folder is not None), *summed_up(tensors))
 
@@ -289,7 +301,7 @@ class Report:
         worst = max(rows, key=lambda row: row.error)
         return {
             "tensors": len(rows),
-            "original_bytes": sum(row.spec.nbytes for row in rows),
+            "original_bytes": sum(row.held_bytes for row in rows),
             "stored_bytes": sum(row.stored_bytes for row in rows),
             **_pooled(rows),
             "worst_tensor": worst.name,
@@ -341,7 +353,7 @@ def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
         if row.same_as is None:
             entry = table.setdefault(row.pipeline, {"tensors": 0, "original_bytes": 0, "stored_bytes": 0})
             entry["tensors"] += 1
-            entry["original_bytes"] += row.spec.nbytes
+            entry["original_bytes"] += row.held_bytes
             entry["stored_bytes"] += row.stored_bytes
     return dict(sorted(table.items(), key=lambda item: (-item[1]["original_bytes"], item[0])))
 

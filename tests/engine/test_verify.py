@@ -53,6 +53,20 @@ def test_another_value(model: Path, lossless: Path, lossy: Path, name: str) -> N
             bale.verify(archive, changed(model, name))
 
 
+def test_an_archive_whose_source_was_divided_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another version of the reader: the bytes decide."""
+    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64)}, {"log": "line " * 10_000})
+    bale.compress(source, tmp_path / "m.bale")
+    monkeypatch.setattr("bale.io.sources.open._SKELETON_RANGE", 100)
+    assert bale.verify(tmp_path / "m.bale", source).exact
+    other = write(tmp_path / "other.safetensors", {"w": weights(64, 64)}, {"log": "life " * 10_000})
+    with pytest.raises(CheckFailed, match="does not hold the same tensors"):
+        bale.verify(tmp_path / "m.bale", other)
+    monkeypatch.undo()
+    with pytest.raises(CheckFailed, match="differs between its tensors"):
+        bale.verify(tmp_path / "m.bale", other)
+
+
 def test_what_an_archive_decodes_to_is_no_source_of_it(model: Path, lossy: Path) -> None:
     """Its errors would be zero, not those in the manifest."""
     bale.decompress(lossy, model.with_name("back"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,21 @@ def test_what_p_leaves_alone_and_why() -> None:
 def test_p_that_touches_nothing_is_a_note() -> None:
     made = plan(units(a=TensorSpec("F32", (10,))), "int8")
     assert chosen(made) == ["lossless"]
-    assert "touches no tensor" in made.notes[0].text
+    assert "touches no tensor: it takes floating-point weights of at least 2 dim" in made.notes[0].text
+
+
+def test_p_that_touches_nothing_says_why() -> None:
+    """The reason of each tensor that it leaves alone, not always the rule of sizes."""
+    (overlapping,) = units(qkv=WEIGHT)
+    (other,) = units(v=WEIGHT)
+    overlapping, other = (replace(unit, exact="tensors overlap in it") for unit in (overlapping, other))
+    (norm,) = units(norm=TensorSpec("F32", (10,)))
+    start = "-p int8 touches no tensor: "
+    assert plan([overlapping], "int8").notes[0].text == start + "tensors overlap in it (qkv)"
+    assert plan([overlapping, norm, other], "int8").notes[0].text == (
+        start + "tensors overlap in it (qkv and 1 more); fewer than 2 dimensions or 4,096 elements (norm)"
+    )
+    assert plan([], "int8").notes[0].text == start + "there is none"
 
 
 def test_a_lossless_p_takes_everything() -> None:
@@ -169,14 +184,6 @@ def test_a_p_that_fits_no_tensor_is_a_note() -> None:
     (note,) = made.notes
     assert note.kind == "untouched"
     assert "can be used for none of 2 tensors (a: rank 1000" in note.text
-
-
-def test_a_p_that_overlaps_keep_from_all_tensors_says_so() -> None:
-    unit = Unit(0, WEIGHT, (View("a", WEIGHT),), exact="tensors overlap")
-    (note,) = plan((unit,), "int8").notes
-    assert note.text == "-p int8 touches no tensor: tensors overlap"
-    (note,) = plan((unit, *units(b=TensorSpec("I8", (3,)))), "int8").notes
-    assert "it takes floating-point weights" in note.text
 
 
 def test_a_name_with_brackets_matches_itself() -> None:

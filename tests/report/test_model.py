@@ -15,6 +15,7 @@ import pytest
 from safetensors import safe_open
 
 import bale
+from bale.cli.compress import lines
 from bale.notes import KINDS
 from tests.making import Raw, bf16, sha256, weights, write
 
@@ -222,6 +223,31 @@ def test_without_loss_nothing_is_measured(mixed: Path) -> None:
     assert (document["totals"]["relative_error"], document["totals"]["snr_db"]) == (0, None)
     assert {row["relative_error"] for row in document["tensors"]} == {0}
     assert {row["cosine"] for row in document["tensors"]} == {1}
+
+
+def test_bits_a_weight_are_for_what_is_mostly_weights(tmp_path: Path) -> None:
+    """The key of the document stays."""
+    torch = pytest.importorskip("torch")
+    torch.save({"v": torch.zeros(10_000)[:10]}, tmp_path / "view.pt")
+    write(tmp_path / "m.safetensors", {"w": weights(64, 64)})
+    (tmp_path / "other.bin").write_bytes(bytes(10_000))
+    for name, expected in (("view.pt", False), ("m.safetensors", True), ("other.bin", False)):
+        report = bale.compress(tmp_path / name)
+        assert report.is_weights == expected
+        assert report.totals["bits_per_weight"] > 0
+        (first, *_) = lines(report, tmp_path / name)
+        assert ("bits a weight" in first) == expected
+
+
+def test_expanded_tensors_count_as_they_are(tmp_path: Path) -> None:
+    """In sums: the row of the tensor has what its shape says."""
+    torch = pytest.importorskip("torch")
+    torch.save({"e": torch.ones(64, 1).expand(64, 512)}, tmp_path / "e.pt")
+    report = bale.compress(tmp_path / "e.pt").to_json()
+    planned = bale.plan(tmp_path / "e.pt").to_json()
+    for document in (report, planned):
+        assert document["totals"]["coverage"]["lossless"]["original_bytes"] == 256
+        assert document["tensors"][0]["original_bytes"] == 64 * 512 * 4
 
 
 def test_every_kind_of_note_is_described() -> None:

@@ -59,13 +59,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A tensor of the plan and its prediction."""
+    """A tensor of the plan and its prediction; `held_bytes` are those that the source has of it."""
 
     name: str
     file: str
     spec: TensorSpec
     estimate: Estimate
-    same_as: str | None = None
+    same_as: str | None
+    held_bytes: int
 
     @property
     def decision(self) -> Decision:
@@ -139,7 +140,8 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
         duplicate_of = None if first is None else plan.units[first].views[0].name
         for position, view in enumerate(unit.views):
             same_as = unit.views[0].name if position else duplicate_of
-            rows.append(Predicted(view.name, name, view.spec, estimate, same_as))
+            held = min(view.spec.nbytes, unit.spec.nbytes)
+            rows.append(Predicted(view.name, name, view.spec, estimate, same_as, held))
     chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
     manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
     overhead = payload + 8 + header_room(header_entries(plan), checkpoint.size) + _folded(skeleton) + manifest

@@ -38,6 +38,9 @@ def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, in
     """
     plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe)
     notes = plan.notes
+    if all(checkpoint.kind == "opaque" for checkpoint in checkpoints):  # whose one tensor is none
+        opaque = untouched(recipe, "what is coded as opaque bytes has none")
+        notes = tuple(opaque if note.kind == opaque.kind else note for note in notes)
     if inputs.statistics is not None:
         notes = (*notes, *inputs.statistics.check(plan.files))
     if inputs.base is not None:

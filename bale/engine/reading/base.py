@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
@@ -22,7 +22,7 @@ from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import own_name, reading
 from bale.notes import Note, many
 from bale.planning.renames import Renames
-from bale.spec import Array, Unit
+from bale.spec import Unit
 
 _DEPTH = 8
 _SAFETENSORS = ".safetensors"
@@ -133,10 +133,7 @@ class Base:
 
     @cached_property
     def _pairing(self) -> Pairing:
-        offered = [
-            Candidate(_names(tensor.unit), tensor.spec, partial(_elements, tensor.of(tensor.spec)))
-            for tensor in self.tensors
-        ]
+        offered = [Candidate(_names(tensor.unit), tensor.spec, tensor.read) for tensor in self.tensors]
         return Pairing(offered, self.renames, self._choose)
 
     def _choose(self, several: Sequence[int]) -> int | None:
@@ -214,10 +211,6 @@ class Base:
 
 def _names(unit: Unit) -> tuple[str, ...]:
     return tuple(dict.fromkeys(view.name for view in unit.views))
-
-
-def _elements(tensor: UnitValues, start: int, count: int) -> Array:
-    return tensor.elements(start, count).values
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.folder import Avoidable, list_files
 from bale.io.selection import ALL, Selection
 from bale.io.sources.open import read_checkpoint
-from bale.io.sources.stand_ins import LFS, StandIn, stand_in
+from bale.io.stand_ins import LFS, StandIn, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of

@@ -390,7 +390,7 @@ class TensorRun:
 
     def read(self, start: int, count: int) -> Array:
         """Elements in their storage bits, flat."""
-        return self.values.elements(self.offset + start, count).values
+        return self.values.read(self.offset + start, count)
 
 
 def memory_order(view: View) -> tuple[int, ...] | None:

@@ -58,6 +58,10 @@ class UnitValues(ABC):
             return Reference(array, found[0].cells if len(found) == 1 else None)
         return Reference(array, once(partial(_joined, found)))
 
+    def read(self, start: int, count: int) -> Array:
+        """The same, in their storage bits alone."""
+        return self.elements(start, count).values
+
     def subtract(self, array: Array, start: int) -> Array:
         """Elements less those of the unit from `start` on: a float32 difference, rounded to the dtype."""
         spec = flat_spec(self.spec, array.size)
@@ -93,7 +97,7 @@ class UnitValues(ABC):
 
     def of(self, spec: TensorSpec) -> UnitValues:
         """The same values for a tensor of another dtype, or with another number of rows."""
-        return replace(self, spec=spec)
+        return self if spec == self.spec else replace(self, spec=spec)
 
     def _values(self, start: int, count: int) -> Array:
         return to_float32(self.elements(start, count).values, flat_spec(self.spec, count))

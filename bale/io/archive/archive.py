@@ -16,6 +16,7 @@ import zstandard
 from bale.errors import ArchiveError, OutputError, check_memory
 from bale.io.archive.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
 from bale.io.safetensors import ENTRY_LIMIT, HEADER_LIMIT, PREAMBLE, entry_bound, header_block, header_text, padded
+from bale.io.stand_ins import stand_in
 from bale.io.storage.bytes import ByteSink, ByteSource
 from bale.io.storage.files import flat, reading
 from bale.spec import Array, TensorSpec
@@ -225,7 +226,7 @@ def read_archive(path: Path, source: ByteSource) -> ArchiveFile:
     size = source.size
     head = source.read(min(size, PREAMBLE + _CLAIM), 0)
     if not head.startswith(MAGIC, PREAMBLE):
-        raise ArchiveError(f"{path} is not a bale", "a checkpoint is made into one by `bale compress`")
+        raise _no_bale(str(path), head)
     said = _VERSION.match(head, PREAMBLE)
     if said and int(said[1]) > FORMAT[0]:  # all else may be different there
         found = f"{said[1].decode()}.{said[2].decode()}"
@@ -260,8 +261,16 @@ def manifest_digest(source: ByteSource) -> str:
     size = min(source.size, PREAMBLE + _metadata_room() + _CLAIM)
     found = _HEAD.match(source.read(size, 0), PREAMBLE)
     if found is None:
-        raise ArchiveError(f"{source.name} is not a bale", "a checkpoint is made into one by `bale compress`")
+        raise _no_bale(source.name, source.read(min(source.size, PREAMBLE + _CLAIM), 0))
     return found[3].decode()
+
+
+def _no_bale(name: str, head: bytes) -> ArchiveError:
+    """The error for a file that begins as no bale does."""
+    wrong = stand_in(head)
+    if wrong is None:
+        return ArchiveError(f"{name} is not a bale", "a checkpoint is made into one by `bale compress`")
+    return ArchiveError(f"{name} is not a bale: it {wrong.what}", wrong.hint)
 
 
 def _offsets(manifest: Manifest, at: int) -> tuple[tuple[tuple[int, ...], ...], int]:

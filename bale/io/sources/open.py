@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.safetensors import read_safetensors
-from bale.io.sources.stand_ins import EMPTY, LFS, WEB, stand_in
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
+from bale.io.stand_ins import EMPTY, LFS, WEB, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
 from bale.notes import Note
@@ -20,11 +22,13 @@ from bale.spec import TensorSpec, Unit, View
 
 _HEAD = 1024  # bytes that distinguish the formats
 _SAFETENSORS = "safetensors"
-_AGAIN = "fetch or save it again"
 
 # A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
 # a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
-_SAFETENSORS_HEAD = re.compile(rb"[\s\S]{6}\0\0\{\s*[\"}]")
+_SAFETENSORS_HEAD = re.compile(rb"[\s\S]{6}\0\0[ \t\r\n]*\{\s*[\"}]")
+_INDEX = ".index.json"  # behind the name of what lists the shards of a folder
+_SKELETON_RANGE, _SKELETON = 1 << 20, 96 << 20
+"""Bytes of one range between units, and of all, from which on ranges become units of their own, coded in chunks."""
 
 _READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
     "torch": read_torch_zip,
@@ -34,7 +38,7 @@ _READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
 _LOOKS = {
     "torch": "a ZIP file, as torch writes",
     "torch-legacy": "a torch file of the old format",
-    WEB.kind: "a web page",
+    WEB.what: "a web page",
     "tar": "a tar file",
 }
 
@@ -53,29 +57,27 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     """The same of a source that is open, wherever it is; `path` is its name."""
     size = source.size
-    if not size:
-        raise SourceError(f"{path} {EMPTY.words}", EMPTY.hint)
     content = _content(path, source.read(min(size, _HEAD), 0))
     try:
-        return _reader(content)(path, source)
+        return _bounded(_reader(content, path)(path, source))
     except Unsupported as reason:
         return _opaque(path, size, str(reason))
     except Malformed as problem:
-        raise SourceError(f"{path} is broken: {problem}", _AGAIN) from None
+        raise SourceError(f"{path} is broken: {problem}", EMPTY.hint) from None
 
 
 def _content(path: Path, head: bytes) -> str:
     """The format that the first bytes show, checked against the one that the name promises."""
-    found = _sniff(head)
-    if found == LFS.kind:
-        raise SourceError(f"{path} {LFS.words}", LFS.hint)
+    wrong, found = stand_in(head), _sniff(head)
+    if wrong in (EMPTY, LFS):
+        raise SourceError(f"{path} {wrong.words}", wrong.hint)
     if path.suffix.lower() != ".safetensors" or found == _SAFETENSORS:
-        return found
-    if found == WEB.kind:
-        raise SourceError(f"{path} {WEB.words}", WEB.hint)
+        return found if wrong is None else wrong.what
+    if wrong == WEB:
+        raise SourceError(f"{path} {wrong.words}", wrong.hint)
     if found in _LOOKS:
         raise SourceError(f"{path} is no safetensors file: it looks like {_LOOKS[found]}", "give it its proper suffix")
-    raise SourceError(f"{path} is no safetensors file: it does not begin with a header", _AGAIN)
+    raise SourceError(f"{path} is no safetensors file: it does not begin with a header", EMPTY.hint)
 
 
 def _sniff(head: bytes) -> str:
@@ -83,17 +85,31 @@ def _sniff(head: bytes) -> str:
         return "torch"
     if _SAFETENSORS_HEAD.match(head):
         return _SAFETENSORS
-    if instead := stand_in(head):
-        return instead.kind
     if head[257:262] == b"ustar":
         return "tar"
     return "torch-legacy" if is_torch_legacy(head) else "unknown"
 
 
-def _reader(content: str) -> Callable[[Path, ByteSource], Checkpoint]:
-    if content not in _READERS:
-        raise Unsupported(_LOOKS.get(content, "content that no reader recognizes"))
-    return _READERS[content]
+def _reader(content: str, path: Path) -> Callable[[Path, ByteSource], Checkpoint]:
+    if content in _READERS:
+        return _READERS[content]
+    if path.name.endswith(_INDEX):
+        raise Unsupported("an index of shards; give the folder that holds it to have the shards compressed")
+    raise Unsupported(_LOOKS.get(content, "content that no reader recognizes"))
+
+
+def _bounded(checkpoint: Checkpoint) -> Checkpoint:
+    """The same file with long ranges between its units as units of their own, so that nobody holds them as a whole."""
+    long, kept = list[Unit](), 0
+    for start, size in checkpoint.skeleton_ranges():
+        if size > _SKELETON_RANGE or kept + size > _SKELETON:
+            long.append(Unit(start, TensorSpec("U8", (size,)), ()))
+        else:
+            kept += size
+    if not long:
+        return checkpoint
+    units = sorted((*checkpoint.units, *long), key=attrgetter("start", "end"))
+    return replace(checkpoint, units=tuple(units))
 
 
 def _opaque(path: Path, size: int, reason: str) -> Checkpoint:

@@ -9,15 +9,17 @@ from typing import Any
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
+from bale.io.sources.torch.pickle_reader import Parsed, PickleError, PickleTooLarge, parse_pickle, read_pickle
 from bale.io.sources.torch.storages import Storage, make_units
 from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
+from bale.io.sources.torch.unnamed import of_pickle, of_storages
+from bale.io.sources.unnamed import Unnamed, is_much, unnamed_notes
 from bale.io.storage.bytes import ByteSource
+from bale.notes import size as size_text
 from bale.spec import DTYPES
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-_FIRST_LOOK = 1 << 24  # bytes read at first; eightfold each time that the pickles do not end within
 _COUNT = struct.Struct("<q")
 
 
@@ -38,7 +40,7 @@ def read_torch_legacy(path: Path, source: ByteSource) -> Checkpoint:
     _, protocol, _, content, keys = pickles = _read_pickles(source)
     if protocol.value != PROTOCOL:
         raise Unsupported("a torch file of an unknown protocol")
-    tensors, notes = find_tensors(content.value)
+    found = find_tensors(content.value)
     dtypes = storage_dtypes(content.persistents)
     storages = {key: Storage(0, 0) for key in dtypes}
     at = keys.end
@@ -46,32 +48,36 @@ def read_torch_legacy(path: Path, source: ByteSource) -> Checkpoint:
         storage = _storage(source, at, _dtype(key, dtypes))
         storages[key] = storage
         at = storage.start + storage.nbytes
-    units = make_units(storages, tensors)
-    seen = [found for parsed in pickles for found in parsed.globals]
-    return Checkpoint(path, "torch-legacy", source.size, units, (*global_notes(seen), *notes))
+    units = make_units(storages, found.tensors)
+    _check_tail(source, at)
+    seen = [name for parsed in pickles for name in parsed.globals]
+    unnamed = [*of_storages(storages, found), *of_pickle(content.value, keys.end, source.size, found)]
+    unnamed.append(Unnamed(source.size - at, "bytes behind its storages"))
+    notes = (*global_notes(seen), *found.notes, *unnamed_notes(source.size, unnamed))
+    return Checkpoint(path, "torch-legacy", source.size, units, notes)
 
 
 def _read_pickles(source: ByteSource) -> list[Parsed]:
     """The five pickles at the head, of which nothing says how long they are."""
-    size = source.size
-    length = min(size, _FIRST_LOOK)
-    while True:
-        data = source.read(length, 0)
-        try:
-            return _parse(data)
-        except PickleError as problem:
-            if length == size:
-                raise Malformed(str(problem)) from None
-        if length == PICKLE_LIMIT:
-            raise Unsupported(f"a torch file whose pickles do not end within {length} bytes")
-        length = min(size, 8 * length, PICKLE_LIMIT)
-
-
-def _parse(data: bytes) -> list[Parsed]:
-    parsed = [parse_pickle(data)]
-    while len(parsed) < 5:
-        parsed.append(parse_pickle(data, parsed[-1].end))
+    parsed: list[Parsed] = []
+    try:
+        while len(parsed) < 5:
+            parsed.append(read_pickle(source.read, parsed[-1].end if parsed else 0, source.size))
+    except PickleTooLarge as problem:
+        raise Unsupported(f"a torch file that is not followed: {problem}") from None
+    except PickleError as problem:
+        raise Malformed(str(problem)) from None
     return parsed
+
+
+def _check_tail(source: ByteSource, at: int) -> None:
+    """Raise `Unsupported` where much lies behind the storages, or another such file: not all of it is understood."""
+    left = source.size - at
+    if is_much(left, source.size) or (left and is_torch_legacy(source.read(min(left, 64), at))):
+        raise Unsupported(
+            f"{size_text(left)} of {size_text(source.size)} lie behind the storages of a torch file, as where several "
+            "are saved to one file"
+        )
 
 
 def _keys(value: Any) -> list[str]:

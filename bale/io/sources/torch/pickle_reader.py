@@ -11,14 +11,24 @@ from typing import Any
 from bale.io.faults import printable
 
 PROTOCOL = 5
-PICKLE_LIMIT = 1 << 28  # bytes of a pickle that readers are willing to hold
+PICKLE_LIMIT = 1 << 28  # bytes of a pickle that are followed, those of long literals not counted
+LONG = 1 << 14  # bytes of a text, or of bytes, from which on only their number is kept
+_WINDOW, _AHEAD = 1 << 18, 16  # bytes that are read at once, and that any opcode may look at without asking
 _FLOOR, _RATIO, _CEILING = 1 << 26, 48, 1 << 30
 """Bytes of memory that a pickle may take, and times its length: those of torch take 20 to 48 times, as counted here."""
 NUMBER_LIMIT = 1024  # bytes or digits of an integer: conversions of longer ones take quadratic time
 
 
+Read = Callable[[int, int], bytes]
+"""Gives so many bytes from an offset on."""
+
+
 class PickleError(ValueError):
     """The bytes are no pickle that can be followed."""
+
+
+class PickleTooLarge(PickleError):
+    """It may be a sound pickle, and is more than readers are willing to follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,13 @@ class Persistent:
     pid: Any
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Long:
+    """A text, or bytes, that was passed over: the values of an array, for one."""
+
+    nbytes: int
+
+
 @dataclass(frozen=True)
 class Parsed:
     """One pickle: its value, the offset behind it, and all that it refers to in order of appearance."""
@@ -79,45 +96,81 @@ FROZENSET = Global("builtins", "frozenset")
 
 def parse_pickle(data: bytes, start: int = 0) -> Parsed:
     """Read the pickle that begins at `start`, in any protocol; raise `PickleError` when it is malformed."""
-    machine = _Machine(data, start)
+    return read_pickle(lambda size, offset: data[offset : offset + size], start, len(data))
+
+
+def read_pickle(read: Read, start: int, end: int) -> Parsed:
+    """The same of bytes that are read piece by piece, so that what is long is never held; `end` is where they end."""
+    machine = _Machine(read, start, end)
     try:
         value = machine.run()
+    except PickleTooLarge:
+        raise
     except (LookupError, ValueError, TypeError, AttributeError, struct.error) as problem:
-        raise PickleError(f"the pickle cannot be followed at byte {machine.at} ({printable(str(problem))})") from None
-    return Parsed(value, machine.at, tuple(machine.globals.values()), tuple(machine.persistents))
+        raise PickleError(
+            f"the pickle cannot be followed at byte {machine.offset} ({printable(str(problem))})"
+        ) from None
+    return Parsed(value, machine.offset, tuple(machine.globals.values()), tuple(machine.persistents))
 
 
 class _Machine:
-    """Stack, marks and memo; `at` is the offset of the next byte."""
+    """Stack, marks and memo; `at` is the place of the next byte in `data`, a window that moves along."""
 
-    def __init__(self, data: bytes, start: int) -> None:
-        self.data = data
-        self.at = start
+    def __init__(self, read: Read, start: int, end: int) -> None:
+        self._read, self._start, self._end = read, start, end
+        self._base = start  # where `data` begins
+        self._passed = 0
+        self._allowed = 0
+        self.data = b""
+        self.at = 0
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.globals: dict[tuple[str, str], Global] = {}
         self.persistents: list[Persistent] = []
 
+    @property
+    def offset(self) -> int:
+        """Offset of the next byte."""
+        return self._base + self.at
+
     def run(self) -> Any:
-        data, table, costs, spent = self.data, _OPCODES, _COSTS, 0
-        allowed = min(_FLOOR + _RATIO * (len(data) - self.at), _CEILING)
-        while (code := data[self.at]) != _STOP:
+        table, costs, spent = _OPCODES, _COSTS, 0
+        self.look(_AHEAD)
+        while (code := self.data[self.at]) != _STOP:
             self.at += 1
             table[code](self)
             spent += costs[code]
-            if spent > allowed:
-                raise PickleError(f"what it makes takes more than {allowed} bytes of memory")
+            if spent > self._allowed:
+                raise PickleTooLarge(f"what the pickle makes takes more than {self._allowed} bytes of memory")
+            if self.at + _AHEAD > len(self.data):
+                self.look(_AHEAD)
         self.at += 1
         return self.stack.pop()
 
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if size < 0 or end > len(self.data):
-            raise PickleError(f"{size} bytes are announced where {len(self.data) - self.at} are left")
-        taken = self.data[self.at : end]
-        self.at = end
-        return taken
+    def look(self, size: int) -> None:
+        """Have so many bytes in the window, or all that are left."""
+        if self.at + size <= len(self.data) or self._base + len(self.data) == self._end:
+            return
+        self._base, self.at = self.offset, 0
+        self.data = self._read(min(max(size, _WINDOW), self._end - self._base), self._base)
+        followed = self._base - self._start - self._passed
+        if followed > PICKLE_LIMIT:
+            raise PickleTooLarge(f"the pickle has more than {PICKLE_LIMIT} bytes")
+        self._allowed = min(_FLOOR + _RATIO * (followed + len(self.data)), _CEILING)
+
+    def take(self, size: int) -> bytes | Long:
+        """So many bytes, or a record of their number."""
+        if not 0 <= size <= len(self.data) - self.at:
+            if not 0 <= size <= self._end - self.offset:
+                raise PickleError(f"{size} bytes are announced where {self._end - self.offset} are left")
+            self.look(min(size, LONG))
+        start = self.at
+        self.at += size
+        if size <= LONG:
+            return self.data[start : self.at]
+        self._passed += size
+        return Long(size)
 
     def unpack(self, layout: struct.Struct) -> Any:
         (value,) = layout.unpack_from(self.data, self.at)
@@ -125,8 +178,13 @@ class _Machine:
         return value
 
     def line(self) -> bytes:
-        taken = self.take(self.data.index(b"\n", self.at) - self.at)
-        self.at += 1
+        while (end := self.data.find(b"\n", self.at)) < 0:
+            held = len(self.data) - self.at
+            self.look(2 * held + _AHEAD)
+            if len(self.data) - self.at == held:
+                raise PickleError("a line does not end")
+        taken = self.data[self.at : end]
+        self.at = end + 1
         return taken
 
     def pop_marked(self) -> list[Any]:
@@ -156,7 +214,11 @@ def _fixed(layout: struct.Struct) -> _Opcode:
 
 
 def _counted(layout: struct.Struct, convert: Callable[[bytes], Any]) -> _Opcode:
-    return lambda machine: machine.stack.append(convert(machine.take(machine.unpack(layout))))
+    def run(machine: _Machine) -> None:
+        taken = machine.take(machine.unpack(layout))
+        machine.stack.append(taken if isinstance(taken, Long) else convert(taken))
+
+    return run
 
 
 def _lined(convert: Callable[[bytes], Any]) -> _Opcode:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from bale.io.faults import Malformed, Unsupported, printable
 from bale.io.sources.torch.pickle_reader import Global, Object, Persistent
@@ -118,6 +118,7 @@ class StorageRef:
 
     key: str
     type_name: str
+    elements: Any = None
     offset: int = 0
 
     @property
@@ -129,8 +130,8 @@ class StorageRef:
 def storage_ref(value: Any) -> StorageRef | None:
     """The storage that a persistent id means, or None if it means something else."""
     match value:
-        case Persistent(pid=("storage", Global(name=name), str() | int() as key, _, _, *views)):
-            return StorageRef(str(key), name, _view_offset(views))
+        case Persistent(pid=("storage", Global(name=name), str() | int() as key, _, elements, *views)):
+            return StorageRef(str(key), name, elements, _view_offset(views))
     return None
 
 
@@ -149,19 +150,37 @@ def storage_dtypes(persistents: Iterable[Persistent]) -> dict[str, str | None]:
     return dtypes
 
 
-def find_tensors(root: Any) -> tuple[list[Tensor], list[Note]]:
-    """All tensors that can be reached from an object, in its order, and notes on those that cannot be described.
+class Found(NamedTuple):
+    """The tensors of a pickle, notes on those that cannot be described, and the names of these by their storages."""
+
+    tensors: list[Tensor]
+    notes: list[Note]
+    nameless: dict[str, list[str]]
+
+
+def find_tensors(root: Any) -> Found:
+    """All tensors that can be reached from an object, in its order; behind them storages that lie there by themselves.
 
     Raises `Unsupported` when there are more names than any checkpoint has.
     """
-    tensors, notes, names = [], _Notes(), _Names()
+    tensors, bare, nameless, notes, names = list[Tensor](), list[Tensor](), dict[str, list[str]](), _Notes(), _Names()
     for path, node in _walk(root):
-        name = names.unique(".".join(map(_printed, path)) if path else ROOT)
+        name = names.unique(".".join(map(printed, path)) if path else ROOT)
         try:
-            tensors.append(_describe(name, node))
+            if isinstance(node, Object):
+                tensors.append(_describe(name, node))
+            else:
+                bare.append(_flat(name, node))
         except _Undescribed as problem:
             notes.add(str(problem), name)
-    return tensors, notes.made()
+            storage = storage_ref(_argument(node, 0) if isinstance(node, Object) else node)
+            nameless.setdefault("" if storage is None else storage.key, []).append(name)
+    taken = {tensor.storage for tensor in tensors}
+    for each in bare:
+        if each.storage not in taken:
+            taken.add(each.storage)
+            tensors.append(each)
+    return Found(tensors, notes.made(), nameless)
 
 
 class _Undescribed(Exception):
@@ -210,7 +229,7 @@ class _Notes:
 # --- walking ---------------------------------------------------------------------------------------------------------
 
 
-_SAME = object()  # the label of what takes the name of its container
+SAME = object()  # the label of what takes the name of its container
 
 
 @dataclass(eq=False, slots=True)
@@ -224,8 +243,8 @@ class _Frame:
     rest: Iterator[tuple[Any, Any]]
 
 
-def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
-    """Path and node of each tensor, depth first, by a stack of our own.
+def _walk(root: Any) -> Iterator[tuple[list[Any], Object | Persistent]]:
+    """Path and node of each tensor, and of each storage outside of one, depth first, by a stack of our own.
 
     Containers are left out while they are being walked (cycles) and once they turn out to hold no tensor (structures
     that are shared exponentially), so the work is bounded by the text of the names.
@@ -233,18 +252,18 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object]]:
     children = _Children()
     active, barren = set[int](), set[int]()
     found = text = visits = 0
-    frames = [_Frame(None, _SAME, 0, 0, _leading([(_SAME, root)]))]
+    frames = [_Frame(None, SAME, 0, 0, _leading([(SAME, root)]))]
     while frames:
         frame = frames[-1]
         for label, child in frame.rest:
             length = frame.text + (len(label) + 1 if isinstance(label, str) else LABEL_LIMIT)
-            if _is_tensor(child):
+            if is_tensor(child) or isinstance(child, Persistent):
                 found += 1
                 text += length
                 if found > NAME_LIMIT or text > TEXT_LIMIT:
                     raise Unsupported(f"the pickle gives names to more than {NAME_LIMIT} tensors")
                 labels = [*(each.label for each in frames), label]
-                yield [each for each in labels if each is not _SAME], child
+                yield [each for each in labels if each is not SAME], child
             elif id(child) not in active and id(child) not in barren:
                 visits += 1
                 if visits > VISIT_LIMIT or len(frames) > DEPTH_LIMIT:
@@ -268,7 +287,7 @@ class _Children:
 
     def of(self, node: Any) -> list[tuple[Any, Any]]:
         if id(node) not in self._known:
-            found = _members(node) if isinstance(node, Object) else enumerate(node)
+            found = members(node) if isinstance(node, Object) else enumerate(node)
             self._known[id(node)] = children = list(islice(_leading(found), VISIT_LIMIT - self._count + 1))
             self._count += len(children)
             if self._count > VISIT_LIMIT:
@@ -277,10 +296,11 @@ class _Children:
 
 
 def _leading(members: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    return ((label, child) for label, child in members if isinstance(child, (Object, list, tuple)))
+    return (pair for pair in members if isinstance(pair[1], (Object, list, tuple)) or storage_ref(pair[1]))
 
 
-def _members(node: Object) -> Iterator[tuple[Any, Any]]:
+def members(node: Object) -> Iterator[tuple[Any, Any]]:
+    """Labels and values of all that an object was made of."""
     special = _WRAPPERS.get(node.callee) if isinstance(node.args, tuple) else None
     if special:
         yield from special(node.args)
@@ -300,20 +320,20 @@ def _state(state: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _parameter(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    yield _SAME, args[0] if args else None
+    yield SAME, args[0] if args else None
     if len(args) > 3:
         yield from _state(args[3])
 
 
 def _quantized(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-    yield _SAME, Object(Global("torch._utils", "_rebuild_tensor"), args[:4])
+    yield SAME, Object(Global("torch._utils", "_rebuild_tensor"), args[:4])
     if len(args) > 4:
         yield "quantizer", args[4]
 
 
 def _subclass(args: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
     function, _, inner, state = args if len(args) == 4 else (None,) * 4
-    yield _SAME, Object(function, inner)
+    yield SAME, Object(function, inner)
     yield from _state(state)
 
 
@@ -336,7 +356,7 @@ _WRAPPERS: dict[str, Callable[[tuple[Any, ...]], Iterator[tuple[Any, Any]]]] = {
 }
 
 
-def _printed(label: Any) -> str:
+def printed(label: Any) -> str:
     """A key as text; of keys that are not strings only short, flat ones are spelled out."""
     if isinstance(label, str):
         return label
@@ -360,7 +380,8 @@ _MAKERS: dict[str, tuple[int | None, int | None]] = {
 }
 
 
-def _is_tensor(node: Any) -> bool:
+def is_tensor(node: Any) -> bool:
+    """Whether an object is a tensor."""
     return isinstance(node, Object) and node.callee in _MAKERS
 
 
@@ -386,6 +407,16 @@ def _describe(name: str, node: Object) -> Tensor:
     if math.prod(shape) * tensor.width >= SIZE_LIMIT:
         raise _Undescribed("is larger than any file")
     return tensor
+
+
+def _flat(name: str, node: Persistent) -> Tensor:
+    """A storage that lies somewhere by itself."""
+    storage = storage_ref(node)
+    if storage is None or storage.dtype is None or type(storage.elements) is not int:
+        raise _Undescribed("is a storage of unknown type")
+    _check_sizes(name, (storage.elements,))
+    elements = -(-storage.elements // _PER_BYTE.get(storage.type_name, 1))
+    return Tensor(name, storage.key, storage.dtype, 0, (elements,), (1,))
 
 
 def _check_sizes(name: str, numbers: tuple[int, ...]) -> None:

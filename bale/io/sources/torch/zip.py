@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +13,13 @@ from pathlib import Path
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Malformed, Unsupported, printable
 from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import PICKLE_LIMIT, Parsed, PickleError, parse_pickle
+from bale.io.sources.torch.pickle_reader import Parsed, PickleError, read_pickle
 from bale.io.sources.torch.storages import Storage, make_units
 from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
+from bale.io.sources.torch.unnamed import of_pickle, of_storages
+from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
+from bale.notes import size as size_text
 
 DIRECTORY_LIMIT = 24_000_000  # bytes: room for the members of 250,000 tensors
 _PICKLE = "/data.pkl"
@@ -24,13 +27,16 @@ _ENCRYPTED, _DESCRIBED, _UTF8 = 0x1, 0x8, 0x800  # flag bits
 _LOCAL = struct.Struct("<4s10xI8xHH")  # signature, CRC, lengths of name and extra field
 _LOCAL_MAGIC = b"PK\x03\x04"
 _DESCRIPTOR_MAGIC = b"PK\x07\x08"  # may be left out
+_DESCRIPTOR_SIZE = 24  # at most
 _LOCAL_CRC, _CENTRAL_CRC = 14, 16  # where in their records the CRC stands
-_CENTRAL_SIZE = 46
+_CENTRAL_SIZE, _END_SIZE = 46, 98  # without names; of the records at the end, at most
+_RECORDS = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
+"""Small members that torch writes beside the pickle and the storages."""
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A stored member: its directory entry, and the offsets of that entry and of its payload.
+    """A member: its directory entry, and the offsets of that entry and of its payload.
 
     `local_crc` is the CRC of the local header, which is zero where a data descriptor follows the payload.
     """
@@ -43,7 +49,7 @@ class _Member:
     @property
     def end(self) -> int:
         """Offset of the first byte behind the payload."""
-        return self.start + self.info.file_size
+        return self.start + self.info.compress_size
 
 
 def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
@@ -52,14 +58,25 @@ def read_torch_zip(path: Path, source: ByteSource) -> Checkpoint:
     infos, directory = archive.directory()
     prefix = _prefix([info.orig_filename for info in infos])
     members = archive.members(infos, directory)
-    swapped = _is_big_endian(archive, members.get(f"{prefix}/byteorder"))
-    parsed = _parse(archive, members[prefix + _PICKLE])
-    tensors, notes = find_tensors(parsed.value)
-    folder = f"{prefix}/data/"
+    _check_head(min(member.info.header_offset for member in members.values()), source.size)
+    folder, pickle, order = f"{prefix}/data/", prefix + _PICKLE, f"{prefix}/byteorder"
     payloads = {name.removeprefix(folder): member for name, member in members.items() if name.startswith(folder)}
-    units = make_units(_storages(parsed, payloads), tensors, swapped)
+    for member in (*payloads.values(), members[pickle], *([members[order]] if order in members else [])):
+        _check_plain(member.info)
+    swapped = _is_big_endian(archive, members.get(order))
+    parsed = _parse(archive, members[pickle])
+    found, storages = find_tensors(parsed.value), _storages(parsed, payloads)
+    units = make_units(storages, found.tensors, swapped)
     checksums = tuple(filter(None, map(archive.checksum, payloads.values())))
-    return Checkpoint(path, "torch", source.size, units, (*global_notes(parsed.globals), *notes), checksums)
+    unnamed = [
+        *of_storages(storages, found),
+        *of_pickle(parsed.value, members[pickle].info.file_size, source.size, found),
+        *_beside(prefix, members),
+        Unnamed(_holes(members.values(), directory), "bytes between its members"),
+        Unnamed(source.size - directory - sum(map(_entry_size, infos)) - _END_SIZE, "bytes behind its ZIP directory"),
+    ]
+    notes = (*global_notes(parsed.globals), *found.notes, *unnamed_notes(source.size, unnamed))
+    return Checkpoint(path, "torch", source.size, units, notes, checksums)
 
 
 class _Archive:
@@ -82,7 +99,7 @@ class _Archive:
             raise Malformed(f"it begins as a ZIP file, but its directory cannot be read ({problem})") from None
 
     def members(self, infos: list[zipfile.ZipInfo], directory: int) -> dict[str, _Member]:
-        """All members by name, if each is stored plainly and lies apart from the others."""
+        """All members by name, if each lies apart from the others."""
         members: dict[str, _Member] = {}
         entry = directory
         for info in infos:
@@ -110,10 +127,6 @@ class _Archive:
 
     def _member(self, info: zipfile.ZipInfo, entry: int, directory: int) -> _Member:
         """Find the payload of a member: the local header has lengths of its own."""
-        if info.flag_bits & _ENCRYPTED:
-            raise Unsupported(f"a ZIP file whose member {_shown(info)} is encrypted")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise Unsupported(f"a ZIP file whose member {_shown(info)} is compressed")
         at = info.header_offset
         if not 0 <= at <= directory - _LOCAL.size:
             raise Malformed(f"the directory puts {_shown(info)} at byte {at}, which is not before the directory")
@@ -142,6 +155,41 @@ def _entry_size(info: zipfile.ZipInfo) -> int:
     return _CENTRAL_SIZE + len(name) + len(info.extra) + len(info.comment)
 
 
+def _check_plain(info: zipfile.ZipInfo) -> None:
+    """Raise `Unsupported` for a member whose bytes are not its content."""
+    if info.flag_bits & _ENCRYPTED:
+        raise Unsupported(f"a ZIP file whose member {_shown(info)} is encrypted")
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise Unsupported(f"a ZIP file whose member {_shown(info)} is compressed")
+
+
+def _check_head(first: int, size: int) -> None:
+    """Raise `Unsupported` where the directory does not know of what the file begins with."""
+    if first:
+        raise Unsupported(
+            f"{size_text(first)} of {size_text(size)} lie before the first member of its ZIP directory, as in .distcp "
+            "files, which are several torch files behind one another"
+        )
+
+
+def _beside(prefix: str, members: dict[str, _Member]) -> Iterator[Unnamed]:
+    """Members that are no part of what torch writes."""
+    known = {prefix + _PICKLE, *(f"{prefix}/{record}" for record in _RECORDS)}
+    others = [
+        member for name, member in members.items() if name not in known and not name.startswith(f"{prefix}/data/")
+    ]
+    others.sort(key=lambda member: -member.info.compress_size)
+    names = listed([printable(member.info.orig_filename) for member in others])
+    yield Unnamed(sum(member.info.compress_size for member in others), f"other members of the ZIP file{names}")
+
+
+def _holes(members: Iterable[_Member], directory: int) -> int:
+    """Bytes between members, and before the directory, that no member has."""
+    ordered = sorted(members, key=lambda member: member.info.header_offset)
+    starts = [*(member.info.header_offset for member in ordered[1:]), directory]
+    return sum(max(0, start - member.end - _DESCRIPTOR_SIZE) for member, start in zip(ordered, starts, strict=True))
+
+
 def _refuse_overlap(members: Iterable[_Member]) -> None:
     for one, other in pairwise(sorted(members, key=lambda member: member.info.header_offset)):
         if one.end > other.info.header_offset:
@@ -167,10 +215,8 @@ def _is_big_endian(archive: _Archive, member: _Member | None) -> bool:
 
 
 def _parse(archive: _Archive, member: _Member) -> Parsed:
-    if member.info.file_size > PICKLE_LIMIT:
-        raise Unsupported(f"a torch file whose pickle has {member.info.file_size} bytes")
     try:
-        return parse_pickle(archive.read(member.info.file_size, member.start))
+        return read_pickle(lambda size, at: archive.read(size, member.start + at), 0, member.info.file_size)
     except PickleError as problem:
         raise Unsupported(f"a torch file that cannot be followed: {problem}") from None
 

@@ -70,18 +70,29 @@ def test_whole_modules(tmp_path: Path) -> None:
     assert named_values(opened(path))["_parameters.weight"].tolist() == module.weight.tolist()
 
 
-def test_pickles_longer_than_the_first_look(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bale.io.sources.torch.legacy._FIRST_LOOK", 20)
+def test_pickles_longer_than_the_window(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
     assert_like_torch(model, "torch-legacy")
 
 
 def test_pickles_longer_than_the_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bale.io.sources.torch.legacy._FIRST_LOOK", 20)
-    monkeypatch.setattr("bale.io.sources.torch.legacy.PICKLE_LIMIT", 100)
+    monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
+    monkeypatch.setattr("bale.io.sources.torch.pickle_reader.PICKLE_LIMIT", 100)
     assert opened(model).kind == "opaque"
 
 
-def test_trailing_bytes_stay_in_the_skeleton(model: Path) -> None:
+@pytest.mark.parametrize("behind", ["another", "zeros"])
+def test_much_that_lies_behind_makes_it_opaque(model: Path, behind: str) -> None:
+    """Only the first of several streams would be seen."""
+    data = model.read_bytes()
+    model.write_bytes(data + (data if behind == "another" else bytes(10_000)))
+    checkpoint = opened(model)
+    assert checkpoint.kind == "opaque"
+    assert ("10.0 kB of" if behind == "zeros" else f"{len(data)} B of") in checkpoint.notes[0].text
+    assert "behind the storages" in checkpoint.notes[0].text
+
+
+def test_few_trailing_bytes_stay_in_the_skeleton(model: Path) -> None:
     end = model.stat().st_size
     with model.open("ab") as file:
         file.write(b"trailing")

@@ -10,8 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bale.io.sources.torch import pickle_reader
 from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import DICT, Global, Object, Persistent, PickleError, parse_pickle
+from bale.io.sources.torch.pickle_reader import (
+    DICT,
+    Global,
+    Object,
+    Persistent,
+    PickleError,
+    parse_pickle,
+    read_pickle,
+)
+from tests.io.test_bombs import at_most
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -71,9 +81,43 @@ def test_values_come_back(value: Any, protocol: int) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_large_and_special_values_come_back(protocol: int) -> None:
-    value = [2**2000, -(2**2000), -1, 255, 65536, "x" * 70000, float("inf"), b"y" * 70000, list(range(3000)), ()]
+    value = [2**2000, -(2**2000), -1, 255, 65536, "x" * 16000, float("inf"), b"y" * 16000, list(range(3000)), ()]
     value.append({index: str(index) for index in range(3000)})
     assert plain(parse_pickle(pickle.dumps(value, protocol)).value) == value
+
+
+@given(values, st.sampled_from(PROTOCOLS), st.integers(1, 40))
+def test_windows_of_any_length(value: Any, protocol: int, window: int) -> None:
+    data = b"before" + pickle.dumps(value, protocol) + b"behind"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickle_reader, "_WINDOW", window)
+        parsed = read_pickle(lambda size, at: data[at : at + size], 6, len(data))
+    assert plain(parsed.value) == value
+    assert parsed.end == len(data) - 6
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_long_literals_are_passed_over(protocol: int) -> None:
+    """Nothing of them is read, but what the window has of them."""
+    data = pickle.dumps({"text": "x" * 5_000_000, "short": "y", "bytes": b"z" * 5_000_000, "last": 3}, protocol)
+    with at_most(1 << 21):
+        parsed = parse_pickle(data)
+    assert parsed.end == len(data)
+    items = dict(parsed.value.items)
+    assert items["text"].nbytes == 5_000_000
+    assert (items["short"], items["last"]) == ("y", 3)
+
+
+def test_a_literal_that_ends_too_late() -> None:
+    assert "100000 bytes are announced where 50001 are left" in complaint(
+        b"B" + struct.pack("<I", 100_000) + bytes(50_001)
+    )
+
+
+def test_lines_longer_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickle_reader, "_WINDOW", 10)
+    assert parse_pickle(b"V" + b"x" * 5000 + b"\n.").value == "x" * 5000
+    assert "does not end" in complaint(b"V" + b"x" * 5000)
 
 
 def test_consecutive_pickles_and_shared_references() -> None:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bale
 from bale.errors import SourceError
 from bale.io.faults import Malformed
 from bale.io.sources.open import open_checkpoint
@@ -321,7 +322,11 @@ def test_conjugated_and_negated_tensors_are_kept_as_bytes(tmp_path: Path, change
 def test_storages_that_no_tensor_views(tmp_path: Path) -> None:
     checkpoint = opened(saved(tmp_path, {"s": filled(5).untyped_storage(), "x": filled(2)}))
     assert sorted(unit.spec.nbytes for unit in checkpoint.units) == [8, 20]
-    assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+    assert {view.name: str(view.spec) for unit in checkpoint.units for view in unit.views} == {
+        "s": "U8[20]",
+        "x": "F32[2]",
+    }
+    assert checkpoint.notes == ()
 
 
 def test_cycles(tmp_path: Path) -> None:
@@ -329,6 +334,13 @@ def test_cycles(tmp_path: Path) -> None:
     value["again"] = [value]
     checkpoint = opened(saved(tmp_path, value))
     assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+
+
+def test_storages_of_tensors_have_no_names_of_their_own(tmp_path: Path) -> None:
+    x = filled(2)
+    checkpoint = opened(saved(tmp_path, {"s": x._typed_storage(), "x": x, "again": x._typed_storage()}))
+    assert [view.name for unit in checkpoint.units for view in unit.views] == ["x"]
+    assert checkpoint.units[0].exact is None
 
 
 def test_exponentially_shared_structures(tmp_path: Path) -> None:
@@ -389,6 +401,14 @@ def test_sizes_beyond_reason_make_no_units(tmp_path: Path, size: bytes) -> None:
     checkpoint = opened(torch_zip(tmp_path / "x.pt", pickled_tensor(b"K\x00", size, b"K\x00"), {"0": bytes(24)}))
     assert [(unit.spec, unit.views) for unit in checkpoint.units] == [(TensorSpec("F32", (6,)), ())]
     assert "kept as bytes" in checkpoint.notes[0].text
+
+
+def test_as_many_dimensions_as_torch_has_and_long_names(tmp_path: Path) -> None:
+    value = {"d": torch.randn([1] * 63 + [4096]), "n" * 4000: torch.randn(64, 64), "x" * 15_000: torch.randn(3)}
+    path = saved(tmp_path, value)
+    assert [len(view.name) for unit in opened(path).units for view in unit.views] == [1, 4000, 15_000]
+    bale.compress(path, pipeline="int8")
+    bale.verify(f"{path.with_suffix('')}.lossy.pt.bale", against=path)
 
 
 class TestMakeUnits:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import bale
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.open import open_checkpoint
@@ -201,6 +202,32 @@ class TestOpaque:
         path = rezip(tmp_path / "x.pt", members(model), method)
         assert_opaque(path, "member 'model/data/1' is compressed")
 
+    def test_deflated_members_beside_the_storages_do_not_matter(self, model: Path, tmp_path: Path) -> None:
+        content = members(model) | {"model/metadata.json": b'{"k": "v"}' * 50, "model/notes.txt": b"text" * 50}
+        kept = ("model/data", "model/byteorder")
+        path = rezip(tmp_path / "x.pt", content, lambda name: 0 if name.startswith(kept) else zipfile.ZIP_DEFLATED)
+        checkpoint = assert_like_torch(path)
+        assert checkpoint.notes == ()
+        assert_checksums(checkpoint, 2)
+
+    @pytest.mark.parametrize("name", ["data.pkl", "byteorder"])
+    def test_deflated_records_that_are_read(self, model: Path, tmp_path: Path, name: str) -> None:
+        content = members(model)
+        content[f"model/{name}"] += bytes(100) if name == "byteorder" else b""
+        path = rezip(tmp_path / "x.pt", content, lambda each: zipfile.ZIP_DEFLATED if each.endswith(name) else 0)
+        assert_opaque(path, f"member 'model/{name}' is compressed")
+
+    def test_streams_behind_one_another(self, model: Path) -> None:
+        """As in .distcp files: the last directory knows the last stream alone."""
+        data = model.read_bytes()
+        model.write_bytes(data * 3)
+        size = f"{2 * len(data) / 1000:.1f} kB of {3 * len(data) / 1000:.1f} kB"
+        assert_opaque(model, f"{size} lie before the first member of its ZIP directory, as in .distcp files")
+        bale.compress(model, pipeline="int8")
+        assert "distcp" in bale.inspect(f"{model}.bale")["notes"][0]
+        told = bale.plan(model, pipeline="int8").to_json()["notes"]
+        assert told[0] == "-p int8 touches no tensor: what is coded as opaque bytes has none"
+
     def test_encrypted(self, model: Path, tmp_path: Path) -> None:
         path = rezip(tmp_path / "x.pt", members(model))
         data = bytearray(path.read_bytes())
@@ -248,8 +275,9 @@ class TestOpaque:
         assert_opaque(model, "directory of")
 
     def test_a_large_pickle(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bale.io.sources.torch.zip.PICKLE_LIMIT", 50)
-        assert_opaque(model, "whose pickle has")
+        monkeypatch.setattr("bale.io.sources.torch.pickle_reader.PICKLE_LIMIT", 50)
+        monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
+        assert_opaque(model, "the pickle has more than 50 bytes")
 
 
 class TestBroken:

@@ -1,0 +1,66 @@
+"""What of a torch file lies in no tensor: rests of storages, and what its pickles hold themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from bale.io.faults import printable
+from bale.io.sources.torch.literals import find_literals
+from bale.io.sources.torch.storages import Storage
+from bale.io.sources.torch.tensors import Found, Tensor
+from bale.io.sources.unnamed import Unnamed, is_much, listed
+from bale.notes import size
+
+_ENTRY = 1 << 10  # bytes that a pickle ordinarily takes for a tensor, beside its name
+
+
+def of_storages(storages: Mapping[str, Storage], found: Found) -> Iterator[Unnamed]:
+    """Bytes of storages that no tensor reaches: of whole ones, and of those that tensors are views of a part of."""
+    members: dict[str, set[Tensor]] = {key: set() for key in storages}
+    for tensor in found.tensors:
+        members[tensor.storage].add(tensor)
+    whole, rest, nameless, views = 0, 0, list[str](), list[tuple[int, str]]()
+    for key, storage in storages.items():
+        reached = _reached(members[key], storage.nbytes)
+        left = storage.nbytes - reached
+        if left and not reached:
+            whole += left
+            nameless += map(printable, found.nameless.get(key, ()))
+        elif left:
+            rest += left
+            name = printable(min(tensor.name for tensor in members[key]))
+            more = f" and {len(members[key]) - 1} more have" if len(members[key]) > 1 else " has"
+            views.append((left, f"{name}{more} {size(reached)} of {size(storage.nbytes)}"))
+    views.sort(key=lambda each: -each[0])
+    yield Unnamed(whole, f"storages that no tensor describes{listed(nameless)}")
+    yield Unnamed(rest, f"the rest of larger storages{listed([text for _, text in views])}")
+
+
+def of_pickle(root: object, nbytes: int, whole: int, found: Found) -> Iterator[Unnamed]:
+    """Bytes of a pickle beyond what it takes for its tensors, in a file of `whole` bytes."""
+    names = [*(tensor.name for tensor in found.tensors), *(name for names in found.nameless.values() for name in names)]
+    objects = nbytes - sum(_ENTRY + len(name) for name in names)
+    if not is_much(nbytes, whole):
+        return
+    literals = find_literals(root)
+    for is_array, what in ((True, "arrays in its pickle"), (False, "texts in its pickle")):
+        of_kind = [each for each in literals if each.is_array == is_array]
+        total = sum(each.nbytes for each in of_kind)
+        objects -= total
+        yield Unnamed(total, f"{what}{listed([printable(each.name) for each in of_kind])}")
+    yield Unnamed(objects, "Python objects in its pickle")
+
+
+def _reached(tensors: set[Tensor], nbytes: int) -> int:
+    """Bytes of a storage that are in a tensor, at most."""
+    distinct = {(each.start, each.end, _distinct(each)) for each in tensors if 0 not in each.shape}
+    at = covered = 0
+    for start, end, _ in sorted(distinct):
+        covered += max(0, end - max(at, start))
+        at = max(at, end)
+    return min(covered, sum(each for _, _, each in distinct), nbytes)
+
+
+def _distinct(tensor: Tensor) -> int:
+    return tensor.width * math.prod(n for n, stride in zip(tensor.shape, tensor.strides, strict=True) if stride)
