@@ -75,3 +75,16 @@ class OutputError(BaleError):
 
     code = 6
     kind = "output"
+
+
+class OutOfRoom(OutputError):
+    """The output did not fit where it was to be written.
+
+    `needed` is how many bytes there must be at least, `whole` in words how many the result takes, if that is known.
+    """
+
+    def __init__(self, message: str, needed: int, whole: str = "") -> None:
+        also = f", about {whole} in all" if whole else ""
+        hint = f"it needs at least {needed} bytes there{also}; free some space or choose another place with -o"
+        super().__init__(message, hint)
+        self.needed = needed

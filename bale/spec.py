@@ -35,6 +35,11 @@ class Dtype:
         """Whether several elements share a byte."""
         return self.bits < 8
 
+    @property
+    def of_numpy(self) -> bool:
+        """Whether the numpy type that holds the bits is the type itself."""
+        return self.kind != "float" or self.storage[1] == "f"
+
 
 DTYPES: dict[str, Dtype] = {
     d.name: d

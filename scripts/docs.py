@@ -66,7 +66,14 @@ def cli_page() -> Iterator[str]:
     yield from _paragraphs(inspect.getdoc(app._top) or "", skip="Exit codes")
     yield from ("Exit codes:", "", "| code | meaning |", "|---|---|")
     yield from (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES)
-    yield from ("", 'With `--json` a failure prints `{"error": {"code", "kind", "message", "hint"}}` on stdout.', "")
+    yield ""
+    yield from _fill(
+        "`compress`, `decompress`, `inspect` and `verify` try every path, and the exit code is that of the first "
+        'failure. With `--json` they print `{"results": [...], "summary": {...}}`, for one path as for many; a result '
+        "has `name` (as it was given), `code`, and what the verb says of it, or `error`. Other verbs, and what is "
+        "wrong with the command line as a whole, print one document alone; a failure is "
+        '`{"error": {"code", "kind", "message", "hint"}}`.'
+    )
     for verb in VERBS:
         yield from _verb(verb)
 

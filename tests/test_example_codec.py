@@ -68,7 +68,7 @@ def test_it_is_used(site: Path, tmp_path: Path, pipeline: str) -> None:
     archive, out = tmp_path / "m.bale", tmp_path / "out.safetensors"
     done = bale("compress", source, "-p", pipeline, "-o", archive, "--json", site=site)
     assert done.returncode == 0, done.stderr
-    assert {row["pipeline"] for row in json.loads(done.stdout)["tensors"]} == {pipeline}
+    assert {row["pipeline"] for row in json.loads(done.stdout)["results"][0]["tensors"]} == {pipeline}
     for order in (["verify", archive, "--against", source], ["decompress", archive, "-o", out]):
         done = bale(*order, site=site)
         assert done.returncode == 0, done.stderr

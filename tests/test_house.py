@@ -41,7 +41,8 @@ MAY_IMPORT = {
 
 FLOORS = {
     "compressors": (
-        {"settings", "floats", "importance", "kernels"},
+        {"settings", "floats", "importance", "compiling"},
+        {"kernels"},
         {"base", "entropy"},
         {"plugins"},
         {"registry", "transform_chain", "contexts", "rate_controlled", "candidate"},

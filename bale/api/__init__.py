@@ -2,7 +2,8 @@
 
 from bale.api.comparing import compare
 from bale.api.compressing import compress
-from bale.api.decompressing import decompress, decompress_to, default_checkpoint
+from bale.api.decompressing import decompress, decompress_to
+from bale.api.inputs import choices
 from bale.api.inspecting import inspect
 from bale.api.opening import open  # noqa: A004  (bale.open reads well)
 from bale.api.planning import plan
@@ -13,11 +14,11 @@ __all__ = [
     "Checked",
     "Decompressed",
     "Planned",
+    "choices",
     "compare",
     "compress",
     "decompress",
     "decompress_to",
-    "default_checkpoint",
     "inspect",
     "open",
     "plan",

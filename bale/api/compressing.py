@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of, renames_of
+from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder import compress_folder
 from bale.engine.guards import bases_apart
@@ -14,10 +14,13 @@ from bale.engine.inputs import Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import ReportBeside, same_archive
 from bale.engine.run import Progress, Run
-from bale.engine.targets import Targets, default_archive
+from bale.engine.targets import Targets, default_archive, made_folder
 from bale.engine.writing.archive import Compressed, compress_file
+from bale.errors import OutputError
+from bale.io.archive.archive import is_archive
 from bale.io.storage.commit import Target, check_target
-from bale.report.model import Report
+from bale.planning.recipe import Recipe
+from bale.report.model import FileRow, Report
 
 
 def compress(
@@ -27,7 +30,7 @@ def compress(
     into: PathLike | None = None,
     pipeline: str | None = None,
     rules: Sequence[str] = (),
-    recipe: PathLike | None = None,
+    recipe: PathLike | Recipe | None = None,
     base: PathLike | None = None,
     rename: Sequence[str] = (),
     stats: PathLike | None = None,
@@ -38,6 +41,7 @@ def compress(
     threads: int | None = None,
     force: bool = False,
     verify: bool = True,
+    skip_existing: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Compress a checkpoint into an archive and write the report beside it.
@@ -50,13 +54,15 @@ def compress(
         The archive; a folder when the source is one. None: beside the source, under its name with ``.bale`` behind;
         where the plan is lossy, ``model.lossy.safetensors.bale``, so that nobody takes what comes back for the source.
     into : path or None
-        In place of `out`: the folder that the archive goes into, under the name that it would have beside the source.
+        In place of `out`: the folder that the archive goes into, under the name that it would have beside the source;
+        it is made if it is missing.
     pipeline : str or None
         What is done with floating-point tensors of at least two dimensions and 4,096 elements, like ``int4``.
     rules : sequence of str
         ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
     recipe : path or None
-        A TOML file of rules, which come after `rules`, or a plan saved by `plan`, which has a choice for every tensor.
+        A TOML file of rules, which come after `rules`, or a plan saved by `plan`, which has a choice for every tensor;
+        or all of these choices, as `choices` has read them.
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
@@ -79,6 +85,9 @@ def compress(
         Whether existing files are overwritten.
     verify : bool
         Whether everything is read back, decoded and compared before the archive takes its name.
+    skip_existing : bool
+        Whether an archive that is there is left as it is, if it is of the same bytes and the same choices: the report
+        then has `skipped`. Any other one is an error, or overwritten with `force`.
     progress : callable or None
         Called with a tensor's name and a number of source bytes whenever some have been done.
 
@@ -95,7 +104,7 @@ def compress(
     source = Path(source)
     if out is None:
         default_archive(source)  # which needs a name
-    choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
     renames = renames_of(rename, base)
     opened = open_source(source, include, exclude, allow_unmatched)
     checkpoints = checkpoints_of(opened, source)
@@ -105,30 +114,38 @@ def compress(
         None if out is None else Path(out),
         None if into is None else Path(into),
         None if report is None else Path(report),
-        tuple(Path(each) for each in (source, stats, recipe) if each is not None),
+        tuple(Path(each) for each in (source, stats, chosen.path) if each is not None),
         bases,
         force,
+        skip_existing,
     )
     if out is not None:
         targets.of(opened, lossy=False)  # before any work
     options = Options(verify, force)
-    with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
-        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+    with ExitStack() as stack:
+        if into is not None:
+            stack.enter_context(made_folder(Path(into)))
+        run = stack.enter_context(Run(threads, progress=progress))
+        inputs = stack.enter_context(open_inputs(base, stats, run, renames))
+        resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
+        may_stay = skip_existing or to.lost
         notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)
         beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, notes, inputs.statistics)
         if isinstance(opened, SourceFolder):
             files = dict(zip(checkpoints, resolved.files, strict=True))
-            compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, only_report=to.lost)
+            kept = beside.kept if may_stay else None
+            compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, kept=kept)
             return beside.result
         (file,) = resolved.files
-        row = None
-        if to.lost and inputs.statistics is None:
-            row = same_archive(file, to.out, run, inputs, options)
-        if row is not None:
-            with beside.made((row,), again=True) as target:
-                target.commit()
-            return beside.result
+        if may_stay and is_archive(to.out):
+            found = same_archive(file, to.out, to.report, run, inputs, options)
+            if isinstance(found, FileRow):
+                beside.kept((found,))
+                return beside.result
+            if skip_existing and not force:
+                hint = "use -f to overwrite it, or choose another name with -o"
+                raise OutputError(f"{to.out} exists already: {found}", hint)
         check_target(to.out, force, targets.inputs)
 
         def report_of(done: Compressed) -> AbstractContextManager[Target]:

@@ -51,12 +51,12 @@ def open_archives(path: Path, threads: int | None, base: Path | None = None, fir
     return Archives(archives_of(path), threads, path, base, first)
 
 
-def readable_base(base: PathLike | None) -> Path | None:
-    """The base that was named for reading an archive; it must be there even where no tensor needs it."""
-    if base is None:
+def readable(path: PathLike | None) -> Path | None:
+    """An input that was named beside an archive; it must be there even where no tensor needs it."""
+    if path is None:
         return None
-    check_readable(Path(base))
-    return Path(base)
+    check_readable(Path(path))
+    return Path(path)
 
 
 @contextmanager
@@ -71,16 +71,33 @@ def open_inputs(
         )
 
 
-def recipe_of(
-    pipeline: str | None, rules: Sequence[str], recipe: PathLike | None, base: PathLike | None, allow_unmatched: bool
+def choices(
+    pipeline: str | None = None,
+    rules: Sequence[str] = (),
+    recipe: PathLike | Recipe | None = None,
+    base: PathLike | None = None,
+    stats: PathLike | None = None,
+    allow_unmatched: bool = False,
 ) -> Recipe:
-    """All choices of a command; `UsageError` for one that needs a base where there is none."""
+    """All choices of a command, read once: they can be the `recipe` of any number of sources.
+
+    Raises
+    ------
+    UsageError
+        For one that makes no sense, or needs a base where there is none.
+    SourceError
+        For a recipe, a base or statistics that cannot be read.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
     made = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
     if made.saved is not None and base is not None and not any(chosen.on_base for chosen in made.pipelines):
         raise UsageError(f"{made.saved.path} uses no base", "leave out --base, or make the plan with it")
     for chosen in made.pipelines if base is None else ():
         if chosen.on_base:
             raise UsageError(f"the pipeline {chosen} needs --base", "say which checkpoint is the base")
+    for path in (base, stats):
+        readable(path)
     return made
 
 

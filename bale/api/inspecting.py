@@ -12,7 +12,7 @@ from bale.engine.reading.listing import SourceFolder, is_stored_folder
 from bale.engine.reports import OTHER, STALE, report_beside
 from bale.engine.run import Progress, Run
 from bale.errors import UsageError
-from bale.io.archive.archive import is_archive
+from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.files import own_name
 from bale.notes import notes_of_files
@@ -45,9 +45,9 @@ def inspect(
     Returns
     -------
     dict
-        For archives the report as far as the archives know it (no times, no digests of the archives); for checkpoints
-        ``source``, ``totals``, ``tensors`` (name, file, shape, dtype, original_bytes, same_as) and ``notes``, for
-        folders also ``copied``.
+        For archives the report as far as the archives know it (no times, no digests of the archives), and ``bases``,
+        the names of what they hold differences to, if they do; for checkpoints ``source``, ``totals``, ``tensors``
+        (name, file, shape, dtype, original_bytes, same_as) and ``notes``, for folders also ``copied``.
     """
     path = Path(path)
     if is_archive(path) or is_stored_folder(path):
@@ -57,6 +57,8 @@ def inspect(
             report: Report = opened.report
             archives = opened.paths
         document = report.to_json()
+        if bases := _bases(archives):
+            document["bases"] = bases
         if report_beside(path, whole=False) == OTHER:
             document["notes"].append(STALE)
             document["note_kinds"].append("stale-report")
@@ -73,6 +75,15 @@ def inspect(
             found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
             add_floors(document, [each for floors in found for each in floors])
     return document
+
+
+def _bases(archives: Sequence[Path]) -> list[str]:
+    """Names of the checkpoints that archives hold differences to."""
+    names = []
+    for path in archives:
+        with open_archive(path) as archive:
+            names += [] if archive.manifest.base is None else [archive.manifest.base]
+    return list(dict.fromkeys(names))
 
 
 def _source_document(path: Path, opened: SourceFolder | Checkpoint, files: Mapping[str, Checkpoint]) -> dict[str, Any]:

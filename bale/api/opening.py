@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bale.api.inputs import PathLike, is_first, open_archives, readable_base
+from bale.api.inputs import PathLike, is_first, open_archives, readable
 from bale.engine.reading.tensors import Archives
 
 
@@ -22,4 +22,4 @@ def open(  # noqa: A001  (bale.open reads well)
     ...     weight = tensors["encoder.layer.0.output.dense.weight"]
     ...     u, vh = tensors.parts("encoder.layer.0.output.dense.weight").values()  # compressed with svd
     """
-    return open_archives(Path(archive), threads, readable_base(base), is_first(layers))
+    return open_archives(Path(archive), threads, readable(base), is_first(layers))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bale.api.inputs import PathLike, checkpoints_of, open_inputs, open_source, recipe_of, renames_of
+from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
@@ -54,7 +54,7 @@ def plan(
     The others are those of `compress`.
     """
     source = Path(source)
-    choices = recipe_of(pipeline, rules, recipe, base, allow_unmatched)
+    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
     renames = renames_of(rename, base)
     opened = open_source(source, include, exclude, allow_unmatched)
     checkpoints = checkpoints_of(opened, source)
@@ -65,7 +65,7 @@ def plan(
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
-        resolved = resolve_plan(list(checkpoints.values()), choices, run, inputs)
+        resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
         statistics = inputs.statistics

@@ -16,13 +16,17 @@ from bale.report.model import OPAQUE, Copied, FolderRow, finite_or_none, ratio, 
 
 @dataclass(frozen=True)
 class Decompressed:
-    """Result of `decompress`: the target, the files in it, and whether every bit of them is the source's."""
+    """Result of `decompress`: the target, the files in it, and whether every bit of them is the source's.
+
+    `skipped` says that it was there already, and was left as it is.
+    """
 
     path: Path
     files: tuple[Path, ...]
     size: int
     sha256: str | None
     exact: bool
+    skipped: bool = False
 
 
 @dataclass(frozen=True)

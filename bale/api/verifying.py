@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bale.api.inputs import PathLike, open_archives, readable_base
+from bale.api.inputs import PathLike, open_archives, readable
 from bale.api.results import Checked
 from bale.engine.folder import verify_folder
 from bale.engine.reports import report_beside
@@ -40,7 +40,7 @@ def verify(
     """
     path = Path(archive)
     other = Path(against) if against is not None else None
-    base_path = readable_base(base)
+    base_path = readable(base)
     with Run(threads, progress=progress) as run:
         if os.path.isdir(path):
             if other is not None and not os.path.isdir(other):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import traceback
 from contextlib import suppress
 from typing import Annotated
@@ -14,7 +13,8 @@ from typer.exceptions import TyperException
 
 from bale.cli import codecs, compare, completion, compress, decompress, inspect, plan, signals, stats, verify
 from bale.cli.entry import main as main  # where earlier installations look for it
-from bale.cli.render import emit, emit_json, error_document, harmless, print_error
+from bale.cli.failures import NO_THREAD, can_start_threads, unexpected
+from bale.cli.render import emit, emit_json, error_document, print_error
 from bale.cli.verbs import Verbs, usage_error
 from bale.errors import BaleError, OutputError, UsageError
 
@@ -74,8 +74,8 @@ def run(arguments: list[str]) -> int:
         code = code or OutputError.code
     except KeyboardInterrupt:
         code = signals.exit_code()
-    if code == signals.INTERRUPTED and not _can_start_threads():  # OpenBLAS, which had no thread, interrupts us
-        return _fail(_NO_THREAD, "--json" in arguments)
+    if code == signals.INTERRUPTED and not can_start_threads():  # OpenBLAS, which had no thread, interrupts us
+        return _fail(NO_THREAD, "--json" in arguments)
     return signals.report_signal(arguments) if code in signals.CODES else code
 
 
@@ -101,46 +101,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as problem:
         if isinstance(problem, OSError) and _is_typers(problem):
             raise  # typer could not print its help, which `run` says
-        lacking = _lacking(problem)
-        if lacking is not None:
-            return _fail(lacking, as_json)
-        for line in traceback.format_exc().splitlines():  # a bug: the traceback is for us
-            print(harmless(line), file=sys.stderr)
-        return _fail(BaleError(f"internal error ({type(problem).__name__}: {problem})", "please report it"), as_json)
-
-
-_NO_MEMORY = BaleError("there is not enough memory", "use fewer threads with -T, or a larger machine")
-_NO_THREAD = BaleError(
-    "no thread could be started", "allow more processes (ulimit -u) or memory (ulimit -v), or use fewer with -T"
-)
-_LITTLE = 1 << 26  # bytes
-_MEMORY_WORDS = ("not enough memory", "cannot allocate memory", "unable to allocate", "failed to map segment")
-
-
-def _lacking(problem: BaseException | None) -> BaleError | None:
-    """The resource that the machine ran out of, where that caused an exception, or one that it was raised from."""
-    while problem is not None:
-        said = str(problem).lower()
-        if isinstance(problem, MemoryError) or any(words in said for words in _MEMORY_WORDS):
-            return _NO_MEMORY
-        if isinstance(problem, RuntimeError) and "can't start new thread" in said:
-            return _NO_THREAD
-        problem = problem.__cause__ or problem.__context__
-    try:
-        bytearray(_LITTLE)
-    except MemoryError:  # and so whatever it was that failed, other threads may have met it first
-        return _NO_MEMORY
-    return None
-
-
-def _can_start_threads() -> bool:
-    thread = threading.Thread(target=lambda: None)
-    try:
-        thread.start()
-    except RuntimeError:
-        return False
-    thread.join()
-    return True
+        return _fail(unexpected(problem), as_json)
 
 
 def _is_typers(problem: Exception) -> bool:

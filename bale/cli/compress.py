@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bale.cli import options
+from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
+from bale.cli.given import Given, choose, given, name_of, places
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
-from bale.errors import OutputError, UsageError
+from bale.errors import UsageError
 
 if TYPE_CHECKING:
     from bale.report.model import Report
@@ -33,13 +35,14 @@ NAME = "compress"
 def command(
     source: options.Sources,
     out: Annotated[
-        Path | None,
+        Given | None,
         typer.Option(
             "--output",
             "-o",
-            parser=options.path,
+            parser=given,
             metavar="OUT",
-            help="The archive. [default: SOURCE.bale; of a lossy one STEM.lossy.SUFFIX.bale]",
+            help="The archive, or the folder that it goes into: one that is there, or a name that ends in /. "
+            "[default: SOURCE.bale; of a lossy one STEM.lossy.SUFFIX.bale]",
         ),
     ] = None,
     pipeline: options.Pipeline = None,
@@ -57,6 +60,12 @@ def command(
         ),
     ] = None,
     allow_unmatched: options.AllowUnmatched = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", help="Pass over sources whose archive is there: of the same bytes and the same choices."
+        ),
+    ] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not read back, decode and compare what was written.")
     ] = False,
@@ -67,21 +76,24 @@ def command(
 ) -> int:
     """Compress each source."""
     from bale import api
+    from bale.api.inputs import renames_of
+    from bale.engine.targets import is_by_product, is_compressed_folder
 
     printer, width = Printer(json, quiet), terminal_width()
-    places(source, out)
-    target = {"out": out} if len(source) == 1 else {"into": out}
     if report is not None and len(source) > 1:
         raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
+    chosen = choose(printer, source, is_by_product)
+    place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and is_compressed_folder(to.path))
+    choices = api.choices(pipeline, rule or (), recipe, base, stats, allow_unmatched)
+    renames_of(rename or (), base)  # whose errors are of no source either
 
-    def work(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
-        with printer.progress(path.name, file_bytes(path)) as progress:
+    def work(item: Given) -> Done:
+        with printer.progress(name_of(item.path), file_bytes(item.path)) as progress:
             done = api.compress(
-                path,
-                **target,
-                pipeline=pipeline,
-                rules=rule or (),
-                recipe=recipe,
+                item.path,
+                place[item].out,
+                into=place[item].into,
+                recipe=choices,
                 base=base,
                 rename=rename or (),
                 stats=stats,
@@ -92,32 +104,22 @@ def command(
                 threads=threads,
                 force=force,
                 verify=not no_verify,
+                skip_existing=skip_existing,
                 progress=progress,
             )
+        totals = done.totals
+        before, after = totals["original_bytes"], totals["stored_bytes"]
+        if done.skipped:
+            sizes = f"there already, {size(before)} -> {size(after)}"
+            text = f"{plain(name_of(item.path))} -> {plain(str(done.path))}: {sizes}"
+            for note in done.notes:
+                printer.note(note.text)
+            return Done(done.to_json() if json else None, prose(text, width), before, after, skipped=True)
         notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
-        summary = [line for text in lines(done, path) for line in prose(text, width)]
-        return done.to_json() if json else None, [*summary, *notes]
+        summary = [line for text in lines(done, item.path) for line in prose(text, width)]
+        return Done(done.to_json() if json else None, [*summary, *notes], before, after)
 
-    return printer.each(source, work)
-
-
-def places(paths: list[Path], out: Path | None) -> dict[Path, Path | None]:
-    """The path for the result of each path: `out`, or a file in it when there are several; None for the default."""
-    for path in [*paths, *([out] if out is not None else [])]:
-        if str(path) == "-":
-            reason = "an archive's header is written last, so it cannot be a stream"
-            raise UsageError(f"`-` is refused: {reason}", "name a file")
-    if out is None or len(paths) == 1:
-        return dict.fromkeys(paths, out)
-    if not os.path.isdir(out):
-        raise OutputError(f"{out} is not a folder, and there are several sources", "make the folder, or leave out -o")
-    names = [os.path.basename(os.path.abspath(path)) for path in paths]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(
-                f"two sources are called {name}, and would become one file in {out}", "compress them apart"
-            )
-    return {path: out / path.name.removesuffix(".bale") for path in paths}
+    return each(printer, chosen, work)
 
 
 def lines(done: Report, source: Path) -> list[str]:
@@ -128,7 +130,8 @@ def lines(done: Report, source: Path) -> list[str]:
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
     if done.is_weights:
         shares += f", {figure(totals['bits_per_weight'], '.2f')} bits a weight"
-    text = [f"{plain(source.name)} -> {plain(str(done.path))}: {size(before)} -> {size(after)} ({shares}), {state}"]
+    what = f"{plain(name_of(source))} -> {plain(str(done.path))}"
+    text = [f"{what}: {size(before)} -> {size(after)} ({shares}), {state}"]
     copied = None if done.folder is None else done.folder.copied.to_json()
     text += [f"  {plain(line)}" for line in beside_totals(totals, copied)]
     for name, row in totals["coverage"].items():

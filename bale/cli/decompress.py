@@ -5,14 +5,15 @@ Example: bale decompress model.safetensors.bale --tensor 'encoder.layer.0.*' -o 
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bale.cli import options
-from bale.cli.compress import places
+from bale.cli.each import Done, each
+from bale.cli.given import Given, choose, given, name_of, places
 from bale.cli.render import Printer, file_bytes, plain, size
 from bale.errors import UsageError
 
@@ -22,24 +23,33 @@ NAME = "decompress"
 def command(
     archive: options.Archives,
     out: Annotated[
-        Path | None,
+        Given | None,
         typer.Option(
             "--output",
             "-o",
-            parser=options.path,
+            parser=given,
             metavar="OUT",
-            help="The checkpoint; - for stdout. [default: without .bale]",
+            help="The checkpoint, or the folder that it goes into: one that is there, or a name that ends in /; "
+            "- for stdout. [default: without .bale]",
         ),
     ] = None,
     tensor: Annotated[
         list[str] | None,
-        typer.Option("--tensor", metavar="GLOB", help="Only these tensors, into a safetensors file named with -o."),
+        typer.Option(
+            "--tensor",
+            metavar="GLOB",
+            help="Only these tensors, into a safetensors file named with -o; of one tensor a .npy file.",
+        ),
     ] = None,
     base: options.KnownBase = None,
     layers: Annotated[
         int | None,
         typer.Option("--layers", min=1, max=1, metavar="1", help="Of tensors with two layers (int4/exact) the first."),
     ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Pass over archives whose checkpoint is there already, by its digest."),
+    ] = False,
     threads: options.Threads = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -47,29 +57,36 @@ def command(
 ) -> int:
     """Decompress each archive."""
     from bale import api
+    from bale.api.inputs import readable
+    from bale.engine.reading.listing import source_bytes
+    from bale.engine.targets import is_report
 
     printer = Printer(json, quiet)
-    if str(out) == "-":
+    if out is not None and out.text == "-":
         if len(archive) > 1 or tensor or json:
             raise UsageError(
                 "-o - writes one whole checkpoint to stdout", "leave out --json, --tensor and further archives"
             )
-        api.decompress_to(archive[0], sys.stdout.buffer, base=base, layers=layers, threads=threads)
+        api.decompress_to(archive[0].path, sys.stdout.buffer, base=base, layers=layers, threads=threads)
         return 0
     if tensor and len(archive) > 1:
         raise UsageError("--tensor takes one archive at a time")
-    targets = places(archive, out)
+    chosen = choose(printer, archive, is_report)
+    place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and not to.text.endswith(os.sep))
+    readable(base)
 
-    def work(path: Path) -> tuple[dict[str, Any], list[str]]:
-        with printer.progress(path.name, _source_bytes(path)) as progress:
+    def work(item: Given) -> Done:
+        with printer.progress(name_of(item.path), source_bytes(item.path)) as progress:
             done = api.decompress(
-                path,
-                targets[path],
+                item.path,
+                place[item].out,
+                into=place[item].into,
                 tensors=tensor or (),
                 base=base,
                 layers=layers,
                 threads=threads,
                 force=force,
+                skip_existing=skip_existing,
                 progress=progress,
             )
         document = {
@@ -80,11 +97,8 @@ def command(
             "files": [str(file) for file in done.files],
         }
         state = "the tensors asked for" if tensor else "bit for bit" if done.exact else "with the losses of its report"
-        return document, [f"{plain(str(path))} -> {plain(str(done.path))}: {size(done.size)}, {state}"]
+        said = "there already, " if done.skipped else ""
+        lines = [f"{plain(item.text)} -> {plain(str(done.path))}: {said}{size(done.size)}, {state}"]
+        return Done(document, lines, file_bytes(item.path), done.size, done.skipped)
 
-    return printer.each(archive, work)
-
-
-def _source_bytes(path: Path) -> int:
-    """A rough total for the progress bar: an archive is somewhat smaller than its source."""
-    return 3 * file_bytes(path) // 2
+    return each(printer, chosen, work)

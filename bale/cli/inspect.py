@@ -18,7 +18,9 @@ from typing import Annotated, Any
 import typer
 
 from bale.cli import options, ranking
+from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
+from bale.cli.given import Given, choose, given, name_of
 from bale.cli.render import (
     Printer,
     figure,
@@ -40,8 +42,8 @@ NAME = "inspect"
 
 def command(
     path: Annotated[
-        list[Path],
-        typer.Argument(parser=options.path, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
+        list[Given],
+        typer.Argument(parser=given, metavar="PATH", help="A checkpoint, an archive, or a folder of either."),
     ],
     floor: Annotated[
         bool, typer.Option("--floor", help="Show the order-0 floor of every tensor; reads or decodes all of them.")
@@ -56,15 +58,18 @@ def command(
 ) -> int:
     """Inspect each path."""
     from bale import api
+    from bale.engine.targets import is_report
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
 
-    def work(item: Path) -> tuple[dict[str, Any], list[str]]:
+    chosen = choose(printer, path, is_report)
+
+    def work(item: Given) -> Done:
         wanted, unwanted = include or (), exclude or ()
-        document = api.inspect(item, include=wanted, exclude=unwanted)
+        document = api.inspect(item.path, include=wanted, exclude=unwanted)
         if floor:
-            with printer.progress(item.name, document["source"]["bytes"]) as progress:
-                document = api.inspect(item, floor=True, include=wanted, exclude=unwanted, progress=progress)
+            with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
+                document = api.inspect(item.path, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
@@ -72,11 +77,11 @@ def command(
         notes = show_notes(printer, document, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
-        below = (_summary(item, document), *_beside(document), *_floor_line(document))
+        below = (_summary(item.path, document), *_beside(document), *_floor_line(document))
         lines += [line for text in below for line in prose(text, width)]
-        return document, [*lines, *notes]
+        return Done(document, [*lines, *notes])
 
-    return printer.each(path, work)
+    return each(printer, chosen, work)
 
 
 def _error(row: dict[str, Any]) -> float:
@@ -130,12 +135,13 @@ def _lossless(document: dict[str, Any]) -> list[str]:
 def _summary(path: Path, document: dict[str, Any]) -> str:
     source, tensors = document["source"], many(len(document["tensors"]), "tensor")
     if "archive" not in document:
-        return f"{plain(path.name)}: {source['kind']}, {tensors}, {size(source['bytes'])}"
+        return f"{plain(name_of(path))}: {source['kind']}, {tensors}, {size(source['bytes'])}"
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
+    based = f", differences to {plain(', '.join(document['bases']))}" if "bases" in document else ""
     return (
-        f"{plain(path.name)}: {source['kind']} of {size(before)} in {size(after)} "
-        f"({percent(after, before)}), {tensors}, format {document['tool']['format_version']}"
+        f"{plain(name_of(path))}: {source['kind']} of {size(before)} in {size(after)} "
+        f"({percent(after, before)}), {tensors}{based}, format {document['tool']['format_version']}"
     )
 
 

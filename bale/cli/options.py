@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bale.errors import UsageError
-
-
-def path(text: str) -> Path:
-    """A path of the command line; whether it can be read is found when it is, and reported alike by every verb."""
-    if not text:
-        raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
-    return Path(text)
-
+from bale.cli.given import Given, given
+from bale.cli.given import path as path
 
 Include = Annotated[
     list[str] | None,
@@ -35,11 +28,11 @@ Threads = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 Sources = Annotated[
-    list[Path],
-    typer.Argument(parser=path, metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights."),
+    list[Given],
+    typer.Argument(parser=given, metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights."),
 ]
 Archives = Annotated[
-    list[Path], typer.Argument(parser=path, metavar="ARCHIVE", help="A .bale file, or a folder of them.")
+    list[Given], typer.Argument(parser=given, metavar="ARCHIVE", help="A .bale file, or a folder of them.")
 ]
 Pipeline = Annotated[
     str | None,

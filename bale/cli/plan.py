@@ -19,6 +19,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.folders import beside_totals
+from bale.cli.given import name_of
 from bale.cli.render import (
     Printer,
     figure,
@@ -64,7 +65,7 @@ def command(
     from bale import api
 
     printer = Printer(json, quiet)
-    with printer.progress(source.name, file_bytes(source)) as progress:
+    with printer.progress(name_of(source), file_bytes(source)) as progress:
         made = api.plan(
             source,
             pipeline=pipeline,
@@ -87,7 +88,7 @@ def command(
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
     lines = sized_table(head, document["tensors"], _cells, width)
-    lines += prose(f"{plain(source.name)}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    lines += prose(f"{plain(name_of(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
     for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
         lines += prose(plain(text), width)
     if totals["relative_error"] != 0:

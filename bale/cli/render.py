@@ -11,19 +11,20 @@ import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from bale.cli import signals
+from bale.cli.progress import Counter, Show, bar
 from bale.errors import BaleError, OutputError
 from bale.notes import KINDS
 from bale.notes import many as many
 from bale.notes import size as size
 
-T = TypeVar("T")
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
+_said_compiling = False
 _LEAST = 24, 8  # columns of a terminal that a name, and another text, are not cut below
 _CONTROL = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # line separators break lines as control characters do
 _ORDER = re.compile(r"##(?=[^\s\[]{0,40}\[)")  # Azure's ##vso[...], TeamCity's ##teamcity[...], GitHub's older ##[...]
@@ -57,35 +58,27 @@ class Printer:
             for line in prose(f"bale: note: {plain(text)}", terminal_width(sys.stderr)):
                 print(harmless(line), file=sys.stderr, flush=True)
 
-    def each(self, paths: Sequence[Path], work: Callable[[Path], tuple[Any, list[str]]]) -> int:
-        """Do the work for every path, print each result, and return the exit code: that of the first failure."""
-        documents, code = [], 0
-        for path in paths:
-            try:
-                document, lines = work(path)
-                if not self.as_json:
-                    self.result(document, lines)
-            except BaleError as error:
-                if len(paths) == 1:
-                    raise
-                code = code or error.code
-                document = {"name": str(path), **error_document(error)}
-                print_error(error)
-            documents.append(document)
-        if self.as_json:
-            self.result(documents[0] if len(paths) == 1 else {"results": documents}, ())
-        return code
-
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[str, int], None]]:
-        """Show how far the work is: a bar on a terminal, now and then a line elsewhere."""
-        if self.quiet or not total:
+        """Show how far the work is: a bar on a terminal, now and then a line elsewhere; never more than all of it."""
+        if self.quiet:
             yield lambda name, done: None
+            return
+        from bale.engine.run import when_compiling
+
+        shown: AbstractContextManager[Show] = nullcontext(_heartbeat(what, total))
+        if not total:
+            shown = nullcontext(lambda name, done: None)
         elif sys.stderr.isatty():
-            with _bar(what, total) as advance:
-                yield advance
-        else:
-            yield _heartbeat(what, total)
+            shown = _bar(what, total)
+        with when_compiling(self._say_compiling), shown as show:
+            yield Counter(show, total)
+
+    def _say_compiling(self) -> None:
+        global _said_compiling
+        if not _said_compiling:
+            _said_compiling = True
+            self.note("compiling loops for this machine, once: it takes some seconds")
 
 
 def emit(text: str) -> None:
@@ -299,32 +292,20 @@ def _notes_below(document: dict[str, Any], width: int) -> list[str]:
 def file_bytes(path: Path) -> int:
     """Bytes of a file or of all files of a folder, for the progress bar; 0 when there is nothing to read."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
         return os.path.getsize(path)
     except OSError:
         return 0
 
 
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+def _bar(what: str, total: int) -> AbstractContextManager[Show]:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(escape(harmless(what)), total=total)
-        yield lambda name, done: shown.advance(task, done)
+    return bar(Console(stderr=True), harmless(what), total)
 
 
-def _heartbeat(what: str, total: int) -> Callable[[str, int], None]:
+def _heartbeat(what: str, total: int) -> Show:
     begun = last = time.monotonic()
     count = 0
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options, ranking
-from bale.cli.render import Printer, figure, file_bytes, many, plain, prose, size, table, terminal_width
+from bale.cli.each import Done, each
+from bale.cli.given import Given, choose, name_of
+from bale.cli.render import Printer, figure, many, plain, prose, size, table, terminal_width
 from bale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +40,22 @@ def command(
 ) -> int:
     """Verify each archive."""
     from bale import api
+    from bale.api.inputs import readable
+    from bale.engine.reading.listing import source_bytes
     from bale.engine.reports import OTHER, STALE
+    from bale.engine.targets import is_report
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
     if against is not None and len(archive) > 1:
         raise UsageError("--against is the source of one archive, and there are several", "verify them one at a time")
 
-    def work(path: Path) -> tuple[dict[str, Any], list[str]]:
-        with printer.progress(path.name, 3 * file_bytes(path) // 2) as progress:
+    chosen = choose(printer, archive, is_report)
+    for path in (base, against):
+        readable(path)
+
+    def work(item: Given) -> Done:
+        path = item.path
+        with printer.progress(name_of(path), source_bytes(path)) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
         if done.report == OTHER:
             printer.note(f"{path}: {STALE}")
@@ -65,9 +75,10 @@ def command(
         kind = f"{count} bit for bit" if done.exact else f"{len(done.lossy)} of {count} lossy"
         compared = "" if against is None else f", as {plain(str(against))} has them"
         lines = [] if against is None or not done.lossy else _errors(done, choice, width)
-        return document, [*lines, *prose(f"{plain(str(path))}: sound, {kind}{compared}, {size(done.size)}", width)]
+        lines += prose(f"{plain(item.text)}: sound, {kind}{compared}, {size(done.size)}", width)
+        return Done(document, lines, after=done.size)
 
-    return printer.each(archive, work)
+    return each(printer, chosen, work, "sound")
 
 
 _KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda row: row.nbytes)

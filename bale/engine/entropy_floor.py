@@ -95,6 +95,7 @@ def archive_floors(path: Path, run: Run) -> list[Floor]:
             histograms = counted[block.index]
             if histograms is not None:
                 histograms.add(block.data)
+            run.progress(stored[block.index].unit.label, block.data.size)
         bits = [0.0 if counts is None else counts.bits for counts in counted]
         return _by_name([each.unit for each in stored], bits, duplicates)
 

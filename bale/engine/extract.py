@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from bale.engine.reading.tensors import Archives
 from bale.errors import UsageError
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target
-from bale.planning.patterns import compile_pattern
+from bale.planning.patterns import bracket_hint, compile_pattern
+from bale.spec import TensorSpec
+
+NPY = ".npy"
+_OTHER = {
+    ".npz": "numpy's archives",
+    ".pt": "PyTorch files",
+    ".pth": "PyTorch files",
+    ".bin": "PyTorch files",
+    ".ckpt": "PyTorch files",
+    ".gguf": "GGUF files",
+    ".h5": "HDF5 files",
+    ".hdf5": "HDF5 files",
+    ".onnx": "ONNX files",
+}
 
 _SMALL = 1 << 16  # bytes of a tensor that is decoded whole
 
@@ -20,11 +36,15 @@ _SMALL = 1 << 16  # bytes of a tensor that is decoded whole
 def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:
     """Decode the tensors whose whole name matches a pattern, one at a time.
 
-    Returns the size of the file, and whether these tensors are the source's bit for bit. Raises `UsageError` for a
-    pattern that matches nothing, and for a name or dtype that safetensors does not have.
+    The name of `out` may end in ``.npy``, for one tensor. Returns the size of the file, and whether these tensors are
+    the source's bit for bit. Raises `UsageError` for a pattern that matches nothing, and for a name or dtype that the
+    format does not have.
     """
+    kind = check_suffix(out)
     names = _matching(opened, patterns)
     specs = [(name, opened.spec(name)) for name in names]
+    if kind == NPY:
+        return _extract_array(opened, specs, out, force)
     for name, spec in specs:
         if name == "__metadata__":
             raise UsageError(f"a safetensors file cannot hold a tensor called {name}", "decompress the whole archive")
@@ -47,14 +67,46 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     return at, all(map(opened.is_exact, names))
 
 
+def check_suffix(out: Path) -> str:
+    """The suffix of a file for tensors; `UsageError` for one that promises a format that is not written."""
+    suffix = out.suffix.lower()
+    if suffix in _OTHER:
+        raise UsageError(
+            f"{out}: tensors are written as safetensors, and {suffix} is the suffix of {_OTHER[suffix]}",
+            "name it .safetensors, or .npy for one tensor",
+        )
+    return suffix
+
+
+def _extract_array(
+    opened: Archives, specs: Sequence[tuple[str, TensorSpec]], out: Path, force: bool
+) -> tuple[int, bool]:
+    """Write one tensor as numpy's own file, of a dtype that numpy has."""
+    if len(specs) != 1:
+        raise UsageError(f"{out}: a .npy file holds one array, and {len(specs)} tensors match", "name it .safetensors")
+    ((name, spec),) = specs
+    if not spec.info.of_numpy:
+        raise UsageError(f"{name} is {spec.dtype}, which numpy does not have", "name it .safetensors")
+    header = io.BytesIO()
+    write_array_header_1_0(header, {"descr": dtype_to_descr(spec.storage), "fortran_order": False, "shape": spec.shape})
+    with Target(out, os.stat(opened.paths[0]), force, opened.paths) as target:
+        size = len(header.getvalue()) + spec.nbytes
+        target.reserve(size)
+        target.write(header.getvalue(), 0)
+        target.write(np.ascontiguousarray(opened.bits(name)), len(header.getvalue()))
+        target.commit()
+    return size, opened.is_exact(name)
+
+
 def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
     """The names that match; those qualified by files only where no plain one does."""
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
-        found = {name for name in opened if expression.fullmatch(name)}
-        found = found or {name for name in opened.qualified if expression.fullmatch(name)}
+        found = {name for name in opened if expression.matches(name)}
+        found = found or {name for name in opened.qualified if expression.matches(name)}
         if not found:
-            raise UsageError(f"--tensor {pattern!r} matches no tensor", "see the names with `bale inspect`")
+            hint = f"see the names with `bale inspect`{bracket_hint(pattern)}"
+            raise UsageError(f"--tensor {pattern!r} matches no tensor", hint)
         chosen |= found
     return [name for name in (*opened, *opened.qualified) if name in chosen]

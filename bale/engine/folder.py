@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
-from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
+from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, read_progress, staged_record
 from bale.io.storage.commit import Target, commit_together, sync_folder
@@ -27,6 +27,7 @@ from bale.io.storage.files import own_name, reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
+from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
 from bale.report.model import FileRow, FolderRow
 
@@ -39,26 +40,27 @@ def compress_folder(
     inputs: Inputs,
     options: Options,
     *,
-    report: Callable[[tuple[FileRow, ...], FolderRow, bool], AbstractContextManager[Target]],
-    only_report: bool = False,
+    report: Callable[[tuple[FileRow, ...], FolderRow], AbstractContextManager[Target]],
+    kept: Callable[[tuple[FileRow, ...], FolderRow], None] | None = None,
 ) -> None:
     """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
 
-    `report` gives the file that takes its name together with the record, and is called with the rows of the archives,
-    that of the folder, and whether nothing but the report is made. That is so where a finished folder is the one that
-    would be made again, with `only_report`; any other finished one is refused.
+    `report` gives the file that takes its name together with the record, and is called with the rows of the archives
+    and that of the folder. `kept` is called with them in its place where a finished folder is the one that would be
+    made again; any other finished one is refused, unless it may be overwritten.
     """
     with ExitStack() as stack:
-        found = _begin(source, out, options.force, only_report, stack)
+        found = _begin(source, out, options.force, kept is not None, stack)
         writer = _Writer(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
-        if found.complete and not options.force:
-            if set(found.entries) != set(names) or not all(writer.is_current(*item) for item in found.entries.items()):
-                raise _taken(out)
-            rows = [writer.row(name, found.entries[name]) for name in names]
-            with report(*_report_contents(source, out, found, rows), True) as made:
-                made.commit()
-            return
+        if found.complete and kept is not None:
+            other = writer.other(found.entries, names)
+            if other is None:
+                rows = [writer.row(name, found.entries[name]) for name in names]
+                kept(*_report_contents(source, out, found, rows))
+                return
+            if not options.force:
+                raise _taken(out, other)
         earlier = found.entries
         if found.complete:  # each is to be made again
             earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}
@@ -67,20 +69,30 @@ def compress_folder(
         entries: dict[str, Entry] = {}
         rows = []
         for name in names:
-            entries[name], row = writer.store(name, earlier.get(name))
+            try:
+                entries[name], row = writer.store(name, earlier.get(name))
+            except OutOfRoom as problem:
+                raise OutOfRoom(problem.message, problem.needed, in_words(_whole(source, entries))) from None
             rows.append(row)
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
         record = Record(True, entries, source.selection)
-        with report(*_report_contents(source, out, record, rows), False) as made, staged_record(out, record) as staged:
+        with report(*_report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
             commit_together(made, staged)
         _remove_strays(out, earlier, entries)
 
 
+def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:
+    """Bytes of the whole compressed folder, by what the files that are done have taken."""
+    whole = sum(os.path.getsize(source.path / name) for name in (*source.side, *source.checkpoints))
+    done = sum(entry.source_bytes for entry in stored.values())
+    return sum(entry.stored_bytes for entry in stored.values()) * whole // done if done else whole
+
+
 def check_not_busy(out: Path) -> None:
     """Raise `OutputError` when another run is writing a folder: before any work is done."""
-    if os.path.isdir(out) and not out.is_symlink():
+    if os.path.isdir(out) and not os.path.islink(out):
         os.close(_lock(out))
 
 
@@ -121,7 +133,7 @@ def restore_folder(
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
-    with TreeTarget(out, work, list(record.entries), size, _is_file_of, force) as target:
+    with TreeTarget(out, work, list(record.entries), size, is_file_of, force) as target:
         for entry in record.entries.values():
             _check_stored(path, entry)
         for name, entry in record.entries.items():
@@ -130,6 +142,7 @@ def restore_folder(
             place = target.place(name)
             if entry.kind == COPY:
                 done = _copy_file(path / entry.stored, place, entry.stored_sha256)
+                run.progress(name, entry.source_bytes)
             else:
                 restored = restore_file(path / entry.stored, place, run, base=base, first=first, one_of_many=True)
                 done = restored.size, restored.sha256
@@ -165,6 +178,8 @@ def verify_folder(
             found(verify_file(path / entry.stored, run, None if against is None else against / name, base))
         elif against is not None and _sha256(against / name) != entry.source_sha256:
             raise CheckFailed(f"{against / name} is not the file that was stored")
+        if entry.kind == COPY:
+            run.progress(name, entry.source_bytes)
     return list(entries)
 
 
@@ -172,7 +187,7 @@ def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stac
     """Make the target folder, or take over one that is there, and lock it; returns the record of an earlier run."""
     if _is_inside(out, source.path):
         raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
-    if out.is_symlink():
+    if os.path.islink(out):
         raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
     if os.path.lexists(out) and not os.path.isdir(out):
         raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
@@ -191,8 +206,10 @@ def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stac
     return record
 
 
-def _taken(out: Path) -> OutputError:
-    return OutputError(f"{out} exists already", "use -f to overwrite it, or choose another name with -o")
+def _taken(out: Path, why: str = "") -> OutputError:
+    return OutputError(
+        f"{out} exists already{why and ': '}{why}", "use -f to overwrite it, or choose another name with -o"
+    )
 
 
 def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
@@ -219,12 +236,14 @@ class _Writer:
     def store(self, name: str, earlier: Entry | None) -> tuple[Entry, FileRow | None]:
         """Store a file; returns its entry, which is `earlier` if nothing has changed, and the row of a weights file."""
         if earlier is not None and self.is_current(name, earlier):
+            self.run.progress(name, earlier.source_bytes)
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
         if name not in self.source.checkpoints:
             size, sha256 = _copy_file(
                 self.source.path / name, self.out / name, None, force=True, verify=self.options.verify
             )
+            self.run.progress(name, size)
             return Entry(COPY, name, size, sha256, size, sha256), None
         checkpoint, stored = self.source.checkpoints[name], f"{name}.bale"
         done = compress_file(
@@ -246,13 +265,23 @@ class _Writer:
         )
         return entry, done.row(name, stored)
 
+    def other(self, entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
+        """The reason why the folder that is there is not the one that would be made; None if it is."""
+        for name in names:
+            if name not in entries:
+                return f"it has no {name}"
+            if not self.is_current(name, entries[name]):
+                return f"its {name} is not what would be made: of other bytes or other choices, or damaged"
+        extra = next((name for name in entries if name not in set(names)), None)
+        return None if extra is None else f"it has {extra}, which the source has not"
+
     def is_current(self, name: str, entry: Entry) -> bool:
         """Whether the stored form is there, is of the file as it is now, and is the one that would be made of it."""
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
-            and _is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
-            and _is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
+            and is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
+            and is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
         )
 
     def row(self, name: str, entry: Entry) -> FileRow | None:
@@ -300,9 +329,9 @@ def _choices(plan: FilePlan, inputs: Inputs, options: Options) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_file_of(path: Path, size: int, sha256: str) -> bool:
+def is_file_of(path: Path, size: int, sha256: str) -> bool:
     """Whether a path is that of a file of this content."""
-    return path.is_file() and path.stat().st_size == size and _sha256(path) == sha256
+    return os.path.isfile(path) and os.path.getsize(path) == size and _sha256(path) == sha256
 
 
 def _copy_file(

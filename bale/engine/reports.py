@@ -21,23 +21,24 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
-from bale.io.archive.archive import is_archive, manifest_digest, open_archive
+from bale.io.archive.archive import manifest_digest, open_archive
 from bale.io.archive.manifest import FORMAT, StoredUnit
 from bale.io.folder import COPY, read_record
 from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.planning.decide import Decision
-from bale.report.model import FileRow, FolderRow, Report
+from bale.report.model import FileRow, FolderRow, Report, stats_json
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"
+REPORT = ".report.json"
 _LIMIT = 1 << 28  # bytes of a report that is read
 
 
 def report_path(archive: Path) -> Path:
     """The path of the report of an archive, unless another was chosen."""
-    return archive.with_name(archive.name + ".report.json")
+    return archive.with_name(archive.name + REPORT)
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
@@ -124,34 +125,56 @@ def _work(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: report.get(key) for key in keys}, "archive": plain(report.get("archive")), "files": compared}
 
 
-def same_archive(resolved: ResolvedFile, out: Path, run: Run, inputs: Inputs, options: Options) -> FileRow | None:
-    """The row of an archive that is there, if it is the one that would be made now; None for any other file."""
-    checkpoint, plan, base = resolved.checkpoint, resolved.plan, inputs.base
+def same_archive(
+    resolved: ResolvedFile, out: Path, report: Path, run: Run, inputs: Inputs, options: Options
+) -> FileRow | str:
+    """The row of an archive that is there, if it is the one that would be made now; else what it is.
+
+    Only the source is read, where a report vouches for every byte of the archive; else the archive is decoded too.
+    """
+    checkpoint, plan, base, statistics = resolved.checkpoint, resolved.plan, inputs.base, inputs.statistics
     try:
-        if not is_archive(out):
-            return None
+        told = read_report(report)
+        if told is not None and not report_fits(told, out):
+            told = None
+        if told is None and statistics is not None:
+            return "whether it was made with these statistics is not known"
+        if told is not None and told.get("stats") != stats_json(None if statistics is None else statistics.stamp):
+            return "it was made with other statistics, or without"
+        if told is not None and options.verify and told.get("verified") is not True:
+            return "it was made with --no-verify"
         with open_archive(out) as archive:
             manifest, size, digest = archive.manifest, archive.size, archive.digest
-            if manifest.tool != version("bale") or manifest.source_bytes != checkpoint.size:
-                return None
+            if manifest.source_bytes != checkpoint.size:
+                return _OTHER_SOURCE
+            if told is None and manifest.tool != version("bale"):
+                return f"it was made by bale {manifest.tool}"
             if tuple(stored.unit for stored in manifest.units) != plan.units:
-                return None
+                return _OTHER_SOURCE
             for stored, decision, reference in zip(manifest.units, plan.decisions, resolved.references, strict=True):
                 if not _is_as_planned(stored, decision):
-                    return None
+                    return "it was made with other choices"
                 if stored.base is None:
                     continue
                 if not isinstance(reference, UnitValues) or reference.digest != stored.base:
-                    return None
+                    return "it was made with another base"
             with reading(checkpoint.path, ArchiveError) as source:
                 if source.sha256() != manifest.source_sha256:
-                    return None
-            sha256 = archive.source.sha256() if options.verify else None
-        if options.verify:
+                    return _OTHER_SOURCE
+            sha256 = _sha256_of(told) or archive.source.sha256() if options.verify else None
+        if told is None and (options.verify or os.path.lexists(report)):
             verify_file(out, run, base=None if base is None else base.path)
-    except BaleError:
-        return None
+    except BaleError as problem:
+        return f"it cannot be read back ({problem.message})"
     return file_row(manifest, checkpoint.path.name, out.name, size, sha256, digest=digest)
+
+
+def _sha256_of(told: Mapping[str, Any] | None) -> str | None:
+    """The digest of an archive by a report that fits it."""
+    return None if told is None else told["archive"]["sha256"]
+
+
+_OTHER_SOURCE = "it is of another source"
 
 
 def _is_as_planned(stored: StoredUnit, decision: Decision) -> bool:
@@ -204,6 +227,19 @@ class ReportBeside:
     statistics: Statistics | None
     result: Report = field(init=False)
 
+    def kept(self, rows: tuple[FileRow, ...], folder: FolderRow | None = None) -> None:
+        """Leave the archive that is there as it is; a report that is missing is made again."""
+        if not os.path.lexists(self.path):
+            with self.made(rows, folder, again=True) as target:
+                target.commit()
+            self.result = replace(self.result, skipped=True)
+            return
+        made = make_report(self.verified, rows, self.notes, self.statistics, folder)
+        found = read_report(self.path)
+        fits = found is not None and report_fits(found, self.archive, whole=False)
+        notes = made.notes if fits else (*made.notes, Note("stale-report", STALE))
+        self.result = replace(made, path=self.archive, notes=notes, skipped=True)
+
     def made(
         self, rows: tuple[FileRow, ...], folder: FolderRow | None = None, again: bool = False
     ) -> AbstractContextManager[Target]:
@@ -231,7 +267,7 @@ def make_report(
         verified=verified,
         files=rows,
         folder=folder,
-        stats=None if statistics is None else (statistics.name, statistics.sha256),
+        stats=None if statistics is None else statistics.stamp,
     )
     notes = [*notes, *(() if folder is None else same_tensors(rows))]
     before, after = found.original_bytes, found.stored_bytes

@@ -122,6 +122,8 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
 def restored(decoder: Decoder) -> Iterator[tuple[int, Array]]:
     """The bytes of the source from first to last, with their offsets; each run is valid until the next is asked for.
 
+    Their progress is told.
+
     CRC-32 fields of a file whose values have changed are still the old ones.
     """
     units = decoder.archive.manifest.units
@@ -135,6 +137,7 @@ def restored(decoder: Decoder) -> Iterator[tuple[int, Array]]:
             at, taken = unit.start, taken + gap
         data = block.data.view(unit.spec.storage).byteswap().view(np.uint8) if unit.swapped else block.data
         yield at, data
+        decoder.run.progress(unit.label, data.size)
         at += data.size
     if taken < skeleton.size:
         yield at, skeleton[taken:]

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from bale.compressors.compiling import when_compiling as when_compiling
 from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 
@@ -76,7 +77,7 @@ class Run:
         self.executor = executor or ThreadPoolExecutor(self.threads, "bale")
         self._own = executor is None
         self.window = 2 * self.threads + 2
-        self._checks: deque[tuple[Future[None], int]] = deque()
+        self._checks: deque[tuple[Future[None], int, Callable[[], None]]] = deque()
         self._held = 0
         self.set_memory_budget(0)
         self.buffers = Buffers()
@@ -115,11 +116,11 @@ class Run:
                 future.cancel()
                 self._held -= cost
 
-    def check(self, job: Job[None]) -> None:
-        """Run a job that only checks something; `wait` or a later call raises its exception."""
-        while self._checks and (len(self._checks) >= self.window or self._is_full(job)):
+    def check(self, job: Job[None], then: Callable[[], None] = lambda: None) -> None:
+        """Run a job that only checks something; `wait` or a later call raises its exception, or calls `then`."""
+        while self._checks and (len(self._checks) >= self.window or self._is_full(job) or self._checks[0][0].done()):
             self._wait_one()
-        self._checks.append((self._submit(job), job.cost))
+        self._checks.append((self._submit(job), job.cost, then))
 
     def wait(self) -> None:
         """Wait for all checks."""
@@ -140,11 +141,12 @@ class Run:
         return key, future
 
     def _wait_one(self) -> None:
-        future, cost = self._checks.popleft()
+        future, cost, then = self._checks.popleft()
         try:
             future.result()
         finally:
             self._held -= cost
+        then()
 
 
 def _cores() -> int:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bale.engine.folder import check_not_busy
 from bale.engine.guards import check_targets
-from bale.engine.reading.listing import SourceFolder
-from bale.engine.reports import may_be_orphan, report_path
-from bale.errors import UsageError
+from bale.engine.reading.listing import SourceFolder, is_stored_folder
+from bale.engine.reports import REPORT, may_be_orphan, read_report, report_path
+from bale.errors import OutputError, UsageError
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.commit import check_target
-from bale.io.storage.files import own_name
+from bale.io.storage.files import own_name, reason, room_hint
+from bale.io.storage.leftovers import is_temporary
+from bale.io.storage.placing import is_empty
+from bale.io.storage.tree import is_incomplete
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:
@@ -22,13 +27,63 @@ def default_archive(source: Path, lossy: bool = False) -> Path:
 
     The name of a lossy one says so: ``model.lossy.safetensors.bale``, of a folder ``model.lossy.bale``.
     """
-    named = source if source.name not in ("", "..") else source.resolve()  # "." and ".." have no name of their own
+    named = with_name(source)
     if not named.name:
         raise UsageError(f"{source} has no name of its own to give to the archive", "name it with -o")
     if not lossy:
         return named.with_name(f"{named.name}.bale")
     stem, suffix = (named.name, "") if os.path.isdir(named) else (named.stem, named.suffix)
     return named.with_name(f"{stem}.lossy{suffix}.bale")
+
+
+def default_checkpoint(archive: Path) -> Path:
+    """The path where `decompress` puts the checkpoint of an archive; `UsageError` where its name does not say."""
+    if archive.suffix != ".bale" or not archive.stem:
+        raise UsageError(f"{archive} does not end in .bale, so the target has no name", "name it with -o")
+    return archive.with_suffix("")
+
+
+def with_name(path: Path) -> Path:
+    """The same place by a path that ends in its name, which ``.`` and ``..`` are not."""
+    return path if path.name not in ("", "..") else Path(os.path.realpath(path))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of bale's, or a temporary file."""
+    return is_temporary(path.name) or (path.name.endswith(REPORT) and read_report(path) is not None)
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether a path is that of a result of earlier work, and not of a source."""
+    return is_report(path) or path.name.endswith(".bale") or (os.path.isdir(path) and is_compressed_folder(path))
+
+
+def is_compressed_folder(folder: Path) -> bool:
+    """Whether a folder is one that `compress` has made, or has begun to make."""
+    try:
+        with os.scandir(folder) as found:
+            has_begun = next(found, None) is not None and is_empty(folder)  # with temporary files alone in it
+        return has_begun or is_stored_folder(folder) or is_incomplete(folder)
+    except OSError:
+        return False
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder for results, made if it is missing; and removed again if the work fails and leaves it empty."""
+    new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        hint = room_hint(problem, 4096)  # a folder takes a block
+        raise OutputError(f"cannot make the folder {folder}: {reason(problem)}", hint) from None
+    try:
+        yield
+    except BaseException:
+        for each in new:
+            with suppress(OSError):
+                each.rmdir()
+        raise
 
 
 @dataclass(frozen=True)
@@ -43,7 +98,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Targets:
-    """Paths of archive and report of a source, and files that must not be overwritten there."""
+    """Paths of archive and report of a source, and files that must not be overwritten there.
+
+    With `may_stay` an archive that is there may turn out to be the one that would be made.
+    """
 
     source: Path
     out: Path | None
@@ -52,25 +110,29 @@ class Targets:
     inputs: tuple[Path, ...]
     bases: tuple[Path, ...]
     force: bool
+    may_stay: bool = False
 
     def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> Places:
         """The archive and the report; raises when one of them must not be written."""
         named = default_archive(self.source, lossy)
-        out = self.out or (named if self.into is None else self.into / named.name)
+        out = with_name(self.out) if self.out else named if self.into is None else self.into / named.name
+        if not out.name:
+            raise OutputError(f"cannot write {out}: it is a folder", "name a file with -o")
         report = self.report or report_path(out)
-        if out.resolve() == report.resolve():
+        if os.path.realpath(out) == os.path.realpath(report):
             raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")
         written = [out, report]
         if isinstance(opened, SourceFolder):
             written += [out / f"{name}.bale" for name in opened.checkpoints] + [out / name for name in opened.side]
         check_targets(written, self.bases, "the base, or a file of it")
         lost = not self.force and not os.path.lexists(report)
-        if not (lost and is_archive(out)) and (isinstance(opened, Checkpoint) or not os.path.isdir(out)):
+        stays = self.may_stay and os.path.lexists(out)
+        if not ((lost or stays) and is_archive(out)) and (isinstance(opened, Checkpoint) or not os.path.isdir(out)):
             check_target(out, self.force, self.inputs)
         if isinstance(opened, SourceFolder):
             check_not_busy(out)
         orphaned = not self.force and self.report is None and may_be_orphan(report, out, *_named(self.source, opened))
-        check_target(report, self.force or orphaned, self.inputs)
+        check_target(report, self.force or orphaned or stays, self.inputs)
         check_targets([report], self.inputs, "a file of the source")
         return Places(out, report, lost, orphaned)
 

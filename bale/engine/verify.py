@@ -147,6 +147,7 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
             bits = spec.info.bits
             count = block.data.size * 8 // bits
             values = source.read(stored.unit, block.start * 8 // bits, count, np.empty(block.data.size, np.uint8))
+            decoder.run.progress(stored.unit.label, block.data.size)
             if stored.errors is None:
                 if not np.array_equal(values.view(np.uint8), block.data):
                     raise CheckFailed(f"{stored.unit.label} is not what {against} holds")

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
-from bale.notes import KINDS, Note
+from bale.notes import KINDS, Note, many
+from bale.planning.patterns import bracket_hint
 from bale.planning.recipe import Recipe, Rule
 from bale.planning.roles import Roles
 from bale.planning.saved import SavedChoice, SavedPlan
@@ -235,17 +236,20 @@ class _Planner:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
-                    raise UsageError(problem, "fix the pattern, or pass --allow-unmatched")
+                    raise UsageError(problem, f"fix the pattern{bracket_hint(rule.pattern)}, or pass --allow-unmatched")
                 if problem:
                     notes.append(Note("rule-unused", problem))
                 _refuse(str(rule), self._counts[id(rule)])
-        if self._recipe.default is not None:
-            _refuse(f"-p {self._recipe.default}", self._default)
-            if not self._default.chosen and not self._recipe.default.lossless:
-                notes.append(untouched(self._recipe, self._why_untouched()))
+        default = self._recipe.default
+        if default is not None and not default.lossless and self._default.chosen == self._default.refused:
+            notes.append(untouched(self._recipe, self._why_untouched()))
         return notes
 
     def _why_untouched(self) -> str:
+        """The reason why ``-p`` touches nothing."""
+        refused = self._default.refused
+        if refused:
+            return f"it can be used for none of {many(refused, 'tensor')} ({self._default.reason})"
         left: dict[str, list[str]] = defaultdict(list)
         for name, note in self._default.left:
             left[KINDS[note.kind].summary or note.text].append(name)
@@ -289,7 +293,7 @@ class _Planner:
             except Refused as refusal:
                 reason = refusal.message
         count.refused += 1
-        count.reason = count.reason or f"{unit.views[0].name}: {reason}"
+        count.reason = f"{unit.views[0].name}: {reason}" if count.refused == 1 else count.reason
         return Decision(LOSSLESS, rule, (Note("refused", f"{pipeline} refused: {reason}"),))
 
     def _problem(self, rule: Rule) -> str | None:
@@ -308,7 +312,8 @@ def untouched(recipe: Recipe, reason: str) -> Note:
 
 def _refuse(rule: str, count: _Count) -> None:
     if count.chosen and count.refused == count.chosen:
-        raise UsageError(f"{rule} can be used for none of the {count.chosen} tensors it chooses ({count.reason})")
+        chosen = "the tensor it chooses" if count.chosen == 1 else f"the {count.chosen} tensors it chooses"
+        raise UsageError(f"{rule} can be used for none of {chosen} ({count.reason})")
 
 
 def _too_small(spec: TensorSpec) -> Note | None:

@@ -39,6 +39,10 @@ class Pattern:
     ways: int = 1
     repeats: int = 0
 
+    def matches(self, name: str) -> bool:
+        """Whether the whole name matches, or is the text of the pattern, brackets and all."""
+        return name == self.text or self.fullmatch(name) is not None
+
     def fullmatch(self, name: str) -> re.Match[str] | None:
         """As that of `re.Pattern`; raises `UsageError` for a name that is so long that it could take minutes."""
         if self.ways * math.comb(len(name) + self.repeats, self.repeats) > _LIMIT:
@@ -75,6 +79,11 @@ def compile_pattern(text: str, origin: str) -> Pattern:
     if ways > _LIMIT:
         raise UsageError(f"{origin}: {_shown(text)} can be tried in more than {_LIMIT} ways", _HINT)
     return Pattern(text, expression, ways, repeats)
+
+
+def bracket_hint(text: str) -> str:
+    """How to write the bracket of a name, for a glob that has one; empty for any other pattern."""
+    return " (a [ begins a set of letters: [[] is the bracket itself)" if "[" in text and text[:3] != "re:" else ""
 
 
 class _Nested(Exception):

@@ -73,7 +73,7 @@ class Rule:
             and (self.max_ndim is None or ndim <= self.max_ndim)
             and (self.min_elements is None or spec.elements >= self.min_elements)
             and (self.dtype is None or spec.dtype == self.dtype)
-            and self._expression.fullmatch(name) is not None
+            and self._expression.matches(name)
         )
 
     def __str__(self) -> str:
@@ -86,13 +86,14 @@ class Recipe:
     """All choices of one run: lists of rules in order of precedence, and the pipeline of all other tensors.
 
     Within a list the first rule that matches wins; an earlier list goes before a later one. A saved plan has no rules,
-    as it has a choice for every tensor.
+    as it has a choice for every tensor. `path` is the file that rules or plan were read from.
     """
 
     lists: tuple[tuple[Rule, ...], ...] = ()
     default: Pipeline | None = None
     allow_unmatched: bool = False
     saved: SavedPlan | None = None
+    path: Path | None = None
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:
@@ -151,9 +152,9 @@ def make_recipe(
     if isinstance(loaded, SavedPlan):
         if given or pipeline is not None:
             raise UsageError(f"{recipe} has a choice for every tensor", "leave out -p and --rule, or change it there")
-        return Recipe(saved=loaded)
+        return Recipe(saved=loaded, path=recipe)
     default = parse_pipeline(pipeline, "-p") if pipeline is not None else None
-    return Recipe(tuple(filter(None, (given, loaded))), default, allow_unmatched)
+    return Recipe(tuple(filter(None, (given, loaded))), default, allow_unmatched, path=recipe)
 
 
 def _rule(item: dict[str, Any], origin: str) -> Rule:

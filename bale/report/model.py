@@ -184,6 +184,8 @@ class Report:
         Name and SHA-256 of the statistics by which it was done.
     path : Path or None
         Where the archive was written; not a part of the document.
+    skipped : bool
+        Whether the archive was there already, and was left as it is; not a part of the document.
     """
 
     tool: str
@@ -194,6 +196,7 @@ class Report:
     notes: tuple[Note, ...] = field(default=())
     stats: tuple[str, str] | None = None
     path: Path | None = None
+    skipped: bool = False
 
     @cached_property
     def rows(self) -> tuple[TensorRow, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bale.cli import render
 from bale.cli.app import run
 
 
@@ -23,6 +24,12 @@ class Outcome:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+    @property
+    def result(self) -> Any:
+        """The only entry of a verb that takes several paths."""
+        (entry,) = self.json["results"]
+        return entry
 
     def failed(self, code: int, *words: str) -> None:
         """Assert one clear line of error, this exit code, and that the line holds these words."""
@@ -40,7 +47,9 @@ Bale = Callable[..., Outcome]
 
 
 @pytest.fixture
-def bale(capsys: pytest.CaptureFixture[str]) -> Bale:
+def bale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bale:
+    monkeypatch.setattr(render, "_said_compiling", True)  # which tests find compiled is chance
+
     def call(*arguments: object) -> Outcome:
         capsys.readouterr()
         code = run([str(argument) for argument in arguments])

@@ -172,8 +172,8 @@ def test_broken_sources(bale: Bale, tmp_path: Path, case: str) -> None:
     bale("compare", source, source).failed(3, word)
     document = bale("compress", source, "--json")
     assert document.code == 3
-    assert document.json["error"].keys() == {"code", "kind", "message", "hint"}
-    assert document.json["error"]["code"] == 3
+    assert document.result["error"].keys() == {"code", "kind", "message", "hint"}
+    assert document.result["error"]["code"] == 3
     assert names_in(tmp_path) == before
 
 
@@ -248,14 +248,13 @@ def test_a_recipe_that_cannot_be_read(bale: Bale, tmp_path: Path) -> None:
         (["-p", "int:bits=99"], "bits"),
         (["-p", "int8+svd:rank=2"], "cannot follow"),
         (["-p", ""], "empty stage"),
-        (["-p", "svd:rank=1000"], "rank 1000"),
         (["--rule", "a"], "GLOB=PIPELINE"),
         (["--rule", "=int8"], "GLOB=PIPELINE"),
         (["--rule", "a="], "empty stage"),
         (["--rule", "re:(=int8"], "--rule 1"),
         (["--rule", "c=int8"], "matches no tensor"),
         (["--rule", "a=int8", "--rule", "a=int4"], "wholly shadowed"),
-        (["--rule", "b=svd:rank=1"], "none of the 1 tensors"),
+        (["--rule", "b=svd:rank=1"], "none of the tensor it chooses"),
         (["--threads", "0"], "--threads"),
         (["--nothing"], "--nothing"),
     ],
@@ -345,4 +344,4 @@ def test_names_do_not_reach_the_terminal_as_they_are(bale: Bale, tmp_path: Path)
         said = bale(*command)
         for letter in "\x1b\x9b\u202e":
             assert letter not in said.out + said.err, command
-    assert bale("inspect", source, "--json").json["tensors"][0]["name"] == name
+    assert bale("inspect", source, "--json").result["tensors"][0]["name"] == name

@@ -45,9 +45,9 @@ def test_compress_plan_and_inspect_say_the_same(bale: Bale, folder: Path) -> Non
 
 
 def test_totals_are_the_same_everywhere(bale: Bale, folder: Path) -> None:
-    done = bale("compress", folder, "--json").json
-    inspected, planned = bale("inspect", f"{folder}.bale", "--json").json, bale("plan", folder, "--json").json
-    source = bale("inspect", folder, "--json").json
+    done = bale("compress", folder, "--json").result
+    inspected, planned = bale("inspect", f"{folder}.bale", "--json").result, bale("plan", folder, "--json").json
+    source = bale("inspect", folder, "--json").result
     assert inspected["totals"] == done["totals"]
     assert done["copied"] == inspected["copied"] == planned["copied"] == source["copied"]
     for key in ("original_bytes", "predicted_bytes"):
@@ -88,4 +88,4 @@ def test_links_have_their_own_names(bale: Bale, folder: Path, tmp_path: Path) ->
     archive = (tmp_path / "tuned.safetensors.bale").rename(hub / "tuned.bale")
     assert bale("verify", archive).code == 0  # beside the base, which it finds by the name of the link
     (tmp_path / "latest").symlink_to(hub)
-    assert bale("inspect", tmp_path / "latest", "--json").json["source"]["name"] == "latest"
+    assert bale("inspect", tmp_path / "latest", "--json").result["source"]["name"] == "latest"

@@ -189,11 +189,31 @@ def test_of_several_sources_the_others_are_done(shared: Path) -> None:
     locked = Path(shutil.copy(shared / "m.safetensors", shared / "locked.safetensors"))
     other = Path(shutil.copy(shared / "m.safetensors", shared / "other.safetensors"))
     locked.chmod(0)
-    ((code, out, err),) = _as_somebody(shared, [["compress", str(locked), str(other)]])
-    assert code == 3
+    command = ["compress", str(locked), str(other), str(shared / "none")]
+    (code, out, err), (again, document, _) = _as_somebody(shared, [command, [*command, "--json", "--skip-existing"]])
+    assert code == again == 3
     assert "locked.safetensors" in err
     assert "other.safetensors.bale" in out
+    assert out.splitlines()[-1].startswith("1 done, 2 failed: ")
     assert (shared / "other.safetensors.bale").is_file()
+    results = json.loads(document)["results"]
+    assert [(each["code"], each.get("skipped")) for each in results] == [(3, None), (0, True), (3, None)]
+    assert [each["name"] for each in results] == command[1:]
+
+
+@pytest.mark.parametrize("mode", [0, 0o555])
+def test_a_place_that_is_not_permitted(shared: Path, mode: int) -> None:
+    place = shared / "locked"
+    (place / "in").mkdir(parents=True)
+    place.chmod(mode)
+    sources = [["compress", str(shared / "m.safetensors")], ["compress", str(shared / "model")]]
+    sources += [["decompress", f"{each[1]}.bale"] for each in sources]
+    places = [str(place), f"{place}/", f"{place}/x", f"{place}/new/"]
+    commands = [[*each, "-o", out, *more] for each in sources for out in places for more in ([], ["--skip-existing"])]
+    for command, (code, _, err) in zip(commands, _as_somebody(shared, commands), strict=True):
+        assert code == 6, (command, err)
+        assert len(err.splitlines()) == 1, (command, err)
+        assert "locked" in err
 
 
 def test_a_stored_file_that_is_not_permitted(shared: Path) -> None:

@@ -78,7 +78,7 @@ def test_no_name_is_obeyed(bale: Bale, tmp_path: Path, monkeypatch: pytest.Monke
         document = bale(*command, "--json")
         assert obeyed(document.out) == obeyed(document.err) == [], command
         assert isinstance(document.json, dict)
-    rows = bale("inspect", source.name, "--json").json["tensors"]
+    rows = bale("inspect", source.name, "--json").result["tensors"]
     assert [row["name"] for row in rows] == [name, f"{name}2"]  # in JSON every name comes back as it is
 
 

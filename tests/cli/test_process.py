@@ -78,7 +78,7 @@ def test_a_closed_stderr(model: Path) -> None:
     script = f"exec {shlex.join(BALE)} inspect {shlex.quote(str(model))}.none --json 2>&-"
     done = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == 3
-    assert json.loads(done.stdout)["error"]["code"] == 3
+    assert json.loads(done.stdout)["results"][0]["error"]["code"] == 3
 
 
 def test_decompress_to_stdout(model: Path) -> None:

@@ -80,7 +80,8 @@ def test_orders(bale: Bale, archive: tuple[Path, Path]) -> None:
         assert shown["name"] == sorted(shown["error"])
         assert {*shown["size"][:6]} == {f"{index:02}.weight" for index in range(1, 12, 2)}
         assert shown["size"][:2] == ["01.weight", "03.weight"]
-        document = bale(*command, "--json").json
+        found = bale(*command, "--json")
+        document = found.json if command[0] == "compare" else found.result
         order = [row["name"] for row in document.get("lossy_tensors", document["tensors"])]
         assert shown["file"] == [name for name in order if name in shown["error"]]
         bale(*command, "--sort", "errors").failed(2, "--sort")
@@ -109,7 +110,7 @@ def test_inspect_folds_what_is_lossless_of_a_lossy_archive(bale: Bale, archive: 
     source, stored = archive
     said = bale("inspect", stored).out
     assert len(rows(said)) == 12
-    document = bale("inspect", stored, "--json").json
+    document = bale("inspect", stored, "--json").result
     kept = sum(row["stored_bytes"] for row in document["tensors"] if not row["relative_error"])
     assert f"3 tensors lossless: 57.3 kB in {kept / 1000:.1f} kB" in said.splitlines()
     assert len(document["tensors"]) == 15
@@ -132,8 +133,8 @@ def test_verify_tells_what_loss_has_cost(bale: Bale, archive: tuple[Path, Path])
     assert f"12 of 15 tensors lossy, as {source} has them" in said[-1]
     assert len(rows(bale("verify", stored, "--against", source, "--all").out)) == 12
     assert len(rows(bale("verify", stored, "--against", source, "--top", "1").out)) == 1
-    document = bale("verify", stored, "--against", source, "--json").json
-    report = {row["name"]: row for row in bale("inspect", stored, "--json").json["tensors"]}
+    document = bale("verify", stored, "--against", source, "--json").result
+    report = {row["name"]: row for row in bale("inspect", stored, "--json").result["tensors"]}
     assert document["tensors"] == 15
     assert len(document["lossy_tensors"]) == 12
     for row in document["lossy_tensors"]:
@@ -150,7 +151,7 @@ def test_verify_of_an_exact_archive_and_of_a_folder(bale: Bale, tmp_path: Path) 
     assert bale("compress", tmp_path / "m", "-o", tmp_path / "m.bale").code == 0
     assert "4 tensors bit for bit" in bale("verify", tmp_path / "m.bale").out
     assert bale("compress", tmp_path / "m", "-p", "int4", "-o", tmp_path / "l.bale").code == 0
-    document = bale("verify", tmp_path / "l.bale", "--against", tmp_path / "m", "--json").json
+    document = bale("verify", tmp_path / "l.bale", "--against", tmp_path / "m", "--json").result
     names = {row["name"] for row in document["lossy_tensors"]}
     assert names == {"x/w.safetensors:w", "y/w.safetensors:w", "x", "y"}
 
@@ -272,7 +273,8 @@ def test_notes_stand_below_a_table_on_a_terminal_and_beside_it_in_a_pipe(
         assert any(note.startswith("note: -p leaves 6 tensors") for note in notes)
         assert any("0.weight" in note and "twin" in note for note in notes)
         assert "note" not in terminal(*command, "-q").out
-        assert terminal(*command, "--json").json["tensors"]
+        found = terminal(*command, "--json")
+        assert (found.json if command[0] == "plan" else found.result)["tensors"]
 
 
 def test_what_compress_says_stands_below_its_result_on_a_terminal(terminal: Bale, bale: Bale, tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_what_compress_says_stands_below_its_result_on_a_terminal(terminal: Bale
     assert lines[0].startswith("m.safetensors -> ")
     assert [f"bale: {line}" for line in lines[1:]] == piped.err.splitlines()
     assert "note" not in terminal(*command, "-q").out
-    assert terminal(*command, "--json").json["notes"]
+    assert terminal(*command, "--json").result["notes"]
 
 
 def test_notes_on_a_terminal_of_stderr_are_as_wide_as_it(

@@ -193,7 +193,7 @@ main()
         [sys.executable, "-c", script], capture_output=True, timeout=60, check=False, preexec_fn=_plain
     )
     assert (done.returncode, done.stderr) == (143, b"bale: terminated\n")
-    assert "tensors" in json.loads(done.stdout)
+    assert "tensors" in json.loads(done.stdout)["results"][0]
 
 
 def test_a_terminal_that_has_hung_up(long: Path) -> None:
@@ -254,7 +254,7 @@ def test_what_the_machine_lacks_is_one_line(
     printed = capsys.readouterr()
     assert len(printed.err.splitlines()) == 1
     assert words in printed.err
-    assert words in json.loads(printed.out)["error"]["message"]
+    assert words in json.loads(printed.out)["results"][0]["error"]["message"]
 
 
 def test_an_interrupt_by_a_library_that_had_no_thread(

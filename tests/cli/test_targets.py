@@ -72,10 +72,6 @@ class TestTargets:
             bale(*verb, "-o", out, *force).failed(6, word)
         assert before == {name: _look(model.parent / name) for name in names_in(model.parent)}
 
-    def test_a_folder(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
-        (model.parent / "folder").mkdir()
-        self.refused(bale, model, model.parent / "folder", "it is a folder", force)
-
     def test_a_link_to_a_file(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
         (model.parent / "file").write_text("precious")
         (model.parent / "link").symlink_to("file")
@@ -83,11 +79,6 @@ class TestTargets:
 
     def test_a_link_to_nothing(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
         (model.parent / "link").symlink_to("nowhere")
-        self.refused(bale, model, model.parent / "link", "symbolic link", force)
-
-    def test_a_link_to_a_folder(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
-        (model.parent / "folder").mkdir()
-        (model.parent / "link").symlink_to("folder")
         self.refused(bale, model, model.parent / "link", "symbolic link", force)
 
     def test_a_fifo(self, bale: Bale, model: Path, archive: Path, force: list[str]) -> None:
@@ -170,57 +161,6 @@ def test_a_dash_is_refused_with_the_reason(bale: Bale, model: Path, archive: Pat
     assert code.code == 2
     assert "error" in code.json
     assert names_in(model.parent) == before
-
-
-# Several sources.
-
-
-def test_several_sources(bale: Bale, tmp_path: Path) -> None:
-    sources = [write(tmp_path / f"{n}.safetensors", {"w": weights(64, 64, seed=n)}) for n in range(3)]
-    out = tmp_path / "out"
-    bale("compress", *sources, "-o", out).failed(6, "is not a folder")
-    out.mkdir()
-    bale("compress", *sources, "--report", tmp_path / "r.json").failed(2, "--report")
-    said = bale("compress", *sources, "-o", out, "--json")
-    assert said.code == 0
-    assert [each["archive"]["name"] for each in said.json["results"]] == [f"{n}.safetensors.bale" for n in range(3)]
-    archives = [out / f"{n}.safetensors.bale" for n in range(3)]
-    assert names_in(out) == sorted([path.name for path in archives] + [f"{path.name}.report.json" for path in archives])
-    back = tmp_path / "back"
-    back.mkdir()
-    bale("decompress", *archives, "--tensor", "w", "-o", back / "x").failed(2, "--tensor")
-    assert bale("decompress", *archives, "-o", back, "-q").code == 0
-    assert [sha256(back / path.name) for path in sources] == [sha256(path) for path in sources]
-    assert len(bale("verify", *archives, "--json").json["results"]) == 3
-    assert len(bale("inspect", *archives, *sources, "--json").json["results"]) == 6
-    bale("verify", *archives, "--against", sources[0]).failed(2, "--against")
-
-
-def test_all_sources_are_tried_and_the_first_failure_counts(bale: Bale, tmp_path: Path) -> None:
-    good = [write(tmp_path / f"{n}.safetensors", {"w": weights(64, 64)}) for n in range(2)]
-    (tmp_path / "1.safetensors.bale").write_text("in the way")
-    empty = tmp_path / "empty.safetensors"
-    empty.touch()
-    said = bale("compress", empty, good[0], tmp_path / "missing", good[1], "--json")
-    assert said.code == 3
-    results = said.json["results"]
-    assert [each.get("error", {}).get("code") for each in results] == [3, None, 3, 6]
-    assert results[0]["name"] == str(empty)
-    assert len(said.err.splitlines()) == 3
-    assert (tmp_path / "0.safetensors.bale").is_file()
-    assert (tmp_path / "1.safetensors.bale").read_text() == "in the way"
-
-
-def test_two_sources_of_one_name(bale: Bale, tmp_path: Path) -> None:
-    sources = []
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        sources.append(write(tmp_path / folder / "m.safetensors", {"w": weights(8)}))
-    (tmp_path / "out").mkdir()
-    bale("compress", *sources, "-o", tmp_path / "out").failed(2, "m.safetensors")
-    assert names_in(tmp_path / "out") == []
-    assert bale("compress", *sources, "-q").code == 0
-    assert (tmp_path / "b" / "m.safetensors.bale").is_file()
 
 
 def test_default_names(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

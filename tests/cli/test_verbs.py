@@ -72,7 +72,7 @@ def test_compress(bale: Bale, model: Path) -> None:
     assert "not verified" in said.out
     assert "SNR" in said.out
     assert "does not tell how well the model works" in said.out
-    document = bale("compress", model, "-f", "--json", "-T", "1").json
+    document = bale("compress", model, "-f", "--json", "-T", "1").result
     assert document["schema"] == 2
     assert bale("compress", model, "-f", "-q").out == ""
 
@@ -84,7 +84,7 @@ def test_notes_go_to_stderr(bale: Bale, tmp_path: Path) -> None:
     assert said.code == 0
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith("bale: note: ")
-    assert said.json["source"]["kind"] == "opaque"
+    assert said.result["source"]["kind"] == "opaque"
     assert bale("compress", source, "-f", "-q").err == ""
 
 
@@ -92,10 +92,10 @@ def test_decompress(bale: Bale, model: Path, lossy: Path) -> None:
     out = model.with_name("out.safetensors")
     said = bale("decompress", lossy, "-o", out, "--json")
     assert said.code == 0
-    assert said.json["path"] == str(out)
-    assert said.json["exact"] is False
-    assert said.json["sha256"] == sha256(out)
-    assert said.json["bytes"] == out.stat().st_size
+    assert said.result["path"] == str(out)
+    assert said.result["exact"] is False
+    assert said.result["sha256"] == sha256(out)
+    assert said.result["bytes"] == out.stat().st_size
     assert "with the losses of its report" in bale("decompress", lossy, "-o", out, "-f").out
     assert bale("compress", model, "-q").code == 0
     assert "bit for bit" in bale("decompress", f"{model}.bale", "-o", out, "-f").out
@@ -117,7 +117,7 @@ def test_plan_predicts_what_compress_does(bale: Bale, model: Path) -> None:
     before = names_in(model.parent)
     planned = bale("plan", model, *choices, "--json").json
     assert names_in(model.parent) == before
-    done = bale("compress", model, *choices, "--json").json
+    done = bale("compress", model, *choices, "--json").result
     for row, expected in zip(done["tensors"], planned["tensors"], strict=True):
         for key in ("name", "file", "shape", "dtype", "pipeline", "rule", "original_bytes", "same_as", "notes"):
             assert row[key] == expected[key]
@@ -130,28 +130,28 @@ def test_plan_predicts_what_compress_does(bale: Bale, model: Path) -> None:
 
 def test_inspect(bale: Bale, model: Path, lossy: Path) -> None:
     assert "safetensors, 4 tensors" in bale("inspect", model).out
-    plain = bale("inspect", model, "--json").json
+    plain = bale("inspect", model, "--json").result
     assert [row["name"] for row in plain["tensors"]] == [
         "layers.1.weight",
         "layers.1.bias",
         "layers.10.weight",
         "embed.weight",
     ]
-    stored = bale("inspect", lossy, "--json").json
+    stored = bale("inspect", lossy, "--json").result
     assert [row["pipeline"] for row in stored["tensors"]] == ["int4", "lossless", "int4", "int4"]
     report = json.loads(lossy.with_name("int4.bale.report.json").read_text())
-    assert list(stored) == list(report)
+    assert list(stored) == ["name", "code", *report]
     assert stored["totals"] == report["totals"]
     assert "int4" in bale("inspect", lossy).out
 
 
 def test_inspect_tells_the_floor_when_asked(bale: Bale, model: Path, lossy: Path) -> None:
     for path in (model, lossy):
-        assert "floor" not in bale("inspect", path).out
-        assert "floor" not in bale("inspect", path, "--json").out
+        assert "floor: " not in bale("inspect", path).out
+        assert "floor_bytes" not in bale("inspect", path, "--json").out
         text = bale("inspect", path, "--floor").out.splitlines()
         assert "floor  floor b/w" in text[0]
-        document = bale("inspect", path, "--floor", "--json").json
+        document = bale("inspect", path, "--floor", "--json").result
         totals = document["totals"]
         assert totals["floor_bytes"] == pytest.approx(sum(row["floor_bytes"] for row in document["tensors"]), abs=4)
         assert text[-1].startswith("floor: ")
@@ -170,17 +170,19 @@ def test_verify_tells_of_a_report_that_is_of_another_archive(bale: Bale, model: 
     assert said.code == 0
     assert said.err == f"bale: note: {lossy}: the report beside it is of another archive\n"
     assert bale("verify", lossy, "-q").err == ""
-    assert bale("verify", lossy, "--json").json["report"] == "of another archive"
-    assert "the report beside it is of another archive" in bale("inspect", lossy, "--json").json["notes"]
+    assert bale("verify", lossy, "--json").result["report"] == "of another archive"
+    assert "the report beside it is of another archive" in bale("inspect", lossy, "--json").result["notes"]
     report.unlink()
-    assert bale("verify", lossy, "--json").json["report"] is None
+    assert bale("verify", lossy, "--json").result["report"] is None
 
 
 def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
     assert "sound" in bale("verify", lossy).out
     assert bale("verify", lossy, "--against", model).code == 0
-    said = bale("verify", lossy, "--json").json
+    said = bale("verify", lossy, "--json").result
     assert said == {
+        "name": str(lossy),
+        "code": 0,
         "path": str(lossy),
         "ok": True,
         "bytes": lossy.stat().st_size,
@@ -195,7 +197,7 @@ def test_verify(bale: Bale, model: Path, lossy: Path) -> None:
     other = write(model.with_name("other"), {"w": weights(8)})
     bale("verify", lossy, "--against", other).failed(5)
     said = bale("verify", lossy, "--against", other, "--json")
-    assert (said.code, said.json["error"]["code"]) == (5, 5)
+    assert (said.code, said.result["code"], said.result["error"]["code"]) == (5, 5, 5)
 
 
 def test_compare(bale: Bale, model: Path, lossy: Path) -> None:
@@ -264,7 +266,7 @@ def test_an_internal_error_shows_its_traceback(bale: Bale, model: Path, monkeypa
     said = bale("inspect", model, "--json")
     assert said.code == 1
     assert "Traceback" in said.err
-    assert said.json["error"]["kind"] == "internal"
+    assert said.result["error"]["kind"] == "internal"
 
 
 def test_too_little_memory_is_told_in_one_line(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +304,8 @@ def test_what_is_dense_already_is_told(bale: Bale, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 128)).astype(np.uint8)
     source = write(tmp_path / "m.safetensors", {"codes": noise, "few": noise[0], "plain": 0 * noise})
     for verb in ("compress", "plan"):
-        rows = json.loads(bale(verb, source, "--json", "--rule", "*=lossless").out)["tensors"]
+        rows = bale(verb, source, "--json", "--rule", "*=lossless").json
+        rows = rows["tensors"] if verb == "plan" else rows["results"][0]["tensors"]
         assert [row["notes"] for row in rows] == [["already dense: stored as it is"], [], []]
     assert bale("compress", source, "-f", "--rule", "*=lossless").err == ""
 
@@ -327,3 +330,52 @@ def test_bad_statistics(bale: Bale, model: Path, tmp_path: Path) -> None:
         bale(verb, model, "-p", "int4", "--stats", tmp_path).failed(3, "not a regular file")
         bale(verb, model, "-p", "int4", "--stats", other).failed(3, "there it is x, in the source layers.1.weight")
         bale(verb, model, "-p", "int4", "--stats", shape).failed(3, "layers.10.weight", "F32[65]", "F32[96,64]")
+
+
+def test_inspect_names_the_base(bale: Bale, model: Path, tmp_path: Path) -> None:
+    base = write(tmp_path / "base.safetensors", {"embed.weight": bf16(weights(100, 64, seed=4) * 1.001)})
+    assert bale("compress", model, "--base", base, "-o", tmp_path / "m.bale", "-q").code == 0
+    assert "differences to base.safetensors" in bale("inspect", tmp_path / "m.bale").out
+    assert bale("inspect", tmp_path / "m.bale", "--json").result["bases"] == ["base.safetensors"]
+    assert bale("compress", model, "-q").code == 0
+    assert "bases" not in bale("inspect", f"{model}.bale", "--json").result
+
+
+def test_one_tensor_as_an_array_of_numpy(bale: Bale, model: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"blocks[0].w": weights(6, 5), "b": bf16(weights(4)), "s": weights(1)})
+    assert bale("compress", source, "-q").code == 0
+    out = tmp_path / "x.npy"
+    for name in ("blocks[0].w", "blocks[[]0].w"):
+        assert bale("decompress", f"{source}.bale", "--tensor", name, "-o", out, "-f").code == 0
+        found = np.load(out)
+        assert np.array_equal(found, weights(6, 5))
+        assert found.dtype == np.float32
+    out.unlink()
+    bale("decompress", f"{source}.bale", "--tensor", "*", "-o", out).failed(2, "one array, and 3 tensors match")
+    bale("decompress", f"{source}.bale", "--tensor", "b", "-o", out).failed(2, "b is BF16, which numpy does not have")
+    bale("decompress", f"{source}.bale", "--tensor", "x[0]", "-o", out).failed(2, "[[] is the bracket itself")
+    for suffix in (".npz", ".pt", ".PTH", ".bin", ".gguf", ".h5", ".onnx"):
+        bale("decompress", f"{source}.bale", "--tensor", "s", "-o", tmp_path / f"x{suffix}").failed(2, suffix.lower())
+    assert not any(path.stem == "x" for path in tmp_path.iterdir())
+
+
+def test_a_pipeline_that_fits_nothing_is_a_note(bale: Bale, model: Path) -> None:
+    said = bale("compress", model, "-p", "svd:rank=1000")
+    assert said.code == 0
+    assert "-p svd:rank=1000 touches no tensor: it can be used for none of 3 tensors" in said.err
+    assert "every bit comes back" in said.out
+    bale("compress", model, "--rule", "embed.weight=svd:rank=1000", "-f").failed(2, "none of the tensor it chooses")
+
+
+def test_the_folder_one_stands_in_has_a_name(
+    bale: Bale, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    model.rename(tmp_path / "here" / "m.safetensors")
+    monkeypatch.chdir(tmp_path / "here")
+    for verb in ("compress", "plan", "inspect"):
+        assert "here" in bale(verb, ".").out.splitlines()[0 if verb == "compress" else -1].split()[0]
+    monkeypatch.chdir(tmp_path / "here.bale")
+    bale("decompress", ".").failed(2, ". does not end in .bale", "-o")
+    assert bale("decompress", ".", "-o", "../out/", "-q").code == 0
+    assert (tmp_path / "out" / "here" / "m.safetensors").is_file()

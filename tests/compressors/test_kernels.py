@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,16 @@ def test_a_numba_that_is_another_one_inside_compiles_all_the_same(tmp_path: Path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "[0, 1, 130, 131]\n"
+
+
+def test_a_loop_is_found_again_whatever_loops_it_calls() -> None:
+    """As numba has it, a loop that calls others is compiled anew in every process."""
+    from bale.compressors.kernels.cache import _made_of
+    from bale.compressors.kernels.trellis import search_of
+
+    def made(*code: int) -> object:
+        search: Any = search_of.__wrapped__(*code)
+        return _made_of(search.py_func)
+
+    assert made(8, 5, 3, 4) == made(8, 5, 3, 4)
+    assert len({repr(made(*code)) for code in ((8, 5, 3, 4), (8, 5, 3, 5), (16, 5, 3, 4), (8, 7, 3, 4))}) == 4

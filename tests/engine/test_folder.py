@@ -596,3 +596,20 @@ def test_a_pool_opens_the_files_that_are_in_it(tmp_path: Path, few_files: None) 
     bale.plan(source, rules=[f"w0[0-3]={pooled}"])
     with pytest.raises(SourceError, match=r"too many open files; raise the limit \(ulimit -n\)"):
         bale.plan(source, rules=[f"w*={pooled}"])
+
+
+def test_a_full_disk_names_what_the_whole_folder_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for n in range(4):
+        write(folder / f"{n}.safetensors", {"w": weights(256, 256, seed=n)})
+    honest = os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        if len(data) > 4096 and os.path.exists(tmp_path / "out" / "1.safetensors.bale"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return honest(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OutputError, match=r"it needs at least \d+ bytes there, about 87\d\.\d kB in all; free"):
+        bale.compress(folder, tmp_path / "out")

@@ -174,8 +174,26 @@ def test_a_rule_whose_matches_are_all_refused() -> None:
         plan(given, None, "[ab]=int8")
     with pytest.raises(UsageError, match=r"--rule 1.*none of the 2 tensors"):
         plan(given, None, "[ab]=int8", allow_unmatched=True)
-    with pytest.raises(UsageError, match=r"-p svd.*none of the 1"):
-        plan(given, "svd:rank=1000")
+    with pytest.raises(UsageError, match=r"--rule 1.*none of the tensor it chooses \(b: I64"):
+        plan(given, None, "b=int8")
+
+
+def test_a_p_that_fits_no_tensor_is_a_note() -> None:
+    made = plan(units(a=WEIGHT, b=WEIGHT), "svd:rank=1000")
+    assert chosen(made) == ["lossless", "lossless"]
+    (note,) = made.notes
+    assert note.kind == "untouched"
+    assert "can be used for none of 2 tensors (a: rank 1000" in note.text
+
+
+def test_a_name_with_brackets_matches_itself() -> None:
+    given = units(**{"blocks[0].w": WEIGHT, "params['a']['b']": WEIGHT, "blocks0.w": WEIGHT, "c": WEIGHT})
+    made = plan(given, None, "blocks[0].w=int8", "params['a']['b']=int4")
+    assert chosen(made) == ["int8", "int4", "int8", "lossless"]  # and, as a pattern, what it always has
+    with pytest.raises(UsageError, match=r"blocks\[1\]\.w=int8 matches no tensor") as raised:
+        plan(given, None, "blocks[1].w=int8")
+    assert "[[] is the bracket itself" in raised.value.hint
+    assert chosen(plan(given, None, "blocks[[]0].w=int8")) == ["int8", "lossless", "lossless", "lossless"]
 
 
 def test_exact_units_are_never_coded_with_loss() -> None:

@@ -7,7 +7,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+from bale.compressors.compiling import begins
+
+
+class _Listener(event.Listener):
+    """Passes on that a loop which was not kept is being compiled."""
+
+    def on_start(self, event: Any) -> None:
+        """Called before it is."""
+        begins()
+
+    def on_end(self, event: Any) -> None:
+        """Called after."""
+
+
+event.register("numba:compile", _Listener())
 
 
 class CheckedCache(FunctionCache):
@@ -17,6 +36,13 @@ class CheckedCache(FunctionCache):
         super().__init__(function)
         kept = self._cache_file
         self._cache_file = _Checked(kept._cache_path, self._impl.filename_base, kept._source_stamp)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """The key that code is kept by: of a compiled function that it refers to, what that is made of.
+
+        As numba pickles such a function it has another name in every process, and nothing that was kept is found.
+        """
+        return sig, codegen.magic_tuple(), hashlib.sha256(repr(_made_of(self._py_func)).encode()).hexdigest()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The code that was kept, or None."""
@@ -31,6 +57,13 @@ class CheckedCache(FunctionCache):
         """Keep compiled code if that can be done."""
         with suppress(Exception):  # a full disk, or a folder that is gone
             super().save_overload(sig, data)
+
+
+def _made_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """Code of a function and the values that it has from around it; the file that it stands in has a stamp."""
+    around = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = [_made_of(each.py_func) if isinstance(each, Dispatcher) else dumps(each) for each in around]
+    return function.__qualname__, function.__code__.co_code, *values
 
 
 class _Checked(IndexDataCacheFile):

@@ -51,6 +51,11 @@ class Check:
     source: Array | str | None = None
     leased: tuple[Array, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the values, of both layers."""
+        return sum(values.size for values in (self.final, self.first) if values is not None)
+
 
 @dataclass(frozen=True)
 class Measures:

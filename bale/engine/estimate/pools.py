@@ -16,6 +16,7 @@ from bale.engine.reading.statistics import Statistics
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import Job, Run
 from bale.errors import Refused, UsageError
+from bale.notes import many
 from bale.planning.decide import FilePlan, Plan
 from bale.spec import Unit
 
@@ -93,7 +94,7 @@ def _solve(
     step = codec.common_step(members, trials) if members else None
     if step is None:
         raise UsageError(
-            f"{pipeline} cannot be met by its {len(units)} tensors together", "ask for more bits, or more error"
+            f"{pipeline} cannot be met by its {many(len(units), 'tensor')} together", "ask for more bits, or more error"
         )
     shared = codec.with_step(step)
     return replace(pipeline, stages=(shared, *pipeline.stages[1:]))

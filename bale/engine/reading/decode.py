@@ -118,7 +118,6 @@ class Decoder:
             digest.update(data.data)
             yield Block(index, at, data)
             at += data.size
-            self.run.progress(manifest.units[index].unit.label, data.size)
         self._check_digest(current, digest)
 
     def array(self, index: int) -> Array:

@@ -12,6 +12,7 @@ from bale.engine.reading.by_products import source_of
 from bale.engine.reading.contents import examine, not_fetched
 from bale.engine.reading.shards import read_indexes
 from bale.errors import ArchiveError, BaleError, SourceError
+from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, list_files, read_record
 from bale.io.selection import ALL, Selection
@@ -138,6 +139,17 @@ def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
 def copied_of(entries: Mapping[str, Entry]) -> Copied:
     """The sums of what was copied."""
     return Copied.of({name: entry.source_bytes for name, entry in entries.items() if entry.kind == COPY})
+
+
+def source_bytes(path: Path) -> int:
+    """Bytes of the checkpoint that an archive, or a compressed folder, gives back; 0 where it cannot be told."""
+    try:
+        if os.path.isdir(path):
+            return sum(entry.source_bytes for entry in complete_record(path).entries.values())
+        with open_archive(path) as archive:
+            return archive.manifest.source_bytes
+    except (BaleError, OSError):
+        return 0
 
 
 def complete_record(path: Path) -> Record:

@@ -16,7 +16,7 @@ from bale.errors import SourceError
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
 from bale.io.storage.files import own_name
 from bale.metrics import ErrorSums
-from bale.notes import Note
+from bale.notes import Note, many
 from bale.planning.decide import FilePlan, is_lossy
 from bale.spec import Array, TensorSpec, Unit, View
 
@@ -41,6 +41,11 @@ class Statistics:
     def name(self) -> str:
         """The last part of its path."""
         return own_name(self._file.path)
+
+    @property
+    def stamp(self) -> tuple[str, str]:
+        """Name and SHA-256, as reports record them."""
+        return self.name, self.sha256
 
     @property
     def sha256(self) -> str:
@@ -136,7 +141,7 @@ class Statistics:
             notes.append("statistics change nothing where nothing is coded with loss")
         elif without:
             notes.append(
-                f"{len(without)} of {len(lossy)} tensors coded with loss have no statistics, first {without[0]}"
+                f"{len(without)} of {many(len(lossy), 'tensor')} coded with loss have no statistics, first {without[0]}"
             )
         return tuple(Note("statistics", text) for text in notes)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +19,14 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run, one_blas_thread
 from bale.engine.writing.read_back import NOT_AS_WRITTEN, OURS
 from bale.engine.writing.units import UnitWriter
-from bale.errors import ArchiveError, OutputError, SourceError
+from bale.errors import ArchiveError, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import ArchiveWriter, header_room, manifest_digest, read_archive
 from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.commit import Target, commit_together
 from bale.io.storage.files import reading
+from bale.notes import size as in_words
 from bale.planning.decide import Decision, FilePlan
 from bale.report.model import FileRow
 from bale.spec import TensorSpec, Unit
@@ -96,7 +97,8 @@ def compress_file(
                 room = header_room(header_entries(plan), checkpoint.size)
                 writer = ArchiveWriter(target, room)
                 unit_writer = UnitWriter(source, resolved, writer, run, inputs, verify)
-                units = unit_writer.write()
+                with _told_what_it_needs(unit_writer):
+                    units = unit_writer.write()
                 base = inputs.base if any(stored.base for stored in units) else None
                 skeleton = source.skeleton()
                 digest.check(unit_writer.source_digests, skeleton)
@@ -118,6 +120,15 @@ def compress_file(
             with nullcontext() if report is None else report(done) as beside:
                 commit_together(*([] if beside is None else [beside]), target)
     return done
+
+
+@contextmanager
+def _told_what_it_needs(writer: UnitWriter) -> Iterator[None]:
+    """Where room is lacking, say how much the whole archive takes, and not only what there was up to here."""
+    try:
+        yield
+    except OutOfRoom as problem:
+        raise OutOfRoom(problem.message, problem.needed, in_words(writer.expected_bytes)) from None
 
 
 def _read_back(target: Target, out: Path, manifest: Manifest, size: int) -> str:

@@ -21,6 +21,7 @@ from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.engine.writing.building import UnitBuilder
+from bale.engine.writing.meter import Meter
 from bale.engine.writing.read_back import OURS, ReadBack
 from bale.errors import OutputError, Refused
 from bale.io.archive.archive import ArchiveWriter
@@ -63,6 +64,13 @@ class UnitWriter:
         self.seconds: list[float] = []
         self.output_errors: list[float | None] = []
         self.source_digests: list[str] = []
+        self._done = 0
+
+    @property
+    def expected_bytes(self) -> int:
+        """Bytes of the whole archive, by what the units that are done have taken."""
+        whole, position = sum(unit.spec.nbytes for unit in self._plan.units), self._writer.position
+        return max(position * whole // self._done, position) if self._done else max(whole, position)
 
     def write(self) -> list[StoredUnit]:
         """Store every unit; returns them as they stand in the manifest."""
@@ -78,10 +86,11 @@ class UnitWriter:
                 self.seconds.append(0.0)
                 self.output_errors.append(self.output_errors[duplicate_of])
                 self.source_digests.append(self.source_digests[duplicate_of])
+                self._run.progress(unit.label, unit.spec.nbytes)
             else:
                 stored = self._store(index, unit, decision, (result for _, result in group))
             units.append(stored)
-            self._run.progress(unit.label, unit.spec.nbytes)
+            self._done += unit.spec.nbytes
         if self._read_back is not None:
             self._read_back.finish()
         return units
@@ -138,8 +147,11 @@ class UnitWriter:
     def _store(self, index: int, unit: Unit, decision: Decision, results: Iterator[Result]) -> StoredUnit:
         position = self._writer.position
         reference = None
+        whole = unit.spec.nbytes
+        encoding = Meter(self._run.progress, unit.label, whole if self._read_back is None else whole // 2)
+        passes = 2 if decision.pipeline.rest is not None else 1
         try:
-            stored = self._append_all(results)
+            stored = self._append_all(results, encoding, passes)
             reference = self._resolved.reference(index)
             refuse_growth(decision.pipeline, stored.size, stored.lossless_bytes)
         except Refused as refusal:
@@ -148,11 +160,13 @@ class UnitWriter:
             self._writer.rewind(position)
             decision, reference = decision.left(Note(refusal.note, refusal.message)), None
             again = self._run.ordered((0, job) for job in self._encoded(unit, decision, None))
-            stored = self._append_all(future.result for _, future in again)
+            stored = self._append_all((future.result for _, future in again), encoding)
+        encoding.finish()
         if decision.pipeline.lossless and stored.source_digest != stored.final.digest:
             raise OutputError(f"{unit.label}: {decision.pipeline} is lossless, and gave other values back", OURS)
         if self._read_back is not None:
-            self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, reference))
+            meter = Meter(self._run.progress, unit.label, whole - whole // 2)
+            self._read_back.check(stored, Task.of(unit.spec, decision.pipeline, reference), meter)
         self.seconds.append(stored.seconds)
         self.output_errors.append(self._output_error(unit, decision.pipeline, stored))
         self.source_digests.append(stored.source_digest)
@@ -164,10 +178,14 @@ class UnitWriter:
             return None
         return statistics.output_error(unit, pipeline, stored.errors, stored.outputs)
 
-    def _append_all(self, results: Iterator[Result]) -> UnitBuilder:
+    def _append_all(self, results: Iterator[Result], meter: Meter, passes: int = 1) -> UnitBuilder:
         stored = UnitBuilder()
         for result in results:
-            self._append(stored, result())
+            encoded = result()
+            share = encoded.check.size // (passes if self._read_back is None else 2 * passes)
+            self._append(stored, encoded)
+            del encoded  # which may be as large as the tensor
+            meter.add(share)
         return stored
 
     def _append(self, stored: UnitBuilder, encoded: Encoded) -> None:

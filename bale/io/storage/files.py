@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.errors import BaleError, OutputError, SourceError
+from bale.errors import BaleError, OutOfRoom, OutputError, SourceError
 from bale.io.storage.bytes import ByteSource, Version
 from bale.spec import Array
 
@@ -126,9 +126,10 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview | Array, offs
         try:
             put = os.pwrite(descriptor, view, offset)
         except OSError as problem:
-            raise OutputError(
-                f"cannot write {what}: {reason(problem)} at byte {offset}", room_hint(problem, offset + view.nbytes)
-            ) from None
+            message, needed = f"cannot write {what}: {reason(problem)} at byte {offset}", offset + view.nbytes
+            if _is_full(problem):
+                raise OutOfRoom(message, needed) from None
+            raise OutputError(message, room_hint(problem, needed)) from None
         view, offset = view[put:], offset + put
 
 
@@ -148,9 +149,13 @@ def flat(data: bytes | bytearray | memoryview | Array) -> memoryview:
 
 def room_hint(problem: OSError, needed: int) -> str:
     """A hint on a failed write of a file that reaches at least `needed` bytes."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"it needs at least {needed} bytes there; free some space or choose another place with -o"
+    if _is_full(problem):
+        return OutOfRoom("", needed).hint
     return "check the disk, or choose another place with -o"
+
+
+def _is_full(problem: OSError) -> bool:
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def reason(problem: OSError) -> str:

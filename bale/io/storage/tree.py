@@ -68,7 +68,7 @@ class TreeTarget:
         is_sound: Callable[[Path, int, str], bool],
         force: bool = False,
     ) -> None:
-        if out.is_symlink():
+        if os.path.islink(out):
             raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
         if os.path.lexists(out) and not os.path.isdir(out):
             raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
@@ -84,7 +84,8 @@ class TreeTarget:
         self._folders = {self._tree}
         self._record = {**work, "name": self._out.name, "inside": self._inside}
         if not (self._inside and self._is_mine()):
-            self._check_free()
+            with self._as_output_error():
+                self._check_free()
         self._held = ExitStack()
         self._made: list[Path] = []
         self._removable = False

@@ -1,0 +1,114 @@
+"""Paths of the command line, with the words that they were given by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bale.cli.render import Printer, many
+from bale.errors import OutputError, UsageError
+
+
+@dataclass(frozen=True)
+class Given:
+    """A path and the text that names it; a last ``/`` says that it is a folder."""
+
+    text: str
+    path: Path
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether results go into it: a folder that is there, or one that is to be made."""
+        return self.text.endswith(os.sep) or os.path.isdir(self.path)
+
+
+def path(text: str) -> Path:
+    """A path of the command line; whether it can be read is found when it is, and reported alike by every verb."""
+    if not text:
+        raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
+    if "\0" in text:
+        raise UsageError(f"{text!r} is no path: it has a zero byte", "name a file")
+    return Path(text)
+
+
+def given(text: str) -> Given:
+    """A path that is named in results as it was given."""
+    return Given(text, path(text))
+
+
+def name_of(path: Path) -> str:
+    """The name of a file or folder; of ``.`` and ``..`` the one that the folder has."""
+    return os.path.basename(os.path.abspath(path)) or str(path)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The paths to work on, and those that are passed over: the results of earlier work."""
+
+    paths: tuple[Given, ...]
+    passed_over: tuple[Given, ...] = ()
+    several: bool = False
+
+
+def choose(printer: Printer, paths: Sequence[Given], is_by_product: Callable[[Path], bool]) -> Chosen:
+    """Leave out by-products and paths that come twice, with a note; what is named alone is never left out."""
+    once = {os.path.abspath(item.path): item for item in reversed(paths)}
+    left = list(reversed(once.values()))
+    if len(left) < len(paths):
+        printer.note(f"{many(len(paths) - len(left), 'path')} given twice: each is worked on once")
+    products = [item for item in left if is_by_product(item.path)] if len(left) > 1 else []
+    if len(products) == len(left):
+        products = []
+    if products:
+        example = f"{'such as ' if len(products) > 1 else ''}{products[0].text}"
+        printer.note(f"{many(len(products), 'by-product')} of earlier work passed over: {example}")
+    kept = tuple(item for item in left if item not in products)
+    return Chosen(kept, tuple(products), len(paths) > 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a result goes: to a path, into a folder, or by default beside its source."""
+
+    out: Path | None = None
+    into: Path | None = None
+
+
+def places(
+    sources: Sequence[Given], out: Given | None, is_target: Callable[[Path, Given], bool] = lambda source, out: False
+) -> dict[Given, Place]:
+    """The place for the result of each source.
+
+    Sources of one name keep the folders that tell them apart. `is_target` says of a single source that a folder which
+    is there is the result itself, and not the folder that it goes into.
+    """
+    for item in [*sources, *([out] if out is not None else [])]:
+        if item.text == "-":
+            reason = "an archive's header is written last, so it cannot be a stream"
+            raise UsageError(f"`-` is refused: {reason}", "name a file")
+    if out is None:
+        return dict.fromkeys(sources, Place())
+    if len(sources) == 1 and (not out.is_folder or is_target(sources[0].path, out)):
+        return {sources[0]: Place(out=out.path)}
+    if not out.is_folder:
+        raise OutputError(
+            f"{out.path} is not a folder, and there are several sources",
+            "make the folder, end it in /, or leave out -o",
+        )
+    return {item: Place(into=out.path / tail.parent) for item, tail in zip(sources, _tails(sources), strict=True)}
+
+
+def _tails(sources: Sequence[Given]) -> list[Path]:
+    """The shortest ends of the paths that tell them apart, of as many parts each."""
+    parts = [Path(os.path.abspath(item.path)).parts for item in sources]
+    length = 1
+    while len({_named(each[-length:]) for each in parts}) < len(parts) and length < max(map(len, parts)):
+        length += 1
+    return [Path(*each[1:][-length:]) for each in parts]  # the first part is the root
+
+
+def _named(parts: Sequence[str]) -> tuple[str, ...]:
+    """Parts of a path as results have them: of an archive without its suffix."""
+    return (*parts[:-1], parts[-1].removesuffix(".bale"))

@@ -1,0 +1,43 @@
+"""Progress of a run: how much has been done, never more than there is, as a bar that fits the terminal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Show = Callable[[str, int], None]  # a name, and how many bytes have been done since the last call
+_NARROW, _WIDE = 60, 100  # columns below which a bar leaves out the time, and from which it has bytes and speed
+
+
+class Counter:
+    """Passes on what has been done, up to a total; any thread may call it."""
+
+    def __init__(self, show: Show, total: int) -> None:
+        self._show, self._left, self._lock = show, total, threading.Lock()
+
+    def __call__(self, name: str, done: int) -> None:
+        """Note that `done` bytes have been done, the last of them of this name."""
+        with self._lock:
+            done = min(done, self._left)
+            self._left -= done
+            self._show(name, done)
+
+
+@contextmanager
+def bar(console: Any, what: str, total: int) -> Iterator[Show]:
+    """A bar on a terminal, which goes away at the end."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.table import Column
+
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    columns: list[Any] = [name, BarColumn(20), TextColumn("{task.percentage:>3.0f} %")]
+    if console.width >= _NARROW:
+        columns.append(TimeRemainingColumn())
+    if console.width >= _WIDE:
+        columns += [DownloadColumn(), TransferSpeedColumn()]
+    with Progress(*columns, console=console, transient=True, expand=True) as shown:
+        task = shown.add_task(escape(what), total=total)
+        yield lambda name, done: shown.advance(task, done)

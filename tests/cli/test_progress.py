@@ -1,0 +1,125 @@
+"""Progress: never beyond all there is, within tensors too, and in as many columns as there are."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bale.cli import render
+from bale.cli.progress import Counter, bar
+from bale.compressors.compiling import begins
+from tests.cli.conftest import Bale
+from tests.making import bf16, weights, write
+
+
+@pytest.fixture
+def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tensor of three chunks and a half, and a small one."""
+    monkeypatch.setattr(render, "HEARTBEAT", 0)
+    monkeypatch.chdir(tmp_path)
+    made = write(tmp_path / "m.safetensors", {"w": bf16(weights(3500, 1024)), "v": weights(64, 64)})
+    assert made.name == "m.safetensors"
+    return Path("m.safetensors")
+
+
+def shares(bale: Bale, *command: object) -> list[float]:
+    said = bale(*command)
+    assert said.code == 0, said
+    found = [float(share) for share in re.findall(r"^bale: \S+: ([0-9.]+) % after", said.err, re.MULTILINE)]
+    assert found == sorted(found)
+    assert max(found) <= 100
+    return found
+
+
+def test_shares_end_with_all_and_move_within_a_tensor(bale: Bale, long: Path) -> None:
+    for choices in ([], ["--no-verify"], ["-p", "int4"], ["-p", "int4/exact"], ["-p", "nf4", "--no-verify"]):
+        found = shares(bale, "compress", long, "-o", "a.bale", "-f", *choices)
+        assert found[-1] > 99.9, choices
+        assert len([share for share in found if share < 99]) > 2, choices
+    assert bale("compress", long, "-p", "int4", "-o", "a.bale", "-f").code == 0
+    for command in (["verify", "a.bale"], ["verify", "a.bale", "--against", long], ["decompress", "a.bale", "-o", "b"]):
+        found = shares(bale, *command)
+        assert found[-1] > 99.9
+        assert len(found) > 4
+    assert shares(bale, "plan", long, "-p", "int4")[-1] > 99.9
+    assert shares(bale, "inspect", long, "--floor")[-1] > 99.9
+    assert shares(bale, "inspect", "a.bale", "--floor")[-1] > 99.9
+
+
+def test_bases_do_not_count(bale: Bale, long: Path) -> None:
+    assert bale("compress", long, "-p", "int8", "-o", "base.bale").code == 0
+    write(Path("tuned.safetensors"), {"w": bf16(1.001 * weights(3500, 1024)), "v": weights(64, 64)})
+    found = shares(bale, "compress", "tuned.safetensors", "--base", "base.bale", "-o", "a.bale")
+    assert found[-1] > 99.9
+    assert shares(bale, "verify", "a.bale", "--base", "base.bale")[-1] > 99.9
+
+
+def test_what_is_kept_lossless_in_the_end_counts_once(bale: Bale, long: Path) -> None:
+    assert shares(bale, "compress", long, "-p", "svd:rank=1000", "-o", "a.bale")[-1] > 99.9
+
+
+def test_folders_count_their_copies(bale: Bale, long: Path) -> None:
+    Path("model").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(long, f"model/{name}.safetensors")
+    Path("model/notes.txt").write_bytes(b"x" * 2_000_000)
+    for command in (
+        ["compress", "model", "-o", "out.bale"],
+        ["verify", "out.bale"],
+        ["verify", "out.bale", "--against", "model"],
+        ["decompress", "out.bale", "-o", "back"],
+    ):
+        assert shares(bale, *command)[-1] > 99.9
+
+
+def test_a_counter_stops_at_the_total() -> None:
+    told: list[int] = []
+    counter = Counter(lambda name, done: told.append(done), 10)
+    for done in (4, 4, 4, 4):
+        counter("x", done)
+    assert told == [4, 4, 2, 0]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_bar_fits_the_terminal(width: int) -> None:
+    from rich.console import Console
+
+    shown = io.StringIO()
+    console = Console(file=shown, width=width, force_terminal=True, color_system=None)
+    with bar(console, "a-name-that-is-much-longer-than-a-narrow-terminal-is-wide.safetensors", 10_000_000_000) as show:
+        show("x", 5_000_000_000)
+        console.print("")
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    assert any("50 %" in line for line in lines)
+    assert any("a-name" in line for line in lines)
+    assert max(map(len, lines)) <= width
+
+
+def test_compiling_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "_said_compiling", False)
+    with render.Printer(False, True).progress("m", 10):
+        begins()
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        with render.Printer(False, False).progress("m", 10):
+            begins()
+            begins()
+    begins()
+    assert capsys.readouterr().err == "bale: note: compiling loops for this machine, once: it takes some seconds\n"
+
+
+def test_a_loop_that_is_compiled_is_told() -> None:
+    from bale.compressors.compiling import when_compiling
+    from bale.compressors.kernels import compiled
+
+    scope: dict[str, Any] = {}
+    exec("def twice(x): return 2 * x", scope)  # of no file, beside which it could be kept
+    told: list[str] = []
+    with when_compiling(lambda: told.append("now")):
+        assert compiled(scope["twice"])(4) == 8
+    assert told
