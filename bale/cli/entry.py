@@ -32,8 +32,10 @@ def main() -> NoReturn:
 
 
 def _prepare(arguments: list[str]) -> None:
+    import gc
     import io
 
+    gc.set_threshold(50_000, 20, 100)  # what describes tensors lives on: looking through it took a fifth of the time
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may be in no encoding that the terminal has

@@ -35,6 +35,7 @@ from bale.cli.render import (
     sized_table,
     table,
     terminal_width,
+    with_files,
 )
 
 NAME = "inspect"
@@ -71,10 +72,11 @@ def command(
             with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
                 document = api.inspect(item.path, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
-        rows = [row for row in document["tensors"] if show_all or not is_lossy or _is_lossy(row)]
+        shown = with_files(document)
+        rows = [row for row in shown["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
         rows, more = choice.first(rows, _KEYS, width, default, cut=is_lossy)
-        notes = show_notes(printer, document, width)
+        notes = show_notes(printer, shown, width)
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
         below = (_summary(item.path, document), *_beside(document), *_floor_line(document))

@@ -32,6 +32,7 @@ from bale.cli.render import (
     sized_cells,
     sized_table,
     terminal_width,
+    with_files,
 )
 
 NAME = "plan"
@@ -87,7 +88,8 @@ def command(
     head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "error")
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
-    lines = sized_table(head, document["tensors"], _cells, width)
+    shown = with_files(document)
+    lines = sized_table(head, shown["tensors"], _cells, width)
     lines += prose(f"{plain(name_of(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
     for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
         lines += prose(plain(text), width)
@@ -100,7 +102,7 @@ def command(
         given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
         given += "".join(f" --rename {quote(each)}" for each in rename or ())
         lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
-    printer.result(document, [*lines, *show_notes(printer, document, width)])
+    printer.result(document, [*lines, *show_notes(printer, shown, width)])
     return 0
 
 

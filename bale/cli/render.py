@@ -237,6 +237,17 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "-"
 
 
+def with_files(document: dict[str, Any]) -> dict[str, Any]:
+    """The same document to be shown: names that several files have are qualified by the file, as ``--tensor`` takes."""
+    rows = document["tensors"]
+    files: dict[str, set[str]] = {}
+    for row in rows:
+        files.setdefault(row["name"], set()).add(row["file"])
+    several = {name for name, found in files.items() if len(found) > 1}
+    shown = [{**row, "name": f"{row['file']}:{row['name']}"} if row["name"] in several else row for row in rows]
+    return {**document, "tensors": shown}
+
+
 def sized_cells(row: dict[str, Any], key: str) -> list[str]:
     """Cells of a tensor and of its size, the bytes that stand under `key`, up to its bits a weight."""
     cells = [row["name"], row["dtype"], shape_text(row["shape"]), row["pipeline"], size(row["original_bytes"])]

@@ -379,3 +379,17 @@ def test_the_folder_one_stands_in_has_a_name(
     bale("decompress", ".").failed(2, ". does not end in .bale", "-o")
     assert bale("decompress", ".", "-o", "../out/", "-q").code == 0
     assert (tmp_path / "out" / "here" / "m.safetensors").is_file()
+
+
+@pytest.mark.parametrize("verb", ["plan", "inspect", "inspect archives"])
+def test_names_that_several_files_have_are_shown_as_they_are_taken(bale: Bale, tmp_path: Path, verb: str) -> None:
+    for part in ("a", "b"):
+        (tmp_path / "m" / part).mkdir(parents=True)
+        write(tmp_path / "m" / part / "x.safetensors", {"w": weights(8, 8, seed=ord(part)), part: weights(4)})
+    assert bale("compress", tmp_path / "m").code == 0
+    shown = bale(verb.split()[0], tmp_path / ("m.bale" if verb.endswith("archives") else "m"))
+    names = [line.split()[0] for line in shown.out.splitlines()[1:5]]
+    assert sorted(names) == ["a", "a/x.safetensors:w", "b", "b/x.safetensors:w"]
+    out = tmp_path / "out.safetensors"
+    for name in names:
+        assert bale("decompress", tmp_path / "m.bale", "--tensor", name, "-o", out, "-f").code == 0
