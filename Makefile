@@ -5,7 +5,7 @@ MODELS ?= .models
 FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint fmt check docs demo soak fetch finetune clean \
+.PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-quality bench-stats bench-menu
 
 $(VENV)/ready: pyproject.toml
@@ -78,6 +78,9 @@ bench-menu: fetch .venv-quality/ready  ## the figures that `bale codecs` begins 
 
 bench-stats: fetch .venv-quality/ready  ## its section on statistics of inputs only; 3 minutes
 	.venv-quality/bin/python -m bench.quality --models $(MODELS) --weighted
+
+zoos: fetch  ## goes through four zoos as people do, and writes docs/zoos.md
+	$(VENV)/bin/python scripts/zoos.py
 
 soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak

@@ -1,4 +1,4 @@
-"""Four zoos as people have them: what is typed, what is seen, and the bytes that `du` counts beside those that bale says.
+"""Four zoos as people have them: what is typed and seen, and the bytes that `du` counts beside those that bale says.
 
 `make zoos` writes docs/zoos.md. It needs the checkpoints of scripts/fetch_models.py, and transformers.
 """
@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -116,8 +115,9 @@ def mixed(folder: Path, models: Path) -> Zoo:
     (zoo / "private.safetensors").chmod(0)
     made = Zoo(
         "A directory of everything",
-        "A batch script meets torch files, safetensors files and a folder of shards; a file that was cut, an error page and a pointer "
-        "under the names of weights, a link to nothing, a file that may not be read; and one model that is done.",
+        "A batch script meets torch files, safetensors files and a folder of shards; a file that was cut, an error\n"
+        "page and a pointer under the names of weights, a link to nothing, a file that may not be read; and one model\n"
+        "that is done.",
         folder,
     )
     made.run("mkdir out; bale compress zoo/tiny.pth -o out")
@@ -161,7 +161,8 @@ def hub(folder: Path, models: Path) -> Zoo:
     torch.save({f"module.{name}": tensor for name, tensor in tuned.items()}, folder / "tuned" / "model.pt")
     made = Zoo(
         "A hub cache",
-        "Somebody with a shell keeps a snapshot of a cache, whose files are links, and a fine-tune of it whose names have a wrapper.",
+        "Somebody with a shell keeps a snapshot of a cache, whose files are links, and a fine-tune of it whose names\n"
+        "have a wrapper.",
         folder,
     )
     snapshots = "hub/models--org--minilm/snapshots/8b3219a92973"
@@ -203,7 +204,8 @@ def trainer(folder: Path, models: Path) -> Zoo:
         (saved / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     made = Zoo(
         "A training run",
-        "A CI job shrinks what a run has left, two checkpoints with AdamW's state, and fails when a weight is off by more than a hundredth.",
+        "A CI job shrinks what a run has left, two checkpoints with AdamW's state, and fails when a tensor is off by\n"
+        "more than a hundredth.",
         folder,
     )
     made.run("bale compress run -p int8 -o run-int8.bale")

@@ -22,7 +22,7 @@ import typer
 from bale.cli import options
 from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
-from bale.cli.given import Given, choose, given, name_of, places
+from bale.cli.given import Given, choose, given, name_of, places, shown
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import UsageError
 
@@ -107,15 +107,14 @@ def command(
                 skip_existing=skip_existing,
                 progress=progress,
             )
-        totals = done.totals
+        totals, of = done.totals, shown(item.path) if chosen.several else ""
         before, after = totals["original_bytes"], totals["stored_bytes"]
         if done.skipped:
             sizes = f"there already, {size(before)} -> {size(after)}"
-            text = f"{plain(name_of(item.path))} -> {plain(str(done.path))}: {sizes}"
-            for note in done.notes:
-                printer.note(note.text)
+            text = f"{plain(shown(item.path))} -> {plain(str(done.path))}: {sizes}"
+            show_notes(printer, {"notes": [note.text for note in done.notes], "tensors": ()}, None, of)
             return Done(done.to_json() if json else None, prose(text, width), before, after, skipped=True)
-        notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width)
+        notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width, of)
         summary = [line for text in lines(done, item.path) for line in prose(text, width)]
         return Done(done.to_json() if json else None, [*summary, *notes], before, after)
 
@@ -130,7 +129,7 @@ def lines(done: Report, source: Path) -> list[str]:
     shares = f"{percent(after, before)}, {figure(totals['ratio'], '.2f')}x"
     if done.is_weights:
         shares += f", {figure(totals['bits_per_weight'], '.2f')} bits a weight"
-    what = f"{plain(name_of(source))} -> {plain(str(done.path))}"
+    what = f"{plain(shown(source))} -> {plain(str(done.path))}"
     text = [f"{what}: {size(before)} -> {size(after)} ({shares}), {state}"]
     copied = None if done.folder is None else done.folder.copied.to_json()
     text += [f"  {plain(line)}" for line in beside_totals(totals, copied)]

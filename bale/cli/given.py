@@ -43,6 +43,11 @@ def name_of(path: Path) -> str:
     return os.path.basename(os.path.abspath(path)) or str(path)
 
 
+def shown(path: Path) -> str:
+    """A path as it was typed; of ``.`` and ``..`` the name that the folder has."""
+    return str(path) if path.name not in ("", "..") else name_of(path)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The paths to work on, and those that are passed over: the results of earlier work."""

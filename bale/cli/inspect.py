@@ -20,7 +20,7 @@ import typer
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
-from bale.cli.given import Given, choose, given, name_of
+from bale.cli.given import Given, choose, given, name_of, shown
 from bale.cli.render import (
     Printer,
     figure,
@@ -72,11 +72,11 @@ def command(
             with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
                 document = api.inspect(item.path, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
-        shown = with_files(document)
-        rows = [row for row in shown["tensors"] if show_all or not is_lossy or _is_lossy(row)]
+        named = with_files(document)
+        rows = [row for row in named["tensors"] if show_all or not is_lossy or _is_lossy(row)]
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
         rows, more = choice.first(rows, _KEYS, width, default, cut=is_lossy)
-        notes = show_notes(printer, shown, width)
+        notes = show_notes(printer, named, width, shown(item.path) if chosen.several else "")
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
         below = (_summary(item.path, document), *_beside(document), *_floor_line(document))
@@ -137,12 +137,12 @@ def _lossless(document: dict[str, Any]) -> list[str]:
 def _summary(path: Path, document: dict[str, Any]) -> str:
     source, tensors = document["source"], many(len(document["tensors"]), "tensor")
     if "archive" not in document:
-        return f"{plain(name_of(path))}: {source['kind']}, {tensors}, {size(source['bytes'])}"
+        return f"{plain(shown(path))}: {source['kind']}, {tensors}, {size(source['bytes'])}"
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["stored_bytes"]
     based = f", differences to {plain(', '.join(document['bases']))}" if "bases" in document else ""
     return (
-        f"{plain(name_of(path))}: {source['kind']} of {size(before)} in {size(after)} "
+        f"{plain(shown(path))}: {source['kind']} of {size(before)} in {size(after)} "
         f"({percent(after, before)}), {tensors}{based}, format {document['tool']['format_version']}"
     )
 

@@ -19,7 +19,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.folders import beside_totals
-from bale.cli.given import name_of
+from bale.cli.given import name_of, shown
 from bale.cli.render import (
     Printer,
     figure,
@@ -88,9 +88,9 @@ def command(
     head = ("tensor", "dtype", "shape", "pipeline", "bytes", "predicted", "b/w", "error")
     totals = document["totals"]
     before, after = totals["original_bytes"], totals["predicted_bytes"]
-    shown = with_files(document)
-    lines = sized_table(head, shown["tensors"], _cells, width)
-    lines += prose(f"{plain(name_of(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
+    named = with_files(document)
+    lines = sized_table(head, named["tensors"], _cells, width)
+    lines += prose(f"{plain(shown(source))}: {size(before)} -> about {size(after)} ({percent(after, before)})", width)
     for text in beside_totals(totals, document.get("copied"), "predicted_bytes"):
         lines += prose(plain(text), width)
     if totals["relative_error"] != 0:
@@ -102,7 +102,7 @@ def command(
         given = "".join(f" --{name} {quote(str(each))}" for name, each in inputs if each is not None)
         given += "".join(f" --rename {quote(each)}" for each in rename or ())
         lines += prose(plain(f"saved: bale compress {quote(str(source))} -r {quote(str(save))}{given}"), width)
-    printer.result(document, [*lines, *show_notes(printer, shown, width)])
+    printer.result(document, [*lines, *show_notes(printer, named, width)])
     return 0
 
 

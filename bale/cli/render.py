@@ -270,12 +270,15 @@ def sized_table(
     return table(head, [cells(row) for row in rows], left=4, width=width, spare=("shape", "dtype", "bytes", "floor"))
 
 
-def show_notes(printer: Printer, document: dict[str, Any], width: int | None) -> list[str]:
-    """Show the notes of a document: on a terminal as the lines returned, elsewhere on stderr."""
+def show_notes(printer: Printer, document: dict[str, Any], width: int | None, of: str = "") -> list[str]:
+    """Show the notes of a document: on a terminal as the lines returned, elsewhere on stderr.
+
+    There they have the name of the path, of several, that they are on: `of`.
+    """
     if width is not None and not printer.as_json:
         return _notes_below(document, width)
     for note in document["notes"]:
-        printer.note(note)
+        printer.note(f"{of}: {note}" if of else note)
     return []
 
 

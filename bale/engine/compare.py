@@ -127,7 +127,7 @@ class Differences(list[Difference]):
 
     def __init__(self, rows: Iterable[Difference], notes: Sequence[Note]) -> None:
         super().__init__(rows)
-        self.notes = tuple(notes)
+        self.notes = tuple(dict.fromkeys(notes))
 
 
 def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = None) -> Differences:

@@ -35,7 +35,7 @@ def test_compress_plan_and_inspect_say_the_same(bale: Bale, folder: Path) -> Non
     below = [line.strip() for line in told]
     assert bale("inspect", out).out.splitlines()[-2:] == below
     assert bale("inspect", folder).out.splitlines()[-3:] == [
-        "m: folder, 1 tensor, 900.1 kB",
+        f"{folder}: folder, 1 tensor, 900.1 kB",
         "weights: 400.1 kB",
         COPIED,
     ]

@@ -260,3 +260,11 @@ def test_an_error_names_its_source_once(bale: Bale, zoo: Path) -> None:
         "none",
         "cannot read missing",
     ], said.err
+
+
+def test_notes_of_several_sources_have_their_names(bale: Bale, tmp_path: Path) -> None:
+    sources = [write(tmp_path / f"{name}.safetensors", {"bias": weights(8)}) for name in "ab"]
+    said = bale("compress", *sources, "-p", "int8")
+    notes = [line for line in said.err.splitlines() if "touches no tensor" in line]
+    assert [line.partition(": -p")[0] for line in notes] == [f"bale: note: {source}" for source in sources]
+    assert bale("compress", sources[0], "-p", "int8", "-f").err.startswith("bale: note: -p int8 touches no tensor")

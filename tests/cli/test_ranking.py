@@ -277,9 +277,12 @@ def test_notes_stand_below_a_table_on_a_terminal_and_beside_it_in_a_pipe(
         assert (found.json if command[0] == "plan" else found.result)["tensors"]
 
 
-def test_what_compress_says_stands_below_its_result_on_a_terminal(terminal: Bale, bale: Bale, tmp_path: Path) -> None:
-    source = write(tmp_path / "m.safetensors", {"w": weights(64, 64), "bias": weights(8)})
-    command = ["compress", source, "-f", "-p", "int:bits=1"]
+def test_what_compress_says_stands_below_its_result_on_a_terminal(
+    terminal: Bale, bale: Bale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "m.safetensors", {"w": weights(64, 64), "bias": weights(8)})
+    monkeypatch.chdir(tmp_path)
+    command = ["compress", "m.safetensors", "-f", "-p", "int:bits=1"]
     piped, said = bale(*command), terminal(*command)
     assert "note: " not in piped.out
     assert piped.err.startswith("bale: note: -p leaves 1 tensor")
