@@ -17,6 +17,7 @@ from bale.io.storage.files import read_text
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 
 LIMIT = 1 << 26  # bytes: those of some 500,000 tensors
+_SIZE_LIMIT = 1 << 63  # bytes: files have fewer
 _NAME = re.compile(r"(?P<of>.*)\.index(?:\.[^./]+)?\.json")
 
 
@@ -26,7 +27,7 @@ class ShardIndex:
 
     name: str
     shards: Mapping[str, str]
-    total_size: float | None = None
+    total_size: int | None = None
 
     @cached_property
     def files(self) -> frozenset[str]:
@@ -75,7 +76,10 @@ def _inside(folder: Path, name: str, shard: str) -> str:
     return posixpath.join(posixpath.dirname(name), plain)
 
 
-def _total_size(data: Mapping[str, Any]) -> float | None:
+def _total_size(data: Mapping[str, Any]) -> int | None:
+    """The bytes of all tensors as the index has them; None for what is no size of a file."""
     metadata = data.get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    return size if isinstance(size, int | float) and not isinstance(size, bool) else None
+    if isinstance(size, float) and size.is_integer():
+        size = int(size)
+    return size if type(size) is int and 0 <= size < _SIZE_LIMIT else None

@@ -48,6 +48,30 @@ def test_what_is_no_json_is_an_error_only_under_the_name_of_an_index_of_weights(
     assert "--exclude m.safetensors.index.json" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [
+        ("96", 96),
+        ("96.0", 96),
+        ("1e3", 1000),
+        ("96.5", None),
+        ("-1", None),
+        ("true", None),
+        ('"96"', None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("1e400", None),
+        ("1" + 400 * "0", None),
+        ("9223372036854775808", None),
+    ],
+)
+def test_a_total_size_is_one_that_files_can_have(tmp_path: Path, size: str, read: int | None) -> None:
+    (tmp_path / "m.index.json").write_text(f'{{"metadata": {{"total_size": {size}}}, "weight_map": {{"w": "s"}}}}')
+    found = read_index(tmp_path, "m.index.json")
+    assert found is not None
+    assert found.total_size == read
+
+
 def test_paths_that_are_not_plain(tmp_path: Path) -> None:
     (tmp_path / "[m].index.json").write_text('{"weight_map": {"w": "../evil"}}')
     with pytest.raises(SourceError, match="no plain path") as raised:

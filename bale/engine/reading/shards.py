@@ -64,7 +64,7 @@ def contradictions(index: ShardIndex, checkpoints: Mapping[str, Checkpoint]) -> 
     if whole and index.total_size is not None:
         sizes = _sizes(shards.values())
         if index.total_size not in sizes:
-            text = f"{index.name} says total_size {index.total_size:.15g}: its tensors have {max(sizes)} bytes"
+            text = f"{index.name} says total_size {index.total_size}: its tensors have {max(sizes)} bytes"
             yield Note("index", text)
 
 

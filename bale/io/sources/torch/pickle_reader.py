@@ -12,6 +12,7 @@ from bale.io.faults import printable
 
 PROTOCOL = 5
 PICKLE_LIMIT = 1 << 28  # bytes of a pickle that are followed, those of long literals not counted
+LINE_LIMIT = 1 << 20  # bytes of a line, as protocol 0 has them
 LONG = 1 << 14  # bytes of a text, or of bytes, from which on only their number is kept
 _WINDOW, _AHEAD = 1 << 18, 16  # bytes that are read at once, and that any opcode may look at without asking
 _FLOOR, _RATIO, _CEILING = 1 << 26, 48, 1 << 30
@@ -180,6 +181,8 @@ class _Machine:
     def line(self) -> bytes:
         while (end := self.data.find(b"\n", self.at)) < 0:
             held = len(self.data) - self.at
+            if held > LINE_LIMIT:
+                raise PickleTooLarge(f"the pickle has a line of more than {LINE_LIMIT} bytes")
             self.look(2 * held + _AHEAD)
             if len(self.data) - self.at == held:
                 raise PickleError("a line does not end")

@@ -18,6 +18,7 @@ from bale.io.sources.torch.pickle_reader import (
     Object,
     Persistent,
     PickleError,
+    PickleTooLarge,
     parse_pickle,
     read_pickle,
 )
@@ -301,3 +302,18 @@ class TestNotes:
         notes = global_notes([Global("os", "system\n\x1b[31m" + "x" * 10_000), Global("a\r", "b\0")])
         assert len(notes) == 2
         assert all(note.text.isprintable() and len(note.text) < 300 for note in notes)
+
+
+@pytest.mark.parametrize("opcode", [b"V", b"S", b"c", b"P", b"L"])
+def test_a_line_that_does_not_end_is_not_held(opcode: bytes) -> None:
+    asked = []
+
+    def read(size: int, offset: int) -> bytes:
+        asked.append(size)
+        return opcode.ljust(size, b"1") if offset == 0 else b"1" * size
+
+    with pytest.raises(PickleTooLarge, match="a line of more than 1048576 bytes"):
+        read_pickle(read, 0, 1 << 40)
+    assert sum(asked) < 8 * pickle_reader.LINE_LIMIT
+    text = "x" * pickle_reader.LINE_LIMIT
+    assert parse_pickle(b"V" + text.encode() + b"\n.").value == text
