@@ -33,7 +33,16 @@ MAY_IMPORT = {
     "models": {"bale.models", "bale.engine.reading.listing", "bale.io"},
     "testing": {"bale.testing", "bale.compressors"},
     "api": {"bale.api", "bale.engine", "bale.io", "bale.planning", "bale.report"},
-    "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine", "bale.models"},
+    "cli": {
+        "bale.cli",
+        "bale.api",
+        "bale.compressors.registry",
+        "bale.report",
+        "bale.engine",
+        "bale.models",
+        "bale.io.names",
+        "bale.io.folders.by_products",
+    },
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},
 }
@@ -52,12 +61,11 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint", "selection", "stand_ins", "weight_names"},
-        {"storage", "headers"},
+        {"faults", "checkpoint", "names", "stand_ins"},
+        {"storage", "headers", "reports"},
         {"safetensors"},
         {"sources", "archive", "statistics"},
-        {"folder"},
-        {"indexes"},
+        {"folders"},
     ),
     "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "engine": (

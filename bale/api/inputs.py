@@ -15,9 +15,10 @@ from bale.engine.reading.tensors import Archives
 from bale.engine.run import Run
 from bale.errors import ArchiveError, UsageError
 from bale.io.checkpoint import Checkpoint
-from bale.io.selection import Selection
+from bale.io.folders.selection import Selection
+from bale.io.names import own_name
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import check_readable, own_name
+from bale.io.storage.files import check_readable
 from bale.planning.recipe import Recipe, make_recipe
 from bale.planning.renames import Renames
 

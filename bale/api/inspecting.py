@@ -8,13 +8,14 @@ from typing import Any
 
 from bale.api.inputs import PathLike, checkpoints_of, open_archives, open_source
 from bale.engine.entropy_floor import add_floors, archive_floors, checkpoint_floors
-from bale.engine.reading.listing import SourceFolder, is_stored_folder
+from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import OTHER, STALE, report_beside
 from bale.engine.run import Progress, Run
 from bale.errors import UsageError
 from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.storage.files import own_name
+from bale.io.folders.record import is_stored_folder
+from bale.io.names import own_name
 from bale.notes import notes_of_files
 from bale.planning.decide import make_plan
 from bale.planning.recipe import make_recipe

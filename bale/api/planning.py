@@ -16,8 +16,8 @@ from bale.engine.guards import bases_apart, check_targets
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.run import Progress, Run
 from bale.errors import OutputError
+from bale.io.names import own_name
 from bale.io.storage.commit import check_target, staged
-from bale.io.storage.files import own_name
 from bale.planning.decide import FilePlan, saved_choices
 from bale.planning.saved import plan_text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bale.engine.estimate.predict import Predicted, Prediction
 from bale.engine.verify import LossyTensor
-from bale.io.storage.files import own_name
+from bale.io.names import own_name
 from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, notes_of_files, summed_up
 from bale.report.model import OPAQUE, Copied, FolderRow, finite_or_none, ratio, stats_json

@@ -22,9 +22,10 @@ import typer
 from bale.cli import options
 from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
-from bale.cli.given import Given, choose, given, name_of, places, shown
+from bale.cli.given import Given, choose, given, places, shown
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import UsageError
+from bale.io.names import own_name
 
 if TYPE_CHECKING:
     from bale.report.model import Report
@@ -77,7 +78,7 @@ def command(
     """Compress each source."""
     from bale import api
     from bale.api.inputs import renames_of
-    from bale.engine.targets import is_by_product, is_compressed_folder
+    from bale.io.folders.by_products import is_by_product, is_compressed_folder
 
     printer, width = Printer(json, quiet), terminal_width()
     if report is not None and len(source) > 1:
@@ -88,7 +89,7 @@ def command(
     renames_of(rename or (), base)  # whose errors are of no source either
 
     def work(item: Given) -> Done:
-        with printer.progress(name_of(item.path), file_bytes(item.path)) as progress:
+        with printer.progress(own_name(item.path), file_bytes(item.path)) as progress:
             done = api.compress(
                 item.path,
                 place[item].out,

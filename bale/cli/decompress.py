@@ -13,9 +13,10 @@ import typer
 
 from bale.cli import options
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose, given, name_of, places
+from bale.cli.given import Given, choose, given, places
 from bale.cli.render import Printer, file_bytes, plain, size
 from bale.errors import UsageError
+from bale.io.names import own_name
 
 NAME = "decompress"
 
@@ -59,7 +60,7 @@ def command(
     from bale import api
     from bale.api.inputs import readable
     from bale.engine.reading.listing import source_bytes
-    from bale.engine.targets import is_report
+    from bale.io.folders.by_products import is_no_archive
 
     printer = Printer(json, quiet)
     if out is not None and out.text == "-":
@@ -71,12 +72,12 @@ def command(
         return 0
     if tensor and len(archive) > 1:
         raise UsageError("--tensor takes one archive at a time")
-    chosen = choose(printer, archive, is_report)
+    chosen = choose(printer, archive, is_no_archive)
     place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and not to.text.endswith(os.sep))
     readable(base)
 
     def work(item: Given) -> Done:
-        with printer.progress(name_of(item.path), source_bytes(item.path)) as progress:
+        with printer.progress(own_name(item.path), source_bytes(item.path)) as progress:
             done = api.decompress(
                 item.path,
                 place[item].out,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bale.cli.render import Printer, many
 from bale.errors import OutputError, UsageError
+from bale.io.names import own_name
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,9 @@ def given(text: str) -> Given:
     return Given(text, path(text))
 
 
-def name_of(path: Path) -> str:
-    """The name of a file or folder; of ``.`` and ``..`` the one that the folder has."""
-    return os.path.basename(os.path.abspath(path)) or str(path)
-
-
 def shown(path: Path) -> str:
     """A path as it was typed; of ``.`` and ``..`` the name that the folder has."""
-    return str(path) if path.name not in ("", "..") else name_of(path)
+    return str(path) if path.name not in ("", "..") else own_name(path)
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ def choose(printer: Printer, paths: Sequence[Given], is_by_product: Callable[[Pa
     if products:
         example = f"{'such as ' if len(products) > 1 else ''}{products[0].text}"
         printer.note(f"{many(len(products), 'by-product')} of earlier work passed over: {example}")
-    kept = tuple(item for item in left if item not in products)
+    passed_over = set(products)
+    kept = tuple(item for item in left if item not in passed_over)
     return Chosen(kept, tuple(products), len(paths) > 1)
 
 

@@ -20,7 +20,7 @@ import typer
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
-from bale.cli.given import Given, choose, given, name_of, shown
+from bale.cli.given import Given, choose, given, shown
 from bale.cli.render import (
     Printer,
     figure,
@@ -37,6 +37,7 @@ from bale.cli.render import (
     terminal_width,
     with_files,
 )
+from bale.io.names import own_name
 
 NAME = "inspect"
 
@@ -59,17 +60,17 @@ def command(
 ) -> int:
     """Inspect each path."""
     from bale import api
-    from bale.engine.targets import is_report
+    from bale.io.folders.by_products import is_no_archive
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
 
-    chosen = choose(printer, path, is_report)
+    chosen = choose(printer, path, is_no_archive)
 
     def work(item: Given) -> Done:
         wanted, unwanted = include or (), exclude or ()
         document = api.inspect(item.path, include=wanted, exclude=unwanted)
         if floor:
-            with printer.progress(name_of(item.path), document["source"]["bytes"]) as progress:
+            with printer.progress(own_name(item.path), document["source"]["bytes"]) as progress:
                 document = api.inspect(item.path, floor=True, include=wanted, exclude=unwanted, progress=progress)
         is_lossy = "archive" in document and document["totals"]["lossy"] is not None
         named = with_files(document)

@@ -19,7 +19,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.folders import beside_totals
-from bale.cli.given import name_of, shown
+from bale.cli.given import shown
 from bale.cli.render import (
     Printer,
     figure,
@@ -34,6 +34,7 @@ from bale.cli.render import (
     terminal_width,
     with_files,
 )
+from bale.io.names import own_name
 
 NAME = "plan"
 
@@ -66,7 +67,7 @@ def command(
     from bale import api
 
     printer = Printer(json, quiet)
-    with printer.progress(name_of(source), file_bytes(source)) as progress:
+    with printer.progress(own_name(source), file_bytes(source)) as progress:
         made = api.plan(
             source,
             pipeline=pipeline,

@@ -14,9 +14,10 @@ import typer
 
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose, name_of
+from bale.cli.given import Given, choose
 from bale.cli.render import Printer, figure, many, plain, prose, size, table, terminal_width
 from bale.errors import UsageError
+from bale.io.names import own_name
 
 if TYPE_CHECKING:
     from bale.api import Checked
@@ -43,19 +44,19 @@ def command(
     from bale.api.inputs import readable
     from bale.engine.reading.listing import source_bytes
     from bale.engine.reports import OTHER, STALE
-    from bale.engine.targets import is_report
+    from bale.io.folders.by_products import is_no_archive
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
     if against is not None and len(archive) > 1:
         raise UsageError("--against is the source of one archive, and there are several", "verify them one at a time")
 
-    chosen = choose(printer, archive, is_report)
+    chosen = choose(printer, archive, is_no_archive)
     for path in (base, against):
         readable(path)
 
     def work(item: Given) -> Done:
         path = item.path
-        with printer.progress(name_of(path), source_bytes(path)) as progress:
+        with printer.progress(own_name(path), source_bytes(path)) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
         if done.report == OTHER:
             printer.note(f"{path}: {STALE}")

@@ -11,8 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.contents import examine
-from bale.engine.reading.listing import SourceFolder, complete_record, copied_of, is_stored_folder, without_options
+from bale.engine.reading.listing import SourceFolder, complete_record, copied_of, without_options
 from bale.engine.resolved import ResolvedFile
 from bale.engine.restore import restore_file
 from bale.engine.rows import file_row
@@ -21,9 +20,21 @@ from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
-from bale.io.folder import COPY, RECORD, Entry, Progress, Record, begin_folder, read_progress, staged_record
+from bale.io.folders.contents import examine
+from bale.io.folders.record import (
+    COPY,
+    RECORD,
+    Entry,
+    Progress,
+    Record,
+    begin_folder,
+    is_stored_folder,
+    read_progress,
+    staged_record,
+)
+from bale.io.names import own_name
 from bale.io.storage.commit import Target, commit_together, sync_folder
-from bale.io.storage.files import own_name, reading, reason, room_hint
+from bale.io.storage.files import reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bale.engine.reading.base import base_path, files_of, refuse_depth
-from bale.engine.reading.listing import archives_of, complete_record, is_stored_folder
+from bale.engine.reading.listing import archives_of, complete_record
 from bale.errors import ArchiveError, OutputError, SourceError, UsageError
 from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
+from bale.io.folders.record import is_stored_folder
 
 
 def base_files(path: Path, depth: int = 0) -> Iterator[Path]:

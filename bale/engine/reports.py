@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bale.engine.inputs import Inputs, Options
-from bale.engine.reading.listing import complete_record, is_stored_folder
+from bale.engine.reading.listing import complete_record
 from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.statistics import Statistics
 from bale.engine.reading.unit_values import UnitValues
@@ -23,7 +23,9 @@ from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError
 from bale.io.archive.archive import manifest_digest, open_archive
 from bale.io.archive.manifest import FORMAT, StoredUnit
-from bale.io.folder import COPY, read_record
+from bale.io.folders.record import COPY, is_stored_folder, read_record
+from bale.io.names import report_path
+from bale.io.reports import read_report
 from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import reading
 from bale.notes import Note
@@ -32,23 +34,6 @@ from bale.report.model import FileRow, FolderRow, Report, stats_json
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"
-REPORT = ".report.json"
-_LIMIT = 1 << 28  # bytes of a report that is read
-
-
-def report_path(archive: Path) -> Path:
-    """The path of the report of an archive, unless another was chosen."""
-    return archive.with_name(archive.name + REPORT)
-
-
-def read_report(path: Path) -> dict[str, Any] | None:
-    """A report of bale's; None for anything else."""
-    with suppress(OSError, ValueError, RecursionError):
-        if os.path.isfile(path) and os.path.getsize(path) <= _LIMIT:
-            data = json.loads(path.read_bytes())
-            if isinstance(data, dict) and isinstance(data.get("archive"), dict) and _tool(data) == "bale":
-                return data
-    return None
 
 
 def report_beside(archive: Path, whole: bool = True) -> str | None:
@@ -134,20 +119,20 @@ def same_archive(
     """
     checkpoint, plan, base, statistics = resolved.checkpoint, resolved.plan, inputs.base, inputs.statistics
     try:
-        told = read_report(report)
-        if told is not None and not report_fits(told, out):
-            told = None
-        if told is None and statistics is not None:
+        beside = read_report(report)
+        if beside is not None and not report_fits(beside, out):
+            beside = None
+        if beside is None and statistics is not None:
             return "whether it was made with these statistics is not known"
-        if told is not None and told.get("stats") != stats_json(None if statistics is None else statistics.stamp):
+        if beside is not None and beside.get("stats") != stats_json(None if statistics is None else statistics.stamp):
             return "it was made with other statistics, or without"
-        if told is not None and options.verify and told.get("verified") is not True:
+        if beside is not None and options.verify and beside.get("verified") is not True:
             return "it was made with --no-verify"
         with open_archive(out) as archive:
             manifest, size, digest = archive.manifest, archive.size, archive.digest
             if manifest.source_bytes != checkpoint.size:
                 return _OTHER_SOURCE
-            if told is None and manifest.tool != version("bale"):
+            if beside is None and manifest.tool != version("bale"):
                 return f"it was made by bale {manifest.tool}"
             if tuple(stored.unit for stored in manifest.units) != plan.units:
                 return _OTHER_SOURCE
@@ -161,17 +146,17 @@ def same_archive(
             with reading(checkpoint.path, ArchiveError) as source:
                 if source.sha256() != manifest.source_sha256:
                     return _OTHER_SOURCE
-            sha256 = _sha256_of(told) or archive.source.sha256() if options.verify else None
-        if told is None and (options.verify or os.path.lexists(report)):
+            sha256 = _sha256_of(beside) or archive.source.sha256() if options.verify else None
+        if beside is None and (options.verify or os.path.lexists(report)):
             verify_file(out, run, base=None if base is None else base.path)
     except BaleError as problem:
         return f"it cannot be read back ({problem.message})"
     return file_row(manifest, checkpoint.path.name, out.name, size, sha256, digest=digest)
 
 
-def _sha256_of(told: Mapping[str, Any] | None) -> str | None:
+def _sha256_of(beside: Mapping[str, Any] | None) -> str | None:
     """The digest of an archive by a report that fits it."""
-    return None if told is None else told["archive"]["sha256"]
+    return None if beside is None else beside["archive"]["sha256"]
 
 
 _OTHER_SOURCE = "it is of another source"
@@ -204,11 +189,6 @@ def _is_unfinished(folder: Path) -> bool:
         return is_stored_folder(folder) and not read_record(folder).complete
     except ArchiveError:
         return False
-
-
-def _tool(report: Mapping[str, Any]) -> Any:
-    tool = report.get("tool")
-    return tool.get("name") if isinstance(tool, dict) else None
 
 
 @dataclass

@@ -10,30 +10,22 @@ from pathlib import Path
 
 from bale.engine.folder import check_not_busy
 from bale.engine.guards import check_targets
-from bale.engine.reading.listing import SourceFolder, is_stored_folder
-from bale.engine.reports import REPORT, may_be_orphan, read_report, report_path
+from bale.engine.reading.listing import SourceFolder
+from bale.engine.reports import may_be_orphan
 from bale.errors import OutputError, UsageError
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
+from bale.io.names import archive_name, own_name, report_path
 from bale.io.storage.commit import check_target
-from bale.io.storage.files import own_name, reason, room_hint
-from bale.io.storage.leftovers import is_temporary
-from bale.io.storage.placing import is_empty
-from bale.io.storage.tree import is_incomplete
+from bale.io.storage.files import reason, room_hint
 
 
 def default_archive(source: Path, lossy: bool = False) -> Path:
-    """The path where `compress` puts the archive of a source.
-
-    The name of a lossy one says so: ``model.lossy.safetensors.bale``, of a folder ``model.lossy.bale``.
-    """
+    """The path where `compress` puts the archive of a source: see `archive_name`."""
     named = with_name(source)
     if not named.name:
         raise UsageError(f"{source} has no name of its own to give to the archive", "name it with -o")
-    if not lossy:
-        return named.with_name(f"{named.name}.bale")
-    stem, suffix = (named.name, "") if os.path.isdir(named) else (named.stem, named.suffix)
-    return named.with_name(f"{stem}.lossy{suffix}.bale")
+    return named.with_name(archive_name(named.name, lossy, os.path.isdir(named)))
 
 
 def default_checkpoint(archive: Path) -> Path:
@@ -46,26 +38,6 @@ def default_checkpoint(archive: Path) -> Path:
 def with_name(path: Path) -> Path:
     """The same place by a path that ends in its name, which ``.`` and ``..`` are not."""
     return path if path.name not in ("", "..") else Path(os.path.realpath(path))
-
-
-def is_report(path: Path) -> bool:
-    """Whether a file is a report of bale's, or a temporary file."""
-    return is_temporary(path.name) or (path.name.endswith(REPORT) and read_report(path) is not None)
-
-
-def is_by_product(path: Path) -> bool:
-    """Whether a path is that of a result of earlier work, and not of a source."""
-    return is_report(path) or path.name.endswith(".bale") or (os.path.isdir(path) and is_compressed_folder(path))
-
-
-def is_compressed_folder(folder: Path) -> bool:
-    """Whether a folder is one that `compress` has made, or has begun to make."""
-    try:
-        with os.scandir(folder) as found:
-            has_begun = next(found, None) is not None and is_empty(folder)  # with temporary files alone in it
-        return has_begun or is_stored_folder(folder) or is_incomplete(folder)
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -222,7 +222,7 @@ def test_a_source_folder_goes_into_a_folder(bale: Bale, zoo: Path) -> None:
 
 
 def test_a_folder_that_was_interrupted_is_continued(bale: Bale, zoo: Path) -> None:
-    from bale.io.folder import Progress
+    from bale.io.folders.record import Progress
 
     (zoo / "out").mkdir()
     with pytest.raises(ZeroDivisionError), Progress(zoo / "out", {}):

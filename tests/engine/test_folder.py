@@ -18,7 +18,7 @@ import bale
 from bale.api import compressing
 from bale.engine import folder as engine
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
-from bale.io.folder import RECORD
+from bale.io.folders.record import RECORD
 from bale.io.storage.commit import Target
 from bale.io.storage.leftovers import lock_folder
 from tests.making import bf16, names_in, sha256, weights, write

@@ -14,7 +14,7 @@ import pytest
 import bale
 from bale.engine import folder as engine
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.folder import RECORD
+from bale.io.folders.record import RECORD
 from bale.io.storage import commit, placing
 from bale.io.storage.leftovers import BEGUN, PREFIX, TREE
 from tests.killing import killed

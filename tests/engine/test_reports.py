@@ -15,8 +15,9 @@ import pytest
 
 import bale
 from bale.api import compressing
-from bale.engine.reports import read_report, report_fits
+from bale.engine.reports import report_fits
 from bale.errors import OutputError
+from bale.io.reports import read_report
 from bale.io.storage import commit
 from tests.making import bf16, names_in, sha256, weights, write
 

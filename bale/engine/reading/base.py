@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
-from bale.engine.reading.listing import indexed_files, is_stored_folder, weight_archives_of, weights_of
+from bale.engine.reading.listing import indexed_files, weight_archives_of, weights_of
 from bale.engine.reading.pairing import By, Candidate, Pair, Pairing, fits, unwrapped
 from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
@@ -18,8 +18,10 @@ from bale.engine.run import Run
 from bale.errors import ArchiveError, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
+from bale.io.folders.record import is_stored_folder
+from bale.io.names import own_name
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import own_name, reading
+from bale.io.storage.files import reading
 from bale.notes import Note, many
 from bale.planning.renames import Renames
 from bale.spec import Unit

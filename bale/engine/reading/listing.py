@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bale.engine.reading.by_products import source_of
-from bale.engine.reading.contents import examine, not_fetched
-from bale.engine.reading.shards import read_indexes
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import COPY, RECORD, Avoidable, Entry, Record, list_files, read_record
-from bale.io.selection import ALL, Selection
-from bale.io.storage.files import own_name
+from bale.io.folders.contents import examine, not_fetched
+from bale.io.folders.file_list import Avoidable, list_files
+from bale.io.folders.record import COPY, RECORD, Entry, Record, is_stored_folder, read_record
+from bale.io.folders.selection import ALL, Selection
+from bale.io.folders.shards import read_indexes
+from bale.io.names import own_name, source_of
 from bale.io.storage.tree import is_incomplete
 from bale.notes import Note
 from bale.report.model import Copied, FolderRow
@@ -94,11 +94,6 @@ def indexed_files(path: Path) -> set[str]:
         return set()
     named = {shard for index in indexes for shard in index.files}
     return {f"{name}.bale" for name in named} if is_stored_folder(path) else named
-
-
-def is_stored_folder(path: Path) -> bool:
-    """Whether a folder is a compressed one."""
-    return os.path.isfile(path / RECORD)
 
 
 def check_whole(path: Path, error: type[BaleError]) -> None:

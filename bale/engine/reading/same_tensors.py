@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from bale.io.weight_names import set_of
+from bale.io.folders.weight_names import set_of
 from bale.notes import Note, many
 from bale.report.model import FileRow, TensorRow
 

@@ -13,8 +13,8 @@ from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.pipeline import Pipeline
 from bale.errors import SourceError
+from bale.io.names import own_name
 from bale.io.statistics import Entry, StatisticsFile, open_statistics_file
-from bale.io.storage.files import own_name
 from bale.metrics import ErrorSums
 from bale.notes import Note, many
 from bale.planning.decide import FilePlan, is_lossy

@@ -18,9 +18,8 @@ import numpy as np
 from bale.compressors.chunks import chunk_ranges, flat_bytes
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.base import find_references
-from bale.engine.reading.by_products import source_of
 from bale.engine.reading.decode import Decoder, check_codecs
-from bale.engine.reading.listing import is_stored_folder, stored_folder_row, weight_archives_of, weights_of
+from bale.engine.reading.listing import stored_folder_row, weight_archives_of, weights_of
 from bale.engine.reading.names import Names, Place
 from bale.engine.reading.same_tensors import same_tensors
 from bale.engine.reading.source import SourceFile
@@ -30,6 +29,8 @@ from bale.engine.run import Run, one_blas_thread
 from bale.errors import SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
+from bale.io.folders.record import is_stored_folder
+from bale.io.names import source_of
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.notes import Note

@@ -71,11 +71,6 @@ def reading(path: Path, error: type[BaleError] = SourceError) -> Iterator[LocalF
         os.close(descriptor)
 
 
-def own_name(path: Path) -> str:
-    """The last part of a path, also of ``.`` and ``..``; that of a link, and not of what it leads to."""
-    return os.path.basename(os.path.abspath(path))
-
-
 def check_readable(path: Path) -> None:
     """Raise `SourceError` for a path that cannot be opened, or is neither a file nor a folder."""
     if os.path.isdir(path):

@@ -1,17 +1,3 @@
-"""A folder of weights, and what is told of it."""
+"""The folder of weights that tests of folders have."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-import pytest
-
-from tests.making import weights, write
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "model"
-    made.mkdir()
-    write(made / "model.safetensors", {"a": weights(8, 8)})
-    return made
+from tests.io.folders.conftest import folder as folder

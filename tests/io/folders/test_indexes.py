@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bale.errors import SourceError
-from bale.io.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
+from bale.io.folders.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
 
 
 def test_shards_lie_beside_their_index(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import bale
-from bale.engine.reading.contents import examine
 from bale.engine.reading.listing import open_folder
 from bale.errors import SourceError, UsageError
-from bale.io.folder import RECORD
-from bale.io.selection import Selection
-from tests.engine.reading.folders import index, kinds, told
+from bale.io.folders.contents import examine
+from bale.io.folders.record import RECORD
+from bale.io.folders.selection import Selection
+from tests.io.folders.examining import index, kinds, note_of
 from tests.making import names_in, weights, write
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234567\n"
@@ -30,7 +30,7 @@ PAGE = "<!DOCTYPE html><html>404</html>"
 def test_what_was_not_fetched_and_is_there_in_another_format(folder: Path, name: str, content: str) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(content)
-    assert told(folder, "stand-in").startswith(name)
+    assert note_of(folder, "stand-in").startswith(name)
     assert list(examine(folder).side) == [name]
 
 
@@ -85,7 +85,7 @@ def test_broken_weights_name_the_way_on(folder: Path) -> None:
 
 def test_broken_files_that_are_not_called_like_weights(folder: Path) -> None:
     (folder / "data.zip").write_bytes(b"PK\x03\x04" + b"cut" * 100)
-    assert told(folder, "broken").startswith("data.zip is broken: it begins as a ZIP file")
+    assert note_of(folder, "broken").startswith("data.zip is broken: it begins as a ZIP file")
     for name in ("data.pt", "data"):  # blobs have no suffix
         (folder / "data.zip").rename(folder / name)
         with pytest.raises(SourceError, match="is broken: it begins as a ZIP file"):

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import Avoidable
-from bale.io.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
-from bale.io.weight_names import numbered
+from bale.io.folders.file_list import Avoidable
+from bale.io.folders.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
+from bale.io.folders.weight_names import numbered
 from bale.notes import Note, many
 
 
@@ -25,9 +25,9 @@ def read_indexes(folder: Path, names: Iterable[str]) -> tuple[list[ShardIndex], 
     return found, notes
 
 
-def check_complete(folder: Path, index: ShardIndex, there: Collection[str]) -> None:
-    """Raise `SourceError` when some shards of an index are there, and others are not."""
-    missing = sorted(index.files.difference(there))
+def check_complete(folder: Path, index: ShardIndex, there: Collection[str], unwanted: Collection[str]) -> None:
+    """Raise `SourceError` when some shards of an index are there, and others, which are wanted, are not."""
+    missing = sorted(shard for shard in index.files if shard not in there and shard not in unwanted)
     if missing:
         more = "" if len(missing) == 1 else f" (and {len(missing) - 1} more)"
         message = f"{folder / index.name} names {missing[0]!r}, which is not there{more}"
@@ -41,7 +41,7 @@ def absent(index: ShardIndex) -> Note:
 
 
 def contradictions(index: ShardIndex, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Note]:
-    """What an index says of its shards that is not so, as far as these are here and have names of tensors."""
+    """Notes where an index contradicts its shards, as far as these are here and have names of tensors."""
     shards = {name: checkpoints[name] for name in sorted(index.files) if name in checkpoints}
     shards = {name: each for name, each in shards.items() if each.kind != "opaque"}
     pairs = {(tensor, name): None for name, checkpoint in shards.items() for tensor in tensors_of(checkpoint)}

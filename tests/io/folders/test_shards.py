@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import bale
-from bale.engine.reading.contents import examine
 from bale.errors import SourceError
-from bale.io.selection import Selection
-from tests.engine.reading.folders import index, kinds, told
+from bale.io.folders.contents import examine
+from bale.io.folders.selection import Selection
+from tests.io.folders.examining import index, kinds, note_of
 from tests.making import weights, write
 
 
@@ -18,7 +18,7 @@ from tests.making import weights, write
 def test_an_index_without_any_of_its_shards_is_copied(folder: Path, suffix: str) -> None:
     name = f"pytorch_model.{suffix}.index.json"
     index(folder, name, {"a": f"other-00001-of-00002.{suffix}", "b": f"other-00002-of-00002.{suffix}"})
-    assert told(folder, "index-unused") == f"{name} is copied, though none of its 2 shards is here"
+    assert note_of(folder, "index-unused") == f"{name} is copied, though none of its 2 shards is here"
     report = bale.compress(folder)
     assert "index-unused" in report.to_json()["note_kinds"]
     assert report.to_json()["copied"]["largest"] == name
@@ -85,7 +85,7 @@ def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:
     for n in (1, 3):
         write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
     text = "m-*-of-00004.safetensors: 2 shards of 4 are not here, first number 2, and no index names them"
-    assert told(tmp_path, "shards-missing") == text
+    assert note_of(tmp_path, "shards-missing") == text
     assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out", "shards-missing"]
     for n in (2, 4):
         write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})

@@ -1,14 +1,11 @@
-"""Folders: the files that they hold, and the record that a compressed one keeps of itself."""
+"""The record that a compressed folder keeps of itself."""
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
-import shlex
 import shutil
-import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -16,21 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bale.errors import ArchiveError, BaleError, OutputError, SourceError
-from bale.io.selection import ALL, Selection
+from bale.errors import ArchiveError, OutputError, SourceError
+from bale.io.folders.plain_names import check_length, safe_name
+from bale.io.folders.selection import ALL, Selection
 from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import read_text, reason, room_hint
 from bale.io.storage.journal import Journal, read_journal
-from bale.io.storage.leftovers import is_temporary, lock_folder, temporary_name
+from bale.io.storage.leftovers import lock_folder, temporary_name
 from bale.io.storage.rename import rename_new
 
 RECORD = "bale.folder.json"
 COPY = "copy"
-NAME_LIMIT, PATH_LIMIT = 255, 1024  # bytes
 RECORD_LIMIT = 1 << 28  # bytes: those of some 500,000 files
 _FORMAT = 1
 _JOURNAL = temporary_name("the files of a compressed folder that are finished")
-_DRIVE = re.compile(r"[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -100,6 +96,11 @@ def read_record(folder: Path) -> Record:
         raise SourceError(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise ArchiveError(f"{path} makes no sense ({type(problem).__name__}: {problem})", "fetch it again") from None
+
+
+def is_stored_folder(path: Path) -> bool:
+    """Whether a folder is a compressed one."""
+    return os.path.isfile(path / RECORD)
 
 
 class Progress:
@@ -185,130 +186,6 @@ def read_progress(folder: Path) -> Record:
         for item in read_journal(folder / _JOURNAL):
             entries[safe_name(item["name"], ArchiveError, str(folder))] = _entry(item["name"], item)
     return Record(False, entries)
-
-
-class Avoidable(SourceError):
-    """An error about one file of a folder, without which `compress` can go on; the hint says how.
-
-    `plain_hint` is for those who have no such option.
-    """
-
-    def __init__(self, message: str, hint: str, name: str) -> None:
-        option = f"leave it out with --exclude {shlex.quote(glob.escape(name))}"
-        super().__init__(message, f"{hint}, or {option}" if hint else option)
-        self.plain_hint = hint
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others."""
-
-    names: list[str]
-    left_out: Mapping[str, int]
-
-
-def list_files(folder: Path, selection: Selection = ALL) -> Files:
-    """List all files below a folder.
-
-    Links to files are followed; links to folders are refused, and so is what is neither file nor folder, or a cache of
-    links: unless they are left out.
-    """
-    names: list[str] = []
-    left_out: dict[str, int] = {}
-    pending = [""]
-    while pending:
-        inside = pending.pop()
-        try:
-            with os.scandir(folder / inside) as found:
-                items = list(found)
-        except OSError as problem:
-            if selection.excludes(inside):
-                left_out[inside] = 0
-                continue
-            message, hint = f"cannot read the folder {folder / inside}: {reason(problem)}", "check its permissions"
-            raise Avoidable(message, hint, inside) if inside else SourceError(message, hint) from None
-        _refuse_cache(folder / inside, {item.name for item in items}, not selection.takes(f"{inside}blobs/x"))
-        for item in items:
-            name = f"{inside}{item.name}"
-            if is_temporary(item.name):
-                continue
-            if item.is_dir(follow_symlinks=False):
-                pending.append(f"{name}/")
-            elif not selection.takes(name):
-                left_out[name] = _size(item)
-            elif not _is_regular(item) and selection.excludes(f"{name}/"):
-                left_out[f"{name}/"] = 0
-            elif _is_regular(item):
-                names.append(_plain(folder, name))
-            else:
-                what, hint = _what(item)
-                raise Avoidable(f"{folder / name} {what}", hint, name)
-    return Files(sorted(names), left_out)
-
-
-def safe_name(name: str, error: type[BaleError], where: str) -> str:
-    """The name, if it is a plain relative path that stays where it is put."""
-    message = f"{where} names {name!r}, which is no plain path within the folder"
-    if _DRIVE.match(name):
-        raise error(f"{message}: Windows would take {name[:2]} for a drive", "rename it")
-    if "\0" in name or "\\" in name or any(piece in ("", ".", "..") for piece in name.split("/")):
-        raise error(message, "fix or remove the name")
-    check_length(name, error, where)
-    return name
-
-
-def check_length(name: str, error: type[BaleError], where: str) -> None:
-    """Raise `error` for a name that file systems do not have: too long, or with a surrogate that stands for no byte."""
-    try:
-        encoded = os.fsencode(name)
-    except UnicodeEncodeError:
-        raise error(f"{where} names {name!r}, which no file can be called", "fix or remove the name") from None
-    if max(map(len, encoded.split(b"/"))) > NAME_LIMIT or len(encoded) > PATH_LIMIT:
-        shown = f"{name[:40]!r}..."
-        raise error(f"{where} names {shown} of {len(name)} letters, which is too long", "fix or remove the name")
-
-
-def _plain(folder: Path, name: str) -> str:
-    try:
-        return safe_name(name, SourceError, str(folder))
-    except SourceError as problem:
-        raise Avoidable(problem.message, problem.hint, name) from None
-
-
-def _refuse_cache(folder: Path, names: set[str], without_blobs: bool) -> None:
-    """Raise `SourceError` for a cache of the Hugging Face hub: its files would be stored as blobs and as links."""
-    if not names >= {"blobs", "refs", "snapshots"} or without_blobs:
-        return
-    with suppress(OSError):
-        snapshots = sorted(os.listdir(folder / "snapshots"))
-        if snapshots:
-            message = f"{folder} is a cache of the Hugging Face hub, whose snapshots are links to its blobs"
-            raise SourceError(message, f"give a snapshot, like {folder / 'snapshots' / snapshots[-1]}")
-
-
-def _size(item: os.DirEntry[str]) -> int:
-    try:
-        return item.stat().st_size if _is_regular(item) else 0
-    except OSError:
-        return 0
-
-
-def _is_regular(item: os.DirEntry[str]) -> bool:
-    try:
-        return stat.S_ISREG(item.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _what(item: os.DirEntry[str]) -> tuple[str, str]:
-    """A description of something that cannot be stored, and what to do about it."""
-    if not item.is_symlink():
-        return "is neither a file nor a folder", "move it elsewhere"
-    if os.path.isdir(item.path):
-        return "is a link to a folder, which is not followed", "put the folder itself there, or remove the link"
-    if os.path.exists(item.path):
-        return "is a link to what is neither a file nor a folder", "remove the link"
-    return "is a link that leads nowhere", "fix or remove it"
 
 
 def _texts(patterns: Any) -> tuple[str, ...]:

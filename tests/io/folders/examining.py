@@ -1,12 +1,30 @@
-"""What is told of a folder, for tests; and indexes."""
+"""Notes on a folder, for tests; indexes, and names that are not plain."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from bale.engine.reading.contents import examine
-from bale.io.selection import Selection
+from bale.io.folders.contents import examine
+from bale.io.folders.selection import Selection
+
+UNSAFE = [
+    "../evil",
+    "a/../../evil",
+    "/etc/evil",
+    "//evil",
+    "",
+    ".",
+    "..",
+    "a//b",
+    "a/./b",
+    "a/",
+    "./a",
+    "C:evil",
+    "c:\\evil",
+    "a\\b",
+    "a\0b",
+]
 
 
 def index(folder: Path, name: str, shards: dict[str, str], **metadata: object) -> None:
@@ -17,6 +35,6 @@ def kinds(folder: Path, **choice: tuple[str, ...]) -> list[str]:
     return [note.kind for note in examine(folder, Selection(**choice), False).notes]
 
 
-def told(folder: Path, kind: str) -> str:
+def note_of(folder: Path, kind: str) -> str:
     (text,) = (note.text for note in examine(folder).notes if note.kind == kind)
     return text

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bale.errors import SourceError
-from bale.io.folder import Avoidable, safe_name
+from bale.io.folders.file_list import Avoidable
+from bale.io.folders.plain_names import safe_name
+from bale.io.folders.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 from bale.io.storage.files import read_text
-from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 
 LIMIT = 1 << 26  # bytes: those of some 500,000 tensors
 _SIZE_LIMIT = 1 << 63  # bytes: files have fewer

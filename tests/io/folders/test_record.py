@@ -1,4 +1,4 @@
-"""Names in folders, indexes and records are taken for what they are: not trusted."""
+"""Records, and the names in records and indexes, are taken for what they are: not trusted."""
 
 from __future__ import annotations
 
@@ -13,40 +13,11 @@ import pytest
 
 import bale
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.folder import RECORD, Entry, Record, begin_folder, list_files, read_record, safe_name
-from bale.io.indexes import read_index
-from bale.io.selection import Selection
+from bale.io.folders.indexes import read_index
+from bale.io.folders.record import RECORD, Entry, Record, begin_folder, read_record
 from bale.io.storage.leftovers import lock_folder
+from tests.io.folders.examining import UNSAFE
 from tests.making import names_in, weights, write
-
-UNSAFE = [
-    "../evil",
-    "a/../../evil",
-    "/etc/evil",
-    "//evil",
-    "",
-    ".",
-    "..",
-    "a//b",
-    "a/./b",
-    "a/",
-    "./a",
-    "C:evil",
-    "c:\\evil",
-    "a\\b",
-    "a\0b",
-]
-
-
-@pytest.mark.parametrize("name", UNSAFE)
-def test_unsafe_names(name: str) -> None:
-    with pytest.raises(SourceError, match="no plain path"):
-        safe_name(name, SourceError, "here")
-
-
-def test_a_drive_is_refused_with_the_reason() -> None:
-    with pytest.raises(SourceError, match="Windows would take c: for a drive; rename it"):
-        safe_name("c:model", SourceError, "here")
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "ü" * 128, f"a/{'n' * 300}/b", "a/" * 600 + "x", "\ud800", "a/\udfff"])
@@ -78,72 +49,6 @@ def test_records_and_indexes_of_gigabytes_are_not_read(tmp_path: Path, stored: P
     os.truncate(tmp_path / "m.safetensors.index.json", 3 << 30)
     with pytest.raises(SourceError, match="more than 67108864 bytes"):
         read_index(tmp_path, "m.safetensors.index.json")
-
-
-@pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
-def test_safe_names(name: str) -> None:
-    assert safe_name(name, SourceError, "here") == name
-
-
-def test_listing(tmp_path: Path) -> None:
-    (tmp_path / "b" / "c").mkdir(parents=True)
-    for name in ("z", "b/y", "b/c/x", ".hidden", f".bale-tmp-{1:016x}"):
-        (tmp_path / name).touch()
-    (tmp_path / "link").symlink_to("z")
-    listed = list_files(tmp_path)
-    assert (listed.names, listed.left_out) == ([".hidden", "b/c/x", "b/y", "link", "z"], {})
-    (tmp_path / "b" / "y").write_text("five5")
-    listed = list_files(tmp_path, Selection(("b/*", "z"), ("*x",)))
-    assert (listed.names, listed.left_out) == (["b/y", "z"], {".hidden": 0, "b/c/x": 0, "link": 0})
-
-
-def _folder_link(folder: Path) -> None:
-    (folder / "x").symlink_to(folder.parent)
-
-
-def _own_link(folder: Path) -> None:
-    (folder / "x").symlink_to(".")
-
-
-def _dangling(folder: Path) -> None:
-    (folder / "x").symlink_to("nowhere")
-
-
-def _loop(folder: Path) -> None:
-    (folder / "x").symlink_to("x")
-
-
-def _fifo(folder: Path) -> None:
-    os.mkfifo(folder / "x")
-
-
-def _fifo_link(folder: Path) -> None:
-    os.mkfifo(folder.parent / "pipe")
-    (folder / "x").symlink_to("../pipe")
-
-
-@pytest.mark.parametrize(
-    ("make", "what", "hint"),
-    [
-        (_folder_link, "link to a folder", "the folder itself"),
-        (_own_link, "link to a folder", "the folder itself"),
-        (_dangling, "leads nowhere", "fix or remove"),
-        (_loop, "leads nowhere", "fix or remove"),
-        (_fifo, "neither a file nor a folder", "move it elsewhere"),
-        (_fifo_link, "link to what is neither", "remove the link"),
-    ],
-)
-def test_what_cannot_be_stored(tmp_path: Path, make: Callable[[Path], None], what: str, hint: str) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    make(folder)
-    with pytest.raises(SourceError, match=what) as raised:
-        list_files(folder)
-    assert hint in raised.value.hint
-    assert "--exclude x" in raised.value.hint
-    for selection in (Selection(exclude=("x",)), Selection(exclude=("x/",)), Selection(include=("other*",))):
-        if "a folder" in what or selection.exclude != ("x/",):
-            assert list_files(folder, selection).names == []
 
 
 def test_a_record_is_read_as_written(tmp_path: Path) -> None:
@@ -269,7 +174,7 @@ def test_a_folder_has_its_record_as_soon_as_it_has_its_name(tmp_path: Path, monk
         assert read_record(old) == Record(False, {})
         os.rename(old, new)
 
-    monkeypatch.setattr("bale.io.folder.rename_new", renamed)
+    monkeypatch.setattr("bale.io.folders.record.rename_new", renamed)
     descriptor = begin_folder(out)
     assert descriptor is not None
     with pytest.raises(OutputError, match="another run is writing it"):
@@ -286,7 +191,7 @@ def test_a_folder_that_cannot_be_begun_leaves_nothing(
     def fail(old: Path, new: Path) -> None:
         raise error
 
-    monkeypatch.setattr("bale.io.folder.rename_new", fail)
+    monkeypatch.setattr("bale.io.folders.record.rename_new", fail)
     if result is None:
         assert begin_folder(tmp_path / "out") is None
     else:

@@ -1,4 +1,4 @@
-"""What a source folder holds: weights, files that are copied, and files that are neither."""
+"""The contents of a source folder: weights, files that are copied, and files that are neither."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bale.engine.reading.by_products import pass_over
-from bale.engine.reading.shards import absent, check_complete, contradictions, incomplete_sets, read_indexes
 from bale.errors import SourceError, UsageError
 from bale.io.archive.archive import begins_as_archive
 from bale.io.checkpoint import Checkpoint
-from bale.io.folder import Avoidable, list_files
-from bale.io.selection import ALL, Selection
+from bale.io.folders.by_products import pass_over
+from bale.io.folders.file_list import Avoidable, list_files
+from bale.io.folders.selection import ALL, Selection
+from bale.io.folders.shards import absent, check_complete, contradictions, incomplete_sets, read_indexes
+from bale.io.folders.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
 from bale.io.sources.open import read_checkpoint
 from bale.io.stand_ins import LFS, StandIn, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
-from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
@@ -71,22 +71,23 @@ def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = Tr
             message = f"{folder} has both {name} and {name}.bale, its archive's name"
             raise Avoidable(message, "move one of them away", f"{name}.bale")
 
-    fetched = set(names).difference(found.stand_ins)
+    there = set(names)
+    fetched = there.difference(found.stand_ins)
     bound: set[str] = set()
     for index in indexes:
         if index.files.isdisjoint(fetched):
-            if index.files.isdisjoint(names) and index.files.isdisjoint(listed.left_out):
+            if index.files.isdisjoint(there) and index.files.isdisjoint(listed.left_out):
                 notes.append(absent(index))
             continue
         bound |= index.files
         unwanted = {shard for shard in index.files if not selection.takes(shard)}
-        check_complete(folder, index, unwanted.union(names))
+        check_complete(folder, index, there, unwanted)
         if unwanted:
             text = f"{index.name} names {many(len(unwanted), 'shard')} left out by {selection.options}"
             notes.append(Note("left-out", text))
         notes += contradictions(index, found.checkpoints)
     notes += incomplete_sets((name for name in found.checkpoints if name not in bound), listed.left_out)
-    notes += _told(folder, found, bound, shards)
+    notes += _stand_ins(folder, found, bound, shards)
     notes += _archives(found.archives)
     return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes))
 
@@ -159,7 +160,7 @@ def _left_out(
         yield Note("left-out", f"{many(len(left_out), 'file')}, {whole}, left out by {selection.options}")
 
 
-def _told(folder: Path, found: _Found, bound: Collection[str], shards: Collection[str]) -> Iterator[Note]:
+def _stand_ins(folder: Path, found: _Found, bound: Collection[str], shards: Collection[str]) -> Iterator[Note]:
     """Notes on what lies in the place of weights that are there in another format; an error for any other."""
     weights = [name for name, checkpoint in found.checkpoints.items() if checkpoint.kind != "opaque"]
     sets = {set_of(name) for name in weights if numbered(name)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bale.io.selection import Selection
+from bale.io.folders.selection import Selection
 
 
 @pytest.mark.parametrize(
