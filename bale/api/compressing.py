@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.engine.estimate.resolve import resolve_plan
-from bale.engine.folder import compress_folder
+from bale.engine.folder.compressing import compress_folder
 from bale.engine.guards import bases_apart
 from bale.engine.inputs import Options
 from bale.engine.reading.listing import SourceFolder
@@ -18,6 +18,7 @@ from bale.engine.targets import Targets, default_archive, made_folder
 from bale.engine.writing.archive import Compressed, compress_file
 from bale.errors import OutputError
 from bale.io.archive.archive import is_archive
+from bale.io.folders.selection import Selection
 from bale.io.storage.commit import Target, check_target
 from bale.planning.recipe import Recipe
 from bale.report.model import FileRow, Report
@@ -106,7 +107,7 @@ def compress(
         default_archive(source)  # which needs a name
     chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
     renames = renames_of(rename, base)
-    opened = open_source(source, include, exclude, allow_unmatched)
+    opened = open_source(source, Selection(tuple(include), tuple(exclude), allow_unmatched))
     checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     targets = Targets(

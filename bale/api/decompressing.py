@@ -11,7 +11,8 @@ from typing import BinaryIO
 from bale.api.inputs import PathLike, is_first, open_archives, readable
 from bale.api.results import Decompressed
 from bale.engine.extract import check_suffix, extract_tensors
-from bale.engine.folder import is_file_of, restore_folder
+from bale.engine.folder.files import is_file_of
+from bale.engine.folder.restoring import restore_folder
 from bale.engine.guards import guard_bases
 from bale.engine.reading.listing import complete_record
 from bale.engine.restore import Restored, restore_file, stream_file

@@ -25,13 +25,10 @@ from bale.planning.renames import Renames
 PathLike = str | Path
 
 
-def open_source(
-    path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), allow_unmatched: bool = False
-) -> SourceFolder | Checkpoint:
+def open_source(path: Path, selection: Selection) -> SourceFolder | Checkpoint:
     """A checkpoint, or a folder of them with the files that are wanted."""
-    selection = Selection(tuple(include), tuple(exclude))
     if os.path.isdir(path):
-        return open_folder(path, selection=selection, allow_unmatched=allow_unmatched)
+        return open_folder(path, selection=selection)
     opened = open_checkpoint(path)  # one that cannot be read is worse than an option that it has no use for
     if selection:
         what = f"{path} is a file: {selection.options} can only choose among those of a folder"

@@ -15,6 +15,7 @@ from bale.errors import UsageError
 from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.folders.record import is_stored_folder
+from bale.io.folders.selection import Selection
 from bale.io.names import own_name
 from bale.notes import notes_of_files
 from bale.planning.decide import make_plan
@@ -67,7 +68,7 @@ def inspect(
             with Run(progress=progress) as run:
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
         return document
-    opened = open_source(path, include, exclude)
+    opened = open_source(path, Selection(tuple(include), tuple(exclude)))
     files = checkpoints_of(opened, path)
     document = _source_document(path, opened, files)
     if floor:

@@ -11,11 +11,12 @@ from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open
 from bale.api.results import Planned
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
-from bale.engine.folder import planned_folder_row
+from bale.engine.folder.rows import planned_folder_row
 from bale.engine.guards import bases_apart, check_targets
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.run import Progress, Run
 from bale.errors import OutputError
+from bale.io.folders.selection import Selection
 from bale.io.names import own_name
 from bale.io.storage.commit import check_target, staged
 from bale.planning.decide import FilePlan, saved_choices
@@ -56,7 +57,7 @@ def plan(
     source = Path(source)
     chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
     renames = renames_of(rename, base)
-    opened = open_source(source, include, exclude, allow_unmatched)
+    opened = open_source(source, Selection(tuple(include), tuple(exclude), allow_unmatched))
     checkpoints = checkpoints_of(opened, source)
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
     inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)

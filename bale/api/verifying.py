@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bale.api.inputs import PathLike, open_archives, readable
 from bale.api.results import Checked
-from bale.engine.folder import verify_folder
+from bale.engine.folder.verifying import verify_folder
 from bale.engine.reports import report_beside
 from bale.engine.run import Progress, Run
 from bale.engine.verify import Verified, qualify_names, verify_file

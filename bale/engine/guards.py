@@ -46,16 +46,19 @@ def check_targets(targets: Iterable[Path], inputs: Sequence[Path], what: str) ->
 
     `what` names them in the message.
     """
+    files = {_identity(each) for each in inputs if not os.path.isdir(each)} - {None}
+    folders = {Path(os.path.realpath(each)) for each in inputs if os.path.isdir(each)}
     for target in targets:
-        if os.path.lexists(target) and any(_is_in(target, each) for each in inputs):
+        if os.path.lexists(target) and (_identity(target) in files or _is_inside(target, folders)):
             raise OutputError(f"cannot write {target}: it is {what}", "choose another name with -o")
 
 
 def check_apart(sources: Iterable[Path], base: Path, files: Sequence[Path]) -> None:
     """Raise `UsageError` when a source is among the files of its base: no archive could be read once that is gone."""
+    read = {_identity(each) for each in files if os.path.isfile(each)} - {None}
     for source in sources:
-        if any(os.path.isfile(each) and _same(source, each) for each in files):
-            where = "" if _same(source, base) else f": {base} is read from it too"
+        if _identity(source) in read:
+            where = "" if _identity(source) == _identity(base) else f": {base} is read from it too"
             raise UsageError(f"{source} is its own base{where}", "name the checkpoint that it was made from")
 
 
@@ -80,12 +83,16 @@ def guard_bases(archive: Path, target: Path, base: Path | None, whole: bool) -> 
     check_targets(targets, files, "the base, or a file of it")
 
 
-def _is_in(target: Path, given: Path) -> bool:
-    if not os.path.isdir(given):
-        return _same(target, given)
-    folder = Path(os.path.realpath(given))
-    return not os.path.isdir(target) and folder in Path(os.path.realpath(target)).parents
+def _is_inside(target: Path, folders: set[Path]) -> bool:
+    return (
+        bool(folders) and not os.path.isdir(target) and not folders.isdisjoint(Path(os.path.realpath(target)).parents)
+    )
 
 
-def _same(one: Path, other: Path) -> bool:
-    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+def _identity(path: Path) -> tuple[int, int] | None:
+    """A key that is equal for all names and links of a file; None where none is there."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bale.engine.folder import check_not_busy
+from bale.engine.folder.compressing import check_not_busy
 from bale.engine.guards import check_targets
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import may_be_orphan

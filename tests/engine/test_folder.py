@@ -16,7 +16,8 @@ import pytest
 
 import bale
 from bale.api import compressing
-from bale.engine import folder as engine
+from bale.engine.folder import compressing as folder_compressing
+from bale.engine.folder import restoring, verifying, writer
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
 from bale.io.folders.record import RECORD
 from bale.io.storage.commit import Target
@@ -92,7 +93,7 @@ class Interrupted(BaseException):
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> list[str]:
     """Let the call'th weights file fail while it is compressed; the names of those that were begun."""
     begun: list[str] = []
-    honest = engine.compress_file
+    honest = writer.compress_file
 
     def counting(resolved: object, *arguments: object, **more: object) -> object:
         begun.append(resolved.checkpoint.path.name)  # type: ignore[attr-defined]
@@ -100,7 +101,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> list[str]:
             raise Interrupted
         return honest(resolved, *arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "compress_file", counting)
+    monkeypatch.setattr(writer, "compress_file", counting)
     return begun
 
 
@@ -313,7 +314,7 @@ def test_a_run_into_an_empty_folder_goes_on(source: Path, tmp_path: Path, monkey
     out.mkdir()
     (out / f".bale-tmp-{0:016x}").touch()
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "_copy_file", _interrupt)
+        patched.setattr(writer, "copy_file", _interrupt)
         with pytest.raises(Interrupted):
             bale.compress(source, out)
     bale.compress(source, out)
@@ -382,7 +383,7 @@ def test_an_interrupted_decompress_leaves_nothing(
         back.mkdir(parents=True)
         (back / "config.json").write_text("mine")
         (back / "mine").write_text("kept")
-    monkeypatch.setattr(engine, "restore_file", _interrupt)
+    monkeypatch.setattr(restoring, "restore_file", _interrupt)
     with pytest.raises(Interrupted):
         bale.decompress(tmp_path / "model.bale", back, force=there)
     if there:
@@ -428,7 +429,8 @@ def test_a_second_run_is_refused_and_touches_nothing(source: Path, tmp_path: Pat
     before = contents(tmp_path)
     never = pytest.MonkeyPatch()
     never.setattr(compressing, "resolve_plan", lambda *_, **__: pytest.fail("work was begun"))
-    never.setattr(engine, "_check_stored", lambda *_, **__: pytest.fail("work was begun"))
+    for module in (restoring, verifying):
+        never.setattr(module, "check_stored", lambda *_, **__: pytest.fail("work was begun"))
     for place, work in (
         (out, lambda: bale.compress(source, out, report=report, force=force)),
         (out, lambda: bale.compress(source, out, report=report, pipeline="int8", force=force)),
@@ -447,7 +449,7 @@ def test_the_lock_is_held_until_the_report_is_there(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, seen = tmp_path / "out", []
-    honest = engine.commit_together
+    honest = folder_compressing.commit_together
 
     def look(*targets: object) -> None:
         with pytest.raises(OutputError, match="another run"):
@@ -455,7 +457,7 @@ def test_the_lock_is_held_until_the_report_is_there(
         seen.append(len(targets))
         honest(*targets)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "commit_together", look)
+    monkeypatch.setattr(folder_compressing, "commit_together", look)
     bale.compress(source, out)
     assert seen == [2]
     os.close(lock_folder(out, out))
@@ -487,7 +489,7 @@ def test_copies_are_read_back(
 ) -> None:
     """A bit flips on the way to the disk."""
     bale.compress(source, tmp_path / "sound")
-    honest = engine._copy_file
+    honest = writer.copy_file
 
     def copying(*arguments: Any, **more: Any) -> Any:
         """Only the copies: archives have a check of their own."""
@@ -500,7 +502,8 @@ def test_copies_are_read_back(
             patched.setattr(Target, "write", flipping)
             return honest(*arguments, **more)
 
-    monkeypatch.setattr(engine, "_copy_file", copying)
+    monkeypatch.setattr(writer, "copy_file", copying)
+    monkeypatch.setattr(restoring, "copy_file", copying)
     out = tmp_path / "out"
     if verb == "decompress":
         with pytest.raises(OutputError, match="read back"):
@@ -520,7 +523,7 @@ def test_a_full_disk_is_told_with_the_bytes_of_the_folder(
     def full(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine, "sync_folder", full)
+    monkeypatch.setattr(writer, "sync_folder", full)
     with pytest.raises(OutputError, match="no space left") as raised:
         bale.compress(source, tmp_path / "out")
     stored = sum(
@@ -563,6 +566,28 @@ def test_the_cost_follows_the_number_of_files(tmp_path: Path, monkeypatch: pytes
     for name in few:
         assert many[name] <= 10 * few[name] + 20, name
     assert many["fsync"] < 2 * 200 + 40  # each copy once, in either direction
+
+
+def test_the_files_of_a_base_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again for each file that is compressed, though the choices of each name the base."""
+    made: Counter[int] = Counter()
+    honest = os.stat
+    for count in (3, 12):
+        source, base = tmp_path / f"source{count}", tmp_path / f"base{count}"
+        for n in range(count):
+            for folder, seed in ((source, n), (base, 100 + n)):
+                folder.mkdir(exist_ok=True)
+                write(folder / f"{n}.safetensors", {f"w{n}": weights(8, 8, seed=seed)})
+
+        def counting(path: Any, *more: Any, base: Path = base, count: int = count, **named: Any) -> os.stat_result:
+            made[count] += str(path).startswith(str(base))
+            return honest(path, *more, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", counting)
+            bale.compress(source, base=base)
+            bale.compress(source, base=base, skip_existing=True)
+    assert made[12] <= 4 * made[3], made
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import bale
-from bale.engine import folder as engine
+from bale.engine.folder import restoring, writer
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.folders.record import RECORD
 from bale.io.storage import commit, placing
@@ -73,12 +74,12 @@ def clear(folder: Path, *names: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, name: str, work: Callable[[], object]) -> list[object]:
+def counted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, work: Callable[[], object]) -> list[object]:
     """First arguments of the calls of one of the engine's functions in some work."""
     begun: list[object] = []
-    honest = getattr(engine, name)
+    honest = getattr(module, name)
     with monkeypatch.context() as patched:
-        patched.setattr(engine, name, lambda *a, **k: (begun.append(a[0]), honest(*a, **k))[1])
+        patched.setattr(module, name, lambda *a, **k: (begun.append(a[0]), honest(*a, **k))[1])
         work()
     return begun
 
@@ -131,9 +132,9 @@ def test_what_a_killed_run_has_restored_is_not_restored_again(
     bale.compress(source)
     stored, back = tmp_path / "model.bale", tmp_path / "back"
     for at in range(1, 3):
-        assert killed(lambda: bale.decompress(stored, back), [(engine, "restore_file")], at, after=False)
+        assert killed(lambda: bale.decompress(stored, back), [(restoring, "restore_file")], at, after=False)
         assert not back.exists()
-        assert len(counted(monkeypatch, "restore_file", lambda: bale.decompress(stored, back))) == 3 - at
+        assert len(counted(monkeypatch, restoring, "restore_file", lambda: bale.decompress(stored, back))) == 3 - at
         assert contents(back) == contents(source)
         clear(tmp_path, "back")
 
@@ -160,7 +161,7 @@ def test_what_a_killed_run_has_left_is_believed_only_as_far_as_it_is_right(
 ) -> None:
     bale.compress(source)
     stored, back = tmp_path / "model.bale", tmp_path / "back"
-    assert killed(lambda: bale.decompress(stored, back), [(engine, "restore_file")], 2, after=False)
+    assert killed(lambda: bale.decompress(stored, back), [(restoring, "restore_file")], 2, after=False)
     (temporary,) = tmp_path.glob(f"{PREFIX}*")
     change(temporary / TREE)
     bale.decompress(stored, back)
@@ -173,7 +174,7 @@ def test_what_was_left_of_other_work_is_not_taken_over(source: Path, tmp_path: P
     bale.compress(source, pipeline="int4/exact")
     bale.compress(source, pipeline="int8", out=tmp_path / "other.bale")
     stored, back = tmp_path / "model.bale", tmp_path / "back"
-    assert killed(lambda: bale.decompress(stored, back), [(engine, "restore_file")], 2, after=False)
+    assert killed(lambda: bale.decompress(stored, back), [(restoring, "restore_file")], 2, after=False)
     if other == "archive":
         bale.decompress(tmp_path / "other.bale", back)
     elif other == "layers":
@@ -190,7 +191,7 @@ def test_what_was_left_of_other_work_is_not_taken_over(source: Path, tmp_path: P
 def test_a_folder_restored_by_half_says_so(source: Path, tmp_path: Path) -> None:
     bale.compress(source)
     stored, back = tmp_path / "model.bale", tmp_path / "back"
-    assert killed(lambda: bale.decompress(stored, back), [(engine, "restore_file")], 2, after=False)
+    assert killed(lambda: bale.decompress(stored, back), [(restoring, "restore_file")], 2, after=False)
     (temporary,) = tmp_path.glob(f"{PREFIX}*")
     for folder in (temporary, temporary / TREE):
         for verb in (bale.verify, bale.decompress, bale.open):
@@ -266,9 +267,9 @@ def test_finished_files_of_a_killed_run_are_not_made_again(
     """They stand in the journal only: the record is not written in between."""
     bale.compress(source, tmp_path / "whole")
     out = tmp_path / "out"
-    assert killed(lambda: bale.compress(source, out), [(engine, "compress_file")], 2, after=False)
+    assert killed(lambda: bale.compress(source, out), [(writer, "compress_file")], 2, after=False)
     assert json.loads((out / RECORD).read_bytes())["files"] == {}
-    assert len(counted(monkeypatch, "compress_file", lambda: bale.compress(source, out))) == 1
+    assert len(counted(monkeypatch, writer, "compress_file", lambda: bale.compress(source, out))) == 1
     assert contents(out) == contents(tmp_path / "whole")
 
 
@@ -280,10 +281,10 @@ def test_a_complete_folder_that_is_written_over_is_incomplete_until_the_run_ends
     bale.compress(source, tmp_path / "whole", pipeline="int8")
     bale.compress(source, out)
     work = lambda: bale.compress(source, out, pipeline="int8", force=True)  # noqa: E731
-    assert killed(work, [(engine, "compress_file")], 2, after=False)
+    assert killed(work, [(writer, "compress_file")], 2, after=False)
     with pytest.raises(ArchiveError, match="incomplete"):
         bale.verify(out)
-    assert len(counted(monkeypatch, "compress_file", work)) == 1
+    assert len(counted(monkeypatch, writer, "compress_file", work)) == 1
     assert contents(out) == contents(tmp_path / "whole")
     assert bale.verify(out).report == "matches"
 

@@ -15,8 +15,8 @@ import bale
 from bale.compressors.importance import Importance
 from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis import pool
-from bale.engine import folder as folder_engine
 from bale.engine.estimate import pools
+from bale.engine.folder import writer
 from bale.engine.reading.tensors import open_tensors
 from bale.errors import SourceError
 from tests.making import bf16, sha256, weights, write
@@ -258,14 +258,14 @@ def test_a_resumed_run_does_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for stats, again in ((one, 0), (other, 2), (None, 2)):
         (tmp_path / "whole" / "bale.folder.json").write_text(json.dumps({**record, "complete": False}))
         begun = []
-        honest = folder_engine.compress_file
+        honest = writer.compress_file
 
         def counting(*arguments: Any, honest: Any = honest, begun: list[int] = begun, **more: Any) -> Any:
             begun.append(1)
             return honest(*arguments, **more)
 
         with monkeypatch.context() as patched:
-            patched.setattr(folder_engine, "compress_file", counting)
+            patched.setattr(writer, "compress_file", counting)
             report = bale.compress(source, tmp_path / "whole", pipeline="int4", stats=stats, force=True).to_json()
         assert len(begun) == again
         assert (report["stats"] is None) == (stats is None)

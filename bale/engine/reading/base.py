@@ -68,11 +68,11 @@ class Base:
         """The tensors of all files."""
         return tuple(tensor for file in self.files for tensor in file.tensors)
 
-    @property
+    @cached_property
     def stamp(self) -> str:
         """Names, sizes and times of its files, and renames: another one where any of them is not as it was."""
-        files = ((each, os.stat(each)) for each in files_of(self.path))
-        states = " ".join(f"{each.name} {stat.st_size} {stat.st_mtime_ns}" for each, stat in files)
+        files = ((file.path, os.stat(file.path)) for file in self.files)
+        states = " ".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files)
         return f"{states} {self.renames}".rstrip()
 
     @property

@@ -47,7 +47,6 @@ def open_folder(
     path: Path,
     hint: str = "name a file to have it stored as it is",
     selection: Selection = ALL,
-    allow_unmatched: bool = False,
 ) -> SourceFolder:
     """List the files of a folder that are wanted, and read the structure of its weight files.
 
@@ -61,7 +60,7 @@ def open_folder(
     check_whole(path, SourceError)
     if is_stored_folder(path):
         raise SourceError(f"{path} is a compressed folder already", "give the original, or use `bale decompress`")
-    found = examine(path, selection, allow_unmatched)
+    found = examine(path, selection)
     if not found.checkpoints:
         for name, what in found.stand_ins.items():
             raise not_fetched(path, name, what)

@@ -46,7 +46,7 @@ class Contents:
     notes: tuple[Note, ...]
 
 
-def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = True) -> Contents:
+def examine(folder: Path, selection: Selection = ALL) -> Contents:
     """Read the structure of all files of a folder that are wanted, and check that they fit each other.
 
     Raises
@@ -61,7 +61,7 @@ def examine(folder: Path, selection: Selection = ALL, allow_unmatched: bool = Tr
     indexes, notes = read_indexes(folder, names)
     shards = {shard for index in indexes for shard in index.files}
     unmatched = selection.unmatched(chain(listed.names, listed.left_out, shards))
-    notes = [*_left_out(selection, listed.left_out, unmatched, allow_unmatched), *passed, *notes]
+    notes = [*_left_out(selection, listed.left_out, unmatched), *passed, *notes]
 
     found = _Found({}, {}, {}, [], notes)
     for name in names:
@@ -147,11 +147,9 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
-def _left_out(
-    selection: Selection, left_out: Mapping[str, int], unmatched: list[str], allow_unmatched: bool
-) -> Iterator[Note]:
+def _left_out(selection: Selection, left_out: Mapping[str, int], unmatched: list[str]) -> Iterator[Note]:
     for pattern in unmatched:
-        if not allow_unmatched:
+        if not selection.allow_unmatched:
             hint = "it is for whole paths within the folder, like '*.bin' or 'onnx/*'"
             raise UsageError(f"{pattern} matches no file", hint)
         yield Note("pattern-unused", f"{pattern} matches no file")

@@ -87,7 +87,7 @@ def read_record(folder: Path) -> Record:
         if RECORD in data["files"]:
             raise ValueError("it names itself")
         entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
-        selection = Selection(_texts(data.get("include", [])), _texts(data.get("exclude", [])))
+        selection = Selection(_texts(data.get("include", [])), _texts(data.get("exclude", [])), allow_unmatched=True)
         return Record(data["complete"] is True, entries, selection)
     except FileNotFoundError:
         made = "a folder is made into one by `bale compress`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 
@@ -12,11 +12,13 @@ from fnmatch import fnmatchcase
 class Selection:
     """Patterns on paths within a folder (`fnmatch`, whose ``*`` crosses slashes; one that ends in ``/`` is a folder's).
 
-    A file is taken if it matches one of `include`, where there are any, and none of `exclude`.
+    A file is taken if it matches one of `include`, where there are any, and none of `exclude`. With `allow_unmatched`
+    a pattern that matches no file is no error.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    allow_unmatched: bool = field(default=False, compare=False)
 
     def __bool__(self) -> bool:
         return bool(self.include or self.exclude)

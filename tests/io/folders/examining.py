@@ -31,8 +31,8 @@ def index(folder: Path, name: str, shards: dict[str, str], **metadata: object) -
     (folder / name).write_text(json.dumps({"metadata": metadata, "weight_map": shards}))
 
 
-def kinds(folder: Path, **choice: tuple[str, ...]) -> list[str]:
-    return [note.kind for note in examine(folder, Selection(**choice), False).notes]
+def kinds(folder: Path, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> list[str]:
+    return [note.kind for note in examine(folder, Selection(include, exclude)).notes]
 
 
 def note_of(folder: Path, kind: str) -> str:

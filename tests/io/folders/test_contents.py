@@ -103,7 +103,7 @@ def test_what_cannot_be_stored_is_left_out(folder: Path, tmp_path: Path) -> None
         made.bind(str(folder / "s"))
     for left in ({"gone", "s"}, {"latest", "s"}, {"latest", "gone"}):
         with pytest.raises(SourceError, match="--exclude"):
-            examine(folder, Selection(exclude=tuple(left)), False)
+            examine(folder, Selection(exclude=tuple(left)))
     assert kinds(folder, exclude=("latest/*", "gone", "s")) == ["left-out"]
     assert kinds(folder, include=("model*",)) == ["left-out"]
 

@@ -1,0 +1,1 @@
+"""Folders: each weights file is an archive, every other file a copy."""

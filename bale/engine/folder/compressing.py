@@ -1,0 +1,141 @@
+"""Compresses a folder: each weights file becomes an archive, every other file is copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from bale.engine.folder.files import is_inside
+from bale.engine.folder.rows import report_contents
+from bale.engine.folder.writer import FolderWriter
+from bale.engine.inputs import Inputs, Options
+from bale.engine.reading.listing import SourceFolder
+from bale.engine.resolved import ResolvedFile
+from bale.engine.run import Run
+from bale.errors import OutOfRoom, OutputError
+from bale.io.folders.record import (
+    Entry,
+    Progress,
+    Record,
+    begin_folder,
+    is_stored_folder,
+    read_progress,
+    staged_record,
+)
+from bale.io.storage.commit import Target, commit_together
+from bale.io.storage.files import reason
+from bale.io.storage.leftovers import lock_folder, remove_leftovers
+from bale.io.storage.placing import is_empty
+from bale.notes import size as in_words
+from bale.report.model import FileRow, FolderRow
+
+
+def compress_folder(
+    source: SourceFolder,
+    resolved: Mapping[str, ResolvedFile],
+    out: Path,
+    run: Run,
+    inputs: Inputs,
+    options: Options,
+    *,
+    report: Callable[[tuple[FileRow, ...], FolderRow], AbstractContextManager[Target]],
+    kept: Callable[[tuple[FileRow, ...], FolderRow], None] | None = None,
+) -> None:
+    """Write a compressed folder, file by file; files that an interrupted run has finished are kept.
+
+    `report` gives the file that takes its name together with the record, and is called with the rows of the archives
+    and that of the folder. `kept` is called with them in its place where a finished folder is the one that would be
+    made again; any other finished one is refused, unless it may be overwritten.
+    """
+    with ExitStack() as stack:
+        found = _begin(source, out, options.force, kept is not None, stack)
+        writer = FolderWriter(source, resolved, out, run, inputs, options)
+        names = (*source.side, *source.checkpoints)
+        if found.complete and kept is not None:
+            other = writer.other(found.entries, names)
+            if other is None:
+                rows = [writer.row(name, found.entries[name]) for name in names]
+                kept(*report_contents(source, out, found, rows))
+                return
+            if not options.force:
+                raise _taken(out, other)
+        earlier = found.entries
+        if found.complete:  # each is to be made again
+            earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}
+        progress = stack.enter_context(Progress(out, earlier))
+        remove_leftovers(out)
+        entries: dict[str, Entry] = {}
+        rows = []
+        for name in names:
+            try:
+                entries[name], row = writer.store(name, earlier.get(name))
+            except OutOfRoom as problem:
+                raise OutOfRoom(problem.message, problem.needed, in_words(_whole(source, entries))) from None
+            rows.append(row)
+            if entries[name] is not earlier.get(name):
+                progress.add(name, entries[name])
+        writer.sync(sum(entry.stored_bytes for entry in entries.values()))
+        record = Record(True, entries, source.selection)
+        with report(*report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
+            commit_together(made, staged)
+        _remove_strays(out, earlier, entries)
+
+
+def check_not_busy(out: Path) -> None:
+    """Raise `OutputError` when another run is writing a folder: before any work is done."""
+    if os.path.isdir(out) and not os.path.islink(out):
+        os.close(_lock(out))
+
+
+def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stack: ExitStack) -> Record:
+    """Make the target folder, or take over one that is there, and lock it; returns the record of an earlier run."""
+    if is_inside(out, source.path):
+        raise OutputError(f"cannot write {out}: it is or lies in the source folder", "choose another place with -o")
+    if os.path.islink(out):
+        raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
+    made = None if os.path.lexists(out) else begin_folder(out)
+    stack.callback(os.close, _lock(out) if made is None else made)
+    if is_empty(out):
+        return Record(False, {})
+    record = read_progress(out) if is_stored_folder(out) else None
+    if record is not None and not record.complete:
+        return record
+    if not force and not (record is not None and only_report):
+        raise _taken(out)
+    if record is None:
+        raise OutputError(f"{out} is not a compressed folder, and is not overwritten", "choose another name with -o")
+    return record
+
+
+def _lock(out: Path) -> int:
+    try:
+        return lock_folder(out, out)
+    except OSError as problem:
+        raise OutputError(f"cannot write {out}: {reason(problem)}", "choose another place with -o") from None
+
+
+def _taken(out: Path, why: str = "") -> OutputError:
+    return OutputError(
+        f"{out} exists already{why and ': '}{why}", "use -f to overwrite it, or choose another name with -o"
+    )
+
+
+def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:
+    """Bytes of the whole compressed folder, by what the files that are done have taken."""
+    whole = sum(os.path.getsize(source.path / name) for name in (*source.side, *source.checkpoints))
+    done = sum(entry.source_bytes for entry in stored.values())
+    return sum(entry.stored_bytes for entry in stored.values()) * whole // done if done else whole
+
+
+def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
+    """Remove files that an earlier run has stored and the record no longer lists; never the target of a link."""
+    kept = {os.stat(out / entry.stored).st_ino for entry in entries.values()}  # one file may have names in two cases
+    for stray in (out / entry.stored for entry in earlier.values()):
+        with suppress(OSError):
+            if is_inside(stray.parent, out) and stray.lstat().st_ino not in kept:
+                stray.unlink()
