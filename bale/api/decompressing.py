@@ -62,6 +62,9 @@ def decompress(
         See `bale.errors`; nothing is left behind.
     """
     archive = Path(archive)
+    if tensors and into is not None:
+        hint = f"name a file in it, like -o {Path(into) / 'out.safetensors'}"
+        raise UsageError(f"--tensor writes one file, and {into} is a folder", hint)
     if tensors and out is None:
         raise UsageError("--tensor writes a file of its own", "name it with -o, like -o out.safetensors")
     if tensors and skip_existing:

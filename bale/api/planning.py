@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.api.results import Planned
@@ -91,11 +92,16 @@ def _save(
 ) -> None:
     """Write the choices of a plan, with the command that obeys them."""
     given = (("base", base), ("stats", stats))
-    names = "".join(f" --{option} {json.dumps(Path(each).name)}" for option, each in given if each is not None)
-    names += "".join(f" --rename {json.dumps(each)}" for each in rename)
+    names = "".join(f" --{option} {_quoted(Path(each).name)}" for option, each in given if each is not None)
+    names += "".join(f" --rename {_quoted(each)}" for each in rename)
     comment = f"The plan of {json.dumps(own_name(source))}: bale compress SOURCE -r THIS{names} obeys it"
     with staged(path, plan_text(comment, saved_choices(files)).encode(), force) as target:
         target.commit()
+
+
+def _quoted(text: str) -> str:
+    """A word for a shell, in one line of a comment of a TOML file, which has no control characters."""
+    return quote("".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text))
 
 
 @contextmanager

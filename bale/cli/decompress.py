@@ -64,10 +64,9 @@ def command(
 
     printer = Printer(json, quiet)
     if out is not None and out.text == "-":
-        if len(archive) > 1 or tensor or json:
-            raise UsageError(
-                "-o - writes one whole checkpoint to stdout", "leave out --json, --tensor and further archives"
-            )
+        if len(archive) > 1 or tensor or json or skip_existing:
+            what = "leave out --json, --tensor, --skip-existing and further archives"
+            raise UsageError("-o - writes one whole checkpoint to stdout", what)
         api.decompress_to(archive[0].path, sys.stdout.buffer, base=base, layers=layers, threads=threads)
         return 0
     if tensor and len(archive) > 1:

@@ -157,6 +157,7 @@ def test_a_dash_is_refused_with_the_reason(bale: Bale, model: Path, archive: Pat
     before = names_in(model.parent)
     bale("decompress", archive, archive, "-o", "-").failed(2, "-o -")
     bale("decompress", archive, "--tensor", "*", "-o", "-").failed(2, "-o -")
+    bale("decompress", archive, "--skip-existing", "-o", "-").failed(2, "leave out --json, --tensor, --skip-existing")
     code = bale("decompress", archive, "-o", "-", "--json")
     assert code.code == 2
     assert "error" in code.json

@@ -110,6 +110,12 @@ def test_decompress_some_tensors(bale: Bale, model: Path, lossy: Path) -> None:
         assert sorted(file.keys()) == ["embed.weight", "layers.1.bias", "layers.1.weight"]
     bale("decompress", lossy, "--tensor", "layers.1.*", "--tensor", "no", "-o", out, "-f").failed(2, "'no'")
     bale("decompress", lossy, "--tensor", "layers.1.*").failed(2, "-o")
+    folder = model.with_name("folder")
+    for made in (False, True):
+        said = bale("decompress", lossy, "--tensor", "layers.1.*", "-o", f"{folder}/")
+        said.failed(2, f"{folder} is a folder; name a file in it, like -o {folder}/out.safetensors")
+        assert folder.exists() == made
+        folder.mkdir(exist_ok=True)
 
 
 def test_plan_predicts_what_compress_does(bale: Bale, model: Path) -> None:

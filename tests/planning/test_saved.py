@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,14 @@ def test_a_plan_on_a_base_needs_it(files: dict[str, Path], tmp_path: Path) -> No
     bale.plan(files["source"], base=files["base"], save=tmp_path / "plan.toml")
     with pytest.raises(UsageError, match="needs --base"):
         bale.compress(files["source"], recipe=tmp_path / "plan.toml")
+
+
+def test_the_command_of_a_plan_can_be_given_to_a_shell(files: dict[str, Path], tmp_path: Path) -> None:
+    base = files["base"].rename(tmp_path / "it's $HOME `x`.safetensors")
+    rename, odd = r"re:again|(un)related$=w", "*\nwith*=w"
+    path = tmp_path / "plan.toml"
+    bale.plan(files["source"], base=base, rename=[rename, odd], save=path)
+    (comment,) = (line for line in path.read_text().splitlines() if line.startswith("#"))
+    words = shlex.split(comment.partition("THIS")[2])
+    assert words == ["--base", base.name, "--rename", rename, "--rename", r"*\nwith*=w", "obeys", "it"]
+    assert bale.compress(files["source"], recipe=path, base=base).exact
