@@ -34,8 +34,6 @@ _DTYPES = {
     "F8_E8M0": "float8_e8m0fnu",
 }
 
-_NATIVE = {"U8", "I8", "I16", "I32", "I64", "F16", "F32", "F64", "BOOL"}
-
 
 def load_state_dict(path: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
     """Load the tensors of a checkpoint or an archive, so that `model.load_state_dict(load_state_dict(path))` works.
@@ -83,8 +81,6 @@ def _tensor(bits: Array, spec: TensorSpec) -> torch.Tensor:
         raise UsageError(f"torch has no counterpart of {spec.dtype}", "use bale.open for its bytes")
     if not bits.flags.writeable or _is_cut(bits):
         bits = bits.copy()
-    if spec.dtype in _NATIVE:
-        return torch.from_numpy(bits).reshape(spec.shape)
     return torch.from_numpy(bits.reshape(-1).view(np.uint8)).view(dtype).reshape(spec.shape)
 
 

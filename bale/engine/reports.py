@@ -13,7 +13,7 @@ from typing import Any
 
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import complete_record
-from bale.engine.reading.same_tensors import same_tensors
+from bale.engine.reading.same_tensors import same_tensors_of_rows
 from bale.engine.reading.statistics import Statistics
 from bale.engine.reading.unit_values import UnitValues
 from bale.engine.resolved import ResolvedFile
@@ -249,7 +249,7 @@ def make_report(
         folder=folder,
         stats=None if statistics is None else statistics.stamp,
     )
-    notes = [*notes, *(() if folder is None else same_tensors(rows))]
+    notes = [*notes, *(() if folder is None else same_tensors_of_rows(rows))]
     before, after = found.original_bytes, found.stored_bytes
     if after > before:
         what = "archive" if folder is None else "compressed folder"

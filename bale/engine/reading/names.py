@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from bale.notes import Note, many
+from bale.engine.reading.same_tensors import same_tensors
+from bale.notes import Note
 from bale.spec import Unit, View
 
 Place = tuple[int, View]
@@ -23,13 +24,13 @@ class Names:
         by the file, ``unet/model.safetensors:weight``.
     others : dict
         Qualified names of tensors that have a plain one too.
-    same : dict
-        For pairs of files, the later one first, the number of tensors that both hold with the same bits.
+    notes : tuple of Note
+        Remarks on files that hold the same tensors.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
     others: dict[str, Place] = field(default_factory=dict)
-    same: dict[tuple[str, str], int] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     @classmethod
     def of(cls, units: Sequence[tuple[str, Unit]], are_equal: Callable[[Place, Place], bool]) -> Names:
@@ -40,30 +41,22 @@ class Names:
                 found.setdefault(view.name, []).append((file, (index, view)))
         names = cls()
         taken = set(found)
+        held: dict[str, dict[Hashable, int]] = {}
         for name, places in found.items():
-            (file, first), *rest = places
-            if len(rest) == 0:
-                names.places[name] = first
-                continue
+            (_, first), *rest = places
             is_same = all(are_equal(first, other) for _, other in rest)
+            for each, place in places:
+                key = name if is_same else (each, name)
+                held.setdefault(each, {})[key] = place[1].spec.nbytes
             if is_same:
                 names.places[name] = first
-            for each, place in places:
+            for each, place in places if rest else ():
                 qualified = f"{each}:{name}"
                 if qualified not in taken:
                     (names.others if is_same else names.places)[qualified] = place
-                if is_same and each != file:
-                    names.same[each, file] = names.same.get((each, file), 0) + 1
+        names.notes = tuple(same_tensors(held))
         return names
 
     def find(self, name: str) -> Place:
         """Where a tensor is; `KeyError` where there is none of this name."""
         return self.places[name] if name in self.places else self.others[name]
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """Remarks on files that hold the same tensors."""
-        return tuple(
-            Note("same-tensors", f"{file} holds the same {many(count, 'tensor')} as {other}")
-            for (file, other), count in self.same.items()
-        )

@@ -21,7 +21,7 @@ from bale.engine.reading.base import find_references
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.listing import stored_folder_row, weight_archives_of, weights_of
 from bale.engine.reading.names import Names, Place
-from bale.engine.reading.same_tensors import same_tensors
+from bale.engine.reading.same_tensors import same_tensors_of_rows
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.rows import file_row
@@ -357,7 +357,7 @@ def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Re
     )
     first = archives[0].manifest
     row, notes = (None, []) if folder is None else stored_folder_row(folder)
-    notes += [] if folder is None else same_tensors(files)
+    notes += [] if folder is None else same_tensors_of_rows(files)
     return Report(first.tool, ".".join(map(str, first.format)), False, files, row, tuple(notes))
 
 

@@ -88,3 +88,22 @@ def test_a_plain_name_that_looks_qualified_is_kept(tmp_path: Path) -> None:
     with open_tensors(tmp_path / "m") as tensors:
         assert np.array_equal(tensors["w"], a)
         assert np.array_equal(tensors["b.safetensors:w"], a + 2)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bale"])
+@pytest.mark.parametrize(
+    ("shared", "notes"), [(4, []), (60, ["b/m.safetensors holds 1 of the 2 tensors of a/m.safetensors"])]
+)
+def test_a_buffer_that_two_models_have_does_not_make_them_one(
+    tmp_path: Path, suffix: str, shared: int, notes: list[str]
+) -> None:
+    for seed, name in enumerate("ab"):
+        (tmp_path / "m" / name).mkdir(parents=True)
+        tensors = {"buffer": np.arange(shared, dtype="<f4"), "w": weights(40, 40, seed=seed)}
+        write(tmp_path / "m" / name / "m.safetensors", tensors)
+    bale.compress(tmp_path / "m", tmp_path / "m.bale")
+    with open_tensors(tmp_path / f"m{suffix}") as tensors:
+        assert [str(note) for note in tensors.notes] == notes
+    if suffix:
+        document = bale.inspect(tmp_path / "m.bale")
+        assert [note for note in document["notes"] if "holds" in note] == notes
