@@ -27,7 +27,7 @@ def compare(
     Parameters
     ----------
     rename : sequence of str
-        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors of B whose whole name matches are NAME in A. Wrappers and
+        ``re:PATTERN=NAME`` each, or ``OLD*=NEW*``: tensors of B whose whole name matches are NAME in A. Wrappers and
         prefixes need none, and what is left over is paired by content.
     threads : int or None
         Workers; None for one a core.

@@ -67,7 +67,7 @@ def compress(
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
     rename : sequence of str
-        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors whose whole name matches are NAME in the base.
+        ``re:PATTERN=NAME`` each, or ``OLD*=NEW*``: tensors whose whole name matches are NAME in the base.
     stats : path or None
         Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
         that lossy encoders make. They are not needed to decompress.

@@ -64,7 +64,7 @@ def command(
         typer.Option(
             "--rename",
             metavar="re:PATTERN=NAME",
-            help=r"The name in A of tensors of B whose whole name matches, or GLOB=NAME.",
+            help=r"The name in A of tensors of B whose whole name matches, or OLD*=NEW*.",
         ),
     ] = None,
     sort: ranking.SortOption = None,

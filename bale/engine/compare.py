@@ -327,7 +327,7 @@ class _Task:
         one, other = self._a.run(self.name), self._b.run(self._partner)
         if one is None or other is None:
             return None
-        return (one, other) if one.axes == other.axes or not self._same_shape else None
+        return (one, other) if one.axes == other.axes else None
 
     def _common_rows(self) -> int | None:
         """The rows that both have, where the number of them is the difference of their shapes."""

@@ -25,8 +25,8 @@ _WRAPPERS = {
 _PREFIX = 8  # pieces of a name that a wrapper may have put before all
 _SAMPLE, _LEAST = 256, 64  # elements by whose signs tensors are recognized, and fewer are not
 _ALIKE = 0.75  # of these signs: those of unrelated tensors are alike by half, within a thirtieth
-_TRIED = 4  # tensors of the other side that a sample is nearest to, which are looked at closely
-_AT_ONCE = 1 << 12
+_BAND = 8, 16  # signs that must agree, somewhere, for two tensors to be looked at: more of them for more tensors
+_TRIED = 8  # tensors of the other side that are looked at for a band, and at last
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,25 +246,49 @@ def _grouped(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
 def _alike(wanted: Sequence[Candidate], offered: Sequence[Candidate]) -> Iterator[tuple[int, int, float]]:
     """Numbers of tensors whose signs about their medians are alike, and the share of signs that are.
 
-    Products of signs are whole numbers, so that no machine adds them up to anything else.
+    Only tensors that agree in all signs of a band are looked at, so that time grows with their number and not with its
+    square: of signs that are alike by nine tenths some band of sixteen agrees in 96 cases of a hundred.
     """
-    if not wanted or not offered:
+    known, signs = _signs_of(offered)
+    if not known:
         return
-    signs = np.stack([_signs(each) for each in offered])
-    for start in range(0, len(wanted), _AT_ONCE):
-        block = np.stack([_signs(each) for each in wanted[start : start + _AT_ONCE]])
-        shares = (1 + block @ signs.T / block.shape[1]) / 2
-        tried = np.argsort(-shares, axis=1, kind="stable")[:, :_TRIED]
-        for row, column in zip(*np.nonzero(np.take_along_axis(shares, tried, 1) >= _ALIKE), strict=True):
-            index = int(tried[row, column])
-            yield start + int(row), index, float(shares[row, index])
+    width = min(max(len(known).bit_length() + 1, _BAND[0]), _BAND[1])
+    bands = [slice(at, at + width) for at in range(0, signs.shape[1] - width + 1, width)]
+    tables: list[dict[bytes, list[int]]] = []
+    for band in bands:
+        table: dict[bytes, list[int]] = {}
+        for at, code in enumerate(_codes(signs[:, band])):
+            found = table.setdefault(code, [])
+            if len(found) < _TRIED:
+                found.append(at)
+        tables.append(table)
+    asked, samples = _signs_of(wanted)
+    codes = [_codes(samples[:, band]) for band in bands]
+    for row, number in enumerate(asked):
+        tried = sorted({at for table, each in zip(tables, codes, strict=True) for at in table.get(each[row], ())})
+        if tried:
+            shares = np.mean(signs[tried] == samples[row], axis=1)
+            for best in np.argsort(-shares, kind="stable")[:_TRIED]:
+                if shares[best] >= _ALIKE:
+                    yield number, known[tried[best]], float(shares[best])
+
+
+def _codes(signs: Array) -> list[bytes]:
+    packed = np.packbits(signs, axis=1)
+    return [row.tobytes() for row in packed]
+
+
+def _signs_of(candidates: Sequence[Candidate]) -> tuple[list[int], Array]:
+    """Numbers and signs of those tensors, of one shape, that are not the same value everywhere."""
+    found = {number: signs for number, each in enumerate(candidates) if (signs := _signs(each)).any()}
+    return list(found), np.stack(list(found.values())) if found else np.empty((0, 0), bool)
 
 
 def _signs(candidate: Candidate) -> Array:
-    """-1, 0 or 1 for some values in the middle, about their median; zeros where all are the same."""
+    """Whether some values in the middle are above their median; never where all are the same, or one is no number."""
     count = min(_SAMPLE, candidate.spec.elements)
     values = candidate.elements((candidate.spec.elements - count) // 2, count)
     known = numbers(values, TensorSpec(candidate.spec.dtype, (count,)))
     with np.errstate(invalid="ignore"):
         floats = (values if known is None else known).astype(np.float64)
-        return np.nan_to_num(np.sign(floats - np.median(floats))).astype(np.float32)
+        return np.asarray(floats > np.median(floats))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
 
 import numpy as np
@@ -135,3 +136,32 @@ def test_tensors_of_whole_numbers_are_paired_by_content() -> None:
     ids = np.random.default_rng(0).integers(0, 1000, (10, 10))
     assert pairs({"a": ids}, {"c": ids[::-1].copy(), "b": ids}) == {"a": ("b", By.CONTENT)}
     assert pairs({"a": ids}, {"b": ids.astype("f4")}) == {}
+
+
+def test_very_many_tensors_are_paired_by_content_in_little_memory() -> None:
+    """No table of all with all, which would take 50 MB here."""
+    number = 1500
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((number, 128), "f4")
+    offered = {f"a{at}": row for at, row in enumerate(values)}
+    order = rng.permutation(number)
+    wanted = {f"b{at}": values[at] * np.float32(1.001) for at in order}
+    tracemalloc.start()
+    found = pairs(wanted, offered)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(found[f"b{at}"][0] == f"a{at}" for at in range(number))
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("change", [0.1, 0.3])
+def test_values_that_moved_much_are_still_found(change: float) -> None:
+    rng = np.random.default_rng(1)
+    offered = {f"a{at}": weights(32, 32, seed=at) for at in range(200)}
+    wanted = {
+        f"b{name}": w + np.float32(change) * w.std() * rng.standard_normal(w.shape).astype("f4")
+        for name, w in offered.items()
+    }
+    found = pairs(wanted, offered)
+    assert sum(found.get(f"b{name}", ("", By.CONTENT))[0] == name for name in offered) >= 190
+    assert all(pair[0] == name[1:] for name, pair in found.items())
