@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bale.api.inputs import PathLike
 from bale.engine.compare import Differences, compare_tensors
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.engine.run import Progress, Run
 from bale.planning.renames import Renames
 

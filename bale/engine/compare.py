@@ -12,8 +12,9 @@ import numpy as np
 
 from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
 from bale.compressors.floats import all_finite, numbers
+from bale.engine.reading.layout import TensorRun
 from bale.engine.reading.pairing import Candidate, Pairing
-from bale.engine.reading.tensors import TensorRun, Tensors
+from bale.engine.reading.tensors import Tensors
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.metrics import ErrorSums, RowSums, row_width
 from bale.notes import Note, many

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from bale.notes import Note, many
 from bale.spec import Unit, View
@@ -73,3 +74,8 @@ class Names:
 def _free(name: str, taken: Collection[str]) -> str:
     """The name, or with ~2, ~3, ... behind it where it is taken."""
     return next(each for at in count(1) if (each := name if at == 1 else f"{name}~{at}") not in taken)
+
+
+def label(path: Path, folder: Path | None) -> str:
+    """The name of a file: within a folder, if there is one."""
+    return path.name if folder is None else path.relative_to(folder).as_posix()

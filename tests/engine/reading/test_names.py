@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bale
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.torch import load_state_dict
 from tests.making import weights, write
 
