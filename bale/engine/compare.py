@@ -171,10 +171,13 @@ def _partners(a: Tensors, b: Tensors, renames: Renames) -> dict[str, str]:
         spec = flat_spec(other.spec, other.spec.elements)
         return one.values.of(spec).is_related(other.read) if one.is_whole else False
 
-    pairs = Pairing(first.candidates, renames).pairs(second.candidates, is_related, once=True)
-    for name, pair in zip(second.names, pairs, strict=True):
-        if pair is not None:
-            found[first.names[pair.index]] = name
+    pairing = Pairing(first.candidates, renames)
+    named = pairing.by_name(second.candidates, once=True)
+    by_content = pairing.by_content(second.candidates, named, is_related)
+    for number, name in enumerate(second.names):
+        index = by_content.get(number, named[number])
+        if index is not None:
+            found[first.names[index]] = name
     return found
 
 

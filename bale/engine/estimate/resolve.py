@@ -69,27 +69,20 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
     base = inputs.base
     matches: list[Match | None] = [None] * len(plan.units)
     if base is not None:
-        matches = base.matches(plan.units, partial(UnitSource, source))
+        matches = base.matches(plan.units, partial(UnitSource, source), run)
         if not is_saved:
             pairs = zip(plan.units, matches, strict=True)
             plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
+        plan = with_remarks(plan, [match.note if match is not None and match.is_related else None for match in matches])
     plan = within_header(plan, source.checkpoint.size)
-    duplicate_of = find_duplicates(source, plan)
-    partners = [None if match is None else match.tensor for match in matches]
-    references: list[UnitValues | Refused | None] = list(partners)
-    jobs = (
-        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.largest_cost))
-        for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
-        if partner is not None and decision.pipeline.on_base and index not in duplicate_of
-    )
-    for index, future in run.ordered(jobs):
-        if not future.result():
-            references[index] = Refused("the base's tensor has nothing in common with it", note="reference-unused")
-    remarks = [
-        match.note if match is not None and isinstance(reference, UnitValues) else None
-        for match, reference in zip(matches, references, strict=True)
-    ]
-    return ResolvedFile(source.checkpoint, source.version, with_remarks(plan, remarks), tuple(references), duplicate_of)
+    references = tuple(map(_reference, matches))
+    return ResolvedFile(source.checkpoint, source.version, plan, references, find_duplicates(source, plan))
+
+
+def _reference(match: Match | None) -> UnitValues | Refused | None:
+    if match is None or match.is_related:
+        return None if match is None else match.tensor
+    return Refused("the base's tensor has nothing in common with it", note="reference-unused")
 
 
 def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Mapping
+from enum import Enum
 
 import numpy as np
 import pytest
 
-from bale.engine.reading.pairing import By, Candidate, Pairing, unwrapped
+from bale.engine.reading.pairing import Candidate, Pairing, unwrapped
 from bale.planning.renames import Renames
 from bale.spec import TensorSpec
 from tests.making import weights
@@ -24,6 +25,10 @@ def candidates(tensors: Mapping[str, np.ndarray]) -> list[Candidate]:
     return [one(*item) for item in tensors.items()]
 
 
+class By(Enum):
+    NAME, CONTENT = range(2)
+
+
 def pairs(
     wanted: Mapping[str, np.ndarray],
     offered: Mapping[str, np.ndarray],
@@ -31,11 +36,12 @@ def pairs(
     once: bool = False,
     related: bool = True,
 ) -> dict[str, tuple[str, By]]:
-    names = list(offered)
-    found = Pairing(candidates(offered), Renames.parse(renames)).pairs(
-        candidates(wanted), lambda number, index: related, once
-    )
-    return {name: (names[pair.index], pair.by) for name, pair in zip(wanted, found, strict=True) if pair is not None}
+    names, keys = list(offered), list(wanted)
+    pairing = Pairing(candidates(offered), Renames.parse(renames))
+    named = pairing.by_name(candidates(wanted), once)
+    found = pairing.by_content(candidates(wanted), named, lambda number, index: related)
+    by_name = {key: (names[index], By.NAME) for key, index in zip(keys, named, strict=True) if index is not None}
+    return by_name | {keys[number]: (names[index], By.CONTENT) for number, index in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -165,3 +171,12 @@ def test_values_that_moved_much_are_still_found(change: float) -> None:
     found = pairs(wanted, offered)
     assert sum(found.get(f"b{name}", ("", By.CONTENT))[0] == name for name in offered) >= 190
     assert all(pair[0] == name[1:] for name, pair in found.items())
+
+
+def test_content_with_another_number_of_rows() -> None:
+    w = weights(40, 32)
+    grown = np.concatenate([w * np.float32(1.001), weights(8, 32, seed=1)])
+    assert pairs({"net.tok": grown}, {"other": weights(40, 32, seed=2), "embed.weight": w}) == {
+        "net.tok": ("embed.weight", By.CONTENT)
+    }
+    assert pairs({"a": weights(300)}, {"b": weights(400)[:350]}) == {}  # vectors have no rows
