@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bale.api.inputs import PathLike
-from bale.engine.compare import Differences, compare_tensors
+from bale.engine.compare.differences import Differences
+from bale.engine.compare.tensors import compare_tensors
 from bale.engine.reading.open import open_tensors
 from bale.engine.run import Progress, Run
 from bale.planning.renames import Renames

@@ -35,7 +35,7 @@ from bale.cli.render import (
 from bale.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
-    from bale.engine.compare import Difference
+    from bale.engine.compare.differences import Difference
 
 NAME = "compare"
 

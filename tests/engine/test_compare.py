@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bale
-from bale.engine.compare import Difference
+from bale.engine.compare.differences import Difference
 from bale.errors import UsageError
 from bale.spec import CHUNK_LIMIT
 from tests.making import Raw, bf16, weights, write
