@@ -127,7 +127,7 @@ def compress(
             stack.enter_context(made_folder(Path(into)))
         run = stack.enter_context(Run(threads, progress=progress))
         inputs = stack.enter_context(open_inputs(base, stats, run, renames))
-        resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
+        resolved = resolve_plan(checkpoints, chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
         may_stay = skip_existing or to.lost
         notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)
