@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 
 from bale.engine.reading.same_tensors import same_tensors
 from bale.notes import Note
@@ -46,17 +48,26 @@ class Names:
             (_, first), *rest = places
             is_same = all(are_equal(first, other) for _, other in rest)
             for each, place in places:
-                key = name if is_same else (each, name)
-                held.setdefault(each, {})[key] = place[1].spec.nbytes
+                held.setdefault(each, {})[name if is_same else (each, name)] = place[1].spec.nbytes
             if is_same:
                 names.places[name] = first
             for each, place in places if rest else ():
-                qualified = f"{each}:{name}"
-                if qualified not in taken:
-                    (names.others if is_same else names.places)[qualified] = place
+                qualified = _free(f"{each}:{name}", taken)
+                taken.add(qualified)
+                (names.others if is_same else names.places)[qualified] = place
         names.notes = tuple(same_tensors(held))
         return names
 
     def find(self, name: str) -> Place:
         """Where a tensor is; `KeyError` where there is none of this name."""
         return self.places[name] if name in self.places else self.others[name]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with ~2, ~3, ... behind it where it is taken."""
+    return next(each for at in count(1) if (each := name if at == 1 else f"{name}~{at}") not in taken)
+
+
+def label(path: Path, folder: Path | None) -> str:
+    """The name of a file: within a folder, if there is one."""
+    return path.name if folder is None else path.relative_to(folder).as_posix()
