@@ -1,4 +1,4 @@
-"""What is said of a folder below the sums of all its files."""
+"""Lines on a folder, to stand below the sums of all its files."""
 
 from __future__ import annotations
 

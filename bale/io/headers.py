@@ -1,4 +1,4 @@
-"""What the bytes of a safetensors header say, before a library reads it, and where one refuses to."""
+"""Headers of safetensors files: checks before a library reads one, and reasons where it refuses to."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refuse(header: bytes, payload: int, reason: str) -> NoReturn:
 
 
 def _oddity(tensors: list[_Entry], metadata: list[Any]) -> str:
-    """What is odd about a header, after "a safetensors file"; empty where nothing is that is known."""
+    """The oddity of a header, in words after "a safetensors file"; empty where none is known."""
     unknown = next((entry.dtype for entry in tensors if entry.dtype not in DTYPES), None)
     if unknown is not None:
         return f"with the dtype {printable(unknown)!r}, which this bale does not know"
@@ -91,7 +91,7 @@ class _Map(list[tuple[str, Any]]):
 
 
 class _Entry(NamedTuple):
-    """What the header says of a tensor."""
+    """The entry of a tensor in the header."""
 
     dtype: str
     start: int

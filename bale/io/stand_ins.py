@@ -1,4 +1,4 @@
-"""What lies in the place of a file that was not fetched: nothing, a Git LFS pointer, a web page; by its first bytes."""
+"""Stand-ins for a file that was not fetched, by their first bytes: nothing, a Git LFS pointer, a web page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEB = StandIn("looks like a web page", "download it again")
 
 
 def stand_in(head: bytes) -> StandIn | None:
-    """What a file is that begins with these bytes, or has no others, if it stands for another one."""
+    """The kind of stand-in that begins with these bytes, or is empty; None for any other file."""
     if not head:
         return EMPTY
     if head.startswith(b"version https://git-lfs"):

@@ -82,7 +82,7 @@ def compile_pattern(text: str, origin: str) -> Pattern:
 
 
 def bracket_hint(text: str) -> str:
-    """How to write the bracket of a name, for a glob that has one; empty for any other pattern."""
+    """A hint on the bracket of a name, for a glob that has one; empty for any other pattern."""
     return " (a [ begins a set of letters: [[] is the bracket itself)" if "[" in text and text[:3] != "re:" else ""
 
 

@@ -162,7 +162,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class FolderRow:
-    """What a folder is beside its archives: names of source and target, copies, and the bytes of its record."""
+    """A folder beside its archives: names of source and target, copies, and the bytes of its record."""
 
     source: str
     archive: str

@@ -21,7 +21,7 @@ from bale.io.archive.manifest import StoredUnit
 from bale.io.folders.record import is_stored_folder
 from bale.io.names import own_name
 from bale.io.sources.open import open_checkpoint
-from bale.io.storage.files import reading
+from bale.io.storage.files import reading, reason
 from bale.notes import Note, many
 from bale.planning.renames import Renames
 from bale.spec import Unit
@@ -72,8 +72,12 @@ class Base:
     @cached_property
     def stamp(self) -> str:
         """Names, sizes and times of its files, and renames: another one where any of them is not as it was."""
-        files = ((file.path, os.stat(file.path)) for file in self.files)
-        states = " ".join(f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files)
+        try:
+            files = [(file.path.name, os.stat(file.path)) for file in self.files]
+        except OSError as problem:
+            message = f"the base {self.path} has changed: {reason(problem)}"
+            raise SourceError(message, "give one that stays as it is") from None
+        states = " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
         return f"{states} {self.renames}".rstrip()
 
     @property

@@ -123,7 +123,7 @@ def _archives(path: Path, entries: Mapping[str, Entry]) -> list[Path]:
 
 
 def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
-    """What a compressed folder is beside its archives, as reports say it, and a note on what was left out of it."""
+    """The row of a compressed folder in reports, and a note on what was left out of it."""
     record = complete_record(path)
     name, chosen = own_name(path), record.selection
     row = FolderRow(source_of(name), name, copied_of(record.entries), os.path.getsize(path / RECORD))

@@ -97,7 +97,7 @@ def compress_file(
                 room = header_room(header_entries(plan), checkpoint.size)
                 writer = ArchiveWriter(target, room)
                 unit_writer = UnitWriter(source, resolved, writer, run, inputs, verify)
-                with _told_what_it_needs(unit_writer):
+                with _naming_the_whole(unit_writer):
                     units = unit_writer.write()
                 base = inputs.base if any(stored.base for stored in units) else None
                 skeleton = source.skeleton()
@@ -123,8 +123,8 @@ def compress_file(
 
 
 @contextmanager
-def _told_what_it_needs(writer: UnitWriter) -> Iterator[None]:
-    """Where room is lacking, say how much the whole archive takes, and not only what there was up to here."""
+def _naming_the_whole(writer: UnitWriter) -> Iterator[None]:
+    """Errors for lack of room name the size of the whole archive, beside what there was up to here."""
     try:
         yield
     except OutOfRoom as problem:

@@ -53,11 +53,11 @@ class ReadBack:
     def __init__(self, writer: ArchiveWriter, run: Run) -> None:
         self._writer, self._run = writer, run
         self._waiting: list[Callable[[], None]] = []
-        self._told: list[Callable[[], None]] = []
+        self._done: list[Callable[[], None]] = []
         self._cost = 0
 
     def check(self, unit: UnitBuilder, task: Task, meter: Meter) -> None:
-        """Have a unit decoded, and compared with the values that were encoded; `meter` is told when that is done.
+        """Have a unit decoded, and compared with the values that were encoded; `meter` counts it when that is done.
 
         Raises
         ------
@@ -66,17 +66,17 @@ class ReadBack:
         """
         for decoded, expected in self._tasks(WrittenUnit.of(self._writer, unit), unit, task):
             self._waiting.append(partial(_compare, decoded, expected))
-            self._told.append(partial(meter.add, decoded.count * task.spec.info.bits // 16))
+            self._done.append(partial(meter.add, decoded.count * task.spec.info.bits // 16))
             self._cost += decoded.cost
             if self._cost > _TOGETHER:
                 self._start()
-        self._told.append(meter.finish)
+        self._done.append(meter.finish)
 
     def finish(self) -> None:
         """Wait until everything is checked."""
         self._start()
         self._run.wait()
-        _call_all(self._told)
+        _call_all(self._done)
 
     def _tasks(self, written: WrittenUnit, unit: UnitBuilder, task: Task) -> Iterator[tuple[DecodeTask, int]]:
         layers = [(task, unit.final), (task.first, unit.first)] if unit.first.blocks else [(task, unit.final)]
@@ -89,8 +89,8 @@ class ReadBack:
     def _start(self) -> None:
         if self._waiting:
             self._writer.flush()
-            self._run.check(Job(partial(_call_all, self._waiting), self._cost), partial(_call_all, self._told))
-            self._waiting, self._told, self._cost = [], [], 0
+            self._run.check(Job(partial(_call_all, self._waiting), self._cost), partial(_call_all, self._done))
+            self._waiting, self._done, self._cost = [], [], 0
 
 
 def _compare(task: DecodeTask, expected: int) -> None:

@@ -1,4 +1,4 @@
-"""What the names of files say of weights: their format, the set that a shard belongs to, the model that they are of."""
+"""Names of files of weights: their format, the set that a shard belongs to, the model that they are of."""
 
 from __future__ import annotations
 

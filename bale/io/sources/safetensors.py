@@ -26,7 +26,7 @@ def read_safetensors(path: Path, source: ByteSource) -> Checkpoint:
 
 
 def _unnamed(layout: Layout) -> Iterator[Unnamed]:
-    """What the header holds beside its entries."""
+    """The bytes of the header beside its entries."""
     entries = sum(_ENTRY + 2 * len(name) + _NUMBER * len(spec.shape) for name, spec, _ in layout.tensors)
     texts = {key: len(key) + len(value) for key, value in layout.metadata.items()}
     left = layout.payload - entries

@@ -30,11 +30,11 @@ def unnamed_notes(whole: int, found: Iterable[Unnamed]) -> tuple[Note, ...]:
     total = sum(each.nbytes for each in kinds)
     if not is_much(total, whole):
         return ()
-    told = [each for each in kinds if 20 * each.nbytes >= total or is_much(each.nbytes, whole)][:_SHOWN]
-    if len(told) == 1:
-        text = f"{size(told[0].nbytes)} of {size(whole)} are {told[0].what}"
+    shown = [each for each in kinds if 20 * each.nbytes >= total or is_much(each.nbytes, whole)][:_SHOWN]
+    if len(shown) == 1:
+        text = f"{size(shown[0].nbytes)} of {size(whole)} are {shown[0].what}"
     else:
-        each_of = ", ".join(f"{size(each.nbytes)} are {each.what}" for each in told)
+        each_of = ", ".join(f"{size(each.nbytes)} are {each.what}" for each in shown)
         text = f"{size(total)} of {size(whole)} lie in no tensor: {each_of}"
     return (Note("unnamed", f"{text}: kept exactly, no pipeline reaches them"),)
 

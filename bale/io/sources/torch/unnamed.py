@@ -1,4 +1,4 @@
-"""What of a torch file lies in no tensor: rests of storages, and what its pickles hold themselves."""
+"""Bytes of a torch file that lie in no tensor: rests of storages, and values within its pickles."""
 
 from __future__ import annotations
 
