@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,8 +19,10 @@ import bale
 from bale.api import compressing
 from bale.engine.folder import compressing as folder_compressing
 from bale.engine.folder import restoring, verifying, writer
+from bale.engine.folder.writer import FolderWriter
+from bale.engine.reading.listing import SourceFolder
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
-from bale.io.folders.record import RECORD
+from bale.io.folders.record import RECORD, Entry
 from bale.io.storage.commit import Target
 from bale.io.storage.leftovers import lock_folder
 from tests.making import bf16, names_in, sha256, weights, write
@@ -588,6 +591,23 @@ def test_the_files_of_a_base_are_looked_at_once(tmp_path: Path, monkeypatch: pyt
             bale.compress(source, base=base)
             bale.compress(source, base=base, skip_existing=True)
     assert made[12] <= 4 * made[3], made
+
+
+def test_a_finished_folder_is_compared_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+
+    class Walked(tuple[str, ...]):
+        def __iter__(self) -> Iterator[str]:
+            walks.append(1)
+            return super().__iter__()
+
+    entry = Entry("copy", "x", 0, "", 0, "")
+    names = Walked(str(n) for n in range(50))
+    monkeypatch.setattr(FolderWriter, "is_current", lambda *_: True)
+    made = FolderWriter(SourceFolder(tmp_path, {}, {}), {}, tmp_path, *3 * [mock.Mock()])
+    assert made.other(dict.fromkeys(names, entry), names) is None
+    assert made.other({**dict.fromkeys(names, entry), "more": entry}, names) == "it has more, which the source has not"
+    assert len(walks) < 10
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import torch
 
 import bale
 from bale.api import decompress_to
+from bale.engine.reading.base import open_base
+from bale.engine.run import Run
 from bale.errors import OutputError, SourceError, UsageError
 from bale.io.archive.archive import open_archive
 from bale.notes import Note
@@ -426,3 +428,11 @@ def test_a_dtype_that_is_no_reference_is_named(tmp_path: Path) -> None:
     tuned = write(tmp_path / "tuned", {"w": weights(64, 64), "v": weights(8)})
     row = bale.compress(tuned, tmp_path / "t.bale", base=base).rows[0]
     assert row.notes[0].text == "the base has it as I64, which is no reference for F32"
+
+
+def test_a_base_that_vanishes_meanwhile_is_an_error_of_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "base.safetensors", {"w": weights(4)})
+    with Run(1) as run, open_base(path, run) as base:
+        path.unlink()
+        with pytest.raises(SourceError, match=r"base\.safetensors has changed: no such file"):
+            _ = base.stamp

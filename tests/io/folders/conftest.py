@@ -1,4 +1,4 @@
-"""A folder of weights, and what is told of it."""
+"""A folder of weights."""
 
 from __future__ import annotations
 

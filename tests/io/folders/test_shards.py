@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 import bale
 from bale.errors import SourceError
 from bale.io.folders.contents import examine
+from bale.io.folders.indexes import ShardIndex
 from bale.io.folders.selection import Selection
+from bale.io.folders.shards import check_complete
 from tests.io.folders.examining import index, kinds, note_of
 from tests.making import weights, write
 
@@ -91,3 +94,17 @@ def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:
         write(tmp_path / f"m-0000{n}-of-00004.safetensors", {f"{n}": weights(4)})
     assert kinds(tmp_path) == []
     assert kinds(tmp_path, exclude=("*-00003-*",)) == ["left-out"]
+
+
+def test_files_are_looked_up_and_not_walked_for_each_index(tmp_path: Path) -> None:
+    """Else a folder of many models, each with an index, would cost the square of their number."""
+
+    class Unlisted(set[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("walked")
+
+    found = ShardIndex("m.index.json", {"a": "1", "b": "2"})
+    check_complete(tmp_path, found, Unlisted({"1", "2", "3"}), set())
+    check_complete(tmp_path, found, Unlisted({"1"}), {"2"})
+    with pytest.raises(SourceError, match="names '2', which is not there"):
+        check_complete(tmp_path, found, Unlisted({"1"}), set())
