@@ -64,6 +64,7 @@ def inspect(
             document["note_kinds"].append("stale-report")
         if floor:
             with Run(progress=progress) as run:
+                run.expect(report.original_bytes - report.side_bytes)
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
         return document
     opened = open_source(path, include, exclude)
@@ -72,6 +73,7 @@ def inspect(
     if floor:
         plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
         with Run(progress=progress) as run:
+            run.expect(sum(checkpoint.size for checkpoint in files.values()))
             found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
             add_floors(document, [each for floors in found for each in floors])
     return document

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options, ranking
+from bale.cli.given import name_of
 from bale.cli.render import (
     Printer,
     error_document,
@@ -81,7 +82,7 @@ def command(
         if limit is not None and not 0 <= limit < float("inf"):
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer, choice = Printer(json, quiet), ranking.Choice(sort, show_all, top)
-    with printer.progress(f"{a.name} and {b.name}", file_bytes(a)) as progress:
+    with printer.progress(f"{name_of(a)} and {name_of(b)}", file_bytes(a)) as progress:
         rows = api.compare(a, b, rename=rename or (), threads=threads, progress=progress)
     worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]

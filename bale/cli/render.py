@@ -66,9 +66,9 @@ class Printer:
             return
         from bale.engine.run import when_compiling
 
-        shown: AbstractContextManager[Show] = nullcontext(_heartbeat(what, total))
+        shown: AbstractContextManager[Show] = nullcontext(_heartbeat(what))
         if not total:
-            shown = nullcontext(lambda name, done: None)
+            shown = nullcontext(lambda name, done, total: None)
         elif sys.stderr.isatty():
             shown = _bar(what, total)
         with when_compiling(self._say_compiling), shown as show:
@@ -319,16 +319,14 @@ def _bar(what: str, total: int) -> AbstractContextManager[Show]:
     return bar(Console(stderr=True), harmless(what), total)
 
 
-def _heartbeat(what: str, total: int) -> Show:
+def _heartbeat(what: str) -> Show:
     begun = last = time.monotonic()
-    count = 0
 
-    def advance(name: str, done: int) -> None:
-        nonlocal last, count
-        count += done
+    def advance(name: str, done: int, total: int) -> None:
+        nonlocal last
         now = time.monotonic()
         if now - last >= HEARTBEAT:
             last = now
-            say(f"{what}: {percent(count, total)} after {now - begun:.0f} s, at {name}")
+            say(f"{what}: {percent(done, total)} after {now - begun:.0f} s, at {name}")
 
     return advance

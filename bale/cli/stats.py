@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
+from bale.cli.given import name_of
 from bale.cli.render import Printer, many, plain
 
 NAME = "stats"
@@ -73,7 +74,7 @@ def command(
 
     printer = Printer(json, quiet)
     found = read_lines(text, lines)
-    with printer.progress(model.name, sum(len(line.encode()) for line in found)) as progress:
+    with printer.progress(name_of(model), sum(len(line.encode()) for line in found)) as progress:
         done = collect(
             model,
             found,

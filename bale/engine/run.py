@@ -67,7 +67,7 @@ class Run:
     executor : Executor or None
         Used in place of a thread pool of our own.
     progress : callable or None
-        Called with a name and a number of source bytes whenever some have been done.
+        Called with a name and a number of source bytes whenever some have been done; see `expect`.
     """
 
     def __init__(
@@ -82,6 +82,10 @@ class Run:
         self.set_memory_budget(0)
         self.buffers = Buffers()
         self.progress: Progress = progress or (lambda name, done: None)
+
+    def expect(self, total: int) -> None:
+        """Tell `progress` how many bytes there are in all, if it has a method `expect` that wants to know."""
+        getattr(self.progress, "expect", lambda total: None)(total)
 
     def __enter__(self) -> Run:
         return self
