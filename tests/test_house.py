@@ -33,7 +33,15 @@ MAY_IMPORT = {
     "models": {"bale.models", "bale.engine.reading.listing", "bale.io"},
     "testing": {"bale.testing", "bale.compressors"},
     "api": {"bale.api", "bale.engine", "bale.io", "bale.planning", "bale.report"},
-    "cli": {"bale.cli", "bale.api", "bale.compressors.registry", "bale.report", "bale.engine", "bale.models"},
+    "cli": {
+        "bale.cli",
+        "bale.api",
+        "bale.compressors.registry",
+        "bale.compressors.compiling",
+        "bale.report",
+        "bale.engine",
+        "bale.models",
+    },
     "__init__": {"bale.api", "bale"},
     "__main__": {"bale.cli"},
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options, ranking
-from bale.cli.given import name_of
+from bale.cli.given import name_of, to_path
 from bale.cli.render import (
     Printer,
     error_document,
@@ -43,9 +43,9 @@ NAME = "compare"
 
 def command(
     a: Annotated[
-        Path, typer.Argument(parser=options.path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
+        Path, typer.Argument(parser=to_path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
     ],
-    b: Annotated[Path, typer.Argument(parser=options.path, metavar="B", help="The same, for comparison.")],
+    b: Annotated[Path, typer.Argument(parser=to_path, metavar="B", help="The same, for comparison.")],
     max_error: Annotated[
         float | None,
         typer.Option(

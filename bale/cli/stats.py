@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
-from bale.cli.given import name_of
+from bale.cli.given import name_of, to_path
 from bale.cli.render import Printer, many, plain
 
 NAME = "stats"
@@ -24,7 +24,7 @@ def command(
     model: Annotated[
         Path,
         typer.Argument(
-            parser=options.path,
+            parser=to_path,
             metavar="MODEL_DIR",
             help="A transformers model: a folder with config, tokenizer and weights.",
         ),
@@ -33,7 +33,7 @@ def command(
         Path,
         typer.Option(
             "--text",
-            parser=options.path,
+            parser=to_path,
             metavar="FILE",
             help="What the model is to see, a text in each line. Required.",
         ),
@@ -43,7 +43,7 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            parser=options.path,
+            parser=to_path,
             metavar="OUT",
             help="The file. [default: MODEL_DIR.stats.safetensors]",
         ),

@@ -14,7 +14,7 @@ import typer
 
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose, name_of
+from bale.cli.given import Given, choose, name_of, to_path
 from bale.cli.render import Printer, figure, many, plain, prose, size, table, terminal_width
 from bale.errors import UsageError
 
@@ -28,7 +28,7 @@ def command(
     archive: options.Archives,
     against: Annotated[
         Path | None,
-        typer.Option("--against", parser=options.path, metavar="SOURCE", help="Compare with the source as well."),
+        typer.Option("--against", parser=to_path, metavar="SOURCE", help="Compare with the source as well."),
     ] = None,
     base: options.KnownBase = None,
     threads: options.Threads = None,

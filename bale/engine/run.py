@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from bale.compressors.compiling import when_compiling as when_compiling
 from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 

@@ -173,13 +173,14 @@ def test_a_bar_fits_the_terminal(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
-def test_compiling_is_told_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "_said_compiling", False)
+def test_compiling_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """By a command, whatever the number of its sources."""
     with render.Printer(False, True).progress("m", 10):
         begins()
     assert capsys.readouterr().err == ""
-    for _ in range(2):
-        with render.Printer(False, False).progress("m", 10):
+    printer = render.Printer(False, False)
+    for name in ("m", "n"):
+        with printer.progress(name, 10):
             begins()
             begins()
     begins()
