@@ -68,6 +68,7 @@ FLOORS = {
         {"indexes"},
     ),
     "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
+    "report": ({"figures"}, {"tensors"}, {"files", "sums"}, {"model"}),
     "engine": (
         {"run", "rows"},
         {"coding"},

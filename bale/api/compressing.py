@@ -20,7 +20,8 @@ from bale.errors import OutputError
 from bale.io.archive.archive import is_archive
 from bale.io.storage.commit import Target, check_target
 from bale.planning.recipe import Recipe
-from bale.report.model import FileRow, Report
+from bale.report.files import FileRow
+from bale.report.model import Report
 
 
 def compress(

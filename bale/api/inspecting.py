@@ -18,7 +18,8 @@ from bale.io.storage.files import own_name
 from bale.notes import notes_of_files
 from bale.planning.decide import make_plan
 from bale.planning.recipe import make_recipe
-from bale.report.model import OPAQUE, Report
+from bale.report.files import OPAQUE
+from bale.report.model import Report
 
 
 def inspect(

@@ -18,7 +18,7 @@ from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
 from bale.metrics import ErrorSums, RowSums, row_width
 from bale.notes import Note, many
 from bale.planning.renames import Renames
-from bale.report.model import finite_or_none
+from bale.report.figures import finite_or_none
 from bale.spec import Array, TensorSpec
 
 _SMALL = 1 << 14  # elements of a tensor that is compared at once: to ask a worker would take longer

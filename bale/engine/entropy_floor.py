@@ -30,7 +30,7 @@ from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.files import reading
 from bale.planning.decide import FilePlan
-from bale.report.model import ratio
+from bale.report.figures import ratio
 from bale.spec import Array, TensorSpec, Unit
 
 _BLOCK = 1 << 20

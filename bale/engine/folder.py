@@ -29,7 +29,7 @@ from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
 from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
-from bale.report.model import FileRow, FolderRow
+from bale.report.files import FileRow, FolderRow
 
 
 def compress_folder(

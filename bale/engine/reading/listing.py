@@ -19,7 +19,7 @@ from bale.io.selection import ALL, Selection
 from bale.io.storage.files import own_name
 from bale.io.storage.tree import is_incomplete
 from bale.notes import Note
-from bale.report.model import Copied, FolderRow
+from bale.report.files import Copied, FolderRow
 
 
 @dataclass(frozen=True)

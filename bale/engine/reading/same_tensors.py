@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from bale.io.weight_names import set_of
 from bale.notes import Note, many
-from bale.report.model import FileRow, TensorRow
+from bale.report.files import FileRow
+from bale.report.tensors import TensorRow
 
 _WORTH_A_NOTE = 0.01  # of the bytes of a file: buffers that all models of a kind have are none
 
