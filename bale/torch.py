@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bale.engine.reading.tensors import Tensors, open_tensors
+from bale.engine.reading.open import open_tensors
+from bale.engine.reading.tensors import Tensors
 from bale.errors import UsageError
 from bale.spec import Array, TensorSpec
 

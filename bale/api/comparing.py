@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bale.api.inputs import PathLike
-from bale.engine.compare import Differences, compare_tensors
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.compare.differences import Differences
+from bale.engine.compare.tensors import compare_tensors
+from bale.engine.reading.open import open_tensors
 from bale.engine.run import Progress, Run
 from bale.planning.renames import Renames
 
@@ -27,7 +28,7 @@ def compare(
     Parameters
     ----------
     rename : sequence of str
-        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors of B whose whole name matches are NAME in A. Wrappers and
+        ``re:PATTERN=NAME`` each, or ``OLD*=NEW*``: tensors of B whose whole name matches are NAME in A. Wrappers and
         prefixes need none, and what is left over is paired by content.
     threads : int or None
         Workers; None for one a core.

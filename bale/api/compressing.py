@@ -68,7 +68,7 @@ def compress(
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
     rename : sequence of str
-        ``re:PATTERN=NAME`` each, or ``GLOB=NAME``: tensors whose whole name matches are NAME in the base.
+        ``re:PATTERN=NAME`` each, or ``OLD*=NEW*``: tensors whose whole name matches are NAME in the base.
     stats : path or None
         Statistics of the inputs of tensors, as ``bale stats`` collects them, which weight the errors
         that lossy encoders make. They are not needed to decompress.
@@ -130,7 +130,7 @@ def compress(
         run = stack.enter_context(Run(threads, progress=progress))
         run.expect(opened.size)
         inputs = stack.enter_context(open_inputs(base, stats, run, renames))
-        resolved = resolve_plan(list(checkpoints.values()), chosen, run, inputs)
+        resolved = resolve_plan(checkpoints, chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
         may_stay = skip_existing or to.lost
         notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)

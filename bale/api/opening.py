@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bale.api.inputs import PathLike, is_first, open_archives, readable
-from bale.engine.reading.tensors import Archives
+from bale.engine.reading.archives import Archives
 
 
 def open(  # noqa: A001  (bale.open reads well)

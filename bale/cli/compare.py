@@ -36,7 +36,7 @@ from bale.cli.render import (
 from bale.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
-    from bale.engine.compare import Difference
+    from bale.engine.compare.differences import Difference
 
 NAME = "compare"
 
@@ -65,7 +65,7 @@ def command(
         typer.Option(
             "--rename",
             metavar="re:PATTERN=NAME",
-            help=r"The name in A of tensors of B whose whole name matches, or GLOB=NAME.",
+            help=r"The name in A of tensors of B whose whole name matches, or OLD*=NEW*.",
         ),
     ] = None,
     sort: ranking.SortOption = None,

@@ -6,9 +6,10 @@ Example: bale compress model.safetensors -p trellis:bits=4 --rule '*embed*=int8'
 
 Pipelines are written codec[:key=value,...], with stages joined by +, like trellis:bits=3.5 or int:bits=6,group=64; A/B
 codes with B what A leaves over, like int4/exact. Rules name tensors by a pattern on the whole name: GLOB, whose *
-crosses dots, or re: and a regular expression, like 're:.*(query|key)[.]weight=int8'. A recipe is a TOML file with a
-[[rule]] for each: name (the pattern), pipeline, and if wanted min_ndim, max_ndim, min_elements, dtype, optional, why.
-The first match wins: --rule in order, then the recipe, then -p; what nothing names stays lossless.
+crosses dots, or re: and a regular expression, like 're:.*(query|key)[.]weight=int8'; of a folder also FILE:GLOB. A
+recipe is a TOML file with a [[rule]] for each: name (the pattern), pipeline, and if wanted min_ndim, max_ndim,
+min_elements, dtype, optional, why. The first match wins: --rule in order, then the recipe, then -p; what nothing names
+stays lossless.
 """
 
 from __future__ import annotations

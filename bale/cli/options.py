@@ -74,7 +74,7 @@ Rename = Annotated[
     typer.Option(
         "--rename",
         metavar="re:PATTERN=NAME",
-        help=r"The name in the base of tensors whose whole name matches, like 're:net[.](.*)=model.\1', or GLOB=NAME; "
+        help=r"The name in the base of tensors whose whole name matches, like 're:net[.](.*)=model.\1', or OLD*=NEW*; "
         "the first match counts. Wrappers (module, _orig_mod) and prefixes need none.",
     ),
 ]

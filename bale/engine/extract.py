@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from bale.engine.reading.tensors import Archives
+from bale.engine.reading.archives import Archives
 from bale.engine.run import Run
 from bale.errors import UsageError
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded

@@ -21,7 +21,7 @@ from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
 from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
-from bale.io.folder import COPY, RECORD, Entry, Progress, Record, read_progress, staged_record
+from bale.io.folder import COPY, RECORD, Entry, Progress, Record, begin_folder, read_progress, staged_record
 from bale.io.storage.commit import Target, commit_together, sync_folder
 from bale.io.storage.files import own_name, reading, reason, room_hint
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
@@ -191,9 +191,8 @@ def _begin(source: SourceFolder, out: Path, force: bool, only_report: bool, stac
         raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
     if os.path.lexists(out) and not os.path.isdir(out):
         raise OutputError(f"{out} exists and is no folder", "choose another name with -o")
-    if not os.path.lexists(out):
-        _make_folder(out, out)
-    stack.callback(os.close, _lock(out))
+    made = None if os.path.lexists(out) else begin_folder(out)
+    stack.callback(os.close, _lock(out) if made is None else made)
     if is_empty(out):
         return Record(False, {})
     record = read_progress(out) if is_stored_folder(out) else None

@@ -99,6 +99,10 @@ class Run:
         """Set the memory budget to fit the largest job; it is never below a floor."""
         self._budget = max(_FLOOR + _FLOOR_A_THREAD * self.threads, largest)
 
+    def raise_memory_budget(self, largest: int) -> None:
+        """Raise the memory budget to fit the largest job, where it does not."""
+        self._budget = max(self._budget, largest)
+
     def ordered(self, jobs: Iterable[tuple[T, Job[Any]]]) -> Iterator[tuple[T, Future[Any]]]:
         """Yield each job's key and finished future in the order of `jobs`.
 

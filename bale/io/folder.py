@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
@@ -18,9 +19,10 @@ from typing import Any
 from bale.errors import ArchiveError, BaleError, OutputError, SourceError
 from bale.io.selection import ALL, Selection
 from bale.io.storage.commit import Target, staged
-from bale.io.storage.files import read_text, reason
+from bale.io.storage.files import read_text, reason, room_hint
 from bale.io.storage.journal import Journal, read_journal
-from bale.io.storage.leftovers import is_temporary, temporary_name
+from bale.io.storage.leftovers import is_temporary, lock_folder, temporary_name
+from bale.io.storage.rename import rename_new
 
 RECORD = "bale.folder.json"
 COPY = "copy"
@@ -140,6 +142,37 @@ class Progress:
 def staged_record(folder: Path, record: Record) -> AbstractContextManager[Target]:
     """The record of a folder, written and not yet in its place."""
     return staged(folder / RECORD, record.encode(), force=True, one_of_many=True)
+
+
+def begin_folder(folder: Path) -> int | None:
+    """Make a compressed folder that has its record, of no files, as soon as it has its name.
+
+    Returns its descriptor, which is locked as long as it is open, or None where something has taken the name meanwhile.
+    So a folder that a killed run has begun is never taken for one that the user has made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            made = folder.parent / temporary_name()
+            made.mkdir()
+            try:
+                descriptor = lock_folder(made, folder)
+            except FileNotFoundError:  # another run has taken it for a leftover
+                continue
+            try:
+                with staged_record(made, Record(False, {})) as record:
+                    record.commit()
+                rename_new(made, folder)
+            except BaseException:
+                shutil.rmtree(made, ignore_errors=True)
+                os.close(descriptor)
+                raise
+            return descriptor
+    except FileExistsError:
+        return None
+    except OSError as problem:
+        hint = room_hint(problem, 4096)  # a folder takes a block
+        raise OutputError(f"cannot make the folder {folder}: {reason(problem)}", hint) from None
 
 
 def read_progress(folder: Path) -> Record:

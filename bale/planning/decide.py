@@ -123,7 +123,7 @@ def _alone(unit: Unit, pipeline: Pipeline, lacking: str | None) -> Note | None:
     return None
 
 
-def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
+def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe, names: Sequence[str] = ()) -> Plan:
     """Decide for every unit of a source.
 
     Parameters
@@ -132,6 +132,8 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
         The units of all weight files of the source: rules are checked against all of them together.
     recipe : Recipe
         The user's choices.
+    names : sequence of str
+        The names of the files, of a folder: a rule may name a tensor of one of them by ``FILE:NAME``.
 
     Raises
     ------
@@ -141,7 +143,8 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe) -> Plan:
     if recipe.saved is not None:
         return _saved_plan(files, recipe.saved)
     planner = _Planner(recipe, files)
-    plans = tuple(FilePlan(units, tuple(planner.decide(unit) for unit in units)) for units in files)
+    pairs = zip(files, names or [""] * len(files), strict=True)
+    plans = tuple(FilePlan(units, tuple(planner.decide(unit, name) for unit in units)) for units, name in pairs)
     return Plan(plans, tuple(planner.conclude()))
 
 
@@ -203,11 +206,11 @@ class _Planner:
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
 
-    def decide(self, unit: Unit) -> Decision:
+    def decide(self, unit: Unit, file: str) -> Decision:
         """Choose the pipeline of a unit and count the matches of its rule."""
         if not unit.views:
             return PAYLOAD
-        rule = self._rule_of(unit)
+        rule = self._rule_of(unit, file)
         if rule is not None:
             return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])
         if self._recipe.default is None:
@@ -263,13 +266,13 @@ class _Planner:
             for reason, names in left.items()
         )
 
-    def _rule_of(self, unit: Unit) -> Rule | None:
+    def _rule_of(self, unit: Unit, file: str) -> Rule | None:
         """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""
         winner = None
         for rules in self._recipe.lists:
             first = None
             for rule in rules:
-                if not any(rule.matches(view.name, view.spec) for view in unit.views):
+                if not any(rule.matches(view.name, view.spec, file) for view in unit.views):
                     continue
                 count = self._counts[id(rule)]
                 count.matched += 1

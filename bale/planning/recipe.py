@@ -65,15 +65,16 @@ class Rule:
         """Raise `UsageError` when the pattern cannot be compiled."""
         self._expression  # noqa: B018  (compiling is the check)
 
-    def matches(self, name: str, spec: TensorSpec) -> bool:
-        """Whether the rule applies to this tensor."""
+    def matches(self, name: str, spec: TensorSpec, file: str = "") -> bool:
+        """Whether the rule applies to this tensor; a glob with a colon may name the file before it, of a folder."""
         ndim = len(spec.shape)
+        is_qualified = bool(file) and ":" in self.pattern and not self.pattern.startswith("re:")
         return (
             (self.min_ndim is None or ndim >= self.min_ndim)
             and (self.max_ndim is None or ndim <= self.max_ndim)
             and (self.min_elements is None or spec.elements >= self.min_elements)
             and (self.dtype is None or spec.dtype == self.dtype)
-            and self._expression.matches(name)
+            and (self._expression.matches(name) or (is_qualified and self._expression.matches(f"{file}:{name}")))
         )
 
     def __str__(self) -> str:

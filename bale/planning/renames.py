@@ -23,7 +23,7 @@ class Rename:
 
     @classmethod
     def parse(cls, text: str) -> Rename:
-        r"""``re:PATTERN=NAME`` with ``\1`` or ``\g<name>`` in it, or ``GLOB=NAME``, with the stars of GLOB.
+        r"""``re:PATTERN=NAME`` with ``\1`` or ``\g<name>`` in it, or ``OLD*=NEW*``, where stars stand for each other.
 
         Raises
         ------
@@ -37,10 +37,10 @@ class Rename:
             pieces = pattern.split("*")
             pattern = "re:" + "(.*)".join(map(re.escape, pieces))
             first, *rest = name.split("*")
-            name = first + "".join(rf"\{number}{piece}" for number, piece in enumerate(rest, 1))
+            name = first + "".join(rf"\g<{number}>{piece}" for number, piece in enumerate(rest, 1))
         compiled = compile_pattern(pattern, "--rename")
         for number, group in _GROUP.findall(name):
-            if int(number or 0) > compiled.expression.groups or (group and group not in _groups(compiled)):
+            if (number or group) not in _groups(compiled):
                 raise UsageError(f"--rename {text!r}: the pattern has no group {number or group}", _HINT)
         return cls(text, compiled, name)
 

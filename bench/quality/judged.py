@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bench.documents import torch_documents
 from bench.models import checkpoint
 

@@ -24,7 +24,7 @@ from bale.compressors.lowrank.svd import Svd
 from bale.compressors.lowrank.truncated import gram, squares, truncated_svd
 from bale.compressors.lowrank.tt import Tt
 from bale.compressors.lowrank.tucker import Tucker
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.metrics import ErrorSums
 from bale.report.tensors import TensorRow
 from bench.common import Limit, page, table, workspace

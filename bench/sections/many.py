@@ -16,13 +16,13 @@ MOST = 2.0  # times the CPU time of `verify`
 LINEAR = 1.2  # times the CPU time a tensor of the smallest count
 
 TEXT = (
-    "Files of many tensors, each with 64 to 2,048 elements of bf16, and their lossless archives: the CPU seconds of whole "
-    "processes, which take turns, with files on a file system in memory; medians of 3 rounds, of 100,000 tensors one run. "
-    "`compare` reads the file and the archive. `load_state_dict` of the archive includes the import of torch; *less "
-    "the import* it is the seconds beyond those of `python -c 'import bale.torch'`. *Of verify* is the most that "
-    "`compare`, `--tensor` and `load_state_dict` less the import take of the seconds of `verify`, and is held to "
-    "{most:g}; *with the import* it is that of `load_state_dict` as a whole. *Growth* is the most that one of the four takes for a "
-    "tensor, in times of that in the first row, and is held to {linear:g}."
+    "Files of many tensors, each with 64 to 2,048 elements of bf16, and their lossless archives: CPU seconds of whole "
+    "processes, which take turns, with files on a file system in memory; medians of 3 rounds, of 100,000 tensors of "
+    "one run. `compare` reads the file and the archive. `load_state_dict` of the archive includes the import of torch; "
+    "*less the import* it is the seconds beyond those of `python -c 'import bale.torch'`. *Of verify* is the most that "
+    "`compare`, `--tensor` and `load_state_dict` less the import take of the seconds of `verify`, held to {most:g}; "
+    "*with the import* it is that of `load_state_dict` as a whole. *Growth* is the most that one of the four takes for "
+    "a tensor, in times of that in the first row, held to {linear:g}."
 )
 
 

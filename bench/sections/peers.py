@@ -18,7 +18,7 @@ import numpy as np
 
 import bale
 from bale.engine.entropy_floor import Histograms
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.errors import ArchiveError
 from bale.spec import Array, TensorSpec
 from bench.common import page, table, workspace

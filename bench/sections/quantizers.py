@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bench import models as files
 from bench.common import Limit, page, table, workspace
 from bench.methods import Array, Coded, by_bale, by_peers, decibel, power, save

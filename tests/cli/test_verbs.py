@@ -393,3 +393,14 @@ def test_names_that_several_files_have_are_shown_as_they_are_taken(bale: Bale, t
     out = tmp_path / "out.safetensors"
     for name in names:
         assert bale("decompress", tmp_path / "m.bale", "--tensor", name, "-o", out, "-f").code == 0
+
+
+def test_a_rule_may_name_a_tensor_by_its_file(bale: Bale, tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        (tmp_path / "m" / part).mkdir(parents=True)
+        write(tmp_path / "m" / part / "x.safetensors", {"w": weights(64, 64, seed=ord(part))})
+    said = bale("compress", tmp_path / "m", "--rule", "b/x.safetensors:w=int8", "--json").result
+    assert [row["pipeline"] for row in said["tensors"]] == ["lossless", "int8"]
+    assert bale("compress", tmp_path / "m", "--rule", "*:v=int8", "-f").code == 2
+    assert bale("compress", tmp_path / "m", "--rule", "re:b/.*=int8", "-f").code == 2
+    assert bale("compress", tmp_path / "m" / "a" / "x.safetensors", "--rule", "*:w=int8").code == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bale
-from bale.engine.compare import Difference
+from bale.engine.compare.differences import Difference
 from bale.errors import UsageError
 from bale.spec import CHUNK_LIMIT
 from tests.making import Raw, bf16, weights, write
@@ -331,3 +331,11 @@ def test_infinities_in_blocks_that_are_equal(tmp_path: Path) -> None:
     finite = one[np.isfinite(one)].astype("f8")
     assert row.relative_error == pytest.approx(1 / np.linalg.norm(finite), rel=1e-5)
     assert row.non_finite_differences == 0
+
+
+def test_rows_of_tensors_that_lie_otherwise_are_not_those_of_each_other(tmp_path: Path) -> None:
+    w = torch.from_numpy(weights(12, 10))
+    torch.save({"w": w[:10, :5].contiguous()}, tmp_path / "a.pt")
+    torch.save({"w": w[:5].t().contiguous().t()}, tmp_path / "b.pt")
+    (row,) = bale.compare(tmp_path / "a.pt", tmp_path / "b.pt")
+    assert (row.status, row.common_rows, row.relative_error) == ("other shape", None, None)

@@ -25,7 +25,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("parts") / "m.safetensors", tensors)
 
 
-def opened(source: Path, tmp_path: Path, pipeline: str, **choices: object) -> bale.engine.reading.tensors.Archives:
+def opened(source: Path, tmp_path: Path, pipeline: str, **choices: object) -> bale.engine.reading.archives.Archives:
     bale.compress(source, tmp_path / "m.bale", pipeline=pipeline, force=True)
     return bale.open(tmp_path / "m.bale", **choices)
 

@@ -17,7 +17,7 @@ from bale.compressors.quantizers.linear import Int
 from bale.compressors.trellis import pool
 from bale.engine import folder as folder_engine
 from bale.engine.estimate import pools
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.errors import SourceError
 from tests.making import bf16, sha256, weights, write
 

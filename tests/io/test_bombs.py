@@ -23,7 +23,7 @@ from bale.compressors.serializers.zstd import Zstd
 from bale.compressors.trellis.codec import Trellis
 from bale.compressors.trellis.scaling import Scaling
 from bale.compressors.trellis.stream import read_shape, write_plain
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive import archive as archive_module
 from bale.io.faults import Unsupported

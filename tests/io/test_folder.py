@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import pytest
 
 import bale
 from bale.errors import ArchiveError, OutputError, SourceError
-from bale.io.folder import RECORD, Entry, Record, list_files, read_record, safe_name
+from bale.io.folder import RECORD, Entry, Record, begin_folder, list_files, read_record, safe_name
 from bale.io.indexes import read_index
 from bale.io.selection import Selection
+from bale.io.storage.leftovers import lock_folder
 from tests.making import names_in, weights, write
 
 UNSAFE = [
@@ -257,3 +259,37 @@ def test_a_folder_that_leads_out_is_not_followed(stored: Path, tmp_path: Path) -
         bale.compress(source, force=True)
     assert names_in(tmp_path / "outside") == ["m.safetensors.bale"]
     assert (tmp_path / "outside" / "m.safetensors.bale").read_text() == "precious"
+
+
+def test_a_folder_has_its_record_as_soon_as_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "a" / "out"
+
+    def renamed(old: Path, new: Path) -> None:
+        assert not new.exists()
+        assert read_record(old) == Record(False, {})
+        os.rename(old, new)
+
+    monkeypatch.setattr("bale.io.folder.rename_new", renamed)
+    descriptor = begin_folder(out)
+    assert descriptor is not None
+    with pytest.raises(OutputError, match="another run is writing it"):
+        lock_folder(out, out)
+    os.close(descriptor)
+    assert read_record(out) == Record(False, {})
+    assert os.listdir(out.parent) == ["out"]
+
+
+@pytest.mark.parametrize(("error", "result"), [(FileExistsError(), None), (OSError(errno.EIO, "x"), OutputError)])
+def test_a_folder_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, result: type[OutputError] | None
+) -> None:
+    def fail(old: Path, new: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("bale.io.folder.rename_new", fail)
+    if result is None:
+        assert begin_folder(tmp_path / "out") is None
+    else:
+        with pytest.raises(result, match="cannot make the folder"):
+            begin_folder(tmp_path / "out")
+    assert os.listdir(tmp_path) == []

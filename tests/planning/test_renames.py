@@ -16,6 +16,7 @@ from bale.planning.renames import Renames
         ((r"re:(?P<a>\w+)[.](?P<b>\w+)=\g<b>.\g<a>",), "one.two", "two.one"),
         ((r"re:(a)(b)?=\1\2c",), "a", "ac"),  # a group that matched nothing
         (("encoder.*.attn.*=bert.layer.*.attention.*",), "encoder.7.attn.q.weight", "bert.layer.7.attention.q.weight"),
+        (("layer*=block*0",), "layer3", "block30"),  # a digit behind a star
         (("a=b",), "a", "b"),
         (("a=b", "a=c"), "a", "b"),  # the first that matches
         (("x=y", "a=c"), "a", "c"),

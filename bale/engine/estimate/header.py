@@ -26,9 +26,10 @@ def within_header(plan: FilePlan, size: int) -> FilePlan:
         own = unit_entries(unit, decision)
         return len(own), sum(entry_size(*each, size) for each in own)
 
-    note = Note(
-        "refused", f"the archive would hold {parts} parts with those of all tensors, and it can hold {PART_LIMIT}"
-    )
+    reason = f"the archive would hold {parts} parts with those of all tensors, and it can hold {PART_LIMIT}"
+    if parts <= PART_LIMIT:
+        reason = f"the header would take {room} bytes with the parts of all tensors, and it can take {HEADER_LIMIT}"
+    note = Note("refused", reason)
     decisions = list(plan.decisions)
     for number in sorted(range(len(decisions)), key=lambda number: plan.units[number].spec.nbytes):
         unit, decision = plan.units[number], decisions[number]

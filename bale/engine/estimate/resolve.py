@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,8 +26,8 @@ from bale.planning.recipe import Recipe
 from bale.spec import Unit
 
 
-def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, inputs: Inputs) -> Resolved:
-    """Decide for every unit of a source.
+def resolve_plan(files: Mapping[str, Checkpoint], recipe: Recipe, run: Run, inputs: Inputs) -> Resolved:
+    """Decide for every unit of the files, by name, of a source.
 
     Raises
     ------
@@ -36,7 +36,8 @@ def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, in
     SourceError
         When a source cannot be read, or statistics are not of it.
     """
-    plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe)
+    checkpoints = list(files.values())
+    plan = make_plan([checkpoint.units for checkpoint in checkpoints], recipe, list(files) if len(files) > 1 else ())
     notes = plan.notes
     if all(checkpoint.kind == "opaque" for checkpoint in checkpoints):  # whose one tensor is none
         opaque = untouched(recipe, "what is coded as opaque bytes has none")
@@ -48,20 +49,20 @@ def resolve_plan(checkpoints: Sequence[Checkpoint], recipe: Recipe, run: Run, in
         inputs.base.renames.check([view.name for file in plan.files for unit in file.units for view in unit.views])
     asked = _touches(plan.files)
     with ExitStack() as stack:
-        files, sources = [], {}
+        resolved, sources = [], {}
         for number, (checkpoint, file) in enumerate(zip(checkpoints, plan.files, strict=True)):
             with ExitStack() as own:  # the files of a pool stay open until its step is found; a folder has thousands
                 is_pooled = any(pooled(pipeline) for pipeline in file.pipelines)
                 opened = (stack if is_pooled else own).enter_context(reading(checkpoint.path, SourceError))
                 source = SourceFile.of(checkpoint, opened)
-                files.append(_resolve_file(source, file, run, inputs, is_saved=recipe.saved is not None))
+                resolved.append(_resolve_file(source, file, run, inputs, is_saved=recipe.saved is not None))
                 if is_pooled:
                     sources[number] = source
-        if asked and not _touches([file.plan for file in files]):
+        if asked and not _touches([file.plan for file in resolved]):
             notes = (*notes, untouched(recipe, "what it could take has no negative values"))
         if sources:
-            files = share_steps(files, sources, run, inputs.statistics)
-    return Resolved(tuple(files), notes)
+            resolved = share_steps(resolved, sources, run, inputs.statistics)
+    return Resolved(tuple(resolved), notes)
 
 
 def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, is_saved: bool) -> ResolvedFile:
@@ -69,27 +70,20 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
     base = inputs.base
     matches: list[Match | None] = [None] * len(plan.units)
     if base is not None:
-        matches = base.matches(plan.units, partial(UnitSource, source))
+        matches = base.matches(plan.units, partial(UnitSource, source), run)
         if not is_saved:
             pairs = zip(plan.units, matches, strict=True)
             plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
+        plan = with_remarks(plan, [match.note if match is not None and match.is_related else None for match in matches])
     plan = within_header(plan, source.checkpoint.size)
-    duplicate_of = find_duplicates(source, plan)
-    partners = [None if match is None else match.tensor for match in matches]
-    references: list[UnitValues | Refused | None] = list(partners)
-    jobs = (
-        (index, Job(partial(partner.is_related, UnitSource(source, unit).sample), partner.largest_cost))
-        for index, (unit, decision, partner) in enumerate(zip(plan.units, plan.decisions, partners, strict=True))
-        if partner is not None and decision.pipeline.on_base and index not in duplicate_of
-    )
-    for index, future in run.ordered(jobs):
-        if not future.result():
-            references[index] = Refused("the base's tensor has nothing in common with it", note="reference-unused")
-    remarks = [
-        match.note if match is not None and isinstance(reference, UnitValues) else None
-        for match, reference in zip(matches, references, strict=True)
-    ]
-    return ResolvedFile(source.checkpoint, source.version, with_remarks(plan, remarks), tuple(references), duplicate_of)
+    references = tuple(map(_reference, matches))
+    return ResolvedFile(source.checkpoint, source.version, plan, references, find_duplicates(source, plan))
+
+
+def _reference(match: Match | None) -> UnitValues | Refused | None:
+    if match is None or match.is_related:
+        return None if match is None else match.tensor
+    return Refused("the base's tensor has nothing in common with it", note="reference-unused")
 
 
 def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:

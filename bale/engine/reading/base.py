@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
 from bale.engine.reading.listing import indexed_files, is_stored_folder, weight_archives_of, weights_of
-from bale.engine.reading.pairing import By, Candidate, Pair, Pairing, fits, unwrapped
+from bale.engine.reading.pairing import Candidate, Pairing, fits, unwrapped
 from bale.engine.reading.source import SourceFile, UnitSource
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
-from bale.engine.run import Run
+from bale.engine.run import Job, Run
 from bale.errors import ArchiveError, SourceError
 from bale.io.archive.archive import ArchiveFile, is_archive, open_archive
 from bale.io.archive.manifest import StoredUnit
@@ -38,9 +38,10 @@ class BaseFile:
 
 @dataclass(frozen=True)
 class Match:
-    """The tensor of a base that a unit is coded given, and a remark where that is not just the one of its name."""
+    """The tensor of a base for a unit, whether the two have anything in common, and a remark where there is one."""
 
     tensor: UnitValues
+    is_related: bool
     note: Note | None = None
 
 
@@ -78,33 +79,47 @@ class Base:
         """The last part of its path."""
         return own_name(self.path)
 
-    def matches(self, units: Sequence[Unit], values: Callable[[Unit], UnitSource]) -> list[Match | None]:
-        """The tensor for each unit of a file, if there is one; see `Pairing`.
+    def matches(self, units: Sequence[Unit], values: Callable[[Unit], UnitSource], run: Run) -> list[Match | None]:
+        """The tensor for each unit of a file, if there is one, by name or else by content; see `Pairing`.
 
         Parameters
         ----------
         values : callable
             Gives access to the values of a unit.
         """
-        wanted = [unit for unit in units if unit.views and unit.spec.elements and not unit.spec.info.packed]
+        numbers = [number for number, unit in enumerate(units) if _can_be_known(unit)]
+        wanted = [units[number] for number in numbers]
         candidates = [Candidate(_names(unit), unit.spec, values(unit).sample) for unit in wanted]
 
         def is_related(number: int, index: int) -> bool:
-            tensor = self.tensors[index].of(wanted[number].spec)
-            return tensor.is_related(values(wanted[number]).sample)
+            return self.tensors[index].of(wanted[number].spec).is_related(candidates[number].elements)
 
-        found: dict[int, Match] = {}
-        for unit, pair in zip(wanted, self._pairing.pairs(candidates, is_related), strict=True):
-            if pair is not None:
-                tensor = self.tensors[pair.index].of(unit.spec)
-                found[unit.start] = Match(tensor, self._note(unit, tensor, pair))
-        return [found.get(unit.start) if unit.views and unit.spec.elements else None for unit in units]
+        named = self._pairing.by_name(candidates)
+        jobs = (
+            ((number, index), Job(partial(is_related, number, index), self.tensors[index].largest_cost))
+            for number, index in enumerate(named)
+            if index is not None
+        )
+        related = {pair for pair, future in run.ordered(jobs) if future.result()}
+        sure = [index if (number, index) in related else None for number, index in enumerate(named)]
+        by_content = self._pairing.by_content(candidates, sure, is_related)
+        found: list[Match | None] = [None] * len(units)
+        for number, (unit, index) in enumerate(zip(wanted, named, strict=True)):
+            index = by_content.get(number, index)
+            if index is not None:
+                tensor, is_found = self.tensors[index].of(unit.spec), number in by_content
+                is_sure = is_found or sure[number] is not None
+                found[numbers[number]] = Match(tensor, is_sure, self._note(unit, tensor, index, is_found))
+        return found
 
     def lacks(self, unit: Unit) -> str:
         """The reason why a unit has no match."""
-        named = [each for each in self._named(unit) if fits(each.unit.spec, unit.spec)]
-        if len(named) > 1:
-            return f"the base has {len(named)} tensors of this name and shape, and none has values like these"
+        named = [each for each in self._named(unit) if each.unit.spec.shape == unit.spec.shape]
+        fitting = [each for each in named if fits(each.unit.spec, unit.spec)]
+        if len(fitting) > 1:
+            return f"the base has {len(fitting)} tensors of this name and shape, and none has values like these"
+        if named and not fitting:
+            return f"the base has it as {named[0].unit.spec.dtype}, which is no reference for {unit.spec.dtype}"
         return "the base has no tensor of this name and shape"
 
     def tensor(self, stored: StoredUnit, archive: Path) -> UnitValues:
@@ -160,22 +175,24 @@ class Base:
     def _is_safetensors(path: Path) -> bool:
         return path.name.removesuffix(".bale").endswith(_SAFETENSORS)
 
-    def _note(self, unit: Unit, tensor: UnitValues, pair: Pair) -> Note | None:
+    def _note(self, unit: Unit, tensor: UnitValues, index: int, by_content: bool) -> Note | None:
         """A remark on a tensor of the base that is not just the one of a unit's name."""
         rows = tensor.common_rows
         if rows is not None:
             new = max(0, unit.spec.shape[0] - rows)
             more = f"; {many(new, 'row')} {'is' if new == 1 else 'are'} new" if new else ""
-            return Note("paired", f"the base has {many(tensor.unit.spec.shape[0], 'row')} of it{more}")
-        if pair.by is By.CONTENT:
-            return Note("paired", f"given the base's {tensor.unit.label}, found by its values")
+            name = f", as {tensor.unit.label}" if by_content else ""
+            return Note("paired", f"the base has {many(tensor.unit.spec.shape[0], 'row')} of it{name}{more}")
+        if by_content:
+            of = f" of {self._file_of[index].path.name}" if len(self.files) > 1 else ""
+            return Note("paired", f"given the base's {tensor.unit.label}{of}, found by its values")
         several = [each for each in self._by_name[tensor.unit.label] if fits(self.tensors[each].unit.spec, unit.spec)]
         if len({self._file_of[each].path for each in several}) < 2:
             return None
         if len({self.tensors[each].digest for each in several}) == 1:
             return None
         files = " and ".join(dict.fromkeys(self._file_of[each].path.name for each in several))
-        taken = self._file_of[pair.index].path.name
+        taken = self._file_of[index].path.name
         return Note("paired", f"{files} of the base have it with other values: that of {taken} is taken")
 
     @cached_property

@@ -107,7 +107,7 @@ class Decoder:
         """
         manifest, indices = self.archive.manifest, list(indices)
         largest = max((manifest.units[index].unit.spec.nbytes for index in indices), default=0)
-        self.run.set_memory_budget(WHOLE_COST * largest)
+        self.run.raise_memory_budget(WHOLE_COST * largest)
         keyed = ((index, job) for index in indices for job in self._jobs(index))
         current, at, digest = -1, 0, xxhash.xxh3_128()
         for index, future in self.run.ordered(keyed):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 
 from bale.notes import Note, many
 from bale.spec import Unit, View
@@ -49,9 +51,9 @@ class Names:
             if is_same:
                 names.places[name] = first
             for each, place in places:
-                qualified = f"{each}:{name}"
-                if qualified not in taken:
-                    (names.others if is_same else names.places)[qualified] = place
+                qualified = _free(f"{each}:{name}", taken)
+                taken.add(qualified)
+                (names.others if is_same else names.places)[qualified] = place
                 if is_same and each != file:
                     names.same[each, file] = names.same.get((each, file), 0) + 1
         return names
@@ -64,6 +66,16 @@ class Names:
     def notes(self) -> tuple[Note, ...]:
         """Remarks on files that hold the same tensors."""
         return tuple(
-            Note("same-tensors", f"{file} holds the same {many(count, 'tensor')} as {other}")
-            for (file, other), count in self.same.items()
+            Note("same-tensors", f"{file} holds the same {many(number, 'tensor')} as {other}")
+            for (file, other), number in self.same.items()
         )
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with ~2, ~3, ... behind it where it is taken."""
+    return next(each for at in count(1) if (each := name if at == 1 else f"{name}~{at}") not in taken)
+
+
+def label(path: Path, folder: Path | None) -> str:
+    """The name of a file: within a folder, if there is one."""
+    return path.name if folder is None else path.relative_to(folder).as_posix()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 
 import numpy as np
@@ -25,8 +24,8 @@ _WRAPPERS = {
 _PREFIX = 8  # pieces of a name that a wrapper may have put before all
 _SAMPLE, _LEAST = 256, 64  # elements by whose signs tensors are recognized, and fewer are not
 _ALIKE = 0.75  # of these signs: those of unrelated tensors are alike by half, within a thirtieth
-_TRIED = 4  # tensors of the other side that a sample is nearest to, which are looked at closely
-_AT_ONCE = 1 << 12
+_BAND = 8, 16  # signs that must agree, somewhere, for two tensors to be looked at: more of them for more tensors
+_TRIED = 8  # tensors of the other side that are looked at for a band, and at last
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,21 +45,6 @@ class Candidate:
     names: tuple[str, ...]
     spec: TensorSpec
     elements: Callable[[int, int], Array]
-
-
-class By(Enum):
-    """The reason why two tensors are a pair."""
-
-    NAME = "name"
-    CONTENT = "content"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The number of the other tensor."""
-
-    index: int
-    by: By
 
 
 class Pairing:
@@ -84,39 +68,68 @@ class Pairing:
     ) -> None:
         self._offered, self._renames, self._choose = offered, renames, choose
 
-    def pairs(
-        self, wanted: Sequence[Candidate], is_related: Callable[[int, int], bool], once: bool = False
-    ) -> list[Pair | None]:
-        """The pair of each tensor, if there is one.
+    def by_name(self, wanted: Sequence[Candidate], once: bool = False) -> list[int | None]:
+        """The number of the tensor that each is paired with by its name, if there is one.
 
-        A tensor is paired by its name, then by its name without wrappers (``_orig_mod``, ``module``, ...), then by the
-        only name that ends alike; of another number of rows only where none is of its shape. Tensors that are left over
-        on both sides, of one shape, are paired one to one where their values are near each other, those with the
-        longest common ending of their names first.
-
-        Parameters
-        ----------
-        is_related : callable
-            Whether two tensors, by their numbers, have more in common than shape and signs.
-        once : bool
-            Whether no tensor is paired by its name with two others.
+        By the whole name, then by the name without wrappers (``_orig_mod``, ``module``, ...), then by the only one that
+        ends alike; of another number of rows only where none is of the shape. With `once` no tensor has two others.
         """
-        found: list[Pair | None] = [None] * len(wanted)
+        found: list[int | None] = [None] * len(wanted)
         taken: set[int] = set()
-        free = taken.isdisjoint if once else lambda _: True
         for way in (self._same_name, self._same_unwrapped, self._same_ending):
             for number, candidate in enumerate(wanted):
                 if found[number] is None:
-                    named = [each for each in dict.fromkeys(way(candidate)) if free([each])]
-                    index = self._fitting(candidate, named)
-                    if index is not None:
-                        found[number] = Pair(index, By.NAME)
-                        taken.add(index)
-        rest = [number for number, pair in enumerate(found) if pair is None]
-        others = [number for number in range(len(self._offered)) if number not in taken]
-        for number, index in self._by_content(wanted, rest, others, is_related):
-            found[number] = Pair(index, By.CONTENT)
+                    named = [each for each in dict.fromkeys(way(candidate)) if not (once and each in taken)]
+                    index = found[number] = self._fitting(candidate, named)
+                    taken |= set() if index is None else {index}
         return found
+
+    def by_content(
+        self, wanted: Sequence[Candidate], named: Sequence[int | None], is_related: Callable[[int, int], bool]
+    ) -> dict[int, int]:
+        """Pairs of tensors that are left over on both sides, one to one, where their values are near each other.
+
+        Those of one shape go first, then those with another number of rows; of each the ones with the longest common
+        ending of their names.
+
+        Parameters
+        ----------
+        named : sequence of int or None
+            The pairs that there are already.
+        is_related : callable
+            Whether two tensors, by their numbers, have more in common than shape and signs.
+        """
+        rest = [number for number, index in enumerate(named) if index is None and _tells(wanted[number].spec)]
+        taken = set(named)
+        found: dict[int, int] = {}
+        for rows in (False, True):
+            left = [number for number in rest if number not in found]
+            others = [index for index in range(len(self._offered)) if index not in taken] if left else []
+            for _, _, number, index in sorted(self._likely(wanted, left, others, rows)):
+                if number not in found and index not in taken and is_related(number, index):
+                    found[number] = index
+                    taken.add(index)
+        return found
+
+    def _likely(
+        self, wanted: Sequence[Candidate], left: Sequence[int], others: Sequence[int], rows: bool
+    ) -> Iterator[tuple[int, float, int, int]]:
+        """Pairs whose signs are alike, each behind what it is sorted by, the surest first."""
+        shapes: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+        for side, (candidates, free) in enumerate(((wanted, left), (self._offered, others))):
+            for number in free:
+                shape = candidates[number].spec.shape
+                if not rows or len(shape) > 1:
+                    shapes.setdefault(shape[rows:], ([], []))[side].append(number)
+        for missing, indices in shapes.values():
+            if not missing or not indices:
+                continue
+            sides = [wanted[each] for each in missing], [self._offered[each] for each in indices]
+            for one, other, share in _alike(*sides, rows):
+                number, index = missing[one], indices[other]
+                if fits(self._offered[index].spec, wanted[number].spec, rows):
+                    ending = _common_ending(wanted[number].names, self._offered[index].names)
+                    yield -ending, -share, number, index
 
     def _same_name(self, candidate: Candidate) -> Iterator[int]:
         for name in self._names(candidate):
@@ -143,38 +156,6 @@ class Pairing:
             return fitting[0] if len(fitting) == 1 else self._choose(fitting)
         grown = [each for each in named if fits(self._offered[each].spec, candidate.spec, rows=True)]
         return grown[0] if len(grown) == 1 else None
-
-    def _by_content(
-        self,
-        wanted: Sequence[Candidate],
-        rest: Sequence[int],
-        others: Sequence[int],
-        is_related: Callable[[int, int], bool],
-    ) -> Iterator[tuple[int, int]]:
-        """Pairs of what is left over, the surest ones first."""
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index in others:
-            by_shape.setdefault(self._offered[index].spec.shape, []).append(index)
-        shapes: dict[tuple[int, ...], list[int]] = {}
-        for number in rest:
-            if wanted[number].spec.elements >= _LEAST and wanted[number].spec.info.kind in ("float", "int"):
-                shapes.setdefault(wanted[number].spec.shape, []).append(number)
-        likely: list[tuple[int, float, int, int]] = []
-        for shape, missing in shapes.items():
-            indices = by_shape.get(shape, [])
-            alike = _alike([wanted[each] for each in missing], [self._offered[each] for each in indices])
-            for one, other, share in alike:
-                number, index = missing[one], indices[other]
-                if fits(self._offered[index].spec, wanted[number].spec):
-                    ending = _common_ending(wanted[number].names, self._offered[index].names)
-                    likely.append((-ending, -share, number, index))
-        done: set[int] = set()
-        taken: set[int] = set()
-        for _, _, number, index in sorted(likely):
-            if number not in done and index not in taken and is_related(number, index):
-                done.add(number)
-                taken.add(index)
-                yield number, index
 
     @cached_property
     def _named(self) -> dict[str, list[int]]:
@@ -243,28 +224,63 @@ def _grouped(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
     return groups
 
 
-def _alike(wanted: Sequence[Candidate], offered: Sequence[Candidate]) -> Iterator[tuple[int, int, float]]:
+def _tells(spec: TensorSpec) -> bool:
+    """Whether a tensor has values, and enough of them, to be known by."""
+    return spec.elements >= _LEAST and spec.info.kind in ("float", "int") and not spec.info.packed
+
+
+def _alike(wanted: Sequence[Candidate], offered: Sequence[Candidate], rows: bool) -> Iterator[tuple[int, int, float]]:
     """Numbers of tensors whose signs about their medians are alike, and the share of signs that are.
 
-    Products of signs are whole numbers, so that no machine adds them up to anything else.
+    With `rows` the numbers of rows differ, and only the beginnings are the same places.
+
+    Only tensors that agree in all signs of a band are looked at, so that time grows with their number and not with its
+    square: of signs that are alike by nine tenths some band of sixteen agrees in 96 cases of a hundred.
     """
-    if not wanted or not offered:
+    known, signs = _signs_of(offered, rows)
+    if not known:
         return
-    signs = np.stack([_signs(each) for each in offered])
-    for start in range(0, len(wanted), _AT_ONCE):
-        block = np.stack([_signs(each) for each in wanted[start : start + _AT_ONCE]])
-        shares = (1 + block @ signs.T / block.shape[1]) / 2
-        tried = np.argsort(-shares, axis=1, kind="stable")[:, :_TRIED]
-        for row, column in zip(*np.nonzero(np.take_along_axis(shares, tried, 1) >= _ALIKE), strict=True):
-            index = int(tried[row, column])
-            yield start + int(row), index, float(shares[row, index])
+    width = min(max(len(known).bit_length() + 1, _BAND[0]), _BAND[1])
+    bands = [slice(at, at + width) for at in range(0, signs.shape[1] - width + 1, width)]
+    tables: list[dict[bytes, list[int]]] = []
+    for band in bands:
+        table: dict[bytes, list[int]] = {}
+        for at, code in enumerate(_codes(signs[:, band])):
+            found = table.setdefault(code, [])
+            if len(found) < _TRIED:
+                found.append(at)
+        tables.append(table)
+    asked, samples = _signs_of(wanted, rows)
+    codes = [_codes(samples[:, band]) for band in bands]
+    for row, number in enumerate(asked):
+        tried = sorted({at for table, each in zip(tables, codes, strict=True) for at in table.get(each[row], ())})
+        if tried:
+            shares = np.mean(signs[tried] == samples[row], axis=1)
+            for best in np.argsort(-shares, kind="stable")[:_TRIED]:
+                if shares[best] >= _ALIKE:
+                    yield number, known[tried[best]], float(shares[best])
 
 
-def _signs(candidate: Candidate) -> Array:
-    """-1, 0 or 1 for some values in the middle, about their median; zeros where all are the same."""
-    count = min(_SAMPLE, candidate.spec.elements)
-    values = candidate.elements((candidate.spec.elements - count) // 2, count)
+def _codes(signs: Array) -> list[bytes]:
+    packed = np.packbits(signs, axis=1)
+    return [row.tobytes() for row in packed]
+
+
+def _signs_of(candidates: Sequence[Candidate], rows: bool) -> tuple[list[int], Array]:
+    """Numbers and signs of those tensors that are not the same value everywhere; as many signs of each."""
+    most = min(_SAMPLE, *(each.spec.elements for each in candidates))
+    samples = ((number, _signs(each, most, rows)) for number, each in enumerate(candidates))
+    found = {number: signs for number, signs in samples if signs.any()}
+    return list(found), np.stack(list(found.values())) if found else np.empty((0, 0), bool)
+
+
+def _signs(candidate: Candidate, count: int, first: bool) -> Array:
+    """Whether values in the middle, or the first ones, are above their median.
+
+    None is where all are the same, or one is no number.
+    """
+    values = candidate.elements(0 if first else (candidate.spec.elements - count) // 2, count)
     known = numbers(values, TensorSpec(candidate.spec.dtype, (count,)))
     with np.errstate(invalid="ignore"):
         floats = (values if known is None else known).astype(np.float64)
-        return np.nan_to_num(np.sign(floats - np.median(floats))).astype(np.float32)
+        return np.asarray(floats > np.median(floats))

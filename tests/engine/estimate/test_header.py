@@ -11,21 +11,31 @@ from bale.engine.estimate import header
 from tests.making import sha256, weights, write
 
 
-@pytest.mark.parametrize(("limit", "value"), [("PART_LIMIT", 10), ("HEADER_LIMIT", 1500)])
+@pytest.mark.parametrize(
+    ("limit", "value", "expected", "words"),
+    [
+        ("PART_LIMIT", 10, 3, "would hold 15 parts with those of all tensors, and it can hold 10"),  # one less: 11
+        (
+            "HEADER_LIMIT",
+            1300,
+            2,
+            "header would take 1568 bytes with the parts of all tensors, and it can take 1300",
+        ),
+    ],
+)
 def test_the_smallest_tensors_stay_lossless(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, expected: int, words: str
 ) -> None:
     source = write(tmp_path / "m.safetensors", {f"w{n}": weights(8 * (n + 1), 16, seed=n) for n in range(5)})
+    monkeypatch.setattr(header, "PART_LIMIT", 100)
     monkeypatch.setattr(header, limit, value)
     report = bale.compress(source, tmp_path / "m.bale", rules=["*=int8"])
     rows = [row.pipeline for row in report.rows]
     kept = rows.count("lossless")
     assert rows == ["lossless"] * kept + ["int8"] * (5 - kept)
-    assert 0 < kept < 5
-    if limit == "PART_LIMIT":
-        assert kept == 3  # 3 and 2 times 3 parts are 9, one more int8 would be 11
+    assert kept == expected
     notes = {note.kind: note.text for note in report.rows[0].notes}
-    assert "the archive would hold 15 parts with those of all tensors" in notes["refused"]
+    assert words in notes["refused"]
     assert [row.name for file in bale.plan(source, rules=["*=int8"]).files for row in file.tensors][:1] == ["w0"]
     bale.verify(tmp_path / "m.bale", source)
 

@@ -393,7 +393,8 @@ def test_a_folder_of_two_formats_is_a_base(tmp_path: Path) -> None:
     index = {"weight_map": dict.fromkeys(old, "pytorch_model.bin")}
     (tmp_path / "other" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     report = bale.compress(tuned, tmp_path / "t.bale", base=tmp_path / "other", force=True)
-    assert {note.kind for row in report.rows for note in row.notes} == {"reference-unused"}
+    found = [note.text for note in report.rows[0].notes]  # that of the index has other values
+    assert found == ["given the base's w of model.safetensors, found by its values"]
 
 
 def test_several_of_one_name_that_are_all_others(tmp_path: Path) -> None:
@@ -403,3 +404,25 @@ def test_several_of_one_name_that_are_all_others(tmp_path: Path) -> None:
     tuned = write(tmp_path / "tuned", {"w": weights(64, 64, seed=3)})
     (row,) = bale.compress(tuned, tmp_path / "t.bale", base=tmp_path / "base").rows
     assert row.notes[0].text == "the base has 2 tensors of this name and shape, and none has values like these"
+
+
+def test_layers_that_changed_places_are_found_by_their_values(tmp_path: Path) -> None:
+    layers = [weights(64, 64, seed=n) for n in range(3)]
+    base = write(tmp_path / "base", {f"layers.{n}.w": w for n, w in enumerate(layers)})
+    swapped = [layers[1], layers[0], layers[2]]
+    tuned = write(tmp_path / "tuned", {f"layers.{n}.w": w * np.float32(1.0001) for n, w in enumerate(swapped)})
+    rows = bale.compress(tuned, tmp_path / "t.bale", base=base).rows
+    assert [row.pipeline for row in rows] == ["base/exact"] * 3
+    assert [[note.text for note in row.notes] for row in rows] == [
+        ["given the base's layers.1.w, found by its values"],
+        ["given the base's layers.0.w, found by its values"],
+        [],
+    ]
+    assert back(tmp_path / "t.bale", base=base) == sha256(tuned)
+
+
+def test_a_dtype_that_is_no_reference_is_named(tmp_path: Path) -> None:
+    base = write(tmp_path / "base", {"w": np.arange(4096).reshape(64, 64), "v": weights(8)})
+    tuned = write(tmp_path / "tuned", {"w": weights(64, 64), "v": weights(8)})
+    row = bale.compress(tuned, tmp_path / "t.bale", base=base).rows[0]
+    assert row.notes[0].text == "the base has it as I64, which is no reference for F32"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bale
-from bale.engine.reading.tensors import open_tensors
+from bale.engine.reading.open import open_tensors
 from bale.torch import load_state_dict
 from tests.making import weights, write
 
@@ -88,3 +88,16 @@ def test_a_plain_name_that_looks_qualified_is_kept(tmp_path: Path) -> None:
     with open_tensors(tmp_path / "m") as tensors:
         assert np.array_equal(tensors["w"], a)
         assert np.array_equal(tensors["b.safetensors:w"], a + 2)
+
+
+def test_a_tensor_whose_qualified_name_is_taken_gets_another(tmp_path: Path) -> None:
+    a = weights(4, 4)
+    (tmp_path / "m").mkdir()
+    write(tmp_path / "m" / "a.safetensors", {"w": a, "b.safetensors:w": a + 2})
+    write(tmp_path / "m" / "b.safetensors", {"w": a + 1})
+    with open_tensors(tmp_path / "m") as tensors:
+        assert {name: float(array[0, 0] - a[0, 0]) for name, array in tensors.items()} == {
+            "a.safetensors:w": 0,
+            "b.safetensors:w": pytest.approx(2, rel=1e-5),
+            "b.safetensors:w~2": pytest.approx(1, rel=1e-5),
+        }

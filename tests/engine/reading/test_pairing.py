@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping
+from enum import Enum
 
 import numpy as np
 import pytest
 
-from bale.engine.reading.pairing import By, Candidate, Pairing, unwrapped
+from bale.engine.reading.pairing import Candidate, Pairing, unwrapped
 from bale.planning.renames import Renames
 from bale.spec import TensorSpec
 from tests.making import weights
@@ -23,6 +25,10 @@ def candidates(tensors: Mapping[str, np.ndarray]) -> list[Candidate]:
     return [one(*item) for item in tensors.items()]
 
 
+class By(Enum):
+    NAME, CONTENT = range(2)
+
+
 def pairs(
     wanted: Mapping[str, np.ndarray],
     offered: Mapping[str, np.ndarray],
@@ -30,11 +36,12 @@ def pairs(
     once: bool = False,
     related: bool = True,
 ) -> dict[str, tuple[str, By]]:
-    names = list(offered)
-    found = Pairing(candidates(offered), Renames.parse(renames)).pairs(
-        candidates(wanted), lambda number, index: related, once
-    )
-    return {name: (names[pair.index], pair.by) for name, pair in zip(wanted, found, strict=True) if pair is not None}
+    names, keys = list(offered), list(wanted)
+    pairing = Pairing(candidates(offered), Renames.parse(renames))
+    named = pairing.by_name(candidates(wanted), once)
+    found = pairing.by_content(candidates(wanted), named, lambda number, index: related)
+    by_name = {key: (names[index], By.NAME) for key, index in zip(keys, named, strict=True) if index is not None}
+    return by_name | {keys[number]: (names[index], By.CONTENT) for number, index in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -135,3 +142,41 @@ def test_tensors_of_whole_numbers_are_paired_by_content() -> None:
     ids = np.random.default_rng(0).integers(0, 1000, (10, 10))
     assert pairs({"a": ids}, {"c": ids[::-1].copy(), "b": ids}) == {"a": ("b", By.CONTENT)}
     assert pairs({"a": ids}, {"b": ids.astype("f4")}) == {}
+
+
+def test_very_many_tensors_are_paired_by_content_in_little_memory() -> None:
+    """No table of all with all, which would take 50 MB here."""
+    number = 1500
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((number, 128), "f4")
+    offered = {f"a{at}": row for at, row in enumerate(values)}
+    order = rng.permutation(number)
+    wanted = {f"b{at}": values[at] * np.float32(1.001) for at in order}
+    tracemalloc.start()
+    found = pairs(wanted, offered)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(found[f"b{at}"][0] == f"a{at}" for at in range(number))
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("change", [0.1, 0.3])
+def test_values_that_moved_much_are_still_found(change: float) -> None:
+    rng = np.random.default_rng(1)
+    offered = {f"a{at}": weights(32, 32, seed=at) for at in range(200)}
+    wanted = {
+        f"b{name}": w + np.float32(change) * w.std() * rng.standard_normal(w.shape).astype("f4")
+        for name, w in offered.items()
+    }
+    found = pairs(wanted, offered)
+    assert sum(found.get(f"b{name}", ("", By.CONTENT))[0] == name for name in offered) >= 190
+    assert all(pair[0] == name[1:] for name, pair in found.items())
+
+
+def test_content_with_another_number_of_rows() -> None:
+    w = weights(40, 32)
+    grown = np.concatenate([w * np.float32(1.001), weights(8, 32, seed=1)])
+    assert pairs({"net.tok": grown}, {"other": weights(40, 32, seed=2), "embed.weight": w}) == {
+        "net.tok": ("embed.weight", By.CONTENT)
+    }
+    assert pairs({"a": weights(300)}, {"b": weights(400)[:350]}) == {}  # vectors have no rows

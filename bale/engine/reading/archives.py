@@ -1,0 +1,173 @@
+"""The tensors of archives, decoded when asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bale.compressors.chunks import flat_bytes
+from bale.engine.coding.task import ReferenceTensor
+from bale.engine.reading.base import find_references
+from bale.engine.reading.decode import Decoder, check_codecs
+from bale.engine.reading.layout import memory_order, native
+from bale.engine.reading.names import Names, Place, label
+from bale.engine.reading.recorded import report_of
+from bale.engine.reading.tensors import Tensors
+from bale.engine.reading.unit_values import DecodedValues, UnitValues
+from bale.engine.run import Run, one_blas_thread
+from bale.io.archive.archive import ArchiveFile, open_archive
+from bale.io.archive.manifest import StoredUnit
+from bale.report.model import Report
+from bale.spec import Array
+
+
+class Archives(Tensors):
+    """The tensors of archives, decoded when asked for.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The archives of one checkpoint.
+    threads : int or None
+        Workers for long tensors; None for one a core.
+    folder : Path or None
+        The folder that they are the weights of, if it was compressed as one.
+    base : Path or None
+        Where the base of their differences lies, if not beside them.
+    first : bool
+        Whether only the first layer of each tensor is wanted.
+    run : Run or None
+        Used in place of one of its own.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        threads: int | None = None,
+        folder: Path | None = None,
+        base: Path | None = None,
+        first: bool = False,
+        run: Run | None = None,
+    ) -> None:
+        super().__init__()
+        self._folder = folder
+        self._run = run or self._resources.enter_context(Run(threads))
+        self._archives: list[ArchiveFile] = []
+        self._index: list[tuple[Decoder, int]] = []
+        try:
+            for path in paths:
+                archive = self._resources.enter_context(open_archive(path))
+                check_codecs(archive)
+                self._archives.append(archive)
+                decoder = Decoder(archive, self._run, _WhenNeeded(archive, base, self._run, self._resources), first)
+                self._index += [(decoder, index) for index in range(len(archive.manifest.units))]
+        except BaseException:
+            self.close()
+            raise
+        units = [
+            (label(decoder.archive.path, folder).removesuffix(".bale"), decoder.archive.manifest.units[index].unit)
+            for decoder, index in self._index
+        ]
+        self._names = Names.of(units, self._are_equal)
+
+    def _are_equal(self, place: Place, other: Place) -> bool:
+        """Whether two tensors hold the same bits, by the digests of their units."""
+        (one, view), (two, same) = place, other
+        first, second = self._stored(one), self._stored(two)
+        is_alike = replace(view, name="") == replace(same, name="") and first.unit.spec == second.unit.spec
+        return is_alike and first.digest == second.digest and (first.first, first.base) == (second.first, second.base)
+
+    def _stored(self, index: int) -> StoredUnit:
+        decoder, place = self._index[index]
+        return decoder.archive.manifest.units[place]
+
+    def _values(self, index: int) -> UnitValues:
+        decoder, place = self._index[index]
+        return DecodedValues.of_unit(decoder, place, self._cache)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The archives' files."""
+        return tuple(archive.path for archive in self._archives)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every tensor is the source's, bit for bit."""
+        return all(map(self.is_exact, self))
+
+    def is_exact(self, name: str) -> bool:
+        """Whether a tensor is the source's, bit for bit."""
+        decoder, place = self._index[self._names.find(name)[0]]
+        units = decoder.archive.manifest.units
+        duplicate_of = units[place].same_as
+        stored = units[place if duplicate_of is None else duplicate_of]
+        return stored.errors is None and not (decoder.first and (stored.first or stored.base))
+
+    def _unit(self, index: int) -> Array:
+        decoder, place = self._index[index]
+        return decoder.array(place)
+
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The bytes of a tensor in the order of its elements, in arrays that are bounded where it is a whole unit."""
+        index, view = self._names.find(name)
+        decoder, place = self._index[index]
+        order = memory_order(view)
+        is_whole = view.spec.nbytes == decoder.archive.manifest.units[place].unit.spec.nbytes
+        if is_whole and order is not None and list(order) == sorted(order):
+            with one_blas_thread():
+                yield from (block.data for block in decoder.blocks([place]))
+        else:
+            yield flat_bytes(np.ascontiguousarray(self.bits(name)))
+
+    def parts(self, name: str) -> dict[str, Array]:
+        """The parts that a tensor is stored in, not put together: factors, for one.
+
+        Parameters
+        ----------
+        name : str
+            A tensor.
+
+        Returns
+        -------
+        dict
+            Arrays by part: ``u`` and ``vh`` for ``svd`` and for ``svd+int8``, where they are dequantized; ``qdata``,
+            ``scale`` and ``zero`` for ``int8``; ``data`` for tensors stored losslessly. Parts of a lossy second
+            layer, and those of a difference to a base, have ``rest.`` before their names. An exact second layer is left
+            out, as it is nothing without the first. They are the parts of the tensor as it lies in memory, with the
+            dimensions of a transposed one in that order.
+
+        Raises
+        ------
+        ArchiveError
+            For damaged parts.
+        """
+        decoder, place = self._index[self._names.find(name)[0]]
+        return {part: native(values.array, values.spec.dtype) for part, values in decoder.parts(place).items()}
+
+    @property
+    def report(self) -> Report:
+        """The report as far as the archives record it: without digests of the archives, and without times."""
+        return report_of(self._archives, self._folder)
+
+
+class _WhenNeeded:
+    """Opens the base of an archive when the first tensor asks for it: names and specs are to be had without."""
+
+    def __init__(self, archive: ArchiveFile, base: Path | None, run: Run, resources: ExitStack) -> None:
+        self._open = partial(find_references, archive, base, run)
+        self._resources = resources
+        self._lock = threading.Lock()
+        self._find: Callable[[StoredUnit], ReferenceTensor] | None = None
+
+    def __call__(self, stored: StoredUnit) -> ReferenceTensor:
+        with self._lock:
+            if self._find is None:
+                self._find = self._resources.enter_context(self._open())
+        assert self._find is not None  # a manifest with differences names its base
+        return self._find(stored)
