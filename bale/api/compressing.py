@@ -21,7 +21,8 @@ from bale.io.archive.archive import is_archive
 from bale.io.folders.selection import Selection
 from bale.io.storage.commit import Target, check_target
 from bale.planning.recipe import Recipe
-from bale.report.model import FileRow, Report
+from bale.report.files import FileRow
+from bale.report.model import Report
 
 
 def compress(
@@ -90,7 +91,8 @@ def compress(
         Whether an archive that is there is left as it is, if it is of the same bytes and the same choices: the report
         then has `skipped`. Any other one is an error, or overwritten with `force`.
     progress : callable or None
-        Called with a tensor's name and a number of source bytes whenever some have been done.
+        Called with a tensor's name and a number of source bytes whenever some have been done. If it has a method
+        `expect`, that is called first with how many there are. All verbs take one.
 
     Returns
     -------
@@ -127,6 +129,7 @@ def compress(
         if into is not None:
             stack.enter_context(made_folder(Path(into)))
         run = stack.enter_context(Run(threads, progress=progress))
+        run.expect(opened.size)
         inputs = stack.enter_context(open_inputs(base, stats, run, renames))
         resolved = resolve_plan(checkpoints, chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)

@@ -81,8 +81,8 @@ def decompress(
         if tensors:
             check_suffix(target)
             check_target(target, force, (archive,))
-            with open_archives(archive, threads, base_path, first) as opened:
-                size, exact = extract_tensors(opened, tensors, target, force=force)
+            with open_archives(archive, threads, base_path, first, run) as opened:
+                size, exact = extract_tensors(opened, tensors, target, run, force=force)
             return Decompressed(target, (target,), size, None, exact)
         if os.path.isdir(archive):
             files = restore_folder(archive, target, run, base=base_path, first=first, force=force)

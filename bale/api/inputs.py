@@ -41,12 +41,14 @@ def checkpoints_of(opened: SourceFolder | Checkpoint, path: Path) -> dict[str, C
     return opened.checkpoints if isinstance(opened, SourceFolder) else {own_name(path): opened}
 
 
-def open_archives(path: Path, threads: int | None, base: Path | None = None, first: bool = False) -> Archives:
+def open_archives(
+    path: Path, threads: int | None, base: Path | None = None, first: bool = False, run: Run | None = None
+) -> Archives:
     """The archives of a file, or of a compressed folder that is complete."""
     if not os.path.isdir(path):
-        return Archives([path], threads, base=base, first=first)
+        return Archives([path], threads, base=base, first=first, run=run)
     check_whole(path, ArchiveError)
-    return Archives(archives_of(path), threads, path, base, first)
+    return Archives(archives_of(path), threads, path, base, first, run)
 
 
 def readable(path: PathLike | None) -> Path | None:

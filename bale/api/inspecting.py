@@ -20,7 +20,8 @@ from bale.io.names import own_name
 from bale.notes import notes_of_files
 from bale.planning.decide import make_plan
 from bale.planning.recipe import make_recipe
-from bale.report.model import OPAQUE, Report
+from bale.report.files import OPAQUE
+from bale.report.model import Report
 
 
 def inspect(
@@ -66,6 +67,7 @@ def inspect(
             document["note_kinds"].append("stale-report")
         if floor:
             with Run(progress=progress) as run:
+                run.expect(report.original_bytes - report.side_bytes)
                 add_floors(document, [each for archive in archives for each in archive_floors(archive, run)])
         return document
     opened = open_source(path, Selection(tuple(include), tuple(exclude)))
@@ -74,6 +76,7 @@ def inspect(
     if floor:
         plans = make_plan([checkpoint.units for checkpoint in files.values()], make_recipe(None, (), None, False)).files
         with Run(progress=progress) as run:
+            run.expect(sum(checkpoint.size for checkpoint in files.values()))
             found = (checkpoint_floors(*pair, run) for pair in zip(files.values(), plans, strict=True))
             add_floors(document, [each for floors in found for each in floors])
     return document

@@ -67,6 +67,7 @@ def plan(
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
+        run.expect(sum(unit.spec.nbytes for each in checkpoints.values() for unit in each.units))
         resolved = resolve_plan(checkpoints, chosen, run, inputs)
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)

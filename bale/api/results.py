@@ -11,7 +11,9 @@ from bale.engine.verify import LossyTensor
 from bale.io.names import own_name
 from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, notes_of_files, summed_up
-from bale.report.model import OPAQUE, Copied, FolderRow, finite_or_none, ratio, stats_json
+from bale.report.figures import finite_or_none, ratio
+from bale.report.files import OPAQUE, Copied, FolderRow
+from bale.report.model import stats_json
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bale.cli import options, ranking
+from bale.cli.given import to_path
 from bale.cli.render import (
     Printer,
     error_document,
@@ -33,6 +34,7 @@ from bale.cli.render import (
     terminal_width,
 )
 from bale.errors import CheckFailed, UsageError
+from bale.io.names import own_name
 
 if TYPE_CHECKING:
     from bale.engine.compare.differences import Difference
@@ -42,9 +44,9 @@ NAME = "compare"
 
 def command(
     a: Annotated[
-        Path, typer.Argument(parser=options.path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
+        Path, typer.Argument(parser=to_path, metavar="A", help="A checkpoint, an archive, or a folder of either.")
     ],
-    b: Annotated[Path, typer.Argument(parser=options.path, metavar="B", help="The same, for comparison.")],
+    b: Annotated[Path, typer.Argument(parser=to_path, metavar="B", help="The same, for comparison.")],
     max_error: Annotated[
         float | None,
         typer.Option(
@@ -81,7 +83,7 @@ def command(
         if limit is not None and not 0 <= limit < float("inf"):
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer, choice = Printer(json, quiet), ranking.Choice(sort, show_all, top)
-    with printer.progress(f"{a.name} and {b.name}", file_bytes(a)) as progress:
+    with printer.progress(f"{own_name(a)} and {own_name(b)}", file_bytes(a)) as progress:
         rows = api.compare(a, b, rename=rename or (), threads=threads, progress=progress)
     worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]

@@ -23,7 +23,7 @@ import typer
 from bale.cli import options
 from bale.cli.each import Done, each
 from bale.cli.folders import beside_totals
-from bale.cli.given import Given, choose, given, places, shown
+from bale.cli.given import Given, choose, given, places, shown, to_path
 from bale.cli.render import Printer, figure, file_bytes, many, percent, plain, prose, show_notes, size, terminal_width
 from bale.errors import UsageError
 from bale.io.names import own_name
@@ -57,9 +57,7 @@ def command(
     exclude: options.Exclude = None,
     report: Annotated[
         Path | None,
-        typer.Option(
-            "--report", parser=options.path, metavar="FILE", help="The JSON report. [default: OUT.report.json]"
-        ),
+        typer.Option("--report", parser=to_path, metavar="FILE", help="The JSON report. [default: OUT.report.json]"),
     ] = None,
     allow_unmatched: options.AllowUnmatched = False,
     skip_existing: Annotated[

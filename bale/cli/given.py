@@ -25,7 +25,7 @@ class Given:
         return self.text.endswith(os.sep) or os.path.isdir(self.path)
 
 
-def path(text: str) -> Path:
+def to_path(text: str) -> Path:
     """A path of the command line; whether it can be read is found when it is, and reported alike by every verb."""
     if not text:
         raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
@@ -36,7 +36,7 @@ def path(text: str) -> Path:
 
 def given(text: str) -> Given:
     """A path that is named in results as it was given."""
-    return Given(text, path(text))
+    return Given(text, to_path(text))
 
 
 def shown(path: Path) -> str:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bale.cli.given import Given, given
-from bale.cli.given import path as path
+from bale.cli.given import Given, given, to_path
 
 Include = Annotated[
     list[str] | None,
@@ -47,7 +46,7 @@ Pipeline = Annotated[
 Recipe = Annotated[
     Path | None,
     typer.Option(
-        "--recipe", "-r", parser=path, metavar="FILE", help="Rules in a TOML file, or a plan that bale plan saved."
+        "--recipe", "-r", parser=to_path, metavar="FILE", help="Rules in a TOML file, or a plan that bale plan saved."
     ),
 ]
 Rule = Annotated[
@@ -65,7 +64,7 @@ Base = Annotated[
     Path | None,
     typer.Option(
         "--base",
-        parser=path,
+        parser=to_path,
         metavar="BASE",
         help="A checkpoint, a bale or a folder that tensors are stored as differences to. It is needed to decompress.",
     ),
@@ -83,7 +82,7 @@ Stats = Annotated[
     Path | None,
     typer.Option(
         "--stats",
-        parser=path,
+        parser=to_path,
         metavar="FILE",
         help="How the inputs of tensors are distributed (see bale stats): which errors matter. It is not needed to "
         "decompress.",
@@ -93,7 +92,7 @@ KnownBase = Annotated[
     Path | None,
     typer.Option(
         "--base",
-        parser=path,
+        parser=to_path,
         metavar="BASE",
         help="What ARCHIVE holds differences to. [default: the file of its name beside ARCHIVE]",
     ),

@@ -19,7 +19,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.folders import beside_totals
-from bale.cli.given import shown
+from bale.cli.given import shown, to_path
 from bale.cli.render import (
     Printer,
     figure,
@@ -41,7 +41,7 @@ NAME = "plan"
 
 def command(
     source: Annotated[
-        Path, typer.Argument(parser=options.path, metavar="SOURCE", help="A checkpoint, or a folder of weights.")
+        Path, typer.Argument(parser=to_path, metavar="SOURCE", help="A checkpoint, or a folder of weights.")
     ],
     pipeline: options.Pipeline = None,
     recipe: options.Recipe = None,
@@ -54,9 +54,7 @@ def command(
     allow_unmatched: options.AllowUnmatched = False,
     save: Annotated[
         Path | None,
-        typer.Option(
-            "--save", parser=options.path, metavar="FILE.toml", help="Write all choices, for bale compress -r."
-        ),
+        typer.Option("--save", parser=to_path, metavar="FILE.toml", help="Write all choices, for bale compress -r."),
     ] = None,
     threads: options.Threads = None,
     force: options.Force = False,

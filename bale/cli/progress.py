@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Show = Callable[[str, int], None]  # a name, and how many bytes have been done since the last call
+Show = Callable[[str, int, int], None]  # a name, how many bytes have been done so far, and how many there are
 _NARROW, _WIDE = 60, 100  # columns below which a bar leaves out the time, and from which it has bytes and speed
 
 
@@ -15,14 +15,18 @@ class Counter:
     """Passes on what has been done, up to a total; any thread may call it."""
 
     def __init__(self, show: Show, total: int) -> None:
-        self._show, self._left, self._lock = show, total, threading.Lock()
+        self._show, self._total, self._done, self._lock = show, total, 0, threading.Lock()
+
+    def expect(self, total: int) -> None:
+        """Take another total, once what is to be read is known."""
+        with self._lock:
+            self._total = total
 
     def __call__(self, name: str, done: int) -> None:
         """Note that `done` bytes have been done, the last of them of this name."""
         with self._lock:
-            done = min(done, self._left)
-            self._left -= done
-            self._show(name, done)
+            self._done = min(self._done + done, self._total)
+            self._show(name, self._done, self._total)
 
 
 @contextmanager
@@ -40,4 +44,4 @@ def bar(console: Any, what: str, total: int) -> Iterator[Show]:
         columns += [DownloadColumn(), TransferSpeedColumn()]
     with Progress(*columns, console=console, transient=True, expand=True) as shown:
         task = shown.add_task(escape(what), total=total)
-        yield lambda name, done: shown.advance(task, done)
+        yield lambda name, done, total: shown.update(task, completed=done, total=total)

@@ -24,7 +24,6 @@ from bale.notes import many as many
 from bale.notes import size as size
 
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
-_said_compiling = False
 _LEAST = 24, 8  # columns of a terminal that a name, and another text, are not cut below
 _CONTROL = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # line separators break lines as control characters do
 _ORDER = re.compile(r"##(?=[^\s\[]{0,40}\[)")  # Azure's ##vso[...], TeamCity's ##teamcity[...], GitHub's older ##[...]
@@ -44,6 +43,7 @@ class Printer:
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._told_compiling = False
 
     def result(self, document: Any, lines: Sequence[str]) -> None:
         """Print a result in the form that was asked for."""
@@ -64,20 +64,19 @@ class Printer:
         if self.quiet:
             yield lambda name, done: None
             return
-        from bale.engine.run import when_compiling
+        from bale.compressors.compiling import when_compiling
 
-        shown: AbstractContextManager[Show] = nullcontext(_heartbeat(what, total))
+        shown: AbstractContextManager[Show] = nullcontext(_heartbeat(what))
         if not total:
-            shown = nullcontext(lambda name, done: None)
+            shown = nullcontext(lambda name, done, total: None)
         elif sys.stderr.isatty():
             shown = _bar(what, total)
         with when_compiling(self._say_compiling), shown as show:
             yield Counter(show, total)
 
     def _say_compiling(self) -> None:
-        global _said_compiling
-        if not _said_compiling:
-            _said_compiling = True
+        if not self._told_compiling:
+            self._told_compiling = True
             self.note("compiling loops for this machine, once: it takes some seconds")
 
 
@@ -319,16 +318,14 @@ def _bar(what: str, total: int) -> AbstractContextManager[Show]:
     return bar(Console(stderr=True), harmless(what), total)
 
 
-def _heartbeat(what: str, total: int) -> Show:
+def _heartbeat(what: str) -> Show:
     begun = last = time.monotonic()
-    count = 0
 
-    def advance(name: str, done: int) -> None:
-        nonlocal last, count
-        count += done
+    def advance(name: str, done: int, total: int) -> None:
+        nonlocal last
         now = time.monotonic()
         if now - last >= HEARTBEAT:
             last = now
-            say(f"{what}: {percent(count, total)} after {now - begun:.0f} s, at {name}")
+            say(f"{what}: {percent(done, total)} after {now - begun:.0f} s, at {name}")
 
     return advance

@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from bale.cli import options
+from bale.cli.given import to_path
 from bale.cli.render import Printer, many, plain
+from bale.io.names import own_name
 
 NAME = "stats"
 
@@ -23,7 +25,7 @@ def command(
     model: Annotated[
         Path,
         typer.Argument(
-            parser=options.path,
+            parser=to_path,
             metavar="MODEL_DIR",
             help="A transformers model: a folder with config, tokenizer and weights.",
         ),
@@ -32,7 +34,7 @@ def command(
         Path,
         typer.Option(
             "--text",
-            parser=options.path,
+            parser=to_path,
             metavar="FILE",
             help="What the model is to see, a text in each line. Required.",
         ),
@@ -42,7 +44,7 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            parser=options.path,
+            parser=to_path,
             metavar="OUT",
             help="The file. [default: MODEL_DIR.stats.safetensors]",
         ),
@@ -73,7 +75,7 @@ def command(
 
     printer = Printer(json, quiet)
     found = read_lines(text, lines)
-    with printer.progress(model.name, sum(len(line.encode()) for line in found)) as progress:
+    with printer.progress(own_name(model), sum(len(line.encode()) for line in found)) as progress:
         done = collect(
             model,
             found,

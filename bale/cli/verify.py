@@ -14,7 +14,7 @@ import typer
 
 from bale.cli import options, ranking
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose
+from bale.cli.given import Given, choose, to_path
 from bale.cli.render import Printer, figure, many, plain, prose, size, table, terminal_width
 from bale.errors import UsageError
 from bale.io.names import own_name
@@ -29,7 +29,7 @@ def command(
     archive: options.Archives,
     against: Annotated[
         Path | None,
-        typer.Option("--against", parser=options.path, metavar="SOURCE", help="Compare with the source as well."),
+        typer.Option("--against", parser=to_path, metavar="SOURCE", help="Compare with the source as well."),
     ] = None,
     base: options.KnownBase = None,
     threads: options.Threads = None,

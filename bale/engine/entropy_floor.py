@@ -30,7 +30,7 @@ from bale.io.archive.archive import open_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.files import reading
 from bale.planning.decide import FilePlan
-from bale.report.model import ratio
+from bale.report.figures import ratio
 from bale.spec import Array, TensorSpec, Unit
 
 _BLOCK = 1 << 20
@@ -75,10 +75,12 @@ def checkpoint_floors(checkpoint: Checkpoint, plan: FilePlan, run: Run) -> list[
     with reading(checkpoint.path, SourceError) as opened:
         source = SourceFile.of(checkpoint, opened)
         duplicates = find_duplicates(source, plan)
-        bits = [
-            0.0 if index in duplicates or not unit.views else _unit_bits(source, unit, run)
-            for index, unit in enumerate(checkpoint.units)
-        ]
+        bits = []
+        for index, unit in enumerate(checkpoint.units):
+            is_counted = unit.views and index not in duplicates
+            bits.append(_unit_bits(source, unit, run) if is_counted else 0.0)
+            if not is_counted:
+                run.progress(unit.label, unit.spec.nbytes)
         source.check_unchanged()
     return _by_name(checkpoint.units, bits, duplicates)
 
@@ -91,6 +93,8 @@ def archive_floors(path: Path, run: Run) -> list[Floor]:
         duplicates = {index: each.same_as for index, each in enumerate(stored) if each.same_as is not None}
         counted = [Histograms(each.unit.spec) if each.unit.views else None for each in stored]
         wanted = [index for index, counts in enumerate(counted) if counts is not None and index not in duplicates]
+        for index in set(range(len(stored))).difference(wanted):
+            run.progress(stored[index].unit.label, stored[index].unit.spec.nbytes)
         for block in Decoder(archive, run).blocks(wanted):
             histograms = counted[block.index]
             if histograms is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from bale.engine.reading.archives import Archives
+from bale.engine.run import Run
 from bale.errors import UsageError
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target
@@ -33,7 +34,9 @@ _OTHER = {
 _SMALL = 1 << 16  # bytes of a tensor that is decoded whole
 
 
-def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, force: bool = False) -> tuple[int, bool]:
+def extract_tensors(
+    opened: Archives, patterns: Sequence[str], out: Path, run: Run, *, force: bool = False
+) -> tuple[int, bool]:
     """Decode the tensors whose whole name matches a pattern, one at a time.
 
     The name of `out` may end in ``.npy``, for one tensor. Returns the size of the file, and whether these tensors are
@@ -43,8 +46,9 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
     kind = check_suffix(out)
     names = _matching(opened, patterns)
     specs = [(name, opened.spec(name)) for name in names]
+    run.expect(sum(spec.nbytes for _, spec in specs))
     if kind == NPY:
-        return _extract_array(opened, specs, out, force)
+        return _extract_array(opened, specs, out, run, force)
     for name, spec in specs:
         if name == "__metadata__":
             raise UsageError(f"a safetensors file cannot hold a tensor called {name}", "decompress the whole archive")
@@ -63,6 +67,7 @@ def extract_tensors(opened: Archives, patterns: Sequence[str], out: Path, *, for
             for block in [np.ascontiguousarray(opened.bits(name))] if small else opened.blocks(name):
                 target.write(block, at)
                 at += block.nbytes
+                run.progress(name, block.nbytes)
         target.commit()
     return at, all(map(opened.is_exact, names))
 
@@ -79,7 +84,7 @@ def check_suffix(out: Path) -> str:
 
 
 def _extract_array(
-    opened: Archives, specs: Sequence[tuple[str, TensorSpec]], out: Path, force: bool
+    opened: Archives, specs: Sequence[tuple[str, TensorSpec]], out: Path, run: Run, force: bool
 ) -> tuple[int, bool]:
     """Write one tensor as numpy's own file, of a dtype that numpy has."""
     if len(specs) != 1:
@@ -94,6 +99,7 @@ def _extract_array(
         target.reserve(size)
         target.write(header.getvalue(), 0)
         target.write(np.ascontiguousarray(opened.bits(name)), len(header.getvalue()))
+        run.progress(name, spec.nbytes)
         target.commit()
     return size, opened.is_exact(name)
 

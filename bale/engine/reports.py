@@ -30,7 +30,8 @@ from bale.io.storage.commit import Target, staged
 from bale.io.storage.files import reading
 from bale.notes import Note
 from bale.planning.decide import Decision
-from bale.report.model import FileRow, FolderRow, Report, stats_json
+from bale.report.files import FileRow, FolderRow
+from bale.report.model import Report, stats_json
 
 MATCHES, OTHER = "matches", "of another archive"
 STALE = "the report beside it is of another archive"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.metrics import ErrorSums
-from bale.report.model import FileRow, TensorRow
+from bale.report.files import FileRow
+from bale.report.tensors import TensorRow
 
 
 def tensor_rows(

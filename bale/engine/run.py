@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from bale.compressors.compiling import when_compiling as when_compiling
 from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 
@@ -67,7 +66,7 @@ class Run:
     executor : Executor or None
         Used in place of a thread pool of our own.
     progress : callable or None
-        Called with a name and a number of source bytes whenever some have been done.
+        Called with a name and a number of source bytes whenever some have been done; see `expect`.
     """
 
     def __init__(
@@ -82,6 +81,10 @@ class Run:
         self.set_memory_budget(0)
         self.buffers = Buffers()
         self.progress: Progress = progress or (lambda name, done: None)
+
+    def expect(self, total: int) -> None:
+        """Tell `progress` how many bytes there are in all, if it has a method `expect` that wants to know."""
+        getattr(self.progress, "expect", lambda total: None)(total)
 
     def __enter__(self) -> Run:
         return self

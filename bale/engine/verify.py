@@ -24,7 +24,7 @@ from bale.io.archive.manifest import DAMAGED, StoredUnit
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.metrics import ErrorSums, RowSums, row_width
-from bale.report.model import finite_or_none
+from bale.report.figures import finite_or_none
 from bale.spec import View
 
 _TOLERANCE = 1e-6  # of sums measured on another machine, whose BLAS may add in another order

@@ -3,171 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bale.metrics import ErrorSums
 from bale.notes import Note, Noted, notes_of_files, summed_up
-from bale.spec import TensorSpec
+from bale.report.figures import ratio
+from bale.report.files import OPAQUE, FileRow, FolderRow
+from bale.report.sums import coverage, lossy_sums, output_error, pooled
+from bale.report.tensors import TensorRow
 
 SCHEMA = 2
-OPAQUE = "opaque"  # the kind of a file that no reader follows
-
-
-@dataclass(frozen=True)
-class TensorRow:
-    """One tensor name: its coding, its stored size and its errors.
-
-    `sums` is None for what was not measured: all but floating-point tensors, and everything in a lossless archive.
-    `first` has those of a lossy first layer behind which a second one is exact. `output_error` is the relative error
-    weighted by importance, where that is known, `worst_row_error` the largest relative error of a row, `unit_bytes`
-    the length of what the tensor is, or is a view of. `digest` is equal for tensors with the same decoded bytes.
-    """
-
-    name: str
-    file: str
-    spec: TensorSpec
-    pipeline: str
-    rule: str
-    parts: dict[str, int]
-    same_as: str | None
-    exact: bool
-    sums: ErrorSums | None
-    seconds: float | None
-    notes: tuple[Note, ...] = ()
-    first: ErrorSums | None = None
-    output_error: float | None = None
-    worst_row_error: float | None = None
-    digest: str = ""
-    unit_bytes: int | None = None
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that the source has of it: fewer than its shape says where it is expanded."""
-        return self.spec.nbytes if self.unit_bytes is None else min(self.spec.nbytes, self.unit_bytes)
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all parts."""
-        return sum(self.parts.values())
-
-    @property
-    def error(self) -> float:
-        """Relative error, for ranking: infinite where values were lost and there is nothing to be relative to."""
-        relative = self._lost.relative_error
-        return math.inf if relative is None else relative
-
-    @property
-    def _lost(self) -> ErrorSums:
-        return ErrorSums() if self.exact or self.sums is None else self.sums
-
-    def to_json(self) -> dict[str, Any]:
-        """The row with its keys in the fixed order."""
-        sums = self._lost
-        row = {
-            "name": self.name,
-            "file": self.file,
-            "shape": list(self.spec.shape),
-            "dtype": self.spec.dtype,
-            "pipeline": self.pipeline,
-            "rule": self.rule,
-            "original_bytes": self.spec.nbytes,
-            "stored_bytes": self.stored_bytes,
-            "parts": self.parts,
-            "same_as": self.same_as,
-            "bits_per_weight": ratio(8 * self.stored_bytes, self.spec.elements),
-            "relative_error": finite_or_none(sums.relative_error),
-            "snr_db": finite_or_none(sums.snr_db),
-            "max_abs_error": finite_or_none(sums.largest),
-            "cosine": 1.0 if self.exact else finite_or_none(sums.cosine),
-            "worst_row_error": 0.0 if self.exact else finite_or_none(self.worst_row_error),
-            "output_error": finite_or_none(self.output_error),
-            "seconds": None if self.seconds is None else round(self.seconds, 6),
-            "notes": [note.text for note in self.notes],
-            "note_kinds": [note.kind for note in self.notes],
-        }
-        if self.first is not None:
-            stored = 0 if self.same_as else sum(n for part, n in self.parts.items() if not part.startswith("rest."))
-            row["first_layer"] = {
-                "stored_bytes": stored,
-                "relative_error": finite_or_none(self.first.relative_error),
-                "snr_db": finite_or_none(self.first.snr_db),
-                "max_abs_error": finite_or_none(self.first.largest),
-            }
-        return row
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """One weights file: source and archive."""
-
-    source: str
-    kind: str
-    source_bytes: int
-    source_sha256: str
-    archive: str
-    archive_bytes: int
-    archive_sha256: str | None
-    rows: tuple[TensorRow, ...] = ()
-    notes: tuple[Note, ...] = ()
-    archive_manifest: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Source and archive, as they stand in `files`."""
-        return {
-            "source": {
-                "name": self.source,
-                "kind": self.kind,
-                "bytes": self.source_bytes,
-                "sha256": self.source_sha256,
-            },
-            "archive": {
-                "name": self.archive,
-                "bytes": self.archive_bytes,
-                "sha256": self.archive_sha256,
-                "manifest": self.archive_manifest,
-            },
-            "notes": [note.text for note in self.notes],
-        }
-
-
-@dataclass(frozen=True)
-class Copied:
-    """The files of a folder that are copied as they are: how many, their bytes, and the largest."""
-
-    files: int = 0
-    bytes: int = 0
-    largest: str | None = None
-    largest_bytes: int = 0
-
-    @classmethod
-    def of(cls, sizes: Mapping[str, int]) -> Copied:
-        """The sums of files by name."""
-        largest = max(sizes, key=lambda name: sizes[name], default=None)
-        return cls(len(sizes), sum(sizes.values()), largest, 0 if largest is None else sizes[largest])
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that stands under `copied`."""
-        return {
-            "files": self.files,
-            "bytes": self.bytes,
-            "largest": self.largest,
-            "largest_bytes": self.largest_bytes,
-        }
-
-
-@dataclass(frozen=True)
-class FolderRow:
-    """A folder beside its archives: names of source and target, copies, and the bytes of its record."""
-
-    source: str
-    archive: str
-    copied: Copied = field(default_factory=Copied)
-    record_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -282,37 +129,10 @@ class Report:
         files = ((file.source, note) for file in self.files for note in file.notes)
         return (*self.notes, *notes_of_files(files, self.folder is not None), *summed_up(tensors))
 
-    def _output_error(self) -> dict[str, Any] | None:
-        """Mean and worst of the lossy tensors that have one."""
-        found = [
-            (error, row.name) for row in self.lossy_rows if (error := finite_or_none(row.output_error)) is not None
-        ]
-        if not found:
-            return None
-        worst, name = max(found, key=lambda pair: pair[0])
-        mean = sum(error for error, _ in found) / len(found)
-        return {"tensors": len(found), "mean": mean, "worst": worst, "worst_tensor": name}
-
-    def _lossy(self) -> dict[str, Any] | None:
-        """The row of all tensors that are lossy; None where every bit comes back."""
-        rows = self.lossy_rows
-        if not rows:
-            return None
-        worst = max(rows, key=lambda row: row.error)
-        return {
-            "tensors": len(rows),
-            "original_bytes": sum(row.held_bytes for row in rows),
-            "stored_bytes": sum(row.stored_bytes for row in rows),
-            **_pooled(rows),
-            "worst_tensor": worst.name,
-            "worst_relative_error": finite_or_none(worst.error),
-            "worst_row_error": _worst_row(rows),
-        }
-
     @cached_property
     def totals(self) -> dict[str, Any]:
         """The row of all tensors together."""
-        lossy = self._lossy()
+        lossy = lossy_sums(self.lossy_rows)
         rows = (row for file in self.weights for row in file.rows)
         elements = sum(row.spec.elements for row in rows if row.same_as is None)
         before = sum(file.source_bytes for file in self.weights)
@@ -327,47 +147,12 @@ class Report:
             "relative_error": 0.0 if lossy is None else lossy["relative_error"],
             "snr_db": None if lossy is None else lossy["snr_db"],
             "lossy": lossy,
-            "all_weights": None if lossy is None else _pooled(self.rows),
-            "output_error": self._output_error(),
+            "all_weights": None if lossy is None else pooled(self.rows),
+            "output_error": output_error(self.lossy_rows),
             "coverage": coverage(self.rows),
         }
-
-
-def _worst_row(rows: Iterable[TensorRow]) -> float | None:
-    """The largest error of any row; None as soon as one tensor with rows has none, lest a limit pass it."""
-    found = [finite_or_none(row.worst_row_error) for row in rows if len(row.spec.shape) > 1]
-    known = [error for error in found if error is not None]
-    return max(known, default=None) if len(known) == len(found) else None
-
-
-def _pooled(rows: Iterable[TensorRow]) -> dict[str, float | None]:
-    """The error of all measured tensors together, each stored one counted once."""
-    sums = ErrorSums.total(row.sums for row in rows if row.sums is not None and row.same_as is None)
-    return {"relative_error": finite_or_none(sums.relative_error), "snr_db": finite_or_none(sums.snr_db)}
-
-
-def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
-    """Tensors and bytes by pipeline, each stored tensor counted once, most bytes first."""
-    table: dict[str, dict[str, int]] = {}
-    for row in rows:
-        if row.same_as is None:
-            entry = table.setdefault(row.pipeline, {"tensors": 0, "original_bytes": 0, "stored_bytes": 0})
-            entry["tensors"] += 1
-            entry["original_bytes"] += row.held_bytes
-            entry["stored_bytes"] += row.stored_bytes
-    return dict(sorted(table.items(), key=lambda item: (-item[1]["original_bytes"], item[0])))
 
 
 def stats_json(stats: tuple[str, str] | None) -> dict[str, str] | None:
     """The statistics that were used, as reports and plans record them."""
     return None if stats is None else {"name": stats[0], "sha256": stats[1]}
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """A finite number, or None."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def ratio(numerator: float, denominator: float) -> float | None:
-    """A quotient, or None where there is nothing to divide by."""
-    return numerator / denominator if denominator else None

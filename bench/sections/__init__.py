@@ -7,6 +7,7 @@ from bench.sections import (
     codec,
     differences,
     lowrank,
+    many,
     peers,
     process,
     progressive,
@@ -30,5 +31,6 @@ SECTIONS: tuple[Section, ...] = (
     quantizers.SECTION,
     process.SECTION,
     scale.SECTION,
+    many.SECTION,
     startup.SECTION,
 )

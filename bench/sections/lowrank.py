@@ -26,7 +26,7 @@ from bale.compressors.lowrank.tt import Tt
 from bale.compressors.lowrank.tucker import Tucker
 from bale.engine.reading.open import open_tensors
 from bale.metrics import ErrorSums
-from bale.report.model import TensorRow
+from bale.report.tensors import TensorRow
 from bench.common import Limit, page, table, workspace
 from bench.models import (
     CREPE,

@@ -242,11 +242,11 @@ def test_a_folder_that_was_made_for_nothing_goes_away(bale: Bale, zoo: Path) -> 
 
 
 def test_a_path_without_a_text_is_none() -> None:
-    from bale.cli.given import path
+    from bale.cli.given import to_path
 
     for text in ("", "a\0b"):
         with pytest.raises(UsageError):
-            path(text)
+            to_path(text)
     with pytest.raises(OutputError, match="is not a folder"):
         places([Given("a", Path("a")), Given("b", Path("b"))], Given("none", Path("none")))
 

@@ -301,7 +301,7 @@ def test_notes_on_a_terminal_of_stderr_are_as_wide_as_it(
     whole = bale("compress", source, "-p", "int:bits=1").err
     assert max(map(columns, whole.splitlines())) > 60
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(render, "_bar", lambda what, total: nullcontext(lambda name, done: None))
+    monkeypatch.setattr(render, "_bar", lambda what, total: nullcontext(lambda *_: None))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     said = bale("compress", source, "-f", "-p", "int:bits=1").err
     assert max(map(columns, said.splitlines())) <= 60

@@ -151,3 +151,53 @@ def test_a_loop_is_found_again_whatever_loops_it_calls() -> None:
 
     assert made(8, 5, 3, 4) == made(8, 5, 3, 4)
     assert len({repr(made(*code)) for code in ((8, 5, 3, 4), (8, 5, 3, 5), (16, 5, 3, 4), (8, 7, 3, 4))}) == 4
+
+
+def function_of(text: str, **around: object) -> Any:
+    """The function `f` of a source text, with these names around it."""
+    scope: dict[str, Any] = dict(around)
+    exec(text, scope)
+    return scope["f"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def f(x): return x + 5", "def f(x): return x + 6"),
+        ("def f(x): return abs(x)", "def f(x): return len(x)"),
+        ("def f(x, y=1): return x + y", "def f(x, y=2): return x + y"),
+        ("def f(x, *, y=1): return x + y", "def f(x, *, y=2): return x + y"),
+        ("def f(x): return (lambda y: y + 1)(x)", "def f(x): return (lambda y: y + 2)(x)"),
+        ("def f(x): return x in {1, 2}", "def f(x): return x in {1, 3}"),
+        ("N = 1\ndef f(x): return x + N", "N = 2\ndef f(x): return x + N"),
+        ("def g(x): return x + 1\ndef f(x): return g(x)", "def g(x): return x + 2\ndef f(x): return g(x)"),
+        ("def m(n): return lambda x: x + n\nf = m(1)", "def m(n): return lambda x: x + n\nf = m(2)"),
+        ("def f(x): return 1", "def f(x): return 1.0"),
+    ],
+)
+def test_a_loop_that_differs_anywhere_has_another_key(one: str, other: str) -> None:
+    from bale.compressors.kernels.cache import _made_of
+
+    assert _made_of(function_of(one)) == _made_of(function_of(one))
+    assert _made_of(function_of(one)) != _made_of(function_of(other))
+
+
+def test_a_callee_of_another_file_is_part_of_the_key() -> None:
+    from bale.compressors.kernels import compiled
+    from bale.compressors.kernels.cache import _made_of
+
+    callees = [compiled(function_of(f"def f(x): return x + {number}")) for number in (1, 1, 2)]
+    keys = [_made_of(function_of("def f(x): return g(x)", g=callee)) for callee in callees]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_key_is_of_no_process() -> None:
+    """A set of texts has another order in each process; what has no text of its own is not kept at all."""
+    from bale.compressors.kernels.cache import _fixed, _made_of
+    from bale.compressors.kernels.trellis import search_of
+
+    search: Any = search_of.__wrapped__(8, 5, 3, 4)
+    assert " at 0x" not in repr(_made_of(search.py_func))
+    assert _fixed(frozenset("ba"), ()) == ("frozenset", repr(("str", repr("a"))), repr(("str", repr("b"))))
+    with pytest.raises(TypeError, match="same in every process"):
+        _made_of(function_of("def f(x): return g", g=object()))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bale
 from bale.compressors.floats import from_float32
 from bale.spec import TensorSpec
 from tests import as_users_have_it
@@ -125,6 +126,42 @@ def test_a_file_of_67_megabytes(tmp_path: Path, choice: str) -> None:
     assert peak(source, choice, 1, warm) <= 50 * MB
 
 
+LOOKING = """
+import re, sys, bale
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+def look(a, b, archive, out):
+    bale.compare(a, b, threads=1)
+    first = peak()
+    bale.compare(a, archive, threads=1)
+    second = peak()
+    bale.decompress(archive, out, tensors=["w"], threads=1, force=True)
+    return first, second, peak()
+a, b, archive, out = sys.argv[1:]
+look(*(f"{each}.small" for each in (a, b, archive)), out)
+start = peak()
+print(*(each - start for each in look(a, b, archive, out)))
+"""
+
+
+@pytest.mark.parametrize("choice", ["lossless", pytest.param("int4", marks=pytest.mark.soak)])
+def test_a_tensor_of_67_megabytes_is_looked_at_in_pieces(tmp_path: Path, choice: str) -> None:
+    """To hold it once, for `compare` or for ``decompress --tensor``, would be more than what is allowed."""
+    rng = np.random.default_rng(0)
+    piece = (0.02 * rng.standard_normal(1 << 20)).astype("<f2")
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "a.bale")]
+    for end, count in (("", 32), (".small", 2)):
+        a, b, archive = (path.with_name(path.name + end) for path in paths)
+        for path, values in ((a, piece), (b, piece + np.float16(1e-3))):
+            write(path, {"w": Raw("F16", (count << 10, 1 << 10), count * values.tobytes())})
+        bale.compress(a, archive, pipeline=choice, verify=False)
+    out = tmp_path / "out.safetensors"
+    command = [sys.executable, "-W", "ignore", "-c", LOOKING, *map(str, paths), str(out)]
+    done = subprocess.run(command, env=as_users_have_it(), capture_output=True, text=True, check=True)
+    assert out.stat().st_size > 67 * MB
+    assert max(map(int, done.stdout.split())) <= 40 * MB, done.stdout
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("choice", ["lossless", "int4", "int:clip=mse"])
@@ -132,3 +169,40 @@ def test_a_large_file(tmp_path: Path, choice: str, threads: int) -> None:
     source = large(tmp_path / "m.safetensors", 400)
     assert source.stat().st_size > 800 * MB
     assert peak(source, choice, threads) <= 200 * MB + 16 * MB * threads
+
+
+MANY = """
+import re, sys, bale
+verb, source, archive, out = sys.argv[1:]
+if verb == "compress":
+    bale.compress(source, archive)
+elif verb == "verify":
+    bale.verify(archive)
+elif verb == "compare":
+    assert all(row.status == "equal" for row in bale.compare(source, archive))
+elif verb == "--tensor":
+    bale.decompress(archive, out, tensors=["*"])
+else:
+    import bale.torch
+    assert len(bale.torch.load_state_dict(archive)) == 100_000
+print(1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]))
+"""
+
+
+@pytest.mark.soak
+def test_100_000_tensors(tmp_path: Path) -> None:
+    """Whatever is done to them takes less than 1 GB, start-up and libraries included."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(64, 2048, 100_000, endpoint=True)
+    values = (0.02 * rng.standard_normal(int(sizes.sum()), np.float32)).astype("<f2")
+    split = np.split(values, np.cumsum(sizes)[:-1])
+    tensors = {
+        f"layers.{n // 8}.part.{n % 8}.w": Raw("F16", (each.size,), each.tobytes()) for n, each in enumerate(split)
+    }
+    source = write(tmp_path / "m.safetensors", tensors)
+    del tensors, split, values
+    for verb in ("compress", "verify", "compare", "--tensor", "load"):
+        paths = [str(source), f"{source}.bale", str(tmp_path / "out.safetensors")]
+        command = [sys.executable, "-W", "ignore", "-c", MANY, verb, *paths]
+        done = subprocess.run(command, env=as_users_have_it(), capture_output=True, text=True, check=True)
+        assert int(done.stdout) <= 1000 * MB, (verb, done.stdout)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bale.notes import Note, many
-from bale.report.model import finite_or_none
+from bale.report.figures import finite_or_none
 from bale.spec import TensorSpec
 
 

@@ -40,11 +40,10 @@ def compare_tensors(a: Tensors, b: Tensors, run: Run, renames: Renames | None = 
         pairs = partners(a, b, renames)
         largest = max((spec.nbytes for each in (a, b) for spec in each.specs.values()), default=0)
         run.set_memory_budget(WHOLE_COST * largest)
-        rows = _Rows()
+        run.expect(sum(spec.nbytes for spec in a.specs.values()))
+        rows = _Rows(run)
         for task, future in run.ordered(rows.jobs(_Task(a, b, name, pairs.get(name)) for name in a)):
-            block = future.result()
-            rows.add(task, block)
-            run.progress(task.name, block.nbytes)
+            rows.add(task, future.result())
         found = rows.finished()
     paired = set(pairs.values())
     found += [Difference(name, "only in B", (None, b.spec(name))) for name in b if name not in paired]
@@ -59,6 +58,11 @@ class _Task:
         self._specs = (a.spec(name), None if partner is None else b.spec(partner))
         self._runs = self._side_by_side()
         self._rows = self._common_rows()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor of A."""
+        return self._specs[0].nbytes
 
     @property
     def is_small(self) -> bool:
@@ -162,7 +166,8 @@ class _Task:
 class _Rows:
     """The rows of tasks in their order; those whose blocks are all there are let go of."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._rows: list[Difference] = []
         self._open: dict[_Task, Block] = {}
 
@@ -179,6 +184,7 @@ class _Rows:
         while (first := next(iter(self._open))) is not task:
             self._finish(first)
         self._open[task] += block
+        self._run.progress(task.name, block.nbytes)
 
     def finished(self) -> list[Difference]:
         """All rows, once all blocks are there."""
@@ -187,7 +193,10 @@ class _Rows:
         return self._rows
 
     def _finish(self, task: _Task) -> None:
-        self._rows.append(task.row(self._open.pop(task)))
+        block = self._open.pop(task)
+        self._rows.append(task.row(block))
+        told = 0 if task.is_small else block.nbytes  # what only A has, or is of another shape, is done with as well
+        self._run.progress(task.name, max(0, task.nbytes - told))
 
 
 def _memory_order(array: Array) -> list[int]:

@@ -27,7 +27,7 @@ from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
 from bale.planning.decide import LOSSLESS, Decision
-from bale.report.model import finite_or_none, ratio
+from bale.report.figures import finite_or_none, ratio
 from bale.spec import TensorSpec, Unit
 
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little

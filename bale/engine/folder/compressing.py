@@ -30,7 +30,7 @@ from bale.io.storage.files import reason
 from bale.io.storage.leftovers import lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.notes import size as in_words
-from bale.report.model import FileRow, FolderRow
+from bale.report.files import FileRow, FolderRow
 
 
 def compress_folder(

@@ -8,7 +8,7 @@ from pathlib import Path
 from bale.engine.reading.listing import SourceFolder, copied_of
 from bale.io.folders.record import COPY, Entry, Record
 from bale.io.names import own_name
-from bale.report.model import FileRow, FolderRow
+from bale.report.files import FileRow, FolderRow
 
 
 def report_contents(

@@ -22,7 +22,7 @@ from bale.io.folders.record import COPY, Entry
 from bale.io.storage.commit import sync_folder
 from bale.io.storage.files import reason, room_hint
 from bale.io.storage.leftovers import remove_leftovers
-from bale.report.model import FileRow
+from bale.report.files import FileRow
 
 
 @dataclass

@@ -127,7 +127,6 @@ class Decoder:
         if spec.nbytes <= _SMALL:
             small = np.concatenate([bytes_of(task) for task in self.tasks(index)])
             self._check_digest(index, xxhash.xxh3_128(small.data))
-            self.run.progress(stored.unit.label, small.size)
             return small.view(spec.storage)
         try:
             whole = np.empty(spec.nbytes, np.uint8)

@@ -19,7 +19,7 @@ from bale.io.folders.shards import read_indexes
 from bale.io.names import own_name, source_of
 from bale.io.storage.tree import is_incomplete
 from bale.notes import Note
-from bale.report.model import Copied, FolderRow
+from bale.report.files import Copied, FolderRow
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from bale.io.folders.weight_names import set_of
 from bale.notes import Note, many
-from bale.report.model import FileRow
+from bale.report.files import FileRow
 
 _WORTH_A_NOTE = 0.01  # of the bytes of a file: buffers that all models of a kind have are none
 

@@ -28,7 +28,7 @@ from bale.io.storage.commit import Target, commit_together
 from bale.io.storage.files import reading
 from bale.notes import size as in_words
 from bale.planning.decide import Decision, FilePlan
-from bale.report.model import FileRow
+from bale.report.files import FileRow
 from bale.spec import TensorSpec, Unit
 
 
