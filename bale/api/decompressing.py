@@ -132,8 +132,11 @@ def _restored_already(archive: Path, target: Path) -> Decompressed | None:
     with open_archives(archive, 1) as several:
         if not several.exact:
             return None
-    entries = complete_record(archive).entries
+    record = complete_record(archive)
+    entries = record.entries
     if not all(is_file_of(target / name, each.source_bytes, each.source_sha256) for name, each in entries.items()):
+        return None
+    if not all(os.path.isdir(target / name) for name in record.folders):
         return None
     files = tuple(target / name for name in entries)
     return Decompressed(target, files, sum(each.source_bytes for each in entries.values()), None, True, skipped=True)

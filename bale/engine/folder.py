@@ -54,7 +54,7 @@ def compress_folder(
         writer = _Writer(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
         if found.complete and kept is not None:
-            other = writer.other(found.entries, names)
+            other = writer.other(found, names)
             if other is None:
                 rows = [writer.row(name, found.entries[name]) for name in names]
                 kept(*_report_contents(source, out, found, rows))
@@ -77,7 +77,7 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        record = Record(True, entries, source.selection)
+        record = Record(True, entries, source.selection, source.folders)
         with report(*_report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
             commit_together(made, staged)
         _remove_strays(out, earlier, entries)
@@ -117,7 +117,7 @@ def planned_folder_row(source: SourceFolder, sizes: Mapping[str, int]) -> Folder
     entries = {name: Entry(COPY, name, size, digest, size, digest) for name, size in source.side.items()}
     for name, checkpoint in source.checkpoints.items():
         entries[name] = Entry(checkpoint.kind, f"{name}.bale", checkpoint.size, digest, sizes[name], digest, digest)
-    size = len(Record(True, entries, source.selection).encode())
+    size = len(Record(True, entries, source.selection, source.folders).encode())
     name = own_name(source.path)
     return FolderRow(name, f"{name}.bale", source.copied, size)
 
@@ -133,7 +133,7 @@ def restore_folder(
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
-    with TreeTarget(out, work, list(record.entries), size, is_file_of, force) as target:
+    with TreeTarget(out, work, list(record.entries), size, is_file_of, force, record.folders) as target:
         for entry in record.entries.values():
             _check_stored(path, entry)
         for name, entry in record.entries.items():
@@ -264,13 +264,16 @@ class _Writer:
         )
         return entry, done.row(name, stored)
 
-    def other(self, entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
+    def other(self, found: Record, names: Sequence[str]) -> str | None:
         """The reason why the folder that is there is not the one that would be made; None if it is."""
+        entries = found.entries
         for name in names:
             if name not in entries:
                 return f"it has no {name}"
             if not self.is_current(name, entries[name]):
                 return f"its {name} is not what would be made: of other bytes or other choices, or damaged"
+        if found.folders != self.source.folders:
+            return "it is of other empty folders"
         extra = next((name for name in entries if name not in set(names)), None)
         return None if extra is None else f"it has {extra}, which the source has not"
 

@@ -85,6 +85,28 @@ def test_the_record(source: Path, tmp_path: Path) -> None:
         assert entry["kind"] == ("safetensors" if name.endswith(".safetensors") else "copy")
 
 
+def test_folders_that_hold_nothing_come_back(source: Path, tmp_path: Path) -> None:
+    for name in ("logs", "a/b/c"):
+        (source / name).mkdir(parents=True)
+    bale.compress(source)
+    stored, back = tmp_path / "model.bale", tmp_path / "back"
+    assert json.loads((stored / RECORD).read_text())["folders"] == ["a/b/c", "logs"]
+    for force in (False, True):
+        bale.decompress(stored, back, force=force)
+        assert names_in(back) == names_in(source)
+        (back / "logs").rmdir()
+    (back / "logs").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="leads out of"):
+        bale.decompress(stored, back, force=True)
+    bale.verify(stored, source)
+    assert bale.compress(source, skip_existing=True).skipped
+    (source / "new").mkdir()
+    with pytest.raises(OutputError, match="other empty folders"):
+        bale.compress(source, skip_existing=True)
+    bale.compress(source, exclude=["a/*", "logs/", "new/*"], force=True)
+    assert "folders" not in json.loads((stored / RECORD).read_text())
+
+
 class Interrupted(BaseException):
     """Like a signal: nothing catches it."""
 
