@@ -81,6 +81,7 @@ KINDS = {
     "unnamed": Kind("more than 1 % of a file lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),
+    "not-own": Kind("files in a compressed folder that is written over, which are not of it and stay"),
     "no-file": Kind("links that lead nowhere, pipes and sockets in a folder, which are left out"),
     "pattern-unused": Kind("an `--include` or `--exclude` that matches no file"),
     "by-product": Kind("archives and reports that lie beside their sources, and are passed over"),

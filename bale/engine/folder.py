@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -19,14 +19,15 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
-from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
+from bale.errors import ArchiveError, BaleError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, begin_folder, read_progress, staged_record
 from bale.io.storage.commit import Target, commit_together, sync_folder
 from bale.io.storage.files import own_name, reading, reason, room_hint
-from bale.io.storage.leftovers import lock_folder, remove_leftovers
+from bale.io.storage.leftovers import is_temporary, lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
+from bale.notes import Note
 from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
 from bale.report.model import FileRow, FolderRow
@@ -81,6 +82,21 @@ def compress_folder(
         with report(*_report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
             commit_together(made, staged)
         _remove_strays(out, earlier, entries)
+
+
+def strangers(source: SourceFolder, out: Path) -> Iterator[Note]:
+    """A note on files of a compressed folder that is to be written over which are not of it: nothing removes them."""
+    try:
+        earlier = read_progress(out).entries if is_stored_folder(out) else {}
+    except BaleError:  # which is told where the folder is opened
+        return
+    own = {RECORD, *source.side, *(f"{name}.bale" for name in source.checkpoints)}
+    own.update(entry.stored for entry in earlier.values())
+    there = [Path(inside, name) for inside, _, names in os.walk(out) for name in names if not is_temporary(name)]
+    others = sorted(name for name in (path.relative_to(out).as_posix() for path in there) if name not in own)
+    if others:
+        which = f"{others[0]} is" if len(others) == 1 else f"{len(others)} files, such as {others[0]}, are"
+        yield Note("not-own", f"{which} in {own_name(out)} and not of it: left there, and in no sum")
 
 
 def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:

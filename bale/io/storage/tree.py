@@ -32,6 +32,10 @@ from bale.io.storage.leftovers import (
 _FINISHED = "finished.jsonl"
 
 
+class Occupied(OutputError):
+    """A folder that is there holds something, and may not be overwritten."""
+
+
 class TreeTarget:
     """A folder that is built within a temporary one, and takes its place by one rename, in `commit`.
 
@@ -163,9 +167,9 @@ class TreeTarget:
         if not self._force and os.path.isdir(self._out) and not placing.is_empty(self._out):
             raise self._taken()
 
-    def _taken(self) -> OutputError:
+    def _taken(self) -> Occupied:
         hint = "use -f to overwrite what is in it, or choose another name with -o"
-        return OutputError(f"{self._out} exists already", hint)
+        return Occupied(f"{self._out} exists already", hint)
 
     def _claim(self) -> None:
         """Make the temporary folder, or take the one that is there; only one run at a time can have it."""
