@@ -31,8 +31,8 @@ def path(text: str) -> Path:
     if "\0" in text:
         raise UsageError(f"{text!r} is no path: it has a zero byte", "name a file")
     if text == "-":
-        reason = "an archive's header is written last, and inputs are read at any place, so neither can be a stream"
-        raise UsageError(f"`-` is refused: {reason}", "name a file (./- is one of this name); see decompress -o -")
+        reason = "bale works on files, as an archive's header is written last; only `decompress -o -` takes a stream"
+        raise UsageError(f"`-` is refused: {reason}", "name a file (./- is one of this name)")
     return Path(text)
 
 
