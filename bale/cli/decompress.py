@@ -13,7 +13,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose, given, name_of, places
+from bale.cli.given import Given, choose, given_or_stdout, name_of, places
 from bale.cli.render import Printer, file_bytes, plain, size
 from bale.errors import UsageError
 
@@ -27,10 +27,10 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            parser=given,
+            parser=given_or_stdout,
             metavar="OUT",
-            help="The checkpoint, or the folder that it goes into: one that is there, or a name that ends in /; "
-            "- for stdout. [default: without .bale]",
+            help="The checkpoint, or the folder that it goes into: a name that ends in /, or one that is there (which, "
+            "of a single folder of archives, is the checkpoint itself); - for stdout. [default: without .bale]",
         ),
     ] = None,
     tensor: Annotated[

@@ -42,7 +42,7 @@ def command(
     from bale import api
     from bale.api.inputs import readable
     from bale.engine.reading.listing import source_bytes
-    from bale.engine.reports import OTHER, STALE
+    from bale.engine.reports import stale
     from bale.engine.targets import is_report
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
@@ -57,8 +57,8 @@ def command(
         path = item.path
         with printer.progress(name_of(path), source_bytes(path)) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
-        if done.report == OTHER:
-            printer.note(f"{path}: {STALE}")
+        if note := stale(done.report):
+            printer.note(f"{path}: {note}")
         document = {
             "path": str(path),
             "ok": True,

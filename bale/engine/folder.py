@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -19,14 +19,15 @@ from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.engine.writing.archive import compress_file
-from bale.errors import ArchiveError, CheckFailed, OutOfRoom, OutputError, SourceError
+from bale.errors import ArchiveError, BaleError, CheckFailed, OutOfRoom, OutputError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.folder import COPY, RECORD, Entry, Progress, Record, begin_folder, read_progress, staged_record
 from bale.io.storage.commit import Target, commit_together, sync_folder
 from bale.io.storage.files import own_name, reading, reason, room_hint
-from bale.io.storage.leftovers import lock_folder, remove_leftovers
+from bale.io.storage.leftovers import is_temporary, lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
 from bale.io.storage.tree import TreeTarget
+from bale.notes import Note
 from bale.notes import size as in_words
 from bale.planning.decide import FilePlan
 from bale.report.files import FileRow, FolderRow
@@ -54,7 +55,7 @@ def compress_folder(
         writer = _Writer(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
         if found.complete and kept is not None:
-            other = writer.other(found.entries, names)
+            other = writer.other(found, names)
             if other is None:
                 rows = [writer.row(name, found.entries[name]) for name in names]
                 kept(*_report_contents(source, out, found, rows))
@@ -77,10 +78,25 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        record = Record(True, entries, source.selection)
+        record = Record(True, entries, source.selection, source.folders)
         with report(*_report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
             commit_together(made, staged)
         _remove_strays(out, earlier, entries)
+
+
+def strangers(source: SourceFolder, out: Path) -> Iterator[Note]:
+    """A note on files of a compressed folder that is to be written over which are not of it: nothing removes them."""
+    try:
+        earlier = read_progress(out).entries if is_stored_folder(out) else {}
+    except BaleError:  # which is told where the folder is opened
+        return
+    own = {RECORD, *source.side, *(f"{name}.bale" for name in source.checkpoints)}
+    own.update(entry.stored for entry in earlier.values())
+    there = [Path(inside, name) for inside, _, names in os.walk(out) for name in names if not is_temporary(name)]
+    others = sorted(name for name in (path.relative_to(out).as_posix() for path in there) if name not in own)
+    if others:
+        which = f"{others[0]} is" if len(others) == 1 else f"{len(others)} files, such as {others[0]}, are"
+        yield Note("not-own", f"{which} in {own_name(out)} and not of it: left there, and in no sum")
 
 
 def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:
@@ -117,7 +133,7 @@ def planned_folder_row(source: SourceFolder, sizes: Mapping[str, int]) -> Folder
     entries = {name: Entry(COPY, name, size, digest, size, digest) for name, size in source.side.items()}
     for name, checkpoint in source.checkpoints.items():
         entries[name] = Entry(checkpoint.kind, f"{name}.bale", checkpoint.size, digest, sizes[name], digest, digest)
-    size = len(Record(True, entries, source.selection).encode())
+    size = len(Record(True, entries, source.selection, source.folders).encode())
     name = own_name(source.path)
     return FolderRow(name, f"{name}.bale", source.copied, size)
 
@@ -133,7 +149,7 @@ def restore_folder(
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
-    with TreeTarget(out, work, list(record.entries), size, is_file_of, force) as target:
+    with TreeTarget(out, work, list(record.entries), size, is_file_of, force, record.folders) as target:
         for entry in record.entries.values():
             _check_stored(path, entry)
         for name, entry in record.entries.items():
@@ -264,13 +280,16 @@ class _Writer:
         )
         return entry, done.row(name, stored)
 
-    def other(self, entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
+    def other(self, found: Record, names: Sequence[str]) -> str | None:
         """The reason why the folder that is there is not the one that would be made; None if it is."""
+        entries = found.entries
         for name in names:
             if name not in entries:
                 return f"it has no {name}"
             if not self.is_current(name, entries[name]):
                 return f"its {name} is not what would be made: of other bytes or other choices, or damaged"
+        if found.folders != self.source.folders:
+            return "it is of other empty folders"
         extra = next((name for name in entries if name not in set(names)), None)
         return None if extra is None else f"it has {extra}, which the source has not"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -12,7 +13,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
@@ -63,11 +64,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """The content of ``bale.folder.json``: entries by source name, whether all are there, and which were wanted."""
+    """The content of ``bale.folder.json``: entries by source name, whether all are there, and which were wanted.
+
+    `folders` are those of the source that hold nothing, and so are in no name of a file.
+    """
 
     complete: bool
     entries: Mapping[str, Entry]
     selection: Selection = ALL
+    folders: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """JSON text, the same for the same entries whatever order they came in."""
@@ -75,6 +80,8 @@ class Record:
         data: dict[str, Any] = {"format": _FORMAT, "complete": self.complete, "files": files}
         if self.selection:
             data |= {"include": self.selection.include, "exclude": self.selection.exclude}
+        if self.folders:
+            data["folders"] = self.folders
         return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()  # ASCII: names need not be UTF-8
 
 
@@ -92,7 +99,10 @@ def read_record(folder: Path) -> Record:
             raise ValueError("it names itself")
         entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
         selection = Selection(_texts(data.get("include", [])), _texts(data.get("exclude", [])))
-        return Record(data["complete"] is True, entries, selection)
+        folders = tuple(safe_name(each, ArchiveError, str(path)) for each in _texts(data.get("folders", [])))
+        if any(str(inner) in entries for each in folders for inner in (each, *PurePosixPath(each).parents)):
+            raise ValueError("a folder has the name of a file")
+        return Record(data["complete"] is True, entries, selection, folders)
     except FileNotFoundError:
         made = "a folder is made into one by `bale compress`"
         raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder", made) from None
@@ -201,26 +211,33 @@ class Avoidable(SourceError):
 
 @dataclass(frozen=True)
 class Files:
-    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others."""
+    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others.
+
+    `no_files` are links that lead nowhere, pipes, sockets and devices, each with the error where it is needed; `empty`
+    are folders that hold nothing.
+    """
 
     names: list[str]
     left_out: Mapping[str, int]
+    no_files: Mapping[str, Avoidable]
+    empty: tuple[str, ...] = ()
 
 
 def list_files(folder: Path, selection: Selection = ALL) -> Files:
     """List all files below a folder.
 
-    Links to files are followed; links to folders are refused, and so is what is neither file nor folder, or a cache of
-    links: unless they are left out.
+    Links to files are followed; links to folders are refused, and so is a cache of links: unless they are left out.
     """
     names: list[str] = []
+    no_files: dict[str, Avoidable] = {}
+    empty: list[str] = []
     left_out: dict[str, int] = {}
     pending = [""]
     while pending:
         inside = pending.pop()
         try:
             with os.scandir(folder / inside) as found:
-                items = list(found)
+                items = [item for item in found if not is_temporary(item.name)]
         except OSError as problem:
             if selection.excludes(inside):
                 left_out[inside] = 0
@@ -228,10 +245,13 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
             message, hint = f"cannot read the folder {folder / inside}: {reason(problem)}", "check its permissions"
             raise Avoidable(message, hint, inside) if inside else SourceError(message, hint) from None
         _refuse_cache(folder / inside, {item.name for item in items}, not selection.takes(f"{inside}blobs/x"))
+        if inside and not items:
+            if selection.excludes(inside):
+                left_out[inside] = 0
+            elif selection.takes(inside):
+                empty.append(_plain(folder, inside.removesuffix("/")))
         for item in items:
             name = f"{inside}{item.name}"
-            if is_temporary(item.name):
-                continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(f"{name}/")
             elif not selection.takes(name):
@@ -242,8 +262,11 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
                 names.append(_plain(folder, name))
             else:
                 what, hint = _what(item)
-                raise Avoidable(f"{folder / name} {what}", hint, name)
-    return Files(sorted(names), left_out)
+                error = Avoidable(f"{folder / name} {what}", hint, name)
+                if not _is_no_file(item):
+                    raise error
+                no_files[name] = error
+    return Files(sorted(names), left_out, dict(sorted(no_files.items())), tuple(sorted(empty)))
 
 
 def safe_name(name: str, error: type[BaleError], where: str) -> str:
@@ -300,8 +323,21 @@ def _is_regular(item: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_no_file(item: os.DirEntry[str]) -> bool:
+    """Whether something holds no bytes: a link that leads nowhere, a pipe. Not what may only not be looked at."""
+    try:
+        return not stat.S_ISDIR(item.stat().st_mode)
+    except OSError as problem:
+        return problem.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
 def _what(item: os.DirEntry[str]) -> tuple[str, str]:
     """A description of something that cannot be stored, and what to do about it."""
+    try:
+        item.stat()
+    except OSError as problem:
+        if not _is_no_file(item):
+            return f"cannot be read: {reason(problem)}", "check its permissions"
     if not item.is_symlink():
         return "is neither a file nor a folder", "move it elsewhere"
     if os.path.isdir(item.path):

@@ -76,8 +76,8 @@ def test_records_and_indexes_of_gigabytes_are_not_read(tmp_path: Path, stored: P
         read_record(stored)
     (tmp_path / "m.safetensors.index.json").write_text("{")
     os.truncate(tmp_path / "m.safetensors.index.json", 3 << 30)
-    with pytest.raises(SourceError, match="more than 67108864 bytes"):
-        read_index(tmp_path, "m.safetensors.index.json")
+    found = read_index(tmp_path, "m.safetensors.index.json")
+    assert "more than 67108864 bytes" in str(found and found.problem)
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "...", ".hidden", "a b", "ü\n", "~", "-o", "ab:c"])
@@ -133,17 +133,41 @@ def _fifo_link(folder: Path) -> None:
         (_fifo_link, "link to what is neither", "remove the link"),
     ],
 )
-def test_what_cannot_be_stored(tmp_path: Path, make: Callable[[Path], None], what: str, hint: str) -> None:
+def test_what_is_no_file(tmp_path: Path, make: Callable[[Path], None], what: str, hint: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     make(folder)
-    with pytest.raises(SourceError, match=what) as raised:
-        list_files(folder)
-    assert hint in raised.value.hint
-    assert "--exclude x" in raised.value.hint
+    if "a folder" in what and "nor" not in what:
+        with pytest.raises(SourceError) as raised:
+            list_files(folder)
+        problem: SourceError = raised.value
+    else:  # whether it matters is for others to say
+        problem = list_files(folder).no_files["x"]
+    assert what in problem.message
+    assert hint in problem.hint
+    assert "--exclude x" in problem.hint
     for selection in (Selection(exclude=("x",)), Selection(exclude=("x/",)), Selection(include=("other*",))):
         if "a folder" in what or selection.exclude != ("x/",):
-            assert list_files(folder, selection).names == []
+            listed = list_files(folder, selection)
+            assert (listed.names, listed.no_files) == ([], {})
+
+
+def test_a_link_that_may_not_be_followed_is_an_error(tmp_path: Path) -> None:
+    """It may lead to a file. Root may follow all: so a name that is too long stands for what the system refuses."""
+    (tmp_path / "x").symlink_to("y" * 300)
+    with pytest.raises(SourceError, match=r"x cannot be read: file name too long") as raised:
+        list_files(tmp_path)
+    assert "--exclude x" in raised.value.hint
+
+
+def test_folders_that_hold_nothing(tmp_path: Path) -> None:
+    for name in ("a/b", "c", "d", "e"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("d/file", f"e/.bale-tmp-{1:016x}"):
+        (tmp_path / name).touch()
+    assert list_files(tmp_path).empty == ("a/b", "c", "e")
+    assert list_files(tmp_path, Selection(exclude=("a/*", "d/*"))).empty == ("c", "e")
+    assert list_files(tmp_path, Selection(include=("*file",))).empty == ()
 
 
 def test_a_record_is_read_as_written(tmp_path: Path) -> None:
@@ -195,6 +219,10 @@ FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "newer format": lambda data: data.update(format=2),
     "incomplete": lambda data: data.update(complete=False),
     "complete in another way": lambda data: data.update(complete="yes"),
+    "folders are a text": lambda data: data.update(folders="a"),
+    "a folder elsewhere": lambda data: data.update(folders=["../a"]),
+    "a folder that is a file": lambda data: data.update(folders=["README.md"]),
+    "a folder below a file": lambda data: data.update(folders=["README.md/a"]),
     "a file that is not there": _put("stored", "missing"),
     "other source of a copy": lambda data: _entry(data)["source"].update(sha256="0" * 64),
     "other source size of a copy": lambda data: _entry(data)["source"].update(bytes=1),

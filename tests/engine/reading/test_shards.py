@@ -11,6 +11,7 @@ from bale.engine.reading.contents import examine
 from bale.errors import SourceError
 from bale.io.selection import Selection
 from tests.engine.reading.folders import index, kinds, told
+from tests.engine.reading.test_contents import POINTER
 from tests.making import weights, write
 
 
@@ -31,6 +32,27 @@ def test_an_index_that_is_none_is_copied(folder: Path) -> None:
     assert kinds(folder) == []
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
     assert kinds(folder) == ["index-unused"]
+
+
+ODD = ["", "{", POINTER, "<html>", '{"weight_map": {"a": "../x/pytorch_model.bin"}}']
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_an_index_that_cannot_be_followed_and_is_of_nothing_that_is_here(folder: Path, text: str) -> None:
+    name = "pytorch_model.bin.index.json"
+    (folder / name).write_text(text)
+    (folder / "training_args.bin").write_bytes(b"\xff")
+    kind = "stand-in" if text == POINTER else "index-unused"
+    assert told(folder, kind).endswith("it is copied as it is" if text == POINTER else ", as none of its files is here")
+    assert name in told(folder, kind)
+    assert str(folder) not in told(folder, kind)
+    (folder / "pytorch_model.bin").write_text(POINTER)  # nor is it here by this
+    assert sorted(kinds(folder)) == sorted([kind, "stand-in"])
+    write(folder / "pytorch_model.bin", {"a": weights(8)})
+    with pytest.raises(SourceError, match=r"pytorch_model\.bin\.index\.json") as raised:
+        examine(folder)
+    assert f"--exclude {name}" in raised.value.hint
+    assert kinds(folder, exclude=("pytorch_model.bin",)) == ["left-out", kind]
 
 
 def test_some_of_the_shards_are_missing(folder: Path) -> None:
@@ -79,6 +101,17 @@ def test_an_index_that_does_not_fit(tmp_path: Path, shards: dict[str, str], tota
     assert text in [note.text for note in examine(tmp_path).notes]
     assert text in bale.inspect(tmp_path)["notes"]
     assert text in bale.plan(tmp_path).to_json()["notes"]
+
+
+@pytest.mark.parametrize(("total", "shown"), [("abc", '"abc"'), (True, "true"), ([1], "[1]")])
+def test_a_total_that_is_no_number(folder: Path, total: object, shown: str) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors"}, total_size=total)
+    assert told(folder, "index") == f"m.index.json says total_size {shown}, which is no number"
+
+
+def test_a_total_beyond_any_size(folder: Path) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors"}, total_size=10**400)
+    assert "total_size 1000000000" in told(folder, "index")
 
 
 def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:
