@@ -81,10 +81,12 @@ KINDS = {
     "unnamed": Kind("more than 1 % of a file lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),
+    "not-own": Kind("files in a compressed folder that is written over, which are not of it and stay"),
+    "no-file": Kind("links that lead nowhere, pipes and sockets in a folder, which are left out"),
     "pattern-unused": Kind("an `--include` or `--exclude` that matches no file"),
     "by-product": Kind("archives and reports that lie beside their sources, and are passed over"),
     "archive": Kind("archives in the source, which are copied as they are"),
-    "stand-in": Kind("an empty file, a Git LFS pointer or a web page in the place of weights"),
+    "stand-in": Kind("an empty file, a Git LFS pointer, a web page or another text in the place of weights"),
     "broken": Kind("a file of a folder that begins as a format that it is not, and is not called like weights"),
     "index": Kind("an index of shards says what is not so"),
     "index-unused": Kind("an index of shards that are not here, or of none"),

@@ -62,7 +62,7 @@ FLOORS = {
         {"chunks"},
     ),
     "io": (
-        {"faults", "checkpoint", "names", "stand_ins"},
+        {"faults", "checkpoint", "names", "stand_ins", "weight_names"},
         {"storage", "headers", "reports"},
         {"safetensors"},
         {"sources", "archive", "statistics"},

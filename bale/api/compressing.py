@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
 from bale.engine.estimate.resolve import resolve_plan
-from bale.engine.folder.compressing import compress_folder
+from bale.engine.folder.compressing import compress_folder, strangers
 from bale.engine.guards import bases_apart
 from bale.engine.inputs import Options
 from bale.engine.reading.listing import SourceFolder
@@ -44,6 +44,7 @@ def compress(
     force: bool = False,
     verify: bool = True,
     skip_existing: bool = False,
+    made: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Compress a checkpoint into an archive and write the report beside it.
@@ -90,6 +91,8 @@ def compress(
     skip_existing : bool
         Whether an archive that is there is left as it is, if it is of the same bytes and the same choices: the report
         then has `skipped`. Any other one is an error, or overwritten with `force`.
+    made : mapping or None
+        Archives that are not touched, even with `force`: real paths, each with the source that it is of.
     progress : callable or None
         Called with a tensor's name and a number of source bytes whenever some have been done. If it has a method
         `expect`, that is called first with how many there are. All verbs take one.
@@ -121,6 +124,7 @@ def compress(
         bases,
         force,
         skip_existing,
+        made or {},
     )
     if out is not None:
         targets.of(opened, lossy=False)  # before any work
@@ -134,7 +138,9 @@ def compress(
         resolved = resolve_plan(checkpoints, chosen, run, inputs)
         to = targets.of(opened, lossy=not resolved.lossless)
         may_stay = skip_existing or to.lost
-        notes = (*(opened.notes if isinstance(opened, SourceFolder) else ()), *resolved.notes)
+        notes = resolved.notes
+        if isinstance(opened, SourceFolder):
+            notes = (*opened.notes, *strangers(opened, to.out), *notes)
         beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, notes, inputs.statistics)
         if isinstance(opened, SourceFolder):
             files = dict(zip(checkpoints, resolved.files, strict=True))

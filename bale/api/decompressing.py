@@ -18,9 +18,10 @@ from bale.engine.reading.listing import complete_record
 from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.run import Progress, Run
 from bale.engine.targets import default_checkpoint, made_folder, with_name
-from bale.errors import UsageError
+from bale.errors import OutputError, UsageError
 from bale.io.archive.archive import open_archive
 from bale.io.storage.commit import check_target
+from bale.io.storage.tree import Occupied
 
 
 def decompress(
@@ -85,7 +86,13 @@ def decompress(
                 size, exact = extract_tensors(opened, tensors, target, run, force=force)
             return Decompressed(target, (target,), size, None, exact)
         if os.path.isdir(archive):
-            files = restore_folder(archive, target, run, base=base_path, first=first, force=force)
+            try:
+                files = restore_folder(archive, target, run, base=base_path, first=first, force=force)
+            except Occupied as problem:
+                if out is None:
+                    raise
+                into_it = f"end it in / (-o {out}/) to have the folder in it"
+                raise OutputError(problem.message, f"{into_it}, or {problem.hint}") from None
             size = sum(path.stat().st_size for path in files)
             with open_archives(archive, threads, first=first) as opened:
                 exact = opened.exact
@@ -136,8 +143,11 @@ def _restored_already(archive: Path, target: Path) -> Decompressed | None:
     with open_archives(archive, 1) as several:
         if not several.exact:
             return None
-    entries = complete_record(archive).entries
+    record = complete_record(archive)
+    entries = record.entries
     if not all(is_file_of(target / name, each.source_bytes, each.source_sha256) for name, each in entries.items()):
+        return None
+    if not all(os.path.isdir(target / name) for name in record.folders):
         return None
     files = tuple(target / name for name in entries)
     return Decompressed(target, files, sum(each.source_bytes for each in entries.values()), None, True, skipped=True)

@@ -9,7 +9,7 @@ from typing import Any
 from bale.api.inputs import PathLike, checkpoints_of, open_archives, open_source
 from bale.engine.entropy_floor import add_floors, archive_floors, checkpoint_floors
 from bale.engine.reading.listing import SourceFolder
-from bale.engine.reports import OTHER, STALE, report_beside
+from bale.engine.reports import report_beside, stale
 from bale.engine.run import Progress, Run
 from bale.errors import UsageError
 from bale.io.archive.archive import is_archive, open_archive
@@ -62,9 +62,9 @@ def inspect(
         document = report.to_json()
         if bases := _bases(archives):
             document["bases"] = bases
-        if report_beside(path, whole=False) == OTHER:
-            document["notes"].append(STALE)
-            document["note_kinds"].append("stale-report")
+        if note := stale(report_beside(path, whole=False)):
+            document["notes"].append(note.text)
+            document["note_kinds"].append(note.kind)
         if floor:
             with Run(progress=progress) as run:
                 run.expect(report.original_bytes - report.side_bytes)

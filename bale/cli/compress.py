@@ -86,6 +86,7 @@ def command(
     place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and is_compressed_folder(to.path))
     choices = api.choices(pipeline, rule or (), recipe, base, stats, allow_unmatched)
     renames_of(rename or (), base)  # whose errors are of no source either
+    made: dict[str, str] = {}
 
     def work(item: Given) -> Done:
         with printer.progress(own_name(item.path), file_bytes(item.path)) as progress:
@@ -105,8 +106,11 @@ def command(
                 force=force,
                 verify=not no_verify,
                 skip_existing=skip_existing,
+                made=made,
                 progress=progress,
             )
+        if done.path is not None:
+            made[os.path.realpath(done.path)] = shown(item.path)
         totals, of = done.totals, shown(item.path) if chosen.several else ""
         before, after = totals["original_bytes"], totals["stored_bytes"]
         if done.skipped:

@@ -13,7 +13,7 @@ import typer
 
 from bale.cli import options
 from bale.cli.each import Done, each
-from bale.cli.given import Given, choose, given, places
+from bale.cli.given import Given, choose, given_or_stdout, places
 from bale.cli.render import Printer, file_bytes, plain, size
 from bale.errors import UsageError
 from bale.io.names import own_name
@@ -28,10 +28,10 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            parser=given,
+            parser=given_or_stdout,
             metavar="OUT",
-            help="The checkpoint, or the folder that it goes into: one that is there, or a name that ends in /; "
-            "- for stdout. [default: without .bale]",
+            help="The checkpoint, or the folder that it goes into: a name that ends in /, or one that is there (which, "
+            "of a single folder of archives, is the checkpoint itself); - for stdout. [default: without .bale]",
         ),
     ] = None,
     tensor: Annotated[

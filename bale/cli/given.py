@@ -31,12 +31,20 @@ def to_path(text: str) -> Path:
         raise UsageError("an empty path stands for no file", "name one; is a variable of the shell unset?")
     if "\0" in text:
         raise UsageError(f"{text!r} is no path: it has a zero byte", "name a file")
+    if text == "-":
+        reason = "bale works on files, as an archive's header is written last; only `decompress -o -` takes a stream"
+        raise UsageError(f"`-` is refused: {reason}", "name a file (./- is one of this name)")
     return Path(text)
 
 
 def given(text: str) -> Given:
     """A path that is named in results as it was given."""
     return Given(text, to_path(text))
+
+
+def given_or_stdout(text: str) -> Given:
+    """The same where ``-`` stands for stdout."""
+    return Given(text, Path(text)) if text == "-" else given(text)
 
 
 def shown(path: Path) -> str:
@@ -86,10 +94,6 @@ def places(
     Sources of one name keep the folders that tell them apart. `is_target` says of a single source that a folder which
     is there is the result itself, and not the folder that it goes into.
     """
-    for item in [*sources, *([out] if out is not None else [])]:
-        if item.text == "-":
-            reason = "an archive's header is written last, so it cannot be a stream"
-            raise UsageError(f"`-` is refused: {reason}", "name a file")
     if out is None:
         return dict.fromkeys(sources, Place())
     if len(sources) == 1 and (not out.is_folder or is_target(sources[0].path, out)):

@@ -43,7 +43,7 @@ def command(
     from bale import api
     from bale.api.inputs import readable
     from bale.engine.reading.listing import source_bytes
-    from bale.engine.reports import OTHER, STALE
+    from bale.engine.reports import stale
     from bale.io.folders.by_products import is_no_archive
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
@@ -58,8 +58,8 @@ def command(
         path = item.path
         with printer.progress(own_name(path), source_bytes(path)) as progress:
             done = api.verify(path, against, base=base, threads=threads, progress=progress)
-        if done.report == OTHER:
-            printer.note(f"{path}: {STALE}")
+        if note := stale(done.report):
+            printer.note(f"{path}: {note}")
         document = {
             "path": str(path),
             "ok": True,

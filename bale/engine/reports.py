@@ -20,7 +20,7 @@ from bale.engine.resolved import ResolvedFile
 from bale.engine.rows import file_row
 from bale.engine.run import Run
 from bale.engine.verify import verify_file
-from bale.errors import ArchiveError, BaleError
+from bale.errors import ArchiveError, BaleError, OutputError
 from bale.io.archive.archive import manifest_digest, open_archive
 from bale.io.archive.manifest import FORMAT, StoredUnit
 from bale.io.folders.record import COPY, is_stored_folder, read_record
@@ -33,17 +33,23 @@ from bale.planning.decide import Decision
 from bale.report.files import FileRow, FolderRow
 from bale.report.model import Report, stats_json
 
-MATCHES, OTHER = "matches", "of another archive"
-STALE = "the report beside it is of another archive"
+MATCHES, OTHER, NONE = "matches", "of another archive", "no report of bale's"
 
 
 def report_beside(archive: Path, whole: bool = True) -> str | None:
-    """Whether the report that lies beside an archive, or a compressed folder, is of it; None where none is."""
+    """What the report that lies beside an archive, or a compressed folder, is to it; None where none is."""
     path = report_path(archive) if archive.name not in ("", "..") else report_path(archive.resolve())
     if not os.path.lexists(path):
         return None
     found = read_report(path)
-    return MATCHES if found is not None and report_fits(found, archive, whole) else OTHER
+    if found is None:
+        return NONE
+    return MATCHES if report_fits(found, archive, whole) else OTHER
+
+
+def stale(report: str | None) -> Note | None:
+    """The note on a report that lies beside an archive and is not its own."""
+    return None if report in (None, MATCHES) else Note("stale-report", f"the report beside it is {report}")
 
 
 def report_fits(report: Mapping[str, Any], archive: Path, whole: bool = True) -> bool:
@@ -209,16 +215,25 @@ class ReportBeside:
     result: Report = field(init=False)
 
     def kept(self, rows: tuple[FileRow, ...], folder: FolderRow | None = None) -> None:
-        """Leave the archive that is there as it is; a report that is missing is made again."""
-        if not os.path.lexists(self.path):
+        """Leave the archive that is there as it is; a report that is missing is made again, a broken one if it may be.
+
+        Raises
+        ------
+        OutputError
+            When something else has the report's name, and must not be overwritten.
+        """
+        found = read_report(self.path)
+        if found is None and os.path.lexists(self.path) and not self.over:
+            hint = "remove it to have the report made again, or use -f"
+            raise OutputError(f"{self.path} exists already and is {NONE}", hint)
+        if found is None:
             with self.made(rows, folder, again=True) as target:
                 target.commit()
             self.result = replace(self.result, skipped=True)
             return
         made = make_report(self.verified, rows, self.notes, self.statistics, folder)
-        found = read_report(self.path)
-        fits = found is not None and report_fits(found, self.archive, whole=False)
-        notes = made.notes if fits else (*made.notes, Note("stale-report", STALE))
+        note = stale(MATCHES if report_fits(found, self.archive, whole=False) else OTHER)
+        notes = made.notes if note is None else (*made.notes, note)
         self.result = replace(made, path=self.archive, notes=notes, skipped=True)
 
     def made(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bale.engine.folder.compressing import check_not_busy
@@ -72,7 +72,8 @@ class Places:
 class Targets:
     """Paths of archive and report of a source, and files that must not be overwritten there.
 
-    With `may_stay` an archive that is there may turn out to be the one that would be made.
+    With `may_stay` an archive that is there may turn out to be the one that would be made. `made` has the sources of
+    archives that must not be touched even with `force`, by their real paths.
     """
 
     source: Path
@@ -83,6 +84,7 @@ class Targets:
     bases: tuple[Path, ...]
     force: bool
     may_stay: bool = False
+    made: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, opened: SourceFolder | Checkpoint, lossy: bool) -> Places:
         """The archive and the report; raises when one of them must not be written."""
@@ -90,6 +92,9 @@ class Targets:
         out = with_name(self.out) if self.out else named if self.into is None else self.into / named.name
         if not out.name:
             raise OutputError(f"cannot write {out}: it is a folder", "name a file with -o")
+        if other := self.made.get(os.path.realpath(out)):
+            message = f"cannot write {out}: it is the archive of {other}, made by the same command"
+            raise OutputError(message, "compress one of them by itself, and name its archive with -o")
         report = self.report or report_path(out)
         if os.path.realpath(out) == os.path.realpath(report):
             raise UsageError(f"the report cannot be written to {report}: that is the archive", "name another file")

@@ -164,6 +164,60 @@ def test_a_dash_is_refused_with_the_reason(bale: Bale, model: Path, archive: Pat
     assert names_in(model.parent) == before
 
 
+def test_a_dash_is_no_name_for_any_path(
+    bale: Bale, model: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    before = names_in(model.parent)
+    for option in ("--report", "--base", "--recipe", "--stats"):
+        bale("compress", model, "-o", "k.bale", option, "-").failed(2, "`-` is refused", "name a file")
+    for words in (
+        ("plan", model, "--save", "-"),
+        ("plan", "-"),
+        ("inspect", "-"),
+        ("verify", "-"),
+        ("verify", archive, "--against", "-"),
+        ("compare", model, "-"),
+        ("decompress", archive, "--base", "-"),
+        ("stats", "-", "--text", model),
+        ("stats", model, "--text", model, "-o", "-"),
+    ):
+        bale(*words).failed(2, "`-` is refused")
+    assert names_in(model.parent) == before
+    assert bale("plan", model, "--save", "./-", "-q").code == 0
+    assert (model.parent / "-").is_file()
+
+
+@pytest.mark.parametrize("more", [[], ["-f"], ["--skip-existing"]])
+def test_two_sources_that_would_get_one_archive(bale: Bale, tmp_path: Path, more: list[str]) -> None:
+    """The second is too small for -p, so its archive is no lossy one."""
+    sources = [tmp_path / "a.safetensors", tmp_path / "a.lossy.safetensors"]
+    write(sources[0], {"large": weights(64, 64)})
+    write(sources[1], {"small": weights(8)})
+    said = bale("compress", *sources, "-p", "int8", "-o", f"{tmp_path}/o/", *more)
+    assert said.code == 6
+    assert f"a.lossy.safetensors.bale: it is the archive of {sources[0]}, made by the same command" in said.err
+    (row,) = bale("inspect", tmp_path / "o" / "a.lossy.safetensors.bale", "--json").result["tensors"]
+    assert row["name"] == "large"
+
+
+def test_where_a_folder_of_archives_goes(bale: Bale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "there").mkdir()
+    write(tmp_path / "m" / "m.safetensors", {"w": weights(8)})
+    monkeypatch.chdir(tmp_path)
+    assert bale("compress", "m", "-q").code == 0
+    assert bale("decompress", "m.bale", "-o", "there", "-q").code == 0
+    assert names_in(tmp_path / "there") == ["m.safetensors"]
+    bale("decompress", "m.bale", "-o", "there").failed(6, "end it in / (-o there/)", "use -f")
+    assert bale("decompress", "m.bale", "-o", "there/", "-q").code == 0
+    assert (tmp_path / "there" / "m" / "m.safetensors").is_file()
+    bale("decompress", "m.bale", "-o", ".").failed(6, "end it in / (-o ./)")
+    said = bale("decompress", "m.bale")
+    assert said.code == 6
+    assert "end it in" not in said.err
+
+
 def test_default_names(bale: Bale, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
     assert bale("compress", model.name, "-q").code == 0

@@ -22,7 +22,7 @@ from bale.engine.folder import restoring, verifying, writer
 from bale.engine.folder.writer import FolderWriter
 from bale.engine.reading.listing import SourceFolder
 from bale.errors import ArchiveError, CheckFailed, OutputError, SourceError
-from bale.io.folders.record import RECORD, Entry
+from bale.io.folders.record import RECORD, Entry, Record
 from bale.io.storage.commit import Target
 from bale.io.storage.leftovers import lock_folder
 from tests.making import bf16, names_in, sha256, weights, write
@@ -87,6 +87,43 @@ def test_the_record(source: Path, tmp_path: Path) -> None:
         stored = tmp_path / "model.bale" / entry["stored"]
         assert entry["archive"] == {"bytes": stored.stat().st_size, "sha256": sha256(stored)}
         assert entry["kind"] == ("safetensors" if name.endswith(".safetensors") else "copy")
+
+
+def test_folders_that_hold_nothing_come_back(source: Path, tmp_path: Path) -> None:
+    for name in ("logs", "a/b/c"):
+        (source / name).mkdir(parents=True)
+    bale.compress(source)
+    stored, back = tmp_path / "model.bale", tmp_path / "back"
+    assert json.loads((stored / RECORD).read_text())["folders"] == ["a/b/c", "logs"]
+    for force in (False, True):
+        bale.decompress(stored, back, force=force)
+        assert names_in(back) == names_in(source)
+        (back / "logs").rmdir()
+    (back / "logs").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="leads out of"):
+        bale.decompress(stored, back, force=True)
+    bale.verify(stored, source)
+    assert bale.compress(source, skip_existing=True).skipped
+    (source / "new").mkdir()
+    with pytest.raises(OutputError, match="other empty folders"):
+        bale.compress(source, skip_existing=True)
+    bale.compress(source, exclude=["a/*", "logs/", "new/*"], force=True)
+    assert "folders" not in json.loads((stored / RECORD).read_text())
+
+
+def test_files_of_others_in_a_folder_that_is_written_over_are_told(source: Path, tmp_path: Path) -> None:
+    stored = tmp_path / "model.bale"
+    assert "not-own" not in bale.compress(source).to_json()["note_kinds"]
+    (source / "config.json").unlink()  # what was stored of it is no stranger's, and goes
+    for name in ("notes.txt", "tokenizer/mine"):
+        (stored / name).write_text("mine")
+    notes = bale.compress(source, force=True).to_json()["notes"]
+    assert "2 files, such as notes.txt, are in model.bale and not of it: left there, and in no sum" in notes
+    (stored / "tokenizer/mine").unlink()
+    notes = bale.compress(source, force=True).to_json()["notes"]
+    assert "notes.txt is in model.bale and not of it: left there, and in no sum" in notes
+    assert (stored / "notes.txt").read_text() == "mine"
+    assert not (stored / "config.json").exists()
 
 
 class Interrupted(BaseException):
@@ -605,8 +642,9 @@ def test_a_finished_folder_is_compared_in_one_walk(tmp_path: Path, monkeypatch: 
     names = Walked(str(n) for n in range(50))
     monkeypatch.setattr(FolderWriter, "is_current", lambda *_: True)
     made = FolderWriter(SourceFolder(tmp_path, {}, {}), {}, tmp_path, *3 * [mock.Mock()])
-    assert made.other(dict.fromkeys(names, entry), names) is None
-    assert made.other({**dict.fromkeys(names, entry), "more": entry}, names) == "it has more, which the source has not"
+    assert made.other(Record(True, dict.fromkeys(names, entry)), names) is None
+    more = Record(True, {**dict.fromkeys(names, entry), "more": entry})
+    assert made.other(more, names) == "it has more, which the source has not"
     assert len(walks) < 10
 
 

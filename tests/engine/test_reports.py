@@ -128,7 +128,17 @@ def test_what_is_no_report(model: Path, text: str) -> None:
     out, report = beside(model)
     report.write_text(text)
     assert read_report(report) is None
-    assert bale.verify(out).report == "of another archive"
+    assert bale.verify(out).report == "no report of bale's"
+    assert "the report beside it is no report of bale's" in bale.inspect(out)["notes"]
+    with pytest.raises(OutputError, match=r"report\.json exists already and is no report of bale's; remove it"):
+        bale.compress(model, skip_existing=True)
+    assert report.read_text() == text
+    assert bale.compress(model, skip_existing=True, force=True).skipped
+    assert bale.verify(out).report == "matches"
+    report.unlink()
+    assert bale.compress(model, skip_existing=True).skipped
+    assert bale.verify(out).report == "matches"
+    report.write_text(text)
     out.unlink()
     with pytest.raises(OutputError, match=r"report\.json exists already"):
         bale.compress(model)

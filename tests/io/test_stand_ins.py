@@ -6,7 +6,7 @@ import pytest
 
 import bale
 from bale.errors import ArchiveError
-from bale.io.stand_ins import EMPTY, LFS, WEB, StandIn, stand_in
+from bale.io.stand_ins import EMPTY, LFS, WEB, StandIn, Text, as_text, stand_in
 
 FILES = {
     b"": EMPTY,
@@ -26,7 +26,19 @@ def test_anything_else(head: bytes) -> None:
     assert stand_in(head) is None
 
 
-@pytest.mark.parametrize(("content", "wrong"), FILES.items())
+def test_texts() -> None:
+    assert as_text(b"Entry\r\n not found") == Text("is a text ('Entry not found')", "download it again")
+    long = as_text(("é" * 100).encode()[:-1])  # cut within a letter
+    assert long is not None
+    assert long.what == f"is a text ('{'é' * 60}...')"
+    for data in (b"a\0", b"\x1b[31m", b"\xff", b"\x80\2}q\0."):
+        assert as_text(data) is None
+
+
+TEXT = b"Entry not found"
+
+
+@pytest.mark.parametrize(("content", "wrong"), [*FILES.items(), (TEXT, as_text(TEXT))])
 def test_in_place_of_an_archive(tmp_path: Path, content: bytes, wrong: StandIn) -> None:
     path = tmp_path / "m.safetensors.bale"
     path.write_bytes(content)

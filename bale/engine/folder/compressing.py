@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,9 @@ from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import Run
-from bale.errors import OutOfRoom, OutputError
+from bale.errors import BaleError, OutOfRoom, OutputError
 from bale.io.folders.record import (
+    RECORD,
     Entry,
     Progress,
     Record,
@@ -25,10 +26,12 @@ from bale.io.folders.record import (
     read_progress,
     staged_record,
 )
+from bale.io.names import own_name
 from bale.io.storage.commit import Target, commit_together
 from bale.io.storage.files import reason
-from bale.io.storage.leftovers import lock_folder, remove_leftovers
+from bale.io.storage.leftovers import is_temporary, lock_folder, remove_leftovers
 from bale.io.storage.placing import is_empty
+from bale.notes import Note
 from bale.notes import size as in_words
 from bale.report.files import FileRow, FolderRow
 
@@ -55,7 +58,7 @@ def compress_folder(
         writer = FolderWriter(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
         if found.complete and kept is not None:
-            other = writer.other(found.entries, names)
+            other = writer.other(found, names)
             if other is None:
                 rows = [writer.row(name, found.entries[name]) for name in names]
                 kept(*report_contents(source, out, found, rows))
@@ -78,10 +81,25 @@ def compress_folder(
             if entries[name] is not earlier.get(name):
                 progress.add(name, entries[name])
         writer.sync(sum(entry.stored_bytes for entry in entries.values()))
-        record = Record(True, entries, source.selection)
+        record = Record(True, entries, source.selection, source.folders)
         with report(*report_contents(source, out, record, rows)) as made, staged_record(out, record) as staged:
             commit_together(made, staged)
         _remove_strays(out, earlier, entries)
+
+
+def strangers(source: SourceFolder, out: Path) -> Iterator[Note]:
+    """A note on files of a compressed folder that is to be written over which are not of it: nothing removes them."""
+    try:
+        earlier = read_progress(out).entries if is_stored_folder(out) else {}
+    except BaleError:  # which is told where the folder is opened
+        return
+    own = {RECORD, *source.side, *(f"{name}.bale" for name in source.checkpoints)}
+    own.update(entry.stored for entry in earlier.values())
+    there = [Path(inside, name) for inside, _, names in os.walk(out) for name in names if not is_temporary(name)]
+    others = sorted(name for name in (path.relative_to(out).as_posix() for path in there) if name not in own)
+    if others:
+        which = f"{others[0]} is" if len(others) == 1 else f"{len(others)} files, such as {others[0]}, are"
+        yield Note("not-own", f"{which} in {own_name(out)} and not of it: left there, and in no sum")
 
 
 def check_not_busy(out: Path) -> None:

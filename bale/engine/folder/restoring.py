@@ -25,7 +25,7 @@ def restore_folder(
         raise OutputError(f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o")
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
-    with TreeTarget(out, work, list(record.entries), size, is_file_of, force) as target:
+    with TreeTarget(out, work, list(record.entries), size, is_file_of, force, record.folders) as target:
         for entry in record.entries.values():
             check_stored(path, entry)
         for name, entry in record.entries.items():

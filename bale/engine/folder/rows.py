@@ -25,6 +25,6 @@ def planned_folder_row(source: SourceFolder, sizes: Mapping[str, int]) -> Folder
     entries = {name: Entry(COPY, name, size, digest, size, digest) for name, size in source.side.items()}
     for name, checkpoint in source.checkpoints.items():
         entries[name] = Entry(checkpoint.kind, f"{name}.bale", checkpoint.size, digest, sizes[name], digest, digest)
-    size = len(Record(True, entries, source.selection).encode())
+    size = len(Record(True, entries, source.selection, source.folders).encode())
     name = own_name(source.path)
     return FolderRow(name, f"{name}.bale", source.copied, size)

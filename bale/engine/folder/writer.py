@@ -18,7 +18,7 @@ from bale.engine.run import Run
 from bale.engine.writing.archive import compress_file
 from bale.errors import OutputError
 from bale.io.archive.archive import open_archive
-from bale.io.folders.record import COPY, Entry
+from bale.io.folders.record import COPY, Entry, Record
 from bale.io.storage.commit import sync_folder
 from bale.io.storage.files import reason, room_hint
 from bale.io.storage.leftovers import remove_leftovers
@@ -69,14 +69,16 @@ class FolderWriter:
         )
         return entry, done.row(name, stored)
 
-    def other(self, entries: Mapping[str, Entry], names: Sequence[str]) -> str | None:
+    def other(self, found: Record, names: Sequence[str]) -> str | None:
         """The reason why the folder that is there is not the one that would be made; None if it is."""
-        wanted = set(names)
+        entries, wanted = found.entries, set(names)
         for name in names:
             if name not in entries:
                 return f"it has no {name}"
             if not self.is_current(name, entries[name]):
                 return f"its {name} is not what would be made: of other bytes or other choices, or damaged"
+        if found.folders != self.source.folders:
+            return "it is of other empty folders"
         extra = next((name for name in entries if name not in wanted), None)
         return None if extra is None else f"it has {extra}, which the source has not"
 

@@ -115,7 +115,7 @@ class Archives(Tensors):
 
     def blocks(self, name: str) -> Iterator[Array]:
         """The bytes of a tensor in the order of its elements, in arrays that are bounded where it is a whole unit."""
-        index, view = self._names.find(name)
+        index, view = self._open(name)
         decoder, place = self._index[index]
         order = memory_order(view)
         is_whole = view.spec.nbytes == decoder.archive.manifest.units[place].unit.spec.nbytes
@@ -147,7 +147,7 @@ class Archives(Tensors):
         ArchiveError
             For damaged parts.
         """
-        decoder, place = self._index[self._names.find(name)[0]]
+        decoder, place = self._index[self._open(name)[0]]
         return {part: native(values.array, values.spec.dtype) for part, values in decoder.parts(place).items()}
 
     @property

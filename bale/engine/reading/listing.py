@@ -31,6 +31,7 @@ class SourceFolder:
     side: Mapping[str, int]
     notes: tuple[Note, ...] = ()
     selection: Selection = ALL
+    folders: tuple[str, ...] = ()
 
     @property
     def copied(self) -> Copied:
@@ -66,7 +67,7 @@ def open_folder(
             raise not_fetched(path, name, what)
         left = f" beside what is left out by {selection.options}" if selection else ""
         raise SourceError(f"{path} holds no weights that bale knows{left}", hint)
-    return SourceFolder(path, found.checkpoints, found.side, found.notes, selection)
+    return SourceFolder(path, found.checkpoints, found.side, found.notes, selection, found.folders)
 
 
 @contextmanager

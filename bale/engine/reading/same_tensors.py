@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from bale.io.folders.weight_names import set_of
+from bale.io.weight_names import set_of
 from bale.notes import Note, many
 from bale.report.files import FileRow
 

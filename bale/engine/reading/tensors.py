@@ -12,7 +12,7 @@ from bale.engine.reading.layout import TensorRun, arrange, memory_order, native
 from bale.engine.reading.names import Names, Place
 from bale.engine.reading.unit_values import DecodedCache, UnitValues
 from bale.engine.run import one_blas_thread
-from bale.errors import SourceError
+from bale.errors import SourceError, UsageError
 from bale.notes import Note
 from bale.spec import Array, TensorSpec
 
@@ -33,6 +33,7 @@ class Tensors(Mapping[str, Array]):
         self._names = Names()
         self._cache = DecodedCache()
         self._resources = ExitStack()
+        self._is_closed = False
 
     @abstractmethod
     def _unit(self, index: int) -> Array:
@@ -44,7 +45,7 @@ class Tensors(Mapping[str, Array]):
 
     def bits(self, name: str) -> Array:
         """The array of a tensor in its storage bits (BF16 as uint16, 8-bit floats as uint8)."""
-        index, view = self._names.find(name)
+        index, view = self._open(name)
         with one_blas_thread():
             unit = self._unit(index)
         if view.spec.nbytes > max(_EXPANDED, _REPEATED * unit.nbytes):
@@ -59,7 +60,13 @@ class Tensors(Mapping[str, Array]):
 
         None too for types below a byte.
         """
-        return self._run_of(self._names.find(name))
+        return self._run_of(self._open(name))
+
+    def _open(self, name: str) -> Place:
+        """Where the values of a tensor lie, in a file that is still open."""
+        if self._is_closed:
+            raise UsageError(f"{name} cannot be read: it is closed", "read tensors before close(), or within `with`")
+        return self._names.find(name)
 
     def _run_of(self, place: Place) -> TensorRun | None:
         index, view = place
@@ -106,7 +113,8 @@ class Tensors(Mapping[str, Array]):
         return index, view.offset, view.strides
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; names, dtypes and shapes stay known."""
+        self._is_closed = True
         self._resources.close()
 
     def __enter__(self) -> Any:

@@ -16,7 +16,7 @@ import zstandard
 from bale.errors import ArchiveError, OutputError, check_memory
 from bale.io.archive.manifest import DAMAGED, FORMAT, Manifest, decode_manifest
 from bale.io.safetensors import ENTRY_LIMIT, HEADER_LIMIT, PREAMBLE, entry_bound, header_block, header_text, padded
-from bale.io.stand_ins import stand_in
+from bale.io.stand_ins import as_text, stand_in
 from bale.io.storage.bytes import ByteSink, ByteSource
 from bale.io.storage.files import flat, reading
 from bale.spec import Array, TensorSpec
@@ -32,6 +32,7 @@ MAGIC = b'{"__metadata__":{"bale":"'
 _VERSION = re.compile(re.escape(MAGIC) + rb'([0-9]{1,6})\.([0-9]{1,6})"')
 _TOGETHER = 1 << 18  # bytes that are written at once where parts are shorter
 _CLAIM = 64  # bytes behind the length in which a damaged bale still says that it is one
+_SHOWN = 512  # bytes by which a file that is none is told
 _HEAD = re.compile(_VERSION.pattern + rb',"manifest":"([0-9a-f]{32})"\},')
 _TAIL = re.compile(
     rb'":manifest":\{"dtype":"U8","shape":\[[0-9]+\],"data_offsets":\[([0-9]{1,19}),([0-9]{1,19})\]\}\}$'
@@ -226,7 +227,7 @@ def read_archive(path: Path, source: ByteSource) -> ArchiveFile:
     size = source.size
     head = source.read(min(size, PREAMBLE + _CLAIM), 0)
     if not head.startswith(MAGIC, PREAMBLE):
-        raise _no_bale(str(path), head)
+        raise _no_bale(source)
     said = _VERSION.match(head, PREAMBLE)
     if said and int(said[1]) > FORMAT[0]:  # all else may be different there
         found = f"{said[1].decode()}.{said[2].decode()}"
@@ -261,16 +262,17 @@ def manifest_digest(source: ByteSource) -> str:
     size = min(source.size, PREAMBLE + _metadata_room() + _CLAIM)
     found = _HEAD.match(source.read(size, 0), PREAMBLE)
     if found is None:
-        raise _no_bale(source.name, source.read(min(source.size, PREAMBLE + _CLAIM), 0))
+        raise _no_bale(source)
     return found[3].decode()
 
 
-def _no_bale(name: str, head: bytes) -> ArchiveError:
+def _no_bale(source: ByteSource) -> ArchiveError:
     """The error for a file that begins as no bale does."""
-    wrong = stand_in(head)
+    head = source.read(min(source.size, _SHOWN), 0)
+    wrong = stand_in(head) or (as_text(head) if source.name.endswith(".bale") else None)
     if wrong is None:
-        return ArchiveError(f"{name} is not a bale", "a checkpoint is made into one by `bale compress`")
-    return ArchiveError(f"{name} is not a bale: it {wrong.what}", wrong.hint)
+        return ArchiveError(f"{source.name} is not a bale", "a checkpoint is made into one by `bale compress`")
+    return ArchiveError(f"{source.name} is not a bale: it {wrong.what}", wrong.hint)
 
 
 def _offsets(manifest: Manifest, at: int) -> tuple[tuple[tuple[int, ...], ...], int]:

@@ -13,13 +13,14 @@ from bale.io.archive.archive import begins_as_archive
 from bale.io.checkpoint import Checkpoint
 from bale.io.folders.by_products import pass_over
 from bale.io.folders.file_list import Avoidable, list_files
+from bale.io.folders.indexes import is_index_of_weights
 from bale.io.folders.selection import ALL, Selection
-from bale.io.folders.shards import absent, check_complete, contradictions, incomplete_sets, read_indexes
-from bale.io.folders.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
-from bale.io.sources.open import read_checkpoint
-from bale.io.stand_ins import LFS, StandIn, stand_in
+from bale.io.folders.shards import absent, check_complete, check_followed, contradictions, incomplete_sets, read_indexes
+from bale.io.sources.open import is_unknown, read_checkpoint
+from bale.io.stand_ins import LFS, UNKNOWN, StandIn, Text, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
+from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
@@ -38,12 +39,15 @@ class Contents:
         Bytes of the files that are copied as they are.
     stand_ins : dict
         Those of them that lie in the place of weights.
+    folders : tuple of str
+        Folders in it that hold nothing.
     """
 
     checkpoints: dict[str, Checkpoint]
     side: dict[str, int]
     stand_ins: dict[str, StandIn]
     notes: tuple[Note, ...]
+    folders: tuple[str, ...] = ()
 
 
 def examine(folder: Path, selection: Selection = ALL) -> Contents:
@@ -60,10 +64,11 @@ def examine(folder: Path, selection: Selection = ALL) -> Contents:
     names, passed = pass_over(folder, listed.names)
     indexes, notes = read_indexes(folder, names)
     shards = {shard for index in indexes for shard in index.files}
-    unmatched = selection.unmatched(chain(listed.names, listed.left_out, shards))
+    unmatched = selection.unmatched(chain(listed.names, listed.left_out, listed.no_files, shards))
     notes = [*_left_out(selection, listed.left_out, unmatched), *passed, *notes]
+    notes += _no_files(folder, listed.no_files, shards)
 
-    found = _Found({}, {}, {}, [], notes)
+    found = _Found({}, {}, {}, [], set(), notes)
     for name in names:
         found.add(folder, name, name in shards)
     for name in found.checkpoints:
@@ -75,6 +80,10 @@ def examine(folder: Path, selection: Selection = ALL) -> Contents:
     fetched = there.difference(found.stand_ins)
     bound: set[str] = set()
     for index in indexes:
+        if index.problem is not None:
+            note = check_followed(folder, index, index.problem, fetched)
+            notes += [note] if index.name not in found.stand_ins else []  # which has one
+            continue
         if index.files.isdisjoint(fetched):
             if index.files.isdisjoint(there) and index.files.isdisjoint(listed.left_out):
                 notes.append(absent(index))
@@ -89,7 +98,7 @@ def examine(folder: Path, selection: Selection = ALL) -> Contents:
     notes += incomplete_sets((name for name in found.checkpoints if name not in bound), listed.left_out)
     notes += _stand_ins(folder, found, bound, shards)
     notes += _archives(found.archives)
-    return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes))
+    return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes), listed.empty)
 
 
 def not_fetched(folder: Path, name: str, what: StandIn) -> Avoidable:
@@ -103,6 +112,7 @@ class _Found:
     side: dict[str, int]
     stand_ins: dict[str, StandIn]
     archives: list[str]
+    unknown: set[str]
     notes: list[Note]
 
     def add(self, folder: Path, name: str, named: bool) -> None:
@@ -111,12 +121,15 @@ class _Found:
         try:
             with reading(path, SourceError) as source:
                 head = source.read(min(source.size, _HEAD), 0)
-                what = stand_in(head)
-                if what is not None and (what is LFS or named or is_weights(name, SUFFIXES + OTHER_SUFFIXES)):
+                is_named = named or is_weights(name, SUFFIXES + OTHER_SUFFIXES)
+                what = stand_in(head) or (as_text(head) if is_named and is_unknown(head) else None)
+                if what is not None and (what is LFS or is_named):
                     self.stand_ins[name] = what
                 elif begins_as_archive(head):
                     self.archives.append(name)
                 elif head:
+                    if is_named and is_unknown(head) and not is_weights(name, OTHER_SUFFIXES):
+                        self.unknown.add(name)
                     checkpoint = self._read(path, name, source, named)
                     if checkpoint is not None and _is_coded(checkpoint, head):
                         self.checkpoints[name] = checkpoint
@@ -130,7 +143,7 @@ class _Found:
         try:
             return read_checkpoint(path, source)
         except SourceError as problem:
-            if named or is_weights(name) or not path.suffix:
+            if named or is_weights(name):
                 raise
             self.notes.append(Note("broken", f"{name}{problem.message.removeprefix(str(path))}: it is copied as it is"))
             return None
@@ -159,16 +172,35 @@ def _left_out(selection: Selection, left_out: Mapping[str, int], unmatched: list
 
 
 def _stand_ins(folder: Path, found: _Found, bound: Collection[str], shards: Collection[str]) -> Iterator[Note]:
-    """Notes on what lies in the place of weights that are there in another format; an error for any other."""
+    """Notes on what lies in the place of weights that are there in another format; an error for any other.
+
+    Also one for what no reader knows among the shards of a set. A text that is no shard may be meant: a note is enough.
+    """
     weights = [name for name, checkpoint in found.checkpoints.items() if checkpoint.kind != "opaque"]
     sets = {set_of(name) for name in weights if numbered(name)}
     models = {same_model(name) for name in weights}
-    for name, what in found.stand_ins.items() if found.checkpoints else ():
+    others = {**dict.fromkeys(sorted(found.unknown), UNKNOWN), **found.stand_ins} if found.checkpoints else {}
+    for name, what in others.items():
         is_needed = name in bound or set_of(name) in sets
         is_there = same_model(name) in models or not (is_weights(name) or name in shards)
-        if is_needed or not is_there:
+        is_meant = isinstance(what, Text) and name not in shards
+        if is_needed or not (is_there or is_meant or what is UNKNOWN):
             raise not_fetched(folder, name, what)
-        yield Note("stand-in", f"{name} {what.words}: it is copied as it is")
+        if what is not UNKNOWN:
+            yield Note("stand-in", f"{name} {what.words}: it is copied as it is")
+
+
+def _no_files(folder: Path, problems: Mapping[str, Avoidable], shards: Collection[str]) -> Iterator[Note]:
+    """A note on links that lead nowhere, pipes and sockets; the error of one that stands for weights or their index."""
+    for name, problem in problems.items():
+        if name in shards or is_weights(name, SUFFIXES + OTHER_SUFFIXES) or is_index_of_weights(name):
+            raise problem
+    if problems:
+        first, problem = next(iter(problems.items()))
+        text = f"{first}{problem.message.removeprefix(str(folder / first))}"
+        if len(problems) > 1:
+            text = f"{len(problems)} links or pipes are no files, such as {text}"
+        yield Note("no-file", f"{text}: left out")
 
 
 def _archives(names: list[str]) -> Iterator[Note]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shlex
@@ -32,26 +33,33 @@ class Avoidable(SourceError):
 
 @dataclass(frozen=True)
 class Files:
-    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others."""
+    """The files below a folder, with ``/`` between the levels: sorted names of what is wanted, sizes of others.
+
+    `no_files` are links that lead nowhere, pipes, sockets and devices, each with the error where it is needed; `empty`
+    are folders that hold nothing.
+    """
 
     names: list[str]
     left_out: Mapping[str, int]
+    no_files: Mapping[str, Avoidable]
+    empty: tuple[str, ...] = ()
 
 
 def list_files(folder: Path, selection: Selection = ALL) -> Files:
     """List all files below a folder.
 
-    Links to files are followed; links to folders are refused, and so is what is neither file nor folder, or a cache of
-    links: unless they are left out.
+    Links to files are followed; links to folders are refused, and so is a cache of links: unless they are left out.
     """
     names: list[str] = []
+    no_files: dict[str, Avoidable] = {}
+    empty: list[str] = []
     left_out: dict[str, int] = {}
     pending = [""]
     while pending:
         inside = pending.pop()
         try:
             with os.scandir(folder / inside) as found:
-                items = list(found)
+                items = [item for item in found if not is_temporary(item.name)]
         except OSError as problem:
             if selection.excludes(inside):
                 left_out[inside] = 0
@@ -59,10 +67,13 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
             message, hint = f"cannot read the folder {folder / inside}: {reason(problem)}", "check its permissions"
             raise Avoidable(message, hint, inside) if inside else SourceError(message, hint) from None
         _refuse_cache(folder / inside, {item.name for item in items}, not selection.takes(f"{inside}blobs/x"))
+        if inside and not items:
+            if selection.excludes(inside):
+                left_out[inside] = 0
+            elif selection.takes(inside):
+                empty.append(_plain(folder, inside.removesuffix("/")))
         for item in items:
             name = f"{inside}{item.name}"
-            if is_temporary(item.name):
-                continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(f"{name}/")
             elif not selection.takes(name):
@@ -73,8 +84,11 @@ def list_files(folder: Path, selection: Selection = ALL) -> Files:
                 names.append(_plain(folder, name))
             else:
                 what, hint = _what(item)
-                raise Avoidable(f"{folder / name} {what}", hint, name)
-    return Files(sorted(names), left_out)
+                error = Avoidable(f"{folder / name} {what}", hint, name)
+                if not _is_no_file(item):
+                    raise error
+                no_files[name] = error
+    return Files(sorted(names), left_out, dict(sorted(no_files.items())), tuple(sorted(empty)))
 
 
 def _plain(folder: Path, name: str) -> str:
@@ -109,8 +123,21 @@ def _is_regular(item: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_no_file(item: os.DirEntry[str]) -> bool:
+    """Whether something holds no bytes: a link that leads nowhere, a pipe. Not what may only not be looked at."""
+    try:
+        return not stat.S_ISDIR(item.stat().st_mode)
+    except OSError as problem:
+        return problem.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
 def _what(item: os.DirEntry[str]) -> tuple[str, str]:
     """A description of something that cannot be stored, and what to do about it."""
+    try:
+        item.stat()
+    except OSError as problem:
+        if not _is_no_file(item):
+            return f"cannot be read: {reason(problem)}", "check its permissions"
     if not item.is_symlink():
         return "is neither a file nor a folder", "move it elsewhere"
     if os.path.isdir(item.path):

@@ -14,26 +14,39 @@ from typing import Any
 from bale.errors import SourceError
 from bale.io.folders.file_list import Avoidable
 from bale.io.folders.plain_names import safe_name
-from bale.io.folders.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
+from bale.io.stand_ins import stand_in
 from bale.io.storage.files import read_text
+from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 
 LIMIT = 1 << 26  # bytes: those of some 500,000 tensors
-_SIZE_LIMIT = 1 << 63  # bytes: files have fewer
 _NAME = re.compile(r"(?P<of>.*)\.index(?:\.[^./]+)?\.json")
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """An index, under its path within the folder; `shards` maps tensors to paths within the folder."""
+    """An index, under its path within the folder; `shards` maps tensors to paths within the folder.
+
+    `problem` is why it cannot be followed, if it binds any file that is there. `total_size` may be anything.
+    """
 
     name: str
     shards: Mapping[str, str]
-    total_size: int | None = None
+    total_size: Any = None
+    problem: Avoidable | None = None
 
     @cached_property
     def files(self) -> frozenset[str]:
         """All shards."""
         return frozenset(self.shards.values())
+
+    def is_of(self, name: str) -> bool:
+        """Whether a file is one of its format and model: it names it, or is called like its shards."""
+        found = _NAME.fullmatch(self.name)
+        if found is None or name in self.files:
+            return name in self.files
+        stem, suffix = posixpath.splitext(found["of"].lower())
+        inner, own = posixpath.split(name.lower())
+        return inner == posixpath.dirname(stem) and own.startswith(posixpath.basename(stem)) and own.endswith(suffix)
 
 
 def is_index_name(name: str) -> bool:
@@ -50,37 +63,41 @@ def is_index_of_weights(name: str) -> bool:
 def read_index(folder: Path, name: str) -> ShardIndex | None:
     """Read an index; None for a file that is none, in spite of its name.
 
-    Raises
-    ------
-    SourceError
-        When one that is called like an index of weights cannot be read, or when one names a path that is not plain.
+    One that is called like an index of weights and cannot be read has a `problem`, and so has one that names a path
+    which is not plain.
     """
     try:
-        data = json.loads(read_text(folder / name, LIMIT, SourceError))
-    except (OSError, ValueError, RecursionError, SourceError) as problem:
-        if not is_index_of_weights(name):
-            return None
-        message = f"the index {folder / name} cannot be read ({problem})"
-        raise Avoidable(message, "fetch it again", name) from None
+        text = read_text(folder / name, LIMIT, SourceError)
+    except (OSError, SourceError) as problem:
+        return _unreadable(folder, name, str(problem))
+    wrong = stand_in(text)
+    if wrong is not None:
+        return _unreadable(folder, name, f"it {wrong.what}", wrong.hint)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        return _unreadable(folder, name, str(problem))
     found = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(found, dict) or not found or not all(isinstance(shard, str) for shard in found.values()):
         return None
-    inside = {shard: _inside(folder, name, shard) for shard in sorted(set(found.values()))}
-    return ShardIndex(name, {tensor: inside[shard] for tensor, shard in found.items()}, _total_size(data))
+    inside: dict[str, str] = {}
+    unsafe: list[Avoidable] = []
+    for shard in sorted(set(found.values())):
+        try:
+            plain = safe_name(shard, SourceError, str(folder / name))
+            inside[shard] = posixpath.join(posixpath.dirname(name), plain)
+        except SourceError as problem:
+            unsafe.append(Avoidable(problem.message, problem.hint, name))
+    shards = {tensor: inside[shard] for tensor, shard in found.items() if shard in inside}
+    return ShardIndex(name, shards, _total_size(data), unsafe[0] if unsafe else None)
 
 
-def _inside(folder: Path, name: str, shard: str) -> str:
-    try:
-        plain = safe_name(shard, SourceError, str(folder / name))
-    except SourceError as problem:
-        raise Avoidable(problem.message, problem.hint, name) from None
-    return posixpath.join(posixpath.dirname(name), plain)
+def _unreadable(folder: Path, name: str, why: str, hint: str = "fetch it again") -> ShardIndex | None:
+    if not is_index_of_weights(name):
+        return None
+    return ShardIndex(name, {}, problem=Avoidable(f"the index {folder / name} cannot be read ({why})", hint, name))
 
 
-def _total_size(data: Mapping[str, Any]) -> int | None:
-    """The bytes of all tensors as the index has them; None for what is no size of a file."""
+def _total_size(data: Mapping[str, Any]) -> Any:
     metadata = data.get("metadata")
-    size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if isinstance(size, float) and size.is_integer():
-        size = int(size)
-    return size if type(size) is int and 0 <= size < _SIZE_LIMIT else None
+    return metadata.get("total_size") if isinstance(metadata, dict) else None

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
@@ -59,11 +59,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """The content of ``bale.folder.json``: entries by source name, whether all are there, and which were wanted."""
+    """The content of ``bale.folder.json``: entries by source name, whether all are there, and which were wanted.
+
+    `folders` are those of the source that hold nothing, and so are in no name of a file.
+    """
 
     complete: bool
     entries: Mapping[str, Entry]
     selection: Selection = ALL
+    folders: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """JSON text, the same for the same entries whatever order they came in."""
@@ -71,6 +75,8 @@ class Record:
         data: dict[str, Any] = {"format": _FORMAT, "complete": self.complete, "files": files}
         if self.selection:
             data |= {"include": self.selection.include, "exclude": self.selection.exclude}
+        if self.folders:
+            data["folders"] = self.folders
         return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()  # ASCII: names need not be UTF-8
 
 
@@ -88,7 +94,10 @@ def read_record(folder: Path) -> Record:
             raise ValueError("it names itself")
         entries = {safe_name(name, ArchiveError, str(path)): _entry(name, item) for name, item in data["files"].items()}
         selection = Selection(_texts(data.get("include", [])), _texts(data.get("exclude", [])), allow_unmatched=True)
-        return Record(data["complete"] is True, entries, selection)
+        folders = tuple(safe_name(each, ArchiveError, str(path)) for each in _texts(data.get("folders", [])))
+        if any(str(inner) in entries for each in folders for inner in (each, *PurePosixPath(each).parents)):
+            raise ValueError("a folder has the name of a file")
+        return Record(data["complete"] is True, entries, selection, folders)
     except FileNotFoundError:
         made = "a folder is made into one by `bale compress`"
         raise ArchiveError(f"{folder} has no {RECORD}: it is not a compressed folder", made) from None

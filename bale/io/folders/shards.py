@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.folders.file_list import Avoidable
 from bale.io.folders.indexes import ShardIndex, is_index_name, is_index_of_weights, read_index
-from bale.io.folders.weight_names import numbered
+from bale.io.weight_names import numbered
 from bale.notes import Note, many
+
+_SHOWN = 40  # letters of a value that makes no sense
 
 
 def read_indexes(folder: Path, names: Iterable[str]) -> tuple[list[ShardIndex], list[Note]]:
@@ -40,6 +46,14 @@ def absent(index: ShardIndex) -> Note:
     return Note("index-unused", f"{index.name} is copied, though {count} {'not ' * (len(index.files) == 1)}here")
 
 
+def check_followed(folder: Path, index: ShardIndex, problem: SourceError, there: Iterable[str]) -> Note:
+    """The note on an index that cannot be followed; raises the reason where a file is there that it may bind."""
+    if any(map(index.is_of, there)):
+        raise problem
+    what = problem.message.replace(str(folder / index.name), index.name)
+    return Note("index-unused", f"{what}: it is copied as it is, as none of its files is here")
+
+
 def contradictions(index: ShardIndex, checkpoints: Mapping[str, Checkpoint]) -> Iterator[Note]:
     """Notes where an index contradicts its shards, as far as these are here and have names of tensors."""
     shards = {name: checkpoints[name] for name in sorted(index.files) if name in checkpoints}
@@ -61,10 +75,13 @@ def contradictions(index: ShardIndex, checkpoints: Mapping[str, Checkpoint]) -> 
     if unknown:
         which = unknown[0] if len(unknown) == 1 else f"{len(unknown)} tensors, such as {unknown[0]}"
         yield Note("index", f"{index.name} lacks {which}, which {where[unknown[0]]} has")
-    if whole and index.total_size is not None:
+    total = index.total_size
+    if total is not None and not _is_number(total):
+        yield Note("index", f"{index.name} says total_size {_shown(total)}, which is no number")
+    elif whole and total is not None:
         sizes = _sizes(shards.values())
-        if index.total_size not in sizes:
-            text = f"{index.name} says total_size {index.total_size}: its tensors have {max(sizes)} bytes"
+        if total not in sizes:
+            text = f"{index.name} says total_size {_shown(total)}: its tensors have {max(sizes)} bytes"
             yield Note("index", text)
 
 
@@ -90,6 +107,15 @@ def incomplete_sets(names: Iterable[str], left_out: Collection[str]) -> Iterator
 def tensors_of(checkpoint: Checkpoint) -> Iterator[str]:
     """The names of all tensors of a checkpoint."""
     return (view.name for unit in checkpoint.units for view in unit.views)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:.15g}" if isinstance(value, float) else json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _sizes(shards: Iterable[Checkpoint]) -> set[int]:

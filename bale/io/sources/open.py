@@ -14,14 +14,16 @@ from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.torch.zip import read_torch_zip
-from bale.io.stand_ins import EMPTY, LFS, WEB, stand_in
+from bale.io.stand_ins import EMPTY, LFS, WEB, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
+from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
 _HEAD = 1024  # bytes that distinguish the formats
 _SAFETENSORS = "safetensors"
+_UNKNOWN = "content that no reader recognizes"
 
 # A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
 # a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
@@ -66,14 +68,21 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
         raise SourceError(f"{path} is broken: {problem}", EMPTY.hint) from None
 
 
+def is_unknown(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is of no format that bale knows by name."""
+    return _sniff(head) == _UNKNOWN
+
+
 def _content(path: Path, head: bytes) -> str:
     """The format that the first bytes show, checked against the one that the name promises."""
-    wrong, found = stand_in(head), _sniff(head)
+    found = _sniff(head)
+    is_named = is_weights(path.name, SUFFIXES + OTHER_SUFFIXES)
+    wrong = stand_in(head) or (as_text(head) if found == _UNKNOWN and is_named else None)
     if wrong in (EMPTY, LFS):
         raise SourceError(f"{path} {wrong.words}", wrong.hint)
     if path.suffix.lower() != ".safetensors" or found == _SAFETENSORS:
-        return found if wrong is None else wrong.what
-    if wrong == WEB:
+        return found if wrong is None else wrong.what.removeprefix("is ")
+    if wrong is not None:
         raise SourceError(f"{path} {wrong.words}", wrong.hint)
     if found in _LOOKS:
         raise SourceError(f"{path} is no safetensors file: it looks like {_LOOKS[found]}", "give it its proper suffix")
@@ -87,7 +96,7 @@ def _sniff(head: bytes) -> str:
         return _SAFETENSORS
     if head[257:262] == b"ustar":
         return "tar"
-    return "torch-legacy" if is_torch_legacy(head) else "unknown"
+    return "torch-legacy" if is_torch_legacy(head) else _UNKNOWN
 
 
 def _reader(content: str, path: Path) -> Callable[[Path, ByteSource], Checkpoint]:
@@ -95,7 +104,7 @@ def _reader(content: str, path: Path) -> Callable[[Path, ByteSource], Checkpoint
         return _READERS[content]
     if path.name.endswith(_INDEX):
         raise Unsupported("an index of shards; give the folder that holds it to have the shards compressed")
-    raise Unsupported(_LOOKS.get(content, "content that no reader recognizes"))
+    raise Unsupported(_LOOKS.get(content, content))
 
 
 def _bounded(checkpoint: Checkpoint) -> Checkpoint:

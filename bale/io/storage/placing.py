@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,14 +50,15 @@ def _mounts(place: Path) -> Iterator[Path]:
         yield from (inner for inner in folders_below(place) if inner.lstat().st_dev != device)
 
 
-def check_places(out: Path, names: Iterable[str]) -> None:
-    """Raise `OutputError` when something that is no file stands where one is to be, or a link on the way to it."""
-    seen = set()
-    for name in names if os.path.isdir(out) else ():
-        for inner in reversed(Path(name).parents[:-1]):
-            if inner not in seen:
-                seen.add(inner)
-                _check_folder(out / inner, out)
+def check_places(out: Path, names: Sequence[str], folders: Sequence[str] = ()) -> None:
+    """Raise `OutputError` when something else stands where a file or a folder is to be, or a link on the way to it."""
+    if not os.path.isdir(out):
+        return
+    ways = [Path(name).parents[:-1] for name in names]
+    ways += [(Path(folder), *Path(folder).parents[:-1]) for folder in folders]
+    for inner in dict.fromkeys(each for way in ways for each in reversed(way)):
+        _check_folder(out / inner, out)
+    for name in names:
         found = _mode(out / name)
         if found is not None and not stat.S_ISREG(found):
             what = (
@@ -132,6 +133,12 @@ def move_in(tree: Path, out: Path, names: Iterable[str]) -> None:
         os.replace(tree / name, target)
     for folder in folders:
         sync_folder(folder)
+
+
+def make_folders(top: Path, names: Iterable[str]) -> None:
+    """Make folders below another one, as far as they are missing."""
+    for name in names:
+        (top / name).mkdir(parents=True, exist_ok=True)
 
 
 def keep_others(old: Path, new: Path, names: Collection[str]) -> None:

@@ -32,6 +32,10 @@ from bale.io.storage.leftovers import (
 _FINISHED = "finished.jsonl"
 
 
+class Occupied(OutputError):
+    """A folder that is there holds something, and may not be overwritten."""
+
+
 class TreeTarget:
     """A folder that is built within a temporary one, and takes its place by one rename, in `commit`.
 
@@ -52,6 +56,8 @@ class TreeTarget:
         Bytes of all of them.
     is_sound : callable
         Whether a file is there with this size and SHA-256.
+    folders : sequence of str
+        Folders that are made too, and hold none of the files.
 
     Attributes
     ----------
@@ -67,6 +73,7 @@ class TreeTarget:
         size: int,
         is_sound: Callable[[Path, int, str], bool],
         force: bool = False,
+        folders: Sequence[str] = (),
     ) -> None:
         if os.path.islink(out):
             raise OutputError(f"cannot write {out}: it is a symbolic link", "name the folder itself with -o")
@@ -81,7 +88,7 @@ class TreeTarget:
         )
         self._temporary = (self._out if self._inside else self._out.parent) / name
         self._tree = self._temporary / TREE
-        self._folders = {self._tree}
+        self._folders, self._empty = {self._tree}, folders
         self._record = {**work, "name": self._out.name, "inside": self._inside}
         if not (self._inside and self._is_mine()):
             with self._as_output_error():
@@ -148,7 +155,8 @@ class TreeTarget:
             self._tree.mkdir()
             self._begun()
         self._check_free()  # now that no other run writes it
-        placing.check_places(self._out, self._names)
+        placing.check_places(self._out, self._names, self._empty)
+        placing.make_folders(self._tree, self._empty)
         self._journal = self._held.enter_context(Journal(self._temporary / _FINISHED))
         for name, (size, sha256) in self.finished.items():
             self._journal.add({"name": name, "bytes": size, "sha256": sha256})
@@ -159,9 +167,9 @@ class TreeTarget:
         if not self._force and os.path.isdir(self._out) and not placing.is_empty(self._out):
             raise self._taken()
 
-    def _taken(self) -> OutputError:
+    def _taken(self) -> Occupied:
         hint = "use -f to overwrite what is in it, or choose another name with -o"
-        return OutputError(f"{self._out} exists already", hint)
+        return Occupied(f"{self._out} exists already", hint)
 
     def _claim(self) -> None:
         """Make the temporary folder, or take the one that is there; only one run at a time can have it."""
@@ -243,6 +251,7 @@ class TreeTarget:
     def _move_in(self) -> None:
         self._sync()
         self._removable = False  # until the last is moved the temporary folder says that some are missing
+        placing.make_folders(self._out, self._empty)
         placing.move_in(self._tree, self._out, self._names)
         os.unlink(self._temporary / BEGUN)  # now it is whole
         self._removable = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -83,14 +84,54 @@ def test_broken_weights_name_the_way_on(folder: Path) -> None:
     assert "--exclude" not in str(raised.value)
 
 
-def test_broken_files_that_are_not_called_like_weights(folder: Path) -> None:
-    (folder / "data.zip").write_bytes(b"PK\x03\x04" + b"cut" * 100)
-    assert note_of(folder, "broken").startswith("data.zip is broken: it begins as a ZIP file")
-    for name in ("data.pt", "data"):  # blobs have no suffix
-        (folder / "data.zip").rename(folder / name)
+@pytest.mark.parametrize("name", ["data.zip", "blob", ".git/lfs/tmp/123"])
+def test_broken_files_that_are_not_called_like_weights(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"PK\x03\x04" + b"cut" * 100)
+    assert note_of(folder, "broken").startswith(f"{name} is broken: it begins as a ZIP file")
+    for other in ("data.pt", "shard"):
+        index(folder, "m.index.json", {"x": "shard"})
+        (folder / name).rename(folder / other)
         with pytest.raises(SourceError, match="is broken: it begins as a ZIP file"):
             examine(folder)
-        (folder / name).rename(folder / "data.zip")
+        (folder / other).rename(folder / name)
+
+
+TEXTS = ["Entry not found", '{"error": "Repository not found"}', "<Error><Code>NoSuchKey</Code></Error>"]
+
+
+@pytest.mark.parametrize("content", TEXTS)
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_args.bin", "onnx/model.onnx", "vae/x.ckpt"])
+def test_a_text_that_is_called_like_weights(folder: Path, name: str, content: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(content)
+    assert note_of(folder, "stand-in") == f"{name} is a text ({content!r}), not a checkpoint: it is copied as it is"
+    assert list(examine(folder).side) == [name]
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SourceError, match="is a text") as raised:
+        open_folder(folder)
+    assert raised.value.hint.startswith("download it again")
+
+
+@pytest.mark.parametrize("content", [*map(str.encode, TEXTS), b"\xff" * 100, b"\xff" * (2 << 20)])
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_shard_that_holds_no_tensors(folder: Path, content: bytes, is_indexed: bool) -> None:
+    names = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]
+    write(folder / names[0], {"a": weights(8)})
+    (folder / names[1]).write_bytes(content)
+    if is_indexed:
+        index(folder, "pytorch_model.bin.index.json", dict(zip("ab", names, strict=True)))
+    with pytest.raises(SourceError, match=r"00002-of-00002\.bin (is a text|has no content that bale knows)") as raised:
+        examine(folder)
+    assert raised.value.hint == f"download it again, or leave it out with --exclude {names[1]}"
+    assert "left-out" in kinds(folder, exclude=(names[1],))
+
+
+def test_numbered_files_that_are_no_shards(folder: Path) -> None:
+    """Tokens of a training set, say, of which none is a checkpoint."""
+    for n in (1, 2):
+        (folder / f"train-0000{n}-of-00002.bin").write_bytes(b"\xff\1" * 100)
+    assert kinds(folder) == []
 
 
 # Links, pipes, caches.
@@ -98,14 +139,34 @@ def test_broken_files_that_are_not_called_like_weights(folder: Path) -> None:
 
 def test_what_cannot_be_stored_is_left_out(folder: Path, tmp_path: Path) -> None:
     (folder / "latest").symlink_to(tmp_path)
-    (folder / "gone").symlink_to("nowhere")
+    (folder / "gone.bin").symlink_to("nowhere")
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(folder / "s"))
-    for left in ({"gone", "s"}, {"latest", "s"}, {"latest", "gone"}):
+    for left in ({"gone.bin", "s"}, {"latest", "s"}):
         with pytest.raises(SourceError, match="--exclude"):
             examine(folder, Selection(exclude=tuple(left)))
-    assert kinds(folder, exclude=("latest/*", "gone", "s")) == ["left-out"]
+    assert kinds(folder, exclude=("latest/*", "gone.bin", "s")) == ["left-out"]
     assert kinds(folder, include=("model*",)) == ["left-out"]
+
+
+def test_what_is_no_file_is_told(folder: Path, tmp_path: Path) -> None:
+    (folder / ".#config.json").symlink_to("someone@host.123")
+    assert note_of(folder, "no-file") == ".#config.json is a link that leads nowhere: left out"
+    os.mkfifo(folder / "pipe")
+    assert note_of(folder, "no-file").startswith("2 links or pipes are no files, such as .#config.json is a link")
+    assert "no-file" in bale.compress(folder).to_json()["note_kinds"]
+    assert names_in(Path(f"{folder}.bale")) == [RECORD, "model.safetensors.bale"]
+
+
+@pytest.mark.parametrize("name", ["x.bin", "model.safetensors.index.json", "model.onnx", "shard"])
+def test_what_is_no_file_and_stands_for_weights(folder: Path, name: str) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors", "b": "shard"})
+    (folder / "shard").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(SourceError, match=f"{name} is neither a file nor a folder") as raised:
+        examine(folder)
+    assert f"--exclude {name}" in raised.value.hint
 
 
 def test_a_cache_of_the_hub(tmp_path: Path) -> None:

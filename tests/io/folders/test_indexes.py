@@ -38,45 +38,40 @@ def test_other_json_is_no_index(tmp_path: Path, text: str) -> None:
     assert read_index(tmp_path, "m.bin.index.json") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff"])
-def test_what_is_no_json_is_an_error_only_under_the_name_of_an_index_of_weights(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff", "<html>", "version https://git-lfs"])
+def test_what_is_no_json_is_a_problem_only_under_the_name_of_an_index_of_weights(tmp_path: Path, text: str) -> None:
     for name in ("docs.index.json", "m.safetensors.index.json"):
         (tmp_path / name).write_bytes(text.encode("latin-1"))
     assert read_index(tmp_path, "docs.index.json") is None
-    with pytest.raises(SourceError, match=r"index .* cannot be read") as raised:
-        read_index(tmp_path, "m.safetensors.index.json")
-    assert "--exclude m.safetensors.index.json" in raised.value.hint
-
-
-@pytest.mark.parametrize(
-    ("size", "read"),
-    [
-        ("96", 96),
-        ("96.0", 96),
-        ("1e3", 1000),
-        ("96.5", None),
-        ("-1", None),
-        ("true", None),
-        ('"96"', None),
-        ("NaN", None),
-        ("Infinity", None),
-        ("1e400", None),
-        ("1" + 400 * "0", None),
-        ("9223372036854775808", None),
-    ],
-)
-def test_a_total_size_is_one_that_files_can_have(tmp_path: Path, size: str, read: int | None) -> None:
-    (tmp_path / "m.index.json").write_text(f'{{"metadata": {{"total_size": {size}}}, "weight_map": {{"w": "s"}}}}')
-    found = read_index(tmp_path, "m.index.json")
-    assert found is not None
-    assert found.total_size == read
+    problem = problem_of(tmp_path, "m.safetensors.index.json")
+    assert "m.safetensors.index.json cannot be read" in problem.message
+    assert "--exclude m.safetensors.index.json" in problem.hint
+    assert ("git lfs pull" in problem.hint) == ("Git LFS pointer" in problem.message) == text.startswith("version")
 
 
 def test_paths_that_are_not_plain(tmp_path: Path) -> None:
-    (tmp_path / "[m].index.json").write_text('{"weight_map": {"w": "../evil"}}')
-    with pytest.raises(SourceError, match="no plain path") as raised:
-        read_index(tmp_path, "[m].index.json")
-    assert "--exclude '[[]m].index.json'" in raised.value.hint  # as a pattern, and for a shell
+    (tmp_path / "[m].index.json").write_text('{"weight_map": {"v": "a.bin", "w": "../evil"}}')
+    problem = problem_of(tmp_path, "[m].index.json")
+    assert "no plain path" in problem.message
+    assert "--exclude '[[]m].index.json'" in problem.hint  # as a pattern, and for a shell
+    found = read_index(tmp_path, "[m].index.json")
+    assert found is not None
+    assert found.shards == {"v": "a.bin"}
+
+
+def problem_of(folder: Path, name: str) -> SourceError:
+    found = read_index(folder, name)
+    assert found is not None
+    assert found.problem is not None
+    return found.problem
+
+
+def test_files_that_an_index_may_be_of() -> None:
+    found = ShardIndex("a/model.bin.index.json", {"x": "a/other"})
+    for name in ("a/model.bin", "a/Model-00001-of-00002.BIN", "a/model.fp16-00001-of-00002.bin", "a/other"):
+        assert found.is_of(name)
+    for name in ("model.bin", "a/b/model.bin", "a/training_args.bin", "a/model.safetensors", "other"):
+        assert not found.is_of(name)
 
 
 def test_names() -> None:

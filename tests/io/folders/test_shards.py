@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bale.io.folders.indexes import ShardIndex
 from bale.io.folders.selection import Selection
 from bale.io.folders.shards import check_complete
 from tests.io.folders.examining import index, kinds, note_of
+from tests.io.folders.test_contents import POINTER
 from tests.making import weights, write
 
 
@@ -34,6 +36,29 @@ def test_an_index_that_is_none_is_copied(folder: Path) -> None:
     assert kinds(folder) == []
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
     assert kinds(folder) == ["index-unused"]
+
+
+ODD = ["", "{", POINTER, "<html>", '{"weight_map": {"a": "../x/pytorch_model.bin"}}']
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_an_index_that_cannot_be_followed_and_is_of_nothing_that_is_here(folder: Path, text: str) -> None:
+    name = "pytorch_model.bin.index.json"
+    (folder / name).write_text(text)
+    (folder / "training_args.bin").write_bytes(b"\xff")
+    kind = "stand-in" if text == POINTER else "index-unused"
+    assert note_of(folder, kind).endswith(
+        "it is copied as it is" if text == POINTER else ", as none of its files is here"
+    )
+    assert name in note_of(folder, kind)
+    assert str(folder) not in note_of(folder, kind)
+    (folder / "pytorch_model.bin").write_text(POINTER)  # nor is it here by this
+    assert sorted(kinds(folder)) == sorted([kind, "stand-in"])
+    write(folder / "pytorch_model.bin", {"a": weights(8)})
+    with pytest.raises(SourceError, match=r"pytorch_model\.bin\.index\.json") as raised:
+        examine(folder)
+    assert f"--exclude {name}" in raised.value.hint
+    assert kinds(folder, exclude=("pytorch_model.bin",)) == ["left-out", kind]
 
 
 def test_some_of_the_shards_are_missing(folder: Path) -> None:
@@ -82,6 +107,19 @@ def test_an_index_that_does_not_fit(tmp_path: Path, shards: dict[str, str], tota
     assert text in [note.text for note in examine(tmp_path).notes]
     assert text in bale.inspect(tmp_path)["notes"]
     assert text in bale.plan(tmp_path).to_json()["notes"]
+
+
+@pytest.mark.parametrize(
+    ("total", "shown"), [("abc", '"abc"'), (True, "true"), ([1], "[1]"), (math.nan, "nan"), (math.inf, "inf")]
+)
+def test_a_total_that_is_no_number(folder: Path, total: object, shown: str) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors"}, total_size=total)
+    assert note_of(folder, "index") == f"m.index.json says total_size {shown}, which is no number"
+
+
+def test_a_total_beyond_any_size(folder: Path) -> None:
+    index(folder, "m.index.json", {"a": "model.safetensors"}, total_size=10**400)
+    assert "total_size 1000000000" in note_of(folder, "index")
 
 
 def test_a_numbered_set_without_an_index(tmp_path: Path) -> None:

@@ -298,13 +298,24 @@ def test_empty_files(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"x", b"hello world, this is text", b"{}" * 10, bytes(100), bytes(8) + b"{[]}", os.urandom(300), b"\x80\x04N."],
+    [b"x\0", bytes(100), bytes(8) + b"{[]}", os.urandom(300), b"\x80\x04N."],
 )
 def test_unknown_content(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.bin"
     path.write_bytes(content)
     assert_opaque(path)
     refusal(path.rename(tmp_path / "m.SafeTensors"))
+
+
+@pytest.mark.parametrize("content", ["Entry not found", '{"error": "Repository not found"}\n', "<Error>ä" + "x" * 5000])
+def test_texts_in_the_place_of_weights(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "m.bin"
+    path.write_text(content)
+    assert_opaque(path, f"a text ('{content[:12]}")
+    message = refusal(path.rename(tmp_path / "m.SafeTensors"))
+    assert f"is a text ('{content[:12]}" in message
+    assert "download it again" in message
+    assert_opaque((tmp_path / "m.SafeTensors").rename(tmp_path / "m.txt"))
 
 
 def test_other_formats_under_the_wrong_name(tmp_path: Path) -> None:

@@ -219,8 +219,8 @@ class _Notes:
         return [
             Note(
                 "undescribed",
-                f"{many(self._count[reason], 'tensor')}, the first {printable(name)!r}, {reason}: "
-                "kept as bytes without a name",
+                f"{many(self._count[reason], 'tensor')} kept as bytes without a name, "
+                f"{'the first ' * (self._count[reason] > 1)}{printable(name)!r}: it {reason}",
             )
             for reason, name in self._first.items()
         ]

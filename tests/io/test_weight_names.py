@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bale.io.folders.weight_names import Numbered, is_weights, numbered, same_model, set_of
+from bale.io.weight_names import Numbered, is_weights, numbered, same_model, set_of
 
 
 def test_numbers() -> None:
