@@ -14,7 +14,7 @@ import typer
 from bale.cli import options
 from bale.cli.each import Done, each
 from bale.cli.given import Given, choose, given_or_stdout, places
-from bale.cli.render import Printer, file_bytes, plain, size
+from bale.cli.render import Printer, file_bytes, plain, prose, size, terminal_width
 from bale.errors import UsageError
 from bale.io.names import own_name
 
@@ -98,7 +98,8 @@ def command(
         }
         state = "the tensors asked for" if tensor else "bit for bit" if done.exact else "with the losses of its report"
         said = "there already, " if done.skipped else ""
-        lines = [f"{plain(item.text)} -> {plain(str(done.path))}: {said}{size(done.size)}, {state}"]
+        line = f"{plain(item.text)} -> {plain(str(done.path))}: {said}{size(done.size)}, {state}"
+        lines = prose(line, terminal_width())
         return Done(document, lines, file_bytes(item.path), done.size, done.skipped)
 
     return each(printer, chosen, work)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bale.cli.failures import unexpected
 from bale.cli.given import Chosen, Given
-from bale.cli.render import Printer, error_document, many, percent, print_error, size
+from bale.cli.render import Printer, error_document, many, percent, print_error, prose, size, terminal_width
 from bale.errors import BaleError
 
 
@@ -49,7 +49,7 @@ def each(printer: Printer, chosen: Chosen, work: Callable[[Given], Done], word: 
     if printer.as_json:
         printer.result({"results": results, "summary": _summary(chosen, found)}, ())
     elif chosen.several:
-        printer.result(None, [_last_line(chosen, found, word)])
+        printer.result(None, prose(_last_line(chosen, found, word), terminal_width()))
     return code
 
 

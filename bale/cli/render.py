@@ -26,6 +26,8 @@ from bale.notes import size as size
 HEARTBEAT = 10.0  # seconds between two lines of progress where there is no terminal
 _LEAST = 24, 8  # columns of a terminal that a name, and another text, are not cut below
 _CONTROL = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # line separators break lines as control characters do
+_BETWEEN_WORDS = re.compile(r"(?<!\d) | (?!(?:[kMGT]?B|dB|%)(?!\w))")  # a number stays with its unit
+_LAST_PART = re.compile(r"[^./:]*$")
 _ORDER = re.compile(r"##(?=[^\s\[]{0,40}\[)")  # Azure's ##vso[...], TeamCity's ##teamcity[...], GitHub's older ##[...]
 
 
@@ -151,13 +153,16 @@ def table(
     Cells are made harmless before they are measured: escapes take room.
 
     Within a `width`, columns named in `spare` are left out until the rest fits, first to last; then texts are cut in
-    the middle, or wrapped.
+    the middle, or wrapped. Names in the first column lose first what long ones have in common.
     """
     cells = [list(head), *([harmless(cell) for cell in row] for row in rows)]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         kept, widths = _fitted(list(head), widths, left, width, spare)
         left = sum(column < left for column in kept)
+        if not wrap and left and 0 in kept:
+            names = shortened([row[0] for row in cells], widths[0])
+            cells = [[name, *row[1:]] for name, row in zip(names, cells, strict=True)]
         fold = _wrapped if wrap else lambda cell, most: [middle(cell, most)]
         folded = [[fold(row[column], most) for column, most in zip(kept, widths, strict=True)] for row in cells]
         cells = [list(line) for row in folded for line in zip_longest(*row, fillvalue="")]
@@ -210,13 +215,45 @@ def middle(text: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
+def shortened(names: Sequence[str], width: int) -> list[str]:
+    """Names that take no more columns than this, and still differ: first goes what all long ones begin or end with."""
+    long = [name for name in dict.fromkeys(names) if columns(name) > width]
+    if len(long) < 2:
+        return [middle(name, width) for name in names]
+    start = _common(long)
+    end = _common([name[start:][::-1] for name in long])
+
+    def cut(name: str) -> str:
+        if columns(name) <= width:
+            return name
+        rest = f"…{name[start:]}" if start > 1 else name
+        if columns(rest) > width and end > 1:
+            rest = f"{rest[: len(rest) - end]}…"
+        return middle(rest, width)
+
+    return [cut(name) for name in names]
+
+
+def _common(names: Sequence[str]) -> int:
+    """Letters of the whole parts that all names begin with."""
+    least = min(map(len, names))
+    alike = next((at for at in range(least) if len({name[at] for name in names}) > 1), least)
+    return len(_LAST_PART.sub("", names[0][:alike]))
+
+
 def prose(text: str, width: int | None) -> list[str]:
     """A line, on a terminal in as many lines as it needs there, all but the first indented."""
     text = harmless(text)  # which takes room
     if width is None or columns(text) <= width:
         return [text]
-    words = " ".join(middle(word, width - 2) for word in text.split(" "))
-    return textwrap.wrap(words, width, subsequent_indent="  ", break_on_hyphens=False, drop_whitespace=True)
+    line, *words = (middle(word, width - 2) for word in _BETWEEN_WORDS.split(text))
+    lines = [line]
+    for word in words:
+        if columns(lines[-1]) + 1 + columns(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}")
+    return lines
 
 
 def terminal_width(stream: TextIO | None = None) -> int | None:

@@ -243,6 +243,52 @@ def test_nothing_wraps_on_a_terminal(
     assert "... 2 more; --all" in terminal("compare", *pair).out
 
 
+def test_names_that_are_cut_still_differ(terminal: Bale, tmp_path: Path) -> None:
+    """What all long names begin and end with goes first; layers and what they are for stay."""
+    kinds = [f"self_attn.{each}_proj" for each in "qkvo"] + ["mlp.up_proj", "mlp.down_proj"]
+    names = [f"model.language_model.layers.{layer}.{kind}.weight" for layer in range(3) for kind in kinds]
+    names += ["model.language_model.embed_tokens.weight", "lm_head.weight"]
+    arrays = weights(2, len(names), 2, 9)
+    a, b = (
+        write(tmp_path / f"{file}.safetensors", dict(zip(names, values, strict=True)))
+        for file, values in zip("ab", arrays, strict=True)
+    )
+    for command in (["compare", a, b, "--all"], ["inspect", a], ["plan", a, "-p", "int4"]):
+        lines = terminal(*command).out.splitlines()
+        shown = [line.split("  ")[0] for line in lines[1 : 1 + len(names)]]
+        assert len(set(shown)) == len(names), shown
+        assert "lm_head.weight" in shown
+        assert all(line.count("…") <= 3 for line in lines)
+
+
+def test_names_lose_whole_parts_first() -> None:
+    names = ["model.layers.10.mlp.weight", "model.layers.11.mlp.weight", "model.norm", "w"]
+    assert render.shortened(names, 30) == names
+    assert render.shortened(names, 16) == ["…10.mlp.weight", "…11.mlp.weight", "model.norm", "w"]
+    assert render.shortened(names, 10) == ["…10…", "…11…", "model.norm", "w"]
+    assert render.shortened(names[:1], 10) == ["model…ight"]
+    assert render.shortened(["abcdefgh", "abcdefgi"], 5) == ["ab…gh", "ab…gi"]
+
+
+def test_a_number_stays_with_its_unit() -> None:
+    assert render.prose("it takes 745.0 kB of them", 16) == ["it takes", "  745.0 kB of", "  them"]
+    assert render.prose("  about 20.8 dB (28.6 %, more)", 16) == ["  about 20.8 dB", "  (28.6 %, more)"]
+    assert render.prose("3 Betas of 4 GBit", 8) == ["3 Betas", "  of 4", "  GBit"]
+    assert render.prose("重い 重い 重い", 10) == ["重い 重い", "  重い"]
+
+
+def test_the_last_lines_fit_too(terminal: Bale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one-of-the-two-checkpoints", "the-other-of-the-two-checkpoints"):
+        write(Path(f"{name}.safetensors"), {"w": weights(64, 64)})
+    sources = sorted(str(path) for path in Path().iterdir())
+    said = [terminal("compress", *sources), terminal("compress", *sources, "--skip-existing", *Path().glob("*.json"))]
+    said.append(terminal("decompress", *[f"{each}.bale" for each in sources], "-f"))
+    for each in said:
+        assert each.code == 0, each
+        assert max(map(columns, each.out.splitlines())) <= 60, each.out
+
+
 def test_in_a_pipe_nothing_is_cut(bale: Bale, pair: tuple[Path, Path], archive: tuple[Path, Path]) -> None:
     for command in commands(pair, archive):
         said = bale(*command)
@@ -301,7 +347,7 @@ def test_notes_on_a_terminal_of_stderr_are_as_wide_as_it(
     whole = bale("compress", source, "-p", "int:bits=1").err
     assert max(map(columns, whole.splitlines())) > 60
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(render, "_bar", lambda what, total: nullcontext(lambda *_: None))
+    monkeypatch.setattr(render, "_bar", lambda what, total: nullcontext(lambda name, done, total: None))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     said = bale("compress", source, "-f", "-p", "int:bits=1").err
     assert max(map(columns, said.splitlines())) <= 60

@@ -78,7 +78,7 @@ def check(planned: dict[str, Any], done: dict[str, Any]) -> None:
         for key in ("relative_error", "snr_db"):
             assert (expected[key] is None) == (row[key] is None), (row["name"], key)
             assert row[key] is None or expected[key] == pytest.approx(row[key], rel=1e-9, abs=1e-12), row["name"]
-    assert planned["totals"]["predicted_bytes"] == pytest.approx(done["totals"]["stored_bytes"], abs=1200)
+    assert planned["totals"]["predicted_bytes"] == pytest.approx(done["totals"]["stored_bytes"], abs=1500)
 
 
 @pytest.mark.parametrize("stats", [False, True])
