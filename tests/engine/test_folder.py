@@ -205,6 +205,12 @@ def test_what_is_not_what_would_be_made_is_made_again(
         with pytest.raises(Interrupted):
             bale.compress(source, tmp_path / "parts", pipeline="int8", verify=False)
     choices = change(source, tmp_path / "parts")
+    if change in (_other_choice, _no_longer_unverified):
+        before = contents(tmp_path / "parts")
+        with pytest.raises(OutputError, match=r"begun with other choices, by which it has model-1.safetensors.bale"):
+            bale.compress(source, tmp_path / "parts", **choices)  # type: ignore[arg-type]
+        assert contents(tmp_path / "parts") == before
+        choices["force"] = True
     with monkeypatch.context() as patched:
         begun = interrupt_at(patched, 99)
         bale.compress(source, tmp_path / "parts", **choices)  # type: ignore[arg-type]

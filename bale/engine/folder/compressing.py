@@ -35,6 +35,8 @@ from bale.notes import Note
 from bale.notes import size as in_words
 from bale.report.files import FileRow, FolderRow
 
+_CONTINUE = "use the same ones to continue, -f to overwrite what is there, or choose another name with -o"
+
 
 def compress_folder(
     source: SourceFolder,
@@ -51,7 +53,8 @@ def compress_folder(
 
     `report` gives the file that takes its name together with the record, and is called with the rows of the archives
     and that of the folder. `kept` is called with them in its place where a finished folder is the one that would be
-    made again; any other finished one is refused, unless it may be overwritten.
+    made again; any other finished one is refused, unless it may be overwritten, and so is one that was begun with other
+    choices.
     """
     with ExitStack() as stack:
         found = _begin(source, out, options.force, kept is not None, stack)
@@ -65,6 +68,9 @@ def compress_folder(
                 return
             if not options.force:
                 raise _taken(out, other)
+        other = None if options.force else writer.other_choices(found)
+        if other is not None:
+            raise OutputError(f"{out} was begun with other choices, by which it has {other}", _CONTINUE)
         earlier = found.entries
         if found.complete:  # each is to be made again
             earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}

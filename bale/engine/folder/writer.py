@@ -82,6 +82,16 @@ class FolderWriter:
         extra = next((name for name in entries if name not in wanted), None)
         return None if extra is None else f"it has {extra}, which the source has not"
 
+    def other_choices(self, found: Record) -> str | None:
+        """An archive that is there and was made with other choices than those of now, if there is one."""
+        for name in self.source.checkpoints:
+            entry = found.entries.get(name)
+            if entry is None or entry.choices in ("", self._choices(name)):  # none if it is to be made again
+                continue
+            if (self.out / entry.stored).is_file():
+                return entry.stored
+        return None
+
     def is_current(self, name: str, entry: Entry) -> bool:
         """Whether the stored form is there, is of the file as it is now, and is the one that would be made of it."""
         return (
