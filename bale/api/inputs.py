@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bale.engine.inputs import Inputs
 from bale.engine.reading.archives import Archives
-from bale.engine.reading.base import open_base
 from bale.engine.reading.listing import SourceFolder, archives_of, check_whole, open_folder
+from bale.engine.reading.open_base import open_base
 from bale.engine.reading.statistics import open_statistics
 from bale.engine.run import Run
 from bale.errors import ArchiveError, UsageError

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bale.engine.reading.base import base_path, files_of, refuse_depth
 from bale.engine.reading.listing import archives_of, complete_record
+from bale.engine.reading.open_base import base_path, files_of, refuse_depth
 from bale.errors import ArchiveError, OutputError, SourceError, UsageError
 from bale.io.archive.archive import is_archive, open_archive
 from bale.io.checkpoint import Checkpoint

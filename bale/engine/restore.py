@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from bale.engine.reading.base import find_references
 from bale.engine.reading.decode import Decoder, check_codecs
+from bale.engine.reading.open_base import find_references
 from bale.engine.run import Run, one_blas_thread
 from bale.errors import ArchiveError, OutputError
 from bale.io.archive.archive import ArchiveFile, open_archive

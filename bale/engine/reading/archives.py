@@ -13,10 +13,10 @@ import numpy as np
 
 from bale.compressors.chunks import flat_bytes
 from bale.engine.coding.task import ReferenceTensor
-from bale.engine.reading.base import find_references
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.layout import memory_order, native
 from bale.engine.reading.names import Names, Place, label
+from bale.engine.reading.open_base import find_references
 from bale.engine.reading.recorded import report_of
 from bale.engine.reading.tensors import Tensors
 from bale.engine.reading.unit_values import DecodedValues, UnitValues

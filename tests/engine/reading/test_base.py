@@ -13,7 +13,7 @@ import torch
 
 import bale
 from bale.api import decompress_to
-from bale.engine.reading.base import open_base
+from bale.engine.reading.open_base import open_base
 from bale.engine.run import Run
 from bale.errors import OutputError, SourceError, UsageError
 from bale.io.archive.archive import open_archive
