@@ -145,6 +145,7 @@ def hub(folder: Path, models: Path) -> Zoo:
     snapshot.mkdir(parents=True)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text("8b3219a92973")
+    torch.manual_seed(0)
     state = load_file(models / "minilm/model.safetensors")
     torch.save(state, folder / "pytorch_model.bin")
     files = [*(models / "minilm-sharded").iterdir(), folder / "pytorch_model.bin"]
