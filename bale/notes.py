@@ -48,7 +48,7 @@ KINDS = {
     ),
     "dtype": Kind("not floating point", "not floating point", left=True),
     "small": Kind("less than -p takes", "fewer than 2 dimensions or 4,096 elements", left=True),
-    "overlap": Kind("tensors that share a part of their memory, or are stored big-endian", left=True),
+    "overlap": Kind("tensors that share a part of their memory, or are stored big-endian", "always lossless"),
     # tensors for which a choice was made that did not suit them
     "refused": Kind("the codec cannot take the tensor", "chosen by a rule or -p and kept lossless"),
     "non-finite": Kind("NaN, infinity, or values beyond float32: never lossy", "kept lossless"),
@@ -78,7 +78,7 @@ KINDS = {
     "dangerous": Kind("a pickle names what can run code; bale never runs it"),
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
-    "unnamed": Kind("more than 1 % of a file lies in no tensor"),
+    "unnamed": Kind("more than 1 % of a file, and 8 kB, lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),
     "not-own": Kind("files in a compressed folder that is written over, which are not of it and stay"),

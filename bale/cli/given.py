@@ -68,8 +68,6 @@ def choose(printer: Printer, paths: Sequence[Given], is_by_product: Callable[[Pa
     if len(left) < len(paths):
         printer.note(f"{many(len(paths) - len(left), 'path')} given twice: each is worked on once")
     products = [item for item in left if is_by_product(item.path)] if len(left) > 1 else []
-    if len(products) == len(left):
-        products = []
     if products:
         example = f"{'such as ' if len(products) > 1 else ''}{products[0].text}"
         printer.note(f"{many(len(products), 'by-product')} of earlier work passed over: {example}")
@@ -98,10 +96,9 @@ def places(
         return dict.fromkeys(sources, Place())
     if len(sources) == 1 and (not out.is_folder or is_target(sources[0].path, out)):
         return {sources[0]: Place(out=out.path)}
-    if not out.is_folder:
+    if not out.is_folder and os.path.lexists(out.path):
         raise OutputError(
-            f"{out.path} is not a folder, and there are several sources",
-            "make the folder, end it in /, or leave out -o",
+            f"{out.path} is not a folder, and there are several sources", "name a folder, or leave out -o"
         )
     return {item: Place(into=out.path / tail.parent) for item, tail in zip(sources, _tails(sources), strict=True)}
 
@@ -109,8 +106,8 @@ def places(
 def _tails(sources: Sequence[Given]) -> list[Path]:
     """The shortest ends of the paths that tell them apart, of as many parts each."""
     parts = [Path(os.path.abspath(item.path)).parts for item in sources]
-    length = 1
-    while len({_named(each[-length:]) for each in parts}) < len(parts) and length < max(map(len, parts)):
+    length, most = 1, len(set(map(_named, parts)))  # an archive and its source in one folder are not told apart
+    while len({_named(each[-length:]) for each in parts}) < most:
         length += 1
     return [Path(*each[1:][-length:]) for each in parts]  # the first part is the root
 

@@ -31,6 +31,7 @@ _OTHER = {
     ".onnx": "ONNX files",
 }
 
+_NOT_WHOLE = (NPY, ".npz", ".gguf", ".h5", ".hdf5", ".onnx")
 _SMALL = 1 << 16  # bytes of a tensor that is decoded whole
 
 
@@ -104,12 +105,18 @@ def _extract_array(
     return size, opened.is_exact(name)
 
 
+def check_kind(kind: str, out: Path) -> None:
+    """Raise `UsageError` for a whole checkpoint of this kind under the name of a format that it is not."""
+    if kind != "opaque" and out.suffix.lower() in _NOT_WHOLE:
+        raise UsageError(f"{out} would hold a whole checkpoint, {kind}", "give it another suffix, or name one --tensor")
+
+
 def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
     """The names that match; those qualified by files only where no plain one does."""
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
-        found = {name for name in opened if expression.matches(name)}
+        found = {pattern} if pattern in opened else {name for name in opened if expression.matches(name)}
         found = found or {name for name in opened.qualified if expression.matches(name)}
         if not found:
             hint = f"see the names with `bale inspect`{bracket_hint(pattern)}"

@@ -205,6 +205,8 @@ class _Planner:
         self._recipe, self._files = recipe, files
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
+        names = {view.name for units in files for unit in units for view in unit.views}
+        self._literal = {id(rule) for rules in recipe.lists for rule in rules if rule.pattern in names}
 
     def decide(self, unit: Unit, file: str) -> Decision:
         """Choose the pipeline of a unit and count the matches of its rule."""
@@ -255,7 +257,7 @@ class _Planner:
             return f"it can be used for none of {many(refused, 'tensor')} ({self._default.reason})"
         left: dict[str, list[str]] = defaultdict(list)
         for name, note in self._default.left:
-            left[KINDS[note.kind].summary or note.text].append(name)
+            left[(KINDS[note.kind].left and KINDS[note.kind].summary) or note.text].append(name)
         if not left:
             has_any = any(unit.views for units in self._files for unit in units)
             return "rules choose all of them" if has_any else "there is none"
@@ -272,7 +274,8 @@ class _Planner:
         for rules in self._recipe.lists:
             first = None
             for rule in rules:
-                if not any(rule.matches(view.name, view.spec, file) for view in unit.views):
+                own = [view for view in unit.views if id(rule) not in self._literal or view.name == rule.pattern]
+                if not any(rule.matches(view.name, view.spec, file) for view in own):
                     continue
                 count = self._counts[id(rule)]
                 count.matched += 1

@@ -20,7 +20,7 @@ def lossy_sums(rows: Sequence[TensorRow]) -> dict[str, Any] | None:
         "original_bytes": sum(row.held_bytes for row in rows),
         "stored_bytes": sum(row.stored_bytes for row in rows),
         **pooled(rows),
-        "worst_tensor": worst.name,
+        "worst_tensor": _named(worst, rows),
         "worst_relative_error": finite_or_none(worst.error),
         "worst_row_error": _worst_row(rows),
     }
@@ -28,12 +28,12 @@ def lossy_sums(rows: Sequence[TensorRow]) -> dict[str, Any] | None:
 
 def output_error(lossy: Sequence[TensorRow]) -> dict[str, Any] | None:
     """Mean and worst of the lossy tensors that have one."""
-    found = [(error, row.name) for row in lossy if (error := finite_or_none(row.output_error)) is not None]
+    found = [(error, row) for row in lossy if (error := finite_or_none(row.output_error)) is not None]
     if not found:
         return None
-    worst, name = max(found, key=lambda pair: pair[0])
+    worst, row = max(found, key=lambda pair: pair[0])
     mean = sum(error for error, _ in found) / len(found)
-    return {"tensors": len(found), "mean": mean, "worst": worst, "worst_tensor": name}
+    return {"tensors": len(found), "mean": mean, "worst": worst, "worst_tensor": _named(row, lossy)}
 
 
 def pooled(rows: Iterable[TensorRow]) -> dict[str, float | None]:
@@ -52,6 +52,12 @@ def coverage(rows: Iterable[TensorRow]) -> dict[str, dict[str, int]]:
             entry["original_bytes"] += row.held_bytes
             entry["stored_bytes"] += row.stored_bytes
     return dict(sorted(table.items(), key=lambda item: (-item[1]["original_bytes"], item[0])))
+
+
+def _named(row: TensorRow, rows: Sequence[TensorRow]) -> str:
+    """The name of a tensor, qualified by its file where another one has it too."""
+    is_alone = all(each.file == row.file for each in rows if each.name == row.name)
+    return row.name if is_alone else f"{row.file}:{row.name}"
 
 
 def _worst_row(rows: Iterable[TensorRow]) -> float | None:

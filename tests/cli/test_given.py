@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bale.cli.given import Given, Place, places
-from bale.errors import OutputError, UsageError
+from bale.errors import UsageError
 from tests.cli.conftest import Bale
 from tests.making import names_in, sha256, weights, write
 
@@ -28,8 +28,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_several_sources(bale: Bale, tmp_path: Path) -> None:
     sources = [write(tmp_path / f"{n}.safetensors", {"w": weights(64, 64, seed=n)}) for n in range(3)]
     out = tmp_path / "out"
-    bale("compress", *sources, "-o", out).failed(6, "is not a folder")
-    out.mkdir()
+    bale("compress", *sources, "-o", sources[0]).failed(6, "is not a folder")
     bale("compress", *sources, "--report", tmp_path / "r.json").failed(2, "--report")
     said = bale("compress", *sources, "-o", out, "--json")
     assert said.code == 0
@@ -174,8 +173,9 @@ def test_by_products_are_passed_over(bale: Bale, zoo: Path) -> None:
     assert said.code == 0
     assert "note: 3 by-products of earlier work passed over: such as " in said.err
     assert said.out.splitlines()[-1].startswith("1 done, 1 there already, 3 by-products passed over: ")
-    said = bale("compress", "m.safetensors.bale", "a.bale", "--json")
-    assert [each["code"] for each in said.json["results"]] == [3, 3]  # nothing else is left
+    said = bale("compress", "m.safetensors.bale", "a.bale", "--json")  # nothing else is left
+    assert (said.code, said.json["results"]) == (0, [])
+    assert said.json["summary"]["passed_over"] == ["m.safetensors.bale", "a.bale"]
     bale("compress", "m.safetensors.bale").failed(3, "is a bale archive already")
     said = bale("verify", "m.safetensors.bale", "m.safetensors.bale.report.json", "a.bale", "--json")
     assert said.json["summary"]["passed_over"] == ["m.safetensors.bale.report.json"]
@@ -247,8 +247,21 @@ def test_a_path_without_a_text_is_none() -> None:
     for text in ("", "a\0b"):
         with pytest.raises(UsageError):
             to_path(text)
-    with pytest.raises(OutputError, match="is not a folder"):
-        places([Given("a", Path("a")), Given("b", Path("b"))], Given("none", Path("none")))
+
+
+def test_the_base_among_sources_is_passed_over(bale: Bale, zoo: Path) -> None:
+    shutil.copy("zoo/a/model.safetensors", "base.safetensors")
+    shutil.copy("zoo/a/model.safetensors", "tuned.safetensors")
+    said = bale("compress", "base.safetensors", "tuned.safetensors", "--base", "base.safetensors")
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith("1 done, 1 by-product passed over")
+
+
+def test_an_archive_and_its_source_do_not_lengthen_the_place(bale: Bale, zoo: Path) -> None:
+    shutil.copy("zoo/a/model.safetensors", "m.safetensors")
+    assert bale("compress", "m.safetensors", "-q").code == 0
+    assert bale("decompress", "m.safetensors", "m.safetensors.bale", "-o", "back/").code == 4
+    assert sha256(zoo / "back" / "m.safetensors") == sha256(zoo / "m.safetensors")
 
 
 def test_an_error_names_its_source_once(bale: Bale, zoo: Path) -> None:

@@ -189,7 +189,9 @@ def test_a_p_that_fits_no_tensor_is_a_note() -> None:
 def test_a_name_with_brackets_matches_itself() -> None:
     given = units(**{"blocks[0].w": WEIGHT, "params['a']['b']": WEIGHT, "blocks0.w": WEIGHT, "c": WEIGHT})
     made = plan(given, None, "blocks[0].w=int8", "params['a']['b']=int4")
-    assert chosen(made) == ["int8", "int4", "int8", "lossless"]  # and, as a pattern, what it always has
+    assert chosen(made) == ["int8", "int4", "lossless", "lossless"]  # and no other tensor
+    others = units(**{"blocks0.w": WEIGHT, "c": WEIGHT})
+    assert chosen(plan(others, None, "blocks[0].w=int8")) == ["int8", "lossless"]  # else it is a pattern
     with pytest.raises(UsageError, match=r"blocks\[1\]\.w=int8 matches no tensor") as raised:
         plan(given, None, "blocks[1].w=int8")
     assert "[[] is the bracket itself" in raised.value.hint

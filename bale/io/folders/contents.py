@@ -24,7 +24,9 @@ from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered,
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
-_WORTH_CODING = 1 << 20  # bytes of a file without a reader from which on it is coded, unless it is a text
+_WORTH_CODING = (
+    1 << 20
+)  # bytes of a file without a reader from which on it is coded, as weights by suffix are, unless it is a text
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class _Found:
 
 
 def _is_coded(checkpoint: Checkpoint, head: bytes) -> bool:
-    return checkpoint.kind != "opaque" or (checkpoint.size > _WORTH_CODING and not _is_text(head))
+    is_large = checkpoint.size > _WORTH_CODING or checkpoint.path.name.lower().endswith(OTHER_SUFFIXES)
+    return checkpoint.kind != "opaque" or (is_large and not _is_text(head))
 
 
 def _is_text(head: bytes) -> bool:

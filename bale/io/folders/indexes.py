@@ -18,7 +18,7 @@ from bale.io.stand_ins import stand_in
 from bale.io.storage.files import read_text
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 
-LIMIT = 1 << 26  # bytes: those of some 500,000 tensors
+LIMIT = 1 << 25  # bytes: those of some 250,000 tensors, as many as an archive holds
 _NAME = re.compile(r"(?P<of>.*)\.index(?:\.[^./]+)?\.json")
 
 

@@ -194,9 +194,10 @@ def test_large_files_without_a_reader_are_coded(folder: Path, tmp_path: Path) ->
     (folder / "model.gguf").write_bytes(b"GGUF" + array.tobytes())
     (folder / "small.gguf").write_bytes(b"GGUF" + array[:10].tobytes())
     (folder / "tokenizer.json").write_text(json.dumps({str(n): n for n in range(100_000)}))
+    (folder / "small.bin2").write_bytes(b"GGUF" + array[:10].tobytes())
     found = examine(folder)
-    assert list(found.checkpoints) == ["model.gguf", "model.safetensors"]
-    assert list(found.side) == ["small.gguf", "tokenizer.json"]
+    assert list(found.checkpoints) == ["model.gguf", "model.safetensors", "small.gguf"]  # weights by suffix too
+    assert list(found.side) == ["small.bin2", "tokenizer.json"]
     document = bale.compress(folder).to_json()
     assert [note for note in document["notes"] if note.startswith("model.gguf: coded as opaque bytes")]
     weights_file = (folder / "model.safetensors").stat().st_size
@@ -204,7 +205,7 @@ def test_large_files_without_a_reader_are_coded(folder: Path, tmp_path: Path) ->
     bale.decompress(f"{folder}.bale", tmp_path / "back")
     assert (tmp_path / "back" / "model.gguf").read_bytes() == (folder / "model.gguf").read_bytes()
     with bale.open(folder.with_name("model.bale")) as tensors:
-        assert set(tensors) == {"a", "bytes"}
+        assert set(tensors) == {"a", "model.gguf:bytes", "small.gguf:bytes"}
     assert [row.name for row in bale.compare(folder, f"{folder}.bale")] == ["a"]  # weights only
 
 

@@ -422,7 +422,9 @@ def _flat(name: str, node: Persistent) -> Tensor:
 def _check_sizes(name: str, numbers: tuple[int, ...]) -> None:
     if min(numbers) < 0:
         raise Malformed(f"{printable(name)!r} has a negative size, stride or offset")
-    if len(numbers) > 2 * RANK_LIMIT + 2 or max(numbers) >= SIZE_LIMIT:
+    if len(numbers) > 2 * RANK_LIMIT + 2:
+        raise _Undescribed(f"has more than {RANK_LIMIT} dimensions")
+    if max(numbers) >= SIZE_LIMIT:
         raise _Undescribed("has sizes beyond any tensor's")
 
 
