@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from bale.api.inputs import PathLike, is_first, open_archives, readable
 from bale.api.results import Decompressed
-from bale.engine.extract import check_kind, check_suffix, extract_tensors
+from bale.engine.extract import check_suffix, check_whole, extract_tensors
 from bale.engine.folder.files import is_file_of
 from bale.engine.folder.restoring import restore_folder
 from bale.engine.guards import guard_bases
@@ -19,7 +19,7 @@ from bale.engine.restore import Restored, restore_file, stream_file
 from bale.engine.run import Progress, Run
 from bale.engine.targets import default_checkpoint, made_folder, with_name
 from bale.errors import OutputError, UsageError
-from bale.io.archive.archive import is_archive, open_archive
+from bale.io.archive.archive import open_archive
 from bale.io.storage.commit import check_target
 from bale.io.storage.tree import Occupied
 
@@ -74,9 +74,8 @@ def decompress(
     first, base_path = is_first(layers), readable(base)
     if skip_existing and not first and (there := _restored_already(archive, target)) is not None:
         return there
-    if not tensors and is_archive(archive):
-        with open_archive(archive) as opened_archive:
-            check_kind(opened_archive.manifest.kind, target)
+    if not tensors:
+        check_whole(archive, target)
     guard_bases(archive, target, base_path, whole=not tensors)
     with ExitStack() as stack:
         if into is not None:

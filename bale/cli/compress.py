@@ -82,8 +82,8 @@ def command(
     printer, width = Printer(json, quiet), terminal_width()
     if report is not None and len(source) > 1:
         raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
-    chosen = choose(printer, source, lambda path: is_by_product(path) or _is_same(path, base))
-    place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and is_compressed_folder(to.path))
+    chosen = choose(printer, source, is_by_product, base)
+    place = places(chosen, out, lambda path, to: os.path.isdir(path) and is_compressed_folder(to.path))
     choices = api.choices(pipeline, rule or (), recipe, base, stats, allow_unmatched)
     renames_of(rename or (), base)  # whose errors are of no source either
     made: dict[str, str] = {}
@@ -123,11 +123,6 @@ def command(
         return Done(done.to_json() if json else None, [*summary, *notes], before, after)
 
     return each(printer, chosen, work)
-
-
-def _is_same(path: Path, base: Path | None) -> bool:
-    """Whether a path, of several, is the base of the others."""
-    return base is not None and os.path.exists(path) and os.path.exists(base) and os.path.samefile(path, base)
 
 
 def lines(done: Report, source: Path) -> list[str]:

@@ -72,7 +72,7 @@ def command(
     if tensor and len(archive) > 1:
         raise UsageError("--tensor takes one archive at a time")
     chosen = choose(printer, archive, is_no_archive)
-    place = places(chosen.paths, out, lambda path, to: os.path.isdir(path) and not to.text.endswith(os.sep))
+    place = places(chosen, out, lambda path, to: os.path.isdir(path) and not to.text.endswith(os.sep))
     readable(base)
 
     def work(item: Given) -> Done:

@@ -61,19 +61,29 @@ class Chosen:
     several: bool = False
 
 
-def choose(printer: Printer, paths: Sequence[Given], is_by_product: Callable[[Path], bool]) -> Chosen:
-    """Leave out by-products and paths that come twice, with a note; what is named alone is never left out."""
+def choose(
+    printer: Printer, paths: Sequence[Given], is_by_product: Callable[[Path], bool], base: Path | None = None
+) -> Chosen:
+    """Leave out by-products, the base and paths that come twice, with a note; what is named alone is never left out."""
     once = {os.path.abspath(item.path): item for item in reversed(paths)}
     left = list(reversed(once.values()))
     if len(left) < len(paths):
         printer.note(f"{many(len(paths) - len(left), 'path')} given twice: each is worked on once")
-    products = [item for item in left if is_by_product(item.path)] if len(left) > 1 else []
+    several = len(left) > 1
+    if several and any(_is_same(item.path, base) for item in left):
+        left = [item for item in left if not _is_same(item.path, base)]
+        printer.note(f"{base} is the base, and passed over")
+    products = [item for item in left if is_by_product(item.path)] if several else []
     if products:
         example = f"{'such as ' if len(products) > 1 else ''}{products[0].text}"
         printer.note(f"{many(len(products), 'by-product')} of earlier work passed over: {example}")
     passed_over = set(products)
     kept = tuple(item for item in left if item not in passed_over)
-    return Chosen(kept, tuple(products), len(paths) > 1)
+    return Chosen(kept, tuple(products), several)
+
+
+def _is_same(path: Path, base: Path | None) -> bool:
+    return base is not None and os.path.exists(path) and os.path.exists(base) and os.path.samefile(path, base)
 
 
 @dataclass(frozen=True)
@@ -85,16 +95,17 @@ class Place:
 
 
 def places(
-    sources: Sequence[Given], out: Given | None, is_target: Callable[[Path, Given], bool] = lambda source, out: False
+    chosen: Chosen, out: Given | None, is_target: Callable[[Path, Given], bool] = lambda source, out: False
 ) -> dict[Given, Place]:
-    """The place for the result of each source.
+    """The place for the result of each source: of several, whatever is left of them, a folder that is made if need be.
 
     Sources of one name keep the folders that tell them apart. `is_target` says of a single source that a folder which
     is there is the result itself, and not the folder that it goes into.
     """
+    sources = chosen.paths
     if out is None:
         return dict.fromkeys(sources, Place())
-    if len(sources) == 1 and (not out.is_folder or is_target(sources[0].path, out)):
+    if not chosen.several and (not out.is_folder or is_target(sources[0].path, out)):
         return {sources[0]: Place(out=out.path)}
     if not out.is_folder and os.path.lexists(out.path):
         raise OutputError(

@@ -13,9 +13,10 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from bale.engine.reading.archives import Archives
 from bale.engine.run import Run
 from bale.errors import UsageError
+from bale.io.archive.archive import is_archive, open_archive
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target
-from bale.planning.patterns import bracket_hint, compile_pattern
+from bale.planning.patterns import bracket_hint, compile_pattern, is_name
 from bale.spec import TensorSpec
 
 NPY = ".npy"
@@ -105,10 +106,14 @@ def _extract_array(
     return size, opened.is_exact(name)
 
 
-def check_kind(kind: str, out: Path) -> None:
-    """Raise `UsageError` for a whole checkpoint of this kind under the name of a format that it is not."""
-    if kind != "opaque" and out.suffix.lower() in _NOT_WHOLE:
-        raise UsageError(f"{out} would hold a whole checkpoint, {kind}", "give it another suffix, or name one --tensor")
+def check_whole(archive: Path, out: Path) -> None:
+    """Raise `UsageError` where a whole checkpoint would get the suffix of a format that it is not."""
+    if out.suffix.lower() in _NOT_WHOLE and is_archive(archive):
+        with open_archive(archive) as opened:
+            kind = opened.manifest.kind
+        if kind != "opaque":
+            hint = "give it another suffix, or name a tensor with --tensor"
+            raise UsageError(f"{out} would be a whole checkpoint, of kind {kind}", hint)
 
 
 def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
@@ -116,7 +121,7 @@ def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
-        found = {pattern} if pattern in opened else {name for name in opened if expression.matches(name)}
+        found = {pattern} if is_name(pattern, opened) else {name for name in opened if expression.matches(name)}
         found = found or {name for name in opened.qualified if expression.matches(name)}
         if not found:
             hint = f"see the names with `bale inspect`{bracket_hint(pattern)}"

@@ -10,7 +10,7 @@ from functools import cached_property
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
 from bale.notes import KINDS, Note, many
-from bale.planning.patterns import bracket_hint
+from bale.planning.patterns import bracket_hint, is_name
 from bale.planning.recipe import Recipe, Rule
 from bale.planning.roles import Roles
 from bale.planning.saved import SavedChoice, SavedPlan
@@ -206,7 +206,7 @@ class _Planner:
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
         names = {view.name for units in files for unit in units for view in unit.views}
-        self._literal = {id(rule) for rules in recipe.lists for rule in rules if rule.pattern in names}
+        self._literal = {id(rule) for rules in recipe.lists for rule in rules if is_name(rule.pattern, names)}
 
     def decide(self, unit: Unit, file: str) -> Decision:
         """Choose the pipeline of a unit and count the matches of its rule."""

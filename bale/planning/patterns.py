@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any
@@ -52,6 +52,11 @@ class Pattern:
                 "write it with fewer, or as a glob",
             )
         return self.expression.fullmatch(name)
+
+
+def is_name(text: str, names: Container[str]) -> bool:
+    """Whether a pattern is the name of a tensor, brackets and all; one with a star or ``?`` is always a pattern."""
+    return "[" in text and not set("*?") & set(text) and text in names
 
 
 def compile_pattern(text: str, origin: str) -> Pattern:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bale.cli.given import Given, Place, places
+from bale.cli.given import Chosen, Given, Place, places
 from bale.errors import UsageError
 from tests.cli.conftest import Bale
 from tests.making import names_in, sha256, weights, write
@@ -145,7 +145,7 @@ def test_the_shortest_ends_that_tell_paths_apart(
     zoo: Path, monkeypatch: pytest.MonkeyPatch, names: Sequence[str], folders: Sequence[str]
 ) -> None:
     sources = [Given(name, Path(name)) for name in names]
-    found = places(sources, Given("out/", Path("out")))
+    found = places(Chosen(tuple(sources), several=True), Given("out/", Path("out")))
     here = {"..": zoo.parent.name, ".": zoo.name}
     assert [found[each] for each in sources] == [Place(into=Path("out", here.get(each, each))) for each in folders]
 
@@ -252,9 +252,12 @@ def test_a_path_without_a_text_is_none() -> None:
 def test_the_base_among_sources_is_passed_over(bale: Bale, zoo: Path) -> None:
     shutil.copy("zoo/a/model.safetensors", "base.safetensors")
     shutil.copy("zoo/a/model.safetensors", "tuned.safetensors")
-    said = bale("compress", "base.safetensors", "tuned.safetensors", "--base", "base.safetensors")
+    command = ["compress", "base.safetensors", "tuned.safetensors", "--base", "base.safetensors"]
+    said = bale(*command, "-o", "out")
     assert said.code == 0
-    assert said.out.splitlines()[-1].startswith("1 done, 1 by-product passed over")
+    assert said.err == "bale: note: base.safetensors is the base, and passed over\n"
+    assert said.out.splitlines()[-1].startswith("1 done: ")
+    assert names_in(zoo / "out") == ["tuned.safetensors.bale", "tuned.safetensors.bale.report.json"]  # it is a folder
 
 
 def test_an_archive_and_its_source_do_not_lengthen_the_place(bale: Bale, zoo: Path) -> None:

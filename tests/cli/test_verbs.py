@@ -410,3 +410,25 @@ def test_a_rule_may_name_a_tensor_by_its_file(bale: Bale, tmp_path: Path) -> Non
     assert bale("compress", tmp_path / "m", "--rule", "*:v=int8", "-f").code == 2
     assert bale("compress", tmp_path / "m", "--rule", "re:b/.*=int8", "-f").code == 2
     assert bale("compress", tmp_path / "m" / "a" / "x.safetensors", "--rule", "*:w=int8").code == 2
+
+
+def test_a_whole_checkpoint_is_no_array(bale: Bale, tmp_path: Path) -> None:
+    source = write(tmp_path / "m.safetensors", {"blk[0].w": weights(8, 8), "blk0.w": weights(8)})
+    array = tmp_path / "data.npy"
+    np.save(array, weights(8, 8))
+    assert bale("compress", source).code == 0
+    assert bale("compress", array).code == 0
+    bale("decompress", f"{source}.bale", "-o", tmp_path / "x.npy").failed(2, "would be a whole checkpoint")
+    assert bale("decompress", f"{array}.bale", "-o", tmp_path / "back.npy").code == 0  # opaque: it is one
+    assert bale("decompress", f"{source}.bale", "--tensor", "blk[0].w", "-o", tmp_path / "x.npy").code == 0
+    assert np.load(tmp_path / "x.npy").shape == (8, 8)
+
+
+def test_the_worst_tensor_of_a_folder_is_named_by_its_file(bale: Bale, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    for name, scale in (("a", 1), ("b", 3)):
+        array = weights(64, 64, seed=scale)
+        array[0, 0] = scale  # an outlier, which costs the others
+        write(tmp_path / "m" / f"{name}.safetensors", {"w": array})
+    lossy = bale("compress", tmp_path / "m", "-p", "int4", "--json").result["totals"]["lossy"]
+    assert lossy["worst_tensor"] in ("a.safetensors:w", "b.safetensors:w")

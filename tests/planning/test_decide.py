@@ -190,6 +190,8 @@ def test_a_name_with_brackets_matches_itself() -> None:
     given = units(**{"blocks[0].w": WEIGHT, "params['a']['b']": WEIGHT, "blocks0.w": WEIGHT, "c": WEIGHT})
     made = plan(given, None, "blocks[0].w=int8", "params['a']['b']=int4")
     assert chosen(made) == ["int8", "int4", "lossless", "lossless"]  # and no other tensor
+    star = units(**{"*": WEIGHT, "a[0]*": WEIGHT, "a0b": WEIGHT})
+    assert chosen(plan(star, None, "*=int8")) == ["int8"] * 3  # a star is never a name alone
     others = units(**{"blocks0.w": WEIGHT, "c": WEIGHT})
     assert chosen(plan(others, None, "blocks[0].w=int8")) == ["int8", "lossless"]  # else it is a pattern
     with pytest.raises(UsageError, match=r"blocks\[1\]\.w=int8 matches no tensor") as raised:

@@ -255,3 +255,9 @@ def test_an_interrupted_run_goes_on_with_other_patterns(folder: Path, tmp_path: 
     record.write_text(record.read_text().replace('"complete": true', '"complete": false'))
     bale.compress(folder, exclude=["b.*"], report=tmp_path / "r.json")
     assert names_in(tmp_path / "model.bale") == [RECORD, "model.safetensors.bale"]
+
+
+def test_a_small_file_of_weights_without_a_reader_is_coded(tmp_path: Path) -> None:
+    (tmp_path / "__0_0.distcp").write_bytes(weights(20, 20).tobytes())
+    (tmp_path / ".metadata").write_bytes(b"\x80\x02.")
+    assert list(examine(tmp_path).checkpoints) == ["__0_0.distcp"]
