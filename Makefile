@@ -8,11 +8,14 @@ BIN := $(VENV)/bin
 .PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-quality bench-stats bench-menu
 
-$(VENV)/ready: pyproject.toml
+NATIVE := bale/compressors/kernels/native
+
+$(VENV)/ready: pyproject.toml hatch_build.py $(wildcard $(NATIVE)/*.[ch]) $(NATIVE)/build.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable . --group test --group lint
+	$(BIN)/python -m compileall -q bale  # pip does so for all but editable installations
 	touch $@
 
 setup: $(VENV)/ready

@@ -1,0 +1,84 @@
+"""The loops in C, if the package was built with them: `of` finds one by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+_KINDS = {
+    "uint8_t": np.uint8,
+    "uint16_t": np.uint16,
+    "uint32_t": np.uint32,
+    "uint64_t": np.uint64,
+    "int8_t": np.int8,
+    "int16_t": np.int16,
+    "int32_t": np.int32,
+    "int64_t": np.int64,
+    "float": np.float32,
+    "double": np.float64,
+}
+_PREFIX = "k_"
+
+
+def _load() -> ModuleType | None:
+    try:
+        from bale.compressors.kernels.native import _loops
+    except ImportError:  # a package without them, as where no compiler was found
+        return None
+    return _loops
+
+
+_module = _load()
+AVAILABLE = _module is not None
+"""Whether the loops in C are there."""
+
+
+def digest() -> str:
+    """SHA-256 of the C files that the loops were built from; empty where there are none."""
+    return "" if _module is None else _module.ffi.string(_module.lib.k_digest).decode()
+
+
+def of(name: str) -> Callable[..., Any] | None:
+    """The loop of this name, called with arrays and numbers as they are declared; None where it is not there.
+
+    Raises
+    ------
+    TypeError
+        When it is called with arrays of kinds that it is not made for, or that are not contiguous.
+    """
+    if _module is None:
+        return None
+    found = [each for each in dir(_module.lib) if each == _PREFIX + name or each.startswith(f"{_PREFIX}{name}__")]
+    variants = {_arrays_of(_module, each): getattr(_module.lib, each) for each in found}
+    return _caller(_module, name, variants) if variants else None
+
+
+def _arrays_of(module: ModuleType, name: str) -> tuple[np.dtype[Any], ...]:
+    """Kinds of the arrays that a function takes."""
+    kinds = (each for each in module.ffi.typeof(getattr(module.lib, name)).args if each.kind == "pointer")
+    return tuple(np.dtype(_KINDS[each.item.cname.removeprefix("const ")]) for each in kinds)
+
+
+def _caller(module: ModuleType, name: str, variants: dict[tuple[np.dtype[Any], ...], Any]) -> Callable[..., Any]:
+    from_buffer, array_kind = module.ffi.from_buffer, np.ndarray
+    pointers = {np.dtype(kind): module.ffi.typeof(f"{each}[]") for each, kind in _KINDS.items()}
+
+    def call(*given: Any) -> Any:
+        kinds: list[Any] = []
+        arguments: list[Any] = []
+        for each in given:
+            if isinstance(each, array_kind):
+                kinds.append(each.dtype)
+                arguments += from_buffer(pointers[each.dtype], each), *each.shape
+            else:
+                arguments.append(each)
+        function = variants.get(tuple(kinds))
+        if function is None:
+            raise TypeError(f"{name} is not made for {', '.join(map(str, kinds))}")
+        return function(*arguments)
+
+    call.__name__ = name
+    return call

@@ -1,0 +1,51 @@
+/* The compiled loops, as bale.compressors.kernels describes them; read by the C compiler and by cffi.
+ *
+ * Each is called k_NAME, with __T behind it where it takes arrays of several kinds. An array comes as its pointer and
+ * then the sizes of its axes, and is contiguous. None allocates, or checks what it is given: callers do both. */
+
+int64_t k_log2_of(int64_t number);
+
+/* axes.c */
+void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
+                     int64_t at, int64_t *sums, int64_t size);
+void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
+                      int64_t at, int64_t *sums, int64_t size);
+void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
+                    int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, const int64_t *starts,
+                    int64_t runs, uint8_t *contexts, int64_t rows, int64_t length);
+void k_flip__u8(uint8_t *words, int64_t n, int64_t inner, int64_t at, const uint8_t *flags, int64_t size);
+void k_flip__u16(uint16_t *words, int64_t n, int64_t inner, int64_t at, const uint16_t *flags, int64_t size);
+void k_count_groups__u8(const uint8_t *words, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
+                        int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t signs, int64_t places);
+void k_count_groups__u16(const uint16_t *words, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
+                         int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t signs, int64_t places);
+void k_split_costs(const uint32_t *counts, int64_t contexts, int64_t signs, int64_t exponents, int64_t parts,
+                   int64_t fine, int64_t entry, int64_t *costs, int64_t rows, int64_t columns);
+int64_t k_token_cost(const uint32_t *counts, int64_t contexts, int64_t tokens, int64_t entry);
+void k_translate__u8(const uint8_t *values, int64_t n, const uint8_t *table, int64_t size, const uint8_t *contexts,
+                     int64_t m, uint8_t *tokens, int64_t n2, uint32_t *counts, int64_t many, int64_t width);
+void k_translate__u16(const uint16_t *values, int64_t n, const uint8_t *table, int64_t size, const uint8_t *contexts,
+                      int64_t m, uint8_t *tokens, int64_t n2, uint32_t *counts, int64_t many, int64_t width);
+
+/* rans.c */
+int64_t k_rans_encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t m, const uint64_t *entries,
+                      int64_t many, int64_t width, int64_t bits, uint16_t *words, int64_t room, uint64_t *states,
+                      int64_t lanes);
+bool k_rans_decode(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes,
+                   const uint8_t *contexts, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count,
+                   const uint64_t *entries, int64_t many2, int64_t width, int64_t bits, uint8_t *tokens, int64_t n);
+int64_t k_put_fields__u8(const uint8_t *values, int64_t n, const uint8_t *tokens, int64_t n2, const uint64_t *bases,
+                         int64_t b, const uint64_t *widths, int64_t w, uint32_t *data, int64_t room);
+int64_t k_put_fields__u16(const uint16_t *values, int64_t n, const uint8_t *tokens, int64_t n2, const uint64_t *bases,
+                          int64_t b, const uint64_t *widths, int64_t w, uint32_t *data, int64_t room);
+int64_t k_put_fields__u32(const uint32_t *values, int64_t n, const uint8_t *tokens, int64_t n2, const uint64_t *bases,
+                          int64_t b, const uint64_t *widths, int64_t w, uint32_t *data, int64_t room);
+bool k_get_fields__u8(const uint32_t *data, int64_t room, int64_t end, const uint8_t *tokens, int64_t n,
+                      const uint64_t *bases, int64_t b, const uint64_t *widths, int64_t w, uint8_t *values,
+                      int64_t n2);
+bool k_get_fields__u16(const uint32_t *data, int64_t room, int64_t end, const uint8_t *tokens, int64_t n,
+                       const uint64_t *bases, int64_t b, const uint64_t *widths, int64_t w, uint16_t *values,
+                       int64_t n2);
+bool k_get_fields__u32(const uint32_t *data, int64_t room, int64_t end, const uint8_t *tokens, int64_t n,
+                       const uint64_t *bases, int64_t b, const uint64_t *widths, int64_t w, uint32_t *values,
+                       int64_t n2);

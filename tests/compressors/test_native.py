@@ -1,0 +1,174 @@
+"""The loops in C: built, up to date, and equal to those in Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bale.compressors.kernels import native
+
+BUILD = Path(native.__file__).with_name("build.py")
+
+
+def test_they_are_built_from_the_files_that_are_here() -> None:
+    """`make setup` builds them; after a change of a C file ``python bale/compressors/kernels/native/build.py`` does."""
+    spec = importlib.util.spec_from_file_location("native_build", BUILD)
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    assert native.AVAILABLE
+    assert native.digest() == build.digest()
+
+
+def test_arrays_of_another_kind_are_refused() -> None:
+    cost = native.of("token_cost")
+    assert cost is not None
+    counts = np.ones((2, 256), np.uint32)
+    assert cost(counts, 5) > 0
+    with pytest.raises(TypeError, match="token_cost is not made for int64"):
+        cost(counts.astype(np.int64), 5)
+    with pytest.raises(ValueError, match="contiguous"):
+        cost(counts[:, ::2], 5)
+    assert native.of("nothing") is None
+
+
+@contextmanager
+def modules_without_c(*names: str) -> Iterator[dict[str, ModuleType]]:
+    """Modules of kernels as they are where nothing was built."""
+    package = "bale.compressors.kernels"
+    kept = {name: module for name, module in sys.modules.items() if name.startswith(package)}
+    for name in kept:
+        del sys.modules[name]
+    sys.modules[f"{package}.native._loops"] = None  # type: ignore[assignment]
+    try:
+        yield {name: import_module(f"{package}.{name}") for name in names}
+    finally:
+        for name in [name for name in sys.modules if name.startswith(package)]:
+            del sys.modules[name]
+        sys.modules.update(kept)
+
+
+@pytest.fixture(scope="module")
+def numba() -> dict[str, ModuleType]:
+    with modules_without_c("axes", "rans") as found:
+        return found
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, ModuleType]:
+    return {name: import_module(f"bale.compressors.kernels.{name}") for name in ("axes", "rans")}
+
+
+def assert_same(module: str, name: str, here: dict[str, Any], numba: dict[str, Any], *arguments: Any) -> None:
+    """Both give the same, and leave the same in their arrays."""
+    assert not hasattr(getattr(here[module], name), "py_func")  # in C
+    assert hasattr(getattr(numba[module], name), "py_func")
+    copies = [[each.copy() if isinstance(each, np.ndarray) else each for each in arguments] for _ in range(2)]
+    found, wanted = (getattr(loops[module], name)(*given) for loops, given in zip((here, numba), copies, strict=True))
+    assert found == wanted
+    for one, other in zip(*copies, strict=True):
+        if isinstance(one, np.ndarray):
+            assert one.tobytes() == other.tobytes()
+
+
+AXES = [(1, 0, 7), (1, 3, 7), (5, 0, 4), (5, 12, 4), (1000, 250, 3), (1, 0, 2000)]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 1003, 70_000])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_axes(count: int, kind: Any, here: dict[str, Any], numba: dict[str, Any]) -> None:
+    generator = np.random.default_rng(count)
+    words = generator.integers(0, np.iinfo(kind).max + 1, count).astype(kind)
+    bits = 8 * words.itemsize
+    for inner, at, size in AXES:
+        for shift, mask in ((0, 255), (2, 31)):
+            assert_same(
+                "axes", "axis_sums", here, numba, words, shift, mask, bits - 1, inner, at, np.zeros(size, np.int64)
+            )
+        flags = generator.integers(0, np.iinfo(kind).max + 1, size).astype(kind)
+        assert_same("axes", "flip", here, numba, words, inner, at, flags)
+    contexts = generator.integers(0, 5, count).astype(np.uint8)
+    for given in (contexts, np.zeros(1, np.uint8)):
+        counts = np.zeros((5, 2, 90), np.uint32)
+        assert_same("axes", "count_groups", here, numba, words, given, 1, 3, 1 << (bits - 1), counts)
+        assert_same("axes", "count_groups", here, numba, words, given, bits - 6, 0, 0, counts)
+        table = generator.integers(0, 256, 1 << bits).astype(np.uint8)
+        tokens, found = np.empty(count, np.uint8), np.zeros((5, 256), np.uint32)
+        assert_same("axes", "translate", here, numba, words, table, given, tokens, found)
+
+
+@pytest.mark.parametrize(("first", "second"), [(AXES[4], AXES[0]), (AXES[2], AXES[4]), (AXES[3], AXES[1])])
+def test_contexts_of_two_axes(
+    first: tuple[int, int, int], second: tuple[int, int, int], here: dict[str, Any], numba: dict[str, Any]
+) -> None:
+    generator = np.random.default_rng(5)
+    numbers = [generator.integers(-40, 40, size).astype(np.int16) for _, _, size in (first, second)]
+    given = (numbers[0], *first[:2], numbers[1], *second[:2], -9, 60)
+    for starts, length in (([0], 5001), ([0, 17, 4096], 256)):
+        contexts = np.empty((len(starts), length), np.uint8)
+        assert_same("axes", "add_contexts", here, numba, *given, np.array(starts, np.int64), contexts)
+
+
+def test_costs(here: dict[str, Any], numba: dict[str, Any]) -> None:
+    generator = np.random.default_rng(6)
+    counts = generator.integers(0, 3, (3, 2, 9, 8)).astype(np.uint32) * generator.integers(0, 9999, 8).astype(np.uint32)
+    assert_same("axes", "split_costs", here, numba, counts, 3, 13 << 15, np.zeros((9, 4), np.int64))
+    assert_same("axes", "token_cost", here, numba, counts.reshape(-1, 16), 13 << 15)
+
+
+@pytest.mark.parametrize("bits", [12, 13, 14])
+@pytest.mark.parametrize("count", [1, 9, 4096, 50_001])
+@pytest.mark.parametrize("contexts", [1, 5])
+def test_rans(bits: int, count: int, contexts: int, here: dict[str, Any], numba: dict[str, Any]) -> None:
+    from bale.compressors.entropy import rans
+
+    generator = np.random.default_rng(count)
+    tokens = np.minimum(np.abs(generator.standard_normal(count)) * 20, 255).astype(np.uint8)
+    if count == 9:
+        tokens[:] = 3  # one token that is all of its table
+    chosen = generator.integers(0, contexts, count if contexts > 1 else 1).astype(np.uint8)
+    counts = np.zeros((contexts, 256), np.uint32)
+    np.add.at(counts, (np.broadcast_to(chosen, tokens.shape), tokens), 1)
+    entries = rans.entries(rans.levels_of(counts, 8), 8, bits)
+    words, states = np.zeros(count + 1, np.uint16), np.zeros(8, np.uint64)
+    assert_same("rans", "rans_encode", here, numba, tokens, chosen, entries, bits, words, states)
+    at = here["rans"].rans_encode(tokens, chosen, entries, bits, words, states)
+    end = words.size - at
+    padded = np.concatenate((words[at:], np.zeros(here["rans"].BLOCK + 8, np.uint16)))
+    slots, found = rans.slots_of(entries, bits), np.zeros(count, np.uint8)
+    for damage in (0, 1):
+        padded[: 1 if end else 0] ^= damage
+        given = (padded, end, states, chosen, slots, entries, bits, found)
+        assert_same("rans", "rans_decode", here, numba, *given)
+    assert here["rans"].rans_decode(
+        padded ^ (np.arange(padded.size) < min(end, 1)), end, states, chosen, slots, entries, bits, found
+    )
+    assert found.tobytes() == tokens.tobytes()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32])
+def test_fields(kind: Any, here: dict[str, Any], numba: dict[str, Any]) -> None:
+    generator = np.random.default_rng(8)
+    tokens = generator.integers(0, 256, 9001).astype(np.uint8)
+    most = 8 * np.dtype(kind).itemsize
+    widths = generator.integers(0, most + 1, 256).astype(np.uint64)
+    bases = np.zeros(256, np.uint64)
+    values = (
+        generator.integers(0, 1 << 32, tokens.size).astype(np.uint64) & ((1 << widths[tokens]) - np.uint64(1))
+    ).astype(kind)
+    data = np.zeros(tokens.size + 2, np.uint32)
+    assert_same("rans", "put_fields", here, numba, values, tokens, bases, widths, data)
+    size = here["rans"].put_fields(values, tokens, bases, widths, data)
+    padded = np.concatenate((data[:size], np.zeros(here["rans"].BLOCK + 2, np.uint32)))
+    for end in (size, size - 1, 3):
+        assert_same("rans", "get_fields", here, numba, padded, end, tokens, bases, widths, np.zeros_like(values))
