@@ -11,7 +11,6 @@ import numpy as np
 from bale.spec import Array
 
 _BLOCK = 1 << 16  # float64 scratch of half a megabyte an array stays in the cache
-_NARROW = 16  # elements of a row below which one call of the BLAS a row takes longer than plain sums
 _LEAST = 5e-324  # stands for squares that are too small for float64
 
 
@@ -39,41 +38,28 @@ class ErrorSums:
 
         Given `weights` of as many elements, which are not negative, squares and products count by them.
         """
-        return cls.by_rows(x, y, 0, 0, weights)[0]
-
-    @classmethod
-    def by_rows(
-        cls, x: Array, y: Array, width: int, start: int = 0, weights: Array | None = None
-    ) -> tuple[ErrorSums, RowSums]:
-        """Measure two arrays, and the rows of `width` elements each that they are a block of, from `start` on.
-
-        Rows are not measured where the width is 0.
-        """
-        total, rows = cls(), RowSums(width)
+        total = cls()
         x, y = x.reshape(-1), y.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity give sums that are not finite
             for begin in range(0, x.size, _BLOCK):
                 at = slice(begin, begin + _BLOCK)
-                sums, piece = cls._block(x[at], y[at], width, start + begin, None if weights is None else weights[at])
-                total += sums
-                rows = rows + piece if width else rows
-        return total, rows
+                total += cls._block(x[at], y[at], None if weights is None else weights[at])
+        return total
 
     @classmethod
-    def _block(cls, x: Array, y: Array, width: int, start: int, weights: Array | None) -> tuple[ErrorSums, RowSums]:
+    def _block(cls, x: Array, y: Array, weights: Array | None) -> ErrorSums:
         a, b = x.astype(np.float64), y.astype(np.float64)
         if weights is not None:
             roots = np.sqrt(weights, dtype=np.float64)
             a, b = a * roots, b * roots
         difference = a - b
-        sums = cls(
+        return cls(
             float(np.dot(difference, difference)),
             float(np.dot(a, a)),
             float(np.dot(b, b)),
             float(np.dot(a, b)),
             abs(max(float(difference.max()), -float(difference.min()))),
         )
-        return sums, RowSums.of(a, difference, width, start) if width else RowSums(0)
 
     @classmethod
     def exact(cls, x: Array) -> ErrorSums:
@@ -177,23 +163,24 @@ class RowSums:
     moved: int = 0
 
     @classmethod
-    def of(cls, values: Array, difference: Array, width: int, start: int) -> RowSums:
-        """The rows of a flat block of float64 values and of their errors, from element `start` on."""
-        begin = min(values.size, -start % width)
-        end = values.size - (values.size - begin) % width
-        ends = [
-            OpenRow((start + at.start) // width, at.stop - at.start, _square(difference[at]), _square(values[at]))
-            for at in (slice(0, begin), slice(end, values.size))
-            if at.stop > at.start
-        ]
-        if begin == end:
-            return cls(width, open=tuple(ends))
-        error2, norm2 = (_squares(array[begin:end].reshape(-1, width)) for array in (difference, values))
+    def of_squares(cls, error2: Array, norm2: Array, width: int, start: int, count: int) -> RowSums:
+        """The rows of a block of `count` elements from element `start` on.
+
+        Given are the sums of squares of errors and of values, float64, for each row and for parts at either end.
+        """
+        begin = min(count, -start % width)
+        tail = (count - begin) % width
+        whole = slice(1 if begin else 0, error2.size - (1 if tail else 0))
+        ends = [(0, start // width, begin), (error2.size - 1, (start + count) // width, tail)]
+        opened = tuple(OpenRow(row, size, float(error2[at]), float(norm2[at])) for at, row, size in ends if size)
+        error2, norm2 = error2[whole], norm2[whole]
+        if not error2.size:
+            return cls(width, open=opened)
         with np.errstate(divide="ignore"):
             errors = np.sqrt(np.divide(error2, norm2, out=np.zeros_like(error2), where=error2 != 0))
         worst, lost = float(errors.max()), int(np.count_nonzero(errors > LOST))
         moved = int(np.count_nonzero((norm2 == 0) & (error2 != 0)))
-        return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, tuple(ends), moved)
+        return cls(width, math.inf if math.isnan(worst) else worst, len(errors), lost, opened, moved)
 
     @classmethod
     def exact(cls, values: Array, width: int, start: int) -> RowSums:
@@ -248,12 +235,3 @@ def row_width(shape: tuple[int, ...]) -> int:
 def _square(values: Array) -> float:
     """The sum of squares, not zero where a number is not, however small."""
     return float(np.dot(values, values)) or (_LEAST if values.any() else 0.0)
-
-
-def _squares(rows: Array) -> Array:
-    """The sum of squares of each row, in the same way."""
-    sums = np.vecdot(rows, rows) if rows.shape[1] >= _NARROW else np.einsum("ij,ij->i", rows, rows)
-    nothing = sums == 0
-    if nothing.any():
-        sums[nothing] = np.where(rows[nothing].any(axis=1), _LEAST, 0.0)
-    return np.asarray(sums)

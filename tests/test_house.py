@@ -51,8 +51,10 @@ MAY_IMPORT = {
 
 FLOORS = {
     "compressors": (
-        {"settings", "floats", "importance", "compiling"},
+        {"settings", "compiling"},
         {"kernels"},
+        {"floats", "measured"},
+        {"importance"},
         {"base", "entropy"},
         {"plugins"},
         {"registry", "transform_chain", "contexts", "rate_controlled", "candidate"},

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from bale.compressors.kernels import native
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
@@ -115,6 +116,11 @@ def _narrowing(spec: TensorSpec) -> Callable[[Array], Array]:
 
 def _to_bf16(values: Array) -> Array:
     """Add half of the last kept place, less one when that place is even, and cut: the carry rounds."""
+    loop = native.of("to_bf16")
+    if loop is not None:
+        words = np.empty(values.shape, np.uint16)
+        loop(np.ascontiguousarray(values), words)
+        return words
     bits = np.clip(values, -_BF16_LARGEST, _BF16_LARGEST).view(np.uint32)
     odd = np.right_shift(bits, 16)
     np.bitwise_and(odd, 1, out=odd)
@@ -148,4 +154,5 @@ def numbers(array: Array, spec: TensorSpec) -> Array | None:
 
 def all_finite(values: Array) -> bool:
     """Whether an array of floats holds no NaN and no infinity."""
-    return bool(np.isfinite(values).all())
+    loop = native.of("all_finite") if values.dtype == np.float32 and values.flags.c_contiguous else None
+    return bool(np.isfinite(values).all() if loop is None else loop(values.reshape(-1)))

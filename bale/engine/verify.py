@@ -14,6 +14,7 @@ import numpy as np
 
 from bale.compressors.chunks import flat_spec
 from bale.compressors.floats import numbers
+from bale.compressors.measured import Measured
 from bale.engine.coding.harm import recorded
 from bale.engine.reading.decode import Decoder
 from bale.engine.reading.source import SourceFile
@@ -157,9 +158,9 @@ def _verify_against(decoder: Decoder, against: Path) -> dict[int, tuple[ErrorSum
             if x is None or y is None:
                 raise CheckFailed(f"{stored.unit.label} is {spec.dtype}, which is never lossy")
             width = row_width(stored.unit.spec.shape)
-            sums, rows = ErrorSums.by_rows(x, y, width, block.start * 8 // bits)
+            one = Measured.between(x, y, width, block.start * 8 // bits)
             before = found.get(block.index, (ErrorSums(), RowSums(width)))
-            found[block.index] = before[0] + sums, before[1] + rows
+            found[block.index] = before[0] + one.errors, before[1] + one.rows
     for index, (measured, rows) in found.items():
         stored = manifest.units[index]
         said, worst = _recorded(stored)

@@ -63,7 +63,9 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
     if mirror is not None:
         words = words.copy()
         _flip(words, layout, *mirror)
-    tokens, scales, contexts = choose_tokens(words, layout, scales, sample)
+    tokens, scales, contexts, counts = choose_tokens(words, layout, scales, sample)
+    if tokens.are_words:
+        return _write_head(tokens, scales, mirror, 0) + rans.encode(words, contexts, counts[: scales.contexts, 0, :, 0])
     bases, widths = tokens.runs()
     values = _rotate(words, layout) if _is_rotated(tokens) else words
     found, counts = np.empty(words.size, np.uint8), np.zeros((scales.contexts, rans.TOKENS), np.uint32)
@@ -111,10 +113,12 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
     """Write the words of a plane. Raises `ValueError` on bad bytes. The mirror image of `encode`."""
     tokens, scales, mirror, size, rest = _read_head(data, layout)
     contexts = scales.of(START, words.size)
-    found = np.empty(words.size, np.uint8)
+    found = words if tokens.are_words else np.empty(words.size, np.uint8)
     rest = rans.decode(rest, contexts, scales.contexts, tokens.count, found)
     if len(rest) != 4 * size:
         raise ValueError(f"fields take {len(rest)} bytes, not {4 * size}")
+    if tokens.are_words and not size:
+        return
     fields = np.zeros(size + BLOCK + 2, np.uint32)
     fields[:size] = np.frombuffer(rest, "<u4")
     if not get_fields(fields, size, found, *tokens.runs(), words):

@@ -74,6 +74,12 @@ class Tokens:
         return (self.splits.size < self.layout.exponents) + self.zero
 
     @property
+    def are_words(self) -> bool:
+        """Whether each word is its own token, which leaves nothing open."""
+        layout = self.layout
+        return not (layout.signed or layout.mantissa or self.zero) and self.splits.size == layout.exponents
+
+    @property
     def count(self) -> int:
         """Number of tokens."""
         return self.first + int((1 << self.splits.astype(np.int64)).sum()) * (2 if self.sign else 1)
@@ -124,15 +130,15 @@ class Sample:
         return cls(runs.reshape(-1), np.arange(_RUNS, dtype=np.int64) * stride, _RUN)
 
 
-def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) -> tuple[Tokens, Scales, Array]:
-    """Tokens, scales with as many contexts as pay, and the contexts."""
+def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) -> tuple[Tokens, Scales, Array, Array]:
+    """Tokens, scales with as many contexts as pay, the contexts, and counts of the finest tokens in each."""
     contexts = scales.of(START, words.size)
     fine, lowest, exponents = layout.fine, *_exponents(layout, sample)
     counts = np.zeros((scales.contexts, 2, (exponents << fine) + 1), np.uint32)
     count_groups(words, contexts, layout.mantissa - fine, lowest << fine, layout.sign, counts)
     groups: Array = counts[:, :, 1:].reshape(-1, 2, exponents, 1 << fine)
     zero = layout.signed and lowest > 0 and int(np.count_nonzero(words)) < words.size - words.size // 512
-    best = _split(groups, fine, layout)
+    best, chosen = _split(groups, fine, layout), groups
     while scales.contexts > 1:
         if groups.shape[0] % 2:
             groups = np.concatenate((groups, np.zeros_like(groups[:1])))
@@ -140,12 +146,12 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
         coarser = _split(groups, fine, layout)
         if coarser[0] >= best[0]:
             break
-        best, scales = coarser, replace(scales, shift=scales.shift + 1)
+        best, scales, chosen = coarser, replace(scales, shift=scales.shift + 1), groups
         contexts = contexts >> 1
     _, splits, sign = best
     if scales.contexts == 1:
         scales, contexts = Scales(), np.zeros(1, np.uint8)
-    return Tokens(layout, lowest, splits, sign, zero), scales, contexts
+    return Tokens(layout, lowest, splits, sign, zero), scales, contexts, chosen
 
 
 def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def compiled(function: Function) -> Function:
 
 def inlined(function: Function) -> Function:
     """A part of loops: nothing calls it where these are in C."""
-    return function if native.AVAILABLE else _by_numba(function)
+    return function if native.available() else _by_numba(function)
 
 
 def _by_numba(function: Function) -> Function:

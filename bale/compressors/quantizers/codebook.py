@@ -12,6 +12,7 @@ import numpy as np
 from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.importance import Importance
+from bale.compressors.kernels import native
 from bale.compressors.quantizers.groups import Groups
 from bale.compressors.quantizers.levels import Levels
 from bale.compressors.settings import setting
@@ -23,6 +24,7 @@ ROUNDS = 50
 
 _ENOUGH = 1e-4  # of the squared error: a round that gains less is the last
 _REACH = 4  # times the largest level: little lies beyond
+_ONE = np.ones(1, np.float32)
 _LONG = 1 << 15  # values from which on going over all bins is quicker than sorting
 
 
@@ -138,7 +140,8 @@ class Codebook(Quantizer):
         """Codes of one block."""
         codes = np.empty(block.shape, np.uint8)
         for levels, values, out in self._each(start, spec, side, block, codes):
-            out[:] = levels.nearest(values)
+            if not levels.encode(values, _ONE, out):
+                out[:] = levels.nearest(values)
         return codes
 
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
@@ -218,6 +221,11 @@ def _lloyd(points: Array, weights: Array, levels: Array, fixed: Array | None = N
 
 def _bins(values: Array) -> tuple[Array, Array]:
     """Count and sum of the float32 numbers with each upper half of their bits: 2^16 of each."""
+    loop = native.of("add_to_bins")
+    if loop is not None:
+        counts, sums = np.zeros(1 << 16, np.int64), np.zeros(1 << 16)
+        loop(np.ascontiguousarray(values), counts, sums)
+        return counts, sums
     keys = np.ascontiguousarray(values).view(np.uint16)[1::2]
     return np.bincount(keys, minlength=1 << 16), np.bincount(keys, values, minlength=1 << 16)
 

@@ -34,8 +34,17 @@ class GroupSlice:
     shape: tuple[int, int]
     widths: Array | None = None
 
+    @property
+    def width(self) -> int | None:
+        """Elements of each group, where these lie one behind the other."""
+        return self.shape[1] if self.widths is None else None
+
+    def flat(self, block: Array) -> Array:
+        """Its elements in a flat block, one behind the other, a view."""
+        return block[self.at]
+
     def of(self, block: Array) -> Array:
-        """Its elements in a flat block, a view."""
+        """Its elements in a flat block, a view of this shape."""
         return block[self.at].reshape(self.shape)
 
     def spread(self, numbers: Array) -> Array:

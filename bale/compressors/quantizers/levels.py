@@ -13,6 +13,7 @@ import numpy as np
 from bale.compressors.base import Cells, PartBound, Quantizer, Values
 from bale.compressors.floats import require_float
 from bale.compressors.importance import Importance
+from bale.compressors.kernels import native
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.groups import Groups, span, within
 from bale.errors import Refused
@@ -20,6 +21,7 @@ from bale.spec import Array, TensorSpec
 
 _LARGEST = np.finfo(np.float32).max
 _AT_ONCE = 1 << 16  # elements, so that working space stays in the cache
+_NONE = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,31 @@ class Levels:
     def largest(self) -> float:
         """The largest magnitude."""
         return float(np.abs(self.values).max())
+
+    def encode(self, values: Array, scale: Array, codes: Array) -> bool:
+        """Write the codes of float32 values in groups of these scales, by a loop in C; False where there is none.
+
+        The values are flat, and the groups have the same width, but for the last one.
+        """
+        loop = native.of("encode_levels")
+        if loop is None:
+            return False
+        width = -(-values.size // scale.size)
+        starts = _NONE if self._is_small or self._starts is None else self._starts
+        loop(values, width, scale, self.bounds, starts, self.codes, self._sign if self.signed else 0, codes)
+        return True
+
+    def decode(self, codes: Array, scale: Array, values: Array) -> bool:
+        """Write the levels of codes times the scales of their groups; see `encode`."""
+        loop = native.of("decode_levels")
+        if loop is None:
+            return False
+        loop(codes, -(-codes.size // scale.size), scale, self.table, values)
+        return True
+
+    @property
+    def _is_small(self) -> bool:
+        return self.bounds.size <= 16
 
     def nearest(self, numbers: Array) -> Array:
         """Codes of the nearest levels of float32 numbers, in their shape."""
@@ -198,7 +225,13 @@ class Scaled(Quantizer):
         pieces = list(self.groups(spec).slices(start, block.size))
         groups = span(pieces)
         peaks = np.zeros(groups.stop - groups.start, np.float32)
+        widen = native.of("widen_ranges")
         for piece in pieces:
+            if widen is not None and piece.width is not None:
+                low, high = np.zeros((2, piece.groups.stop - piece.groups.start), np.float32)
+                widen(piece.flat(block), piece.width, low, high)
+                peaks[within(piece, groups)] = np.maximum(-low, high)
+                continue
             at, values = within(piece, groups), piece.of(block)
             for found in (piece.reduce(np.maximum, values), -piece.reduce(np.minimum, values)):
                 np.maximum(peaks[at], found, out=peaks[at])
@@ -224,17 +257,19 @@ class Scaled(Quantizer):
         """Codes of one block: of the levels nearest to its elements in units of their scales."""
         codes, groups = np.empty(block.shape, np.uint8), self.groups(spec)
         for piece in groups.slices(start, block.size):
-            scale = piece.spread(self.load_scales(side, groups.count, piece.groups))
-            piece.of(codes)[:] = self.levels.nearest(piece.of(block) / scale)
+            scale = self.load_scales(side, groups.count, piece.groups)
+            if piece.width is None or not self.levels.encode(piece.flat(block), scale, piece.flat(codes)):
+                piece.of(codes)[:] = self.levels.nearest(piece.of(block) / piece.spread(scale))
         return codes
 
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: levels times scales, one float32 multiplication."""
-        block, groups = self.levels.table.take(codes), self.groups(spec)
+        block, groups = np.empty(codes.shape, np.float32), self.groups(spec)
         for piece in groups.slices(start, codes.size):
-            scale, out = piece.spread(self.load_scales(side, groups.count, piece.groups)), piece.of(block)
-            with np.errstate(over="ignore", invalid="ignore"):
-                out *= scale
+            scale, out = self.load_scales(side, groups.count, piece.groups), piece.of(block)
+            if piece.width is None or not self.levels.decode(piece.flat(codes), scale, piece.flat(block)):
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.multiply(self.levels.table.take(piece.of(codes)), piece.spread(scale), out=out)
             if not scale.max() < _LARGEST / (2 * self.levels.largest):
                 np.clip(out, -_LARGEST, _LARGEST, out=out)
         return block

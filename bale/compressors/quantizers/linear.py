@@ -11,6 +11,7 @@ import numpy as np
 from bale.compressors.base import Cells, PartBound, Place, Quantizer, Spans, Values
 from bale.compressors.floats import require_float
 from bale.compressors.importance import Importance
+from bale.compressors.kernels import native
 from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.groups import Groups, GroupSlice, span, within
 from bale.compressors.settings import setting
@@ -144,8 +145,12 @@ class Int(Quantizer):
             errors = self._clip_errors(block, pieces, state["lo"][groups], state["hi"][groups], weights)
             return {"first": np.array(groups.start), "errors": errors}
         lo, hi = self._no_range(groups.stop - groups.start)
+        widen = native.of("widen_ranges") if self.zero == "int" else None  # which takes -0 and 0 for the same
         for piece in pieces:
             at, values = within(piece, groups), piece.of(block)
+            if widen is not None and piece.width is not None:
+                widen(piece.flat(block), piece.width, lo[at], hi[at])
+                continue
             np.minimum(lo[at], piece.reduce(np.minimum, values), out=lo[at])
             np.maximum(hi[at], piece.reduce(np.maximum, values), out=hi[at])
         if self.clip == "mse" and self.passes(spec) == 1 and np.isfinite(lo).all() and np.isfinite(hi).all():
@@ -183,7 +188,12 @@ class Int(Quantizer):
     def encode_block(self, block: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Codes of one block."""
         codes = np.empty(block.shape, np.uint8)
+        encode = native.of("encode_linear")
         for piece in self._groups(spec).slices(start, block.size):
+            if encode is not None and self._is_plain(piece):
+                numbers = self._of_groups(side, spec, piece)
+                encode(piece.flat(block), piece.width, *numbers, int(self.symmetric), self._mask, piece.flat(codes))
+                continue
             scale, zero = self._loaded(side, spec, piece)
             levels = self._levels(self._in_steps(piece.of(block), scale, zero), zero)
             np.bitwise_and(levels.astype(np.int16), self._mask, out=piece.of(codes), casting="unsafe")
@@ -192,7 +202,14 @@ class Int(Quantizer):
     def decode_block(self, codes: Array, start: int, spec: TensorSpec, side: Mapping[str, Values]) -> Array:
         """Values of one block: ``((code + z) mod 2^bits - z) s``, and with ``zero=float`` m more."""
         block = np.empty(codes.shape, np.float32)
+        decode = native.of("decode_linear")
         for piece in self._groups(spec).slices(start, codes.size):
+            if decode is not None and self._is_plain(piece):
+                scale, zero = self._of_groups(side, spec, piece)
+                decode(piece.flat(codes), piece.width, scale, zero, self._mask, piece.flat(block))
+                if scale.max() >= _MAY_OVERFLOW:
+                    np.clip(piece.flat(block), -_LARGEST, _LARGEST, out=piece.flat(block))
+                continue
             scale, zero = self._loaded(side, spec, piece)
             out = self._signed(piece.of(codes), zero, piece.of(block))
             with np.errstate(over="ignore"):
@@ -348,16 +365,27 @@ class Int(Quantizer):
         sums = piece.reduce(np.add, difference if piece.widths is None else difference.astype(np.float64))
         return np.asarray(sums * np.square(scale, dtype=np.float64))
 
+    def _is_plain(self, piece: GroupSlice) -> bool:
+        """Whether the loops in C are made for this slice."""
+        return piece.width is not None and self.zero == "int"
+
     def _loaded(self, side: Mapping[str, Values], spec: TensorSpec, piece: GroupSlice) -> tuple[Array, Array]:
-        """Scales (float32) and zero points of the groups of a slice, spread over it. The number of all is checked."""
+        """Scales (float32) and zero points of the groups of a slice, spread over it."""
+        scale, zero = self._of_groups(side, spec, piece)
+        if self.symmetric:
+            return piece.spread(scale), np.array([[self._middle]], np.uint8)
+        return piece.spread(scale), piece.spread(zero)
+
+    def _of_groups(self, side: Mapping[str, Values], spec: TensorSpec, piece: GroupSlice) -> tuple[Array, Array]:
+        """Scales (float32) and zero points of the groups of a slice. The number of all is checked."""
         groups = self._groups(spec).count
         scale = scales.load(side, self.scale, groups, piece.groups)
         if self.symmetric:
-            return piece.spread(scale), np.array([[self._middle]], np.uint8)
+            return scale, np.full(scale.shape, self._middle, np.uint8)
         zero = side["zero"].array
         if zero.shape != (groups,):
             raise ValueError(f"{zero.size} zero points for {groups} groups")
         if not np.isfinite(zero[piece.groups]).all():
             raise ValueError("a zero point is not a number")
-        found = piece.spread(zero[piece.groups])
-        return piece.spread(scale), found.astype(np.float32) if self.zero == "float" else found
+        found = zero[piece.groups]
+        return scale, found.astype(np.float32) if self.zero == "float" else found

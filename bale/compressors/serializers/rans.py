@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from bale.compressors.base import Serializer, Values
 from bale.spec import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from bale.compressors.contexts.axes import Axis
-
 
 _SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
 
@@ -51,6 +47,7 @@ class Rans(Serializer):
         from bale.compressors.contexts import fields
         from bale.compressors.contexts.axes import axes_of
         from bale.compressors.contexts.tokens import BYTE
+        from bale.compressors.kernels.codes import order_codes, turn
 
         codes = np.ascontiguousarray(values.array).reshape(-1).view(np.uint8)
         if not codes.size:
@@ -59,19 +56,21 @@ class Rans(Serializer):
         axes = axes_of(place.shape, place.start, codes.size) if place and values.bits else []
         if values.bits is None:
             return fields.encode(codes, BYTE, axes)
-        ordered = _by_size(codes, values.bits)
-        mirror = fields.mirror_of(np.where(ordered > 1, 1 + 2 * (ordered & 1), 0).astype(np.uint8), axes)
+        ordered, sizes, signs = np.empty((3, codes.size), np.uint8)
+        order_codes(codes, values.bits, _SIZES, ordered, sizes, signs)
+        mirror = fields.mirror_of(signs, axes)
         head = bytes([mirror is not None])
         if mirror is not None:
             head += fields.write_mirror(mirror)
-            _turn(ordered, *mirror)
-        return head + fields.encode(ordered, BYTE, axes, _SIZES[ordered])
+            turn(ordered, mirror[0].inner, mirror[0].at, mirror[1].astype(np.uint8))  # sizes stay the same
+        return head + fields.encode(ordered, BYTE, axes, sizes)
 
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
         """Codes of one chunk. Raises `ValueError` on bad bytes."""
         from bale.compressors.contexts import fields
         from bale.compressors.contexts.axes import cut
         from bale.compressors.contexts.tokens import BYTE
+        from bale.compressors.kernels.codes import codes_of, turn
 
         out = np.empty(spec.storage_shape, spec.storage) if out is None else out
         codes = out.reshape(-1).view(np.uint8)
@@ -88,36 +87,8 @@ class Rans(Serializer):
                 mirror, data = fields.read_mirror(data)
         fields.decode(data, BYTE, codes)
         if bits is not None:
-            if int(codes.max()) >= 1 << bits:
-                raise ValueError(f"a code of more than {bits} bits")
             if mirror is not None:
-                _turn(codes, *mirror)
-            codes[:] = _from_size(codes, bits)
+                turn(codes, mirror[0].inner, mirror[0].at, mirror[1].astype(np.uint8))
+            if not codes_of(codes, bits, codes):
+                raise ValueError(f"a code of more than {bits} bits")
         return out
-
-
-def _turn(ordered: Array, axis: Axis, flags: Array) -> None:
-    """Change the sign of numbers where flags say so; twice is not at all."""
-    from bale.compressors.kernels.axes import flip
-
-    mask = np.zeros(ordered.size, np.uint8)
-    flip(mask, axis.inner, axis.at, flags.astype(np.uint8))
-    mask[ordered <= 1] = 0
-    ordered ^= mask
-
-
-def _by_size(codes: Array, bits: int) -> Array:
-    """Signed numbers k modulo 2^bits as 2 |k|, and 1 more if negative. The mirror image is `_from_size`.
-
-    The least number, which has no counterpart, gets the number left over: 1.
-    """
-    negative = codes >> (bits - 1)
-    size = (codes ^ -negative) + negative
-    return np.asarray(((size << 1) | negative) & ((1 << bits) - 1))
-
-
-def _from_size(ordered: Array, bits: int) -> Array:
-    negative = ordered & 1
-    codes = ((ordered >> 1) ^ -negative) + negative
-    codes |= (ordered == 1).astype(np.uint8) << (bits - 1)
-    return np.asarray(codes & ((1 << bits) - 1))

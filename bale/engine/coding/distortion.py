@@ -12,6 +12,8 @@ from bale.compressors.base import Place
 from bale.compressors.chunks import chunk_ranges
 from bale.compressors.floats import all_finite, numbers, to_float32
 from bale.compressors.importance import Importance
+from bale.compressors.kernels import native
+from bale.compressors.measured import Measured
 from bale.engine.coding.harm import Harm, joined, rows_at
 from bale.errors import Refused
 from bale.metrics import ErrorSums
@@ -45,11 +47,12 @@ class Distortion:
         found, harms, outputs = [], [], []
         width, first = rows_at(place)
         for start, count in chunk_ranges(spec.elements):
-            x, y = (numbers_of(array[start : start + count], spec) for array in (source, decoded))
-            errors, rows = ErrorSums.by_rows(x, y, width, first + start)
-            found.append(errors)
-            harms.append(Harm.between(x, y, rows))
+            pieces = source[start : start + count], decoded[start : start + count]
+            one = Measured.between(*comparable(pieces, spec), width, first + start)
+            found.append(one.errors)
+            harms.append(Harm.of(one, count))
             if weights is not None:
+                x, y = (numbers_of(array, spec) for array in pieces)
                 outputs.append(ErrorSums.between(x, y, weights(start, count)))
         return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
 
@@ -92,6 +95,14 @@ def exact_sums(array: Array, spec: TensorSpec) -> ErrorSums:
     """The sums of a flat array that comes back as it is."""
     pieces = [slice(start, start + count) for start, count in chunk_ranges(spec.elements)]
     return ErrorSums.total(ErrorSums.exact(numbers_of(array[at], spec)) for at in pieces)
+
+
+def comparable(arrays: tuple[Array, Array], spec: TensorSpec) -> tuple[Array, Array]:
+    """What is compared of two arrays that a codec has taken: their numbers, or the words that stand for these."""
+    if spec.dtype == "BF16" and native.available():
+        return arrays
+    x, y = (numbers_of(array, spec) for array in arrays)
+    return x, y
 
 
 def numbers_of(array: Array, spec: TensorSpec) -> Array:

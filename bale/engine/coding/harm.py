@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-import numpy as np
-
 from bale.compressors.base import Place
+from bale.compressors.measured import Measured
 from bale.compressors.pipeline import Pipeline
 from bale.metrics import LOST, ErrorSums, RowSums, row_width
 from bale.notes import Note
-from bale.spec import Array
 
 MANY_GONE = 1 / 2  # of the values that are not zero
 MANY_ROWS = 1 / 10
 MANY_ZEROS = 1 / 100  # of all values
 LARGE = 0.5
-_BLOCK = 1 << 16  # comparisons of this many elements stay in the cache
 _NO_ROWS = RowSums(0)
 
 
@@ -49,13 +46,11 @@ class Harm:
     rows: RowSums = _NO_ROWS
 
     @classmethod
-    def between(cls, x: Array, y: Array, rows: RowSums) -> Harm:
-        """Count flat arrays, of which the rows have been measured."""
-        pieces = [slice(start, start + _BLOCK) for start in range(0, x.size, _BLOCK)]
-        negative = bool(x.size and x.min() < 0)
-        counts = [_counts(x[at], y[at], negative) for at in pieces]
-        nonzero, zeroed, moved, vanished = map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
-        return cls(x.size, nonzero, zeroed, moved, vanished, negative, rows)
+    def of(cls, found: Measured, elements: int) -> Harm:
+        """The harm that was measured in a block of so many elements."""
+        negative = found.negative > 0
+        vanished = 0 if negative else found.vanished
+        return cls(elements, found.nonzero, found.zeroed, found.moved, vanished, negative, found.rows)
 
     def __add__(self, other: Harm) -> Harm:
         return Harm(
@@ -138,14 +133,6 @@ def rows_at(place: Place | None) -> tuple[int, int]:
 def recorded(worst: float | None) -> float | None:
     """The worst error of a row as manifests have it: None where it is infinite, or beyond their limit."""
     return worst if worst is not None and worst < 1e100 else None
-
-
-def _counts(x: Array, y: Array, negative: bool) -> tuple[int, int, int, int]:
-    """Counts of values that are not zero, became zero, are no longer zero, and vanished."""
-    was, now = x == 0, y == 0
-    zeros, both = np.count_nonzero(was), np.count_nonzero(was & now)
-    vanished = 0 if negative else int(np.count_nonzero((y <= 0) & ~was))
-    return int(x.size - zeros), int(np.count_nonzero(now) - both), int(zeros - both), vanished
 
 
 def _comes(share: float, count: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bale.compressors.chunks import flat_bytes
 from bale.compressors.floats import all_finite, numbers
+from bale.compressors.measured import Measured
 from bale.metrics import ErrorSums, RowSums
 from bale.spec import Array, TensorSpec
 
@@ -51,8 +52,8 @@ class Block:
         apart = in_one = 0
         if not (all_finite(values) and all_finite(others)):
             values, others, apart, in_one = _finite(values, others)
-        sums, rows = ErrorSums.by_rows(values, others, width, start)
-        return cls(equal, True, sums, rows, apart, in_one, nbytes)
+        found = Measured.between(values, others, width, start)
+        return cls(equal, True, found.errors, found.rows, apart, in_one, nbytes)
 
     @classmethod
     def _exact(cls, x: Array, spec: TensorSpec, width: int, start: int) -> Block | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.base import Place, Values
-from bale.compressors.serializers import rans
+from bale.compressors.kernels.codes import codes_of, order_codes
 from bale.compressors.serializers.huffman import Huffman
 from bale.compressors.serializers.rans import Rans
 from bale.spec import TensorSpec
@@ -12,12 +12,19 @@ from bale.spec import TensorSpec
 
 def test_order_by_hand():
     codes = np.array([0, 15, 1, 14, 2, 7, 8], np.uint8)  # 0, -1, 1, -2, 2, 7, -8
-    assert rans._by_size(codes, 4).tolist() == [0, 3, 2, 5, 4, 14, 1]
+    ordered, sizes, signs = np.empty((3, codes.size), np.uint8)
+    order_codes(codes, 4, 10 * np.arange(256).astype(np.uint8), ordered, sizes, signs)
+    assert ordered.tolist() == [0, 3, 2, 5, 4, 14, 1]
+    assert sizes.tolist() == [0, 30, 20, 50, 40, 140, 10]
+    assert signs.tolist() == [0, 3, 1, 3, 1, 1, 0]
     for bits in range(1, 9):
         every = np.arange(1 << bits).astype(np.uint8)
-        ordered = rans._by_size(every, bits)
+        ordered, sizes, signs, back = np.empty((4, every.size), np.uint8)
+        order_codes(every, bits, np.arange(256).astype(np.uint8), ordered, sizes, signs)
         assert sorted(ordered.tolist()) == every.tolist()
-        assert (rans._from_size(ordered, bits) == every).all()
+        assert codes_of(ordered, bits, back)
+        assert (back == every).all()
+        assert codes_of(np.array([255], np.uint8), bits, back[:1]) == (bits == 8)
 
 
 def test_rows_of_other_size_are_told_apart():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bale
+from bale.compressors.measured import Measured
 from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.harm import Harm, joined, recorded
 from bale.metrics import ErrorSums
@@ -18,8 +19,8 @@ INT, TRELLIS = Pipeline.parse("int4"), Pipeline.parse("trellis:bits=3")
 
 def harm(x: list, y: list) -> tuple[Harm, ErrorSums]:
     x, y = np.array(x, np.float32), np.array(y, np.float32)
-    errors, rows = ErrorSums.by_rows(x, y, x.shape[-1] if x.ndim > 1 else 0)
-    return Harm.between(x.reshape(-1), y.reshape(-1), rows), errors
+    found = Measured.between(x, y, x.shape[-1] if x.ndim > 1 else 0)
+    return Harm.of(found, x.size), found.errors
 
 
 def kinds(x: list, y: list, pipeline: Pipeline = INT, share: float = 1) -> dict[str, str]:
@@ -42,10 +43,9 @@ def test_blocks_add_up() -> None:
     y = np.roll(x, 1)
     parts = []
     for at in (slice(0, 70_001), slice(70_001, 70_001), slice(70_001, 200_000)):
-        _, rows = ErrorSums.by_rows(x[at], y[at], 1000, at.start)
-        parts.append(Harm.between(x[at], y[at], rows))
+        parts.append(Harm.of(Measured.between(x[at], y[at], 1000, at.start), x[at].size))
     whole = joined(parts)
-    assert whole.rows.worst == pytest.approx(ErrorSums.by_rows(x, y, 1000)[1].worst)
+    assert whole.rows.worst == pytest.approx(Measured.between(x, y, 1000).rows.worst)
     assert (whole.rows.count, whole.rows.open) == (200, ())
     assert (whole.nonzero, whole.zeroed) == (np.count_nonzero(x), np.count_nonzero((x != 0) & (y == 0)))
     assert (whole.moved, whole.vanished) == (np.count_nonzero((x == 0) & (y != 0)), whole.zeroed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +24,8 @@ _KINDS = {
 _PREFIX = "k_"
 
 
-def _load() -> ModuleType | None:
+@cache
+def _module() -> ModuleType | None:
     try:
         from bale.compressors.kernels.native import _loops
     except ImportError:  # a package without them, as where no compiler was found
@@ -31,29 +33,34 @@ def _load() -> ModuleType | None:
     return _loops
 
 
-_module = _load()
-AVAILABLE = _module is not None
-"""Whether the loops in C are there."""
+def available() -> bool:
+    """Whether the loops in C are there."""
+    return _module() is not None
 
 
 def digest() -> str:
     """SHA-256 of the C files that the loops were built from; empty where there are none."""
-    return "" if _module is None else _module.ffi.string(_module.lib.k_digest).decode()
+    module = _module()
+    return "" if module is None else module.ffi.string(module.lib.k_digest).decode()
 
 
+@cache
 def of(name: str) -> Callable[..., Any] | None:
     """The loop of this name, called with arrays and numbers as they are declared; None where it is not there.
 
     Raises
     ------
     TypeError
-        When it is called with arrays of kinds that it is not made for, or that are not contiguous.
+        When it is called with arrays of kinds that it is not made for.
+    ValueError
+        When an array is not contiguous.
     """
-    if _module is None:
+    module = _module()
+    if module is None:
         return None
-    found = [each for each in dir(_module.lib) if each == _PREFIX + name or each.startswith(f"{_PREFIX}{name}__")]
-    variants = {_arrays_of(_module, each): getattr(_module.lib, each) for each in found}
-    return _caller(_module, name, variants) if variants else None
+    found = [each for each in dir(module.lib) if each == _PREFIX + name or each.startswith(f"{_PREFIX}{name}__")]
+    variants = {_arrays_of(module, each): getattr(module.lib, each) for each in found}
+    return _caller(module, name, variants) if variants else None
 
 
 def _arrays_of(module: ModuleType, name: str) -> tuple[np.dtype[Any], ...]:

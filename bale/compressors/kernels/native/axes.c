@@ -27,21 +27,30 @@ ALWAYS void axis_sums(const void *words, int bytes, int64_t n, int64_t shift, in
         if (inner == 1) {
             int64_t run = least_of(size - index, n - i), *added = sums + index;
             for (int64_t j = 0; j < run; j++) {
-                uint32_t word = word_at(words, bytes, i + j);
-                added[j] += (int64_t)(word >> shift & (uint32_t)mask) + ((int64_t)(word >> sign) << 40);
+                int64_t word = word_at(words, bytes, i + j);
+                added[j] += (word >> shift & mask) + (word >> sign << 40);
             }
             i += run;
             index = 0;
             continue;
         }
         int64_t run = least_of(least_of(left, n - i), 1 << 15);
-        uint32_t fields = 0, signs = 0;
-        for (int64_t j = 0; j < run; j++) {
-            uint32_t word = word_at(words, bytes, i + j);
-            fields += word >> shift & (uint32_t)mask;
-            signs += word >> sign;
+        if (bytes == 4) {
+            int64_t both = 0;
+            for (int64_t j = 0; j < run; j++) {
+                int64_t word = word_at(words, bytes, i + j);
+                both += (word >> shift & mask) + (word >> sign << 40);
+            }
+            sums[index] += both;
+        } else {
+            uint32_t fields = 0, signs = 0;
+            for (int64_t j = 0; j < run; j++) {
+                uint32_t word = word_at(words, bytes, i + j);
+                fields += word >> shift & (uint32_t)mask;
+                signs += word >> sign;
+            }
+            sums[index] += (int64_t)fields + ((int64_t)signs << 40);
         }
-        sums[index] += (int64_t)fields + ((int64_t)signs << 40);
         i += run;
         left -= run;
         if (!left) {
@@ -59,6 +68,11 @@ WIDE void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_
 WIDE void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                            int64_t at, int64_t *sums, int64_t size) {
     axis_sums(words, 2, n, shift, mask, sign, inner, at, sums, size);
+}
+
+WIDE void k_axis_sums__u32(const uint32_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
+                           int64_t at, int64_t *sums, int64_t size) {
+    axis_sums(words, 4, n, shift, mask, sign, inner, at, sums, size);
 }
 
 WIDE void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
@@ -165,12 +179,12 @@ void k_split_costs(const uint32_t *counts, int64_t contexts, int64_t signs, int6
     }
 }
 
-int64_t k_token_cost(const uint32_t *counts, int64_t contexts, int64_t tokens, int64_t entry) {
+ALWAYS int64_t token_cost(const void *counts, int bytes, int64_t contexts, int64_t tokens, int64_t entry) {
     int64_t cost = 0;
     for (int64_t context = 0; context < contexts; context++) {
         int64_t total = 0;
-        for (int64_t token = 0; token < tokens; token++) {
-            int64_t found = counts[context * tokens + token];
+        for (int64_t at = context * tokens; at < (context + 1) * tokens; at++) {
+            int64_t found = bytes == 4 ? ((const uint32_t *)counts)[at] : ((const int64_t *)counts)[at];
             if (found) {
                 cost += entry - found * log2_of(found);
                 total += found;
@@ -179,6 +193,14 @@ int64_t k_token_cost(const uint32_t *counts, int64_t contexts, int64_t tokens, i
         if (total) cost += total * log2_of(total);
     }
     return cost;
+}
+
+int64_t k_token_cost__u32(const uint32_t *counts, int64_t contexts, int64_t tokens, int64_t entry) {
+    return token_cost(counts, 4, contexts, tokens, entry);
+}
+
+int64_t k_token_cost__i64(const int64_t *counts, int64_t contexts, int64_t tokens, int64_t entry) {
+    return token_cost(counts, 8, contexts, tokens, entry);
 }
 
 ALWAYS void translate(const void *values, int bytes, int64_t n, const uint8_t *table, const uint8_t *contexts,

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).resolve().parent
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-g0", "-Wall", "-Wextra"]
+FLAGS = ["-O3", "-std=c11", "-g0", "-Wall", "-Wextra", "-Wno-psabi"]
+FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 """Never -ffast-math: what floats round to is part of the format."""
 
 

@@ -10,6 +10,8 @@ void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_t mas
                      int64_t at, int64_t *sums, int64_t size);
 void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                       int64_t at, int64_t *sums, int64_t size);
+void k_axis_sums__u32(const uint32_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
+                      int64_t at, int64_t *sums, int64_t size);
 void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
                     int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, const int64_t *starts,
                     int64_t runs, uint8_t *contexts, int64_t rows, int64_t length);
@@ -21,7 +23,8 @@ void k_count_groups__u16(const uint16_t *words, int64_t n, const uint8_t *contex
                          int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t signs, int64_t places);
 void k_split_costs(const uint32_t *counts, int64_t contexts, int64_t signs, int64_t exponents, int64_t parts,
                    int64_t fine, int64_t entry, int64_t *costs, int64_t rows, int64_t columns);
-int64_t k_token_cost(const uint32_t *counts, int64_t contexts, int64_t tokens, int64_t entry);
+int64_t k_token_cost__u32(const uint32_t *counts, int64_t contexts, int64_t tokens, int64_t entry);
+int64_t k_token_cost__i64(const int64_t *counts, int64_t contexts, int64_t tokens, int64_t entry);
 void k_translate__u8(const uint8_t *values, int64_t n, const uint8_t *table, int64_t size, const uint8_t *contexts,
                      int64_t m, uint8_t *tokens, int64_t n2, uint32_t *counts, int64_t many, int64_t width);
 void k_translate__u16(const uint16_t *values, int64_t n, const uint8_t *table, int64_t size, const uint8_t *contexts,
@@ -49,3 +52,37 @@ bool k_get_fields__u16(const uint32_t *data, int64_t room, int64_t end, const ui
 bool k_get_fields__u32(const uint32_t *data, int64_t room, int64_t end, const uint8_t *tokens, int64_t n,
                        const uint64_t *bases, int64_t b, const uint64_t *widths, int64_t w, uint32_t *values,
                        int64_t n2);
+
+/* codes.c */
+void k_order_codes(const uint8_t *codes, int64_t n, int64_t bits, const uint8_t *table, int64_t t, uint8_t *ordered,
+                   int64_t n2, uint8_t *sizes, int64_t n3, uint8_t *signs, int64_t n4);
+void k_turn(uint8_t *ordered, int64_t n, int64_t inner, int64_t at, const uint8_t *flags, int64_t size);
+bool k_codes_of(const uint8_t *ordered, int64_t n, int64_t bits, uint8_t *codes, int64_t n2);
+
+/* floats.c */
+void k_to_bf16(const float *values, int64_t n, uint16_t *words, int64_t n2);
+bool k_all_finite(const float *values, int64_t n);
+
+/* quantizers.c; values, or codes, come in groups of the same width, the last of which may be cut */
+void k_widen_ranges(const float *values, int64_t n, int64_t width, float *low, int64_t groups, float *high,
+                    int64_t groups2);
+void k_encode_linear(const float *values, int64_t n, int64_t width, const float *scale, int64_t groups,
+                     const uint8_t *zero, int64_t groups2, int64_t least, int64_t most, uint8_t *codes, int64_t n2);
+void k_decode_linear(const uint8_t *codes, int64_t n, int64_t width, const float *scale, int64_t groups,
+                     const uint8_t *zero, int64_t groups2, int64_t most, float *values, int64_t n2);
+void k_encode_levels(const float *values, int64_t n, int64_t width, const float *scale, int64_t groups,
+                     const float *bounds, int64_t count, const uint8_t *starts, int64_t halves, const uint8_t *table,
+                     int64_t levels, int64_t sign, uint8_t *codes, int64_t n2);
+void k_decode_levels(const uint8_t *codes, int64_t n, int64_t width, const float *scale, int64_t groups,
+                     const float *table, int64_t levels, float *values, int64_t n2);
+void k_add_to_bins(const float *values, int64_t n, int64_t *counts, int64_t bins, double *sums, int64_t bins2);
+
+/* errors.c */
+void k_compare__u16(const uint16_t *x, int64_t n, const uint16_t *y, int64_t n2, int64_t first, int64_t width,
+                    double *sums, int64_t s, int64_t *counts, int64_t c, double *errors, int64_t rows, double *norms,
+                    int64_t rows2);
+void k_compare__f32(const float *x, int64_t n, const float *y, int64_t n2, int64_t first, int64_t width, double *sums,
+                    int64_t s, int64_t *counts, int64_t c, double *errors, int64_t rows, double *norms, int64_t rows2);
+void k_compare__f64(const double *x, int64_t n, const double *y, int64_t n2, int64_t first, int64_t width,
+                    double *sums, int64_t s, int64_t *counts, int64_t c, double *errors, int64_t rows, double *norms,
+                    int64_t rows2);
