@@ -87,25 +87,22 @@ WIDE void k_narrow(const uint8_t *parts, int64_t n, const uint8_t *classes, int6
     }
 }
 
-/* The largest of some numbers times `sign`, and of the one given; what is not a number is passed over. */
-ALWAYS float largest(const float *values, int64_t n, float sign, float first) {
-    float most[LANES];
-    int64_t whole = n - n % LANES;
-    for (int lane = 0; lane < LANES; lane++) most[lane] = first;
-    for (int64_t i = 0; i < whole; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) {
-            float value = sign * values[i + lane];
-            most[lane] = value > most[lane] ? value : most[lane];
-        }
-    for (int64_t i = whole; i < n; i++) most[0] = sign * values[i] > most[0] ? sign * values[i] : most[0];
-    for (int lane = 1; lane < LANES; lane++) most[0] = most[lane] > most[0] ? most[lane] : most[0];
-    return most[0];
+/* A whole number for each float, in the same order; below all others for what is no number. `flip` turns signs. */
+ALWAYS int32_t rank_of(float value, int32_t flip) {
+    int32_t bits = bits_of(value) ^ flip, rank = bits ^ (bits >> 31 & INT32_MAX);
+    return (bits & INT32_MAX) > 0x7F800000 ? -INT32_MAX : rank;
 }
 
-ALWAYS int32_t count_equal(const float *values, int64_t n, float value) {
-    int32_t count = 0;
-    for (int64_t i = 0; i < n; i++) count += values[i] == value;
-    return count;
+/* The float that has a rank, or the one given, if that is larger, as any is than no number, or is none. */
+ALWAYS float ranked(int32_t rank, int32_t flip, float given) {
+    float found = float_of((rank ^ (rank >> 31 & INT32_MAX)) ^ flip);
+    return (flip ? found < given : found > given) ? found : given;
+}
+
+ALWAYS int32_t most_ranked(const float *values, int64_t n, int32_t flip) {
+    int32_t most = INT32_MIN;
+    for (int64_t i = 0; i < n; i++) most = more(most, rank_of(values[i], flip));
+    return most;
 }
 
 WIDE int64_t k_find_ends(const float *low, int64_t n, const float *high, int64_t n2, int64_t start, int64_t length,
@@ -115,13 +112,16 @@ WIDE int64_t k_find_ends(const float *low, int64_t n, const float *high, int64_t
     if (length < 1) return 0;
     for (int64_t begin = (length - start % length) % length; begin <= n - length && count < room; begin += length) {
         const float *lows = low + begin, *highs = high + begin;
-        float top = largest(highs, length, 1, highs[0]), bottom = -largest(lows, length, -1, -lows[0]);
-        bool upper = count_equal(highs, length, top) == 1, lower = count_equal(lows, length, bottom) == 1;
-        for (int64_t i = 0; (upper || lower) && i < length; i++)
-            if ((upper && highs[i] == top && lows[i] > 0) || (lower && lows[i] == bottom && highs[i] < 0)) {
-                found[count++] = begin + i;
-                break;
-            }
+        float top = ranked(most_ranked(highs, length, 0), 0, highs[0]);
+        float bottom = ranked(most_ranked(lows, length, INT32_MIN), INT32_MIN, lows[0]);
+        int32_t tops = 0, bottoms = 0, at_top = 0, at_bottom = 0;
+        for (int32_t i = 0; i < (int32_t)length; i++) {
+            int32_t upper = -(highs[i] == top), lower = -(lows[i] == bottom);
+            tops -= upper, bottoms -= lower;
+            at_top |= upper & i, at_bottom |= lower & i;
+        }
+        bool upper = tops == 1 && lows[at_top] > 0, lower = bottoms == 1 && highs[at_bottom] < 0;
+        if (upper || lower) found[count++] = begin + (upper && (!lower || at_top < at_bottom) ? at_top : at_bottom);
     }
     return count;
 }
@@ -131,11 +131,10 @@ WIDE void k_narrow_ends(const int64_t *found, int64_t n, const float *values, in
                         const float *high, int64_t m3, float *ends, int64_t two2, int64_t n2) {
     (void)m, (void)runs, (void)two, (void)m2, (void)m3, (void)two2, (void)n2;
     for (int64_t number = 0; number < n; number++) {
-        int64_t at = found[number], run = (start + at) / length, begin = run * length - start, behind = begin + length;
+        int64_t at = found[number], run = (start + at) / length, begin = run * length - start;
         bool upper = low[at] > 0; /* the values on the other side of zero count */
-        float sign = upper ? -1 : 1, other = largest(values + begin, at - begin, sign, 0);
-        other = largest(values + at + 1, behind - at - 1, sign, other);
-        other = upper ? 0 - other : other;
+        int32_t flip = upper ? INT32_MIN : 0, rank = most_ranked(values + begin, at - begin, flip);
+        float other = ranked(more(rank, most_ranked(values + at + 1, begin + length - at - 1, flip)), flip, 0);
         float near = bounds[2 * run], far = bounds[2 * run + 1];
         float least = upper ? other + near : other - far, most = upper ? other + far : other - near;
         ends[number] = least > low[at] ? least : low[at];
@@ -199,21 +198,21 @@ ALWAYS void cell_costs(const void *words, int bytes, int64_t n, const int32_t *l
     }
 }
 
-void k_cell_costs__u16(const uint16_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+WIDE void k_cell_costs__u16(const uint16_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
                        int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine, int64_t *counts,
                        int64_t n4) {
     (void)n2, (void)n3, (void)n4;
     cell_costs(words, 2, n, low, high, (int32_t)mantissa, (int32_t)exponents, (int32_t)offset, (int32_t)fine, counts);
 }
 
-void k_cell_costs__u32(const uint32_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+WIDE void k_cell_costs__u32(const uint32_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
                        int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine, int64_t *counts,
                        int64_t n4) {
     (void)n2, (void)n3, (void)n4;
     cell_costs(words, 4, n, low, high, (int32_t)mantissa, (int32_t)exponents, (int32_t)offset, (int32_t)fine, counts);
 }
 
-int64_t k_sum_logs(const int64_t *numbers, int64_t n) {
+WIDE int64_t k_sum_logs(const int64_t *numbers, int64_t n) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; i++) total += log2_of(numbers[i]);
     return total;
@@ -288,8 +287,7 @@ int64_t k_encode_entries(const uint32_t *entries, int64_t n, uint16_t *words, in
     int64_t at = room - 1, whole = n - n % LANES;
     uint64_t x[LANES];
     for (int lane = 0; lane < LANES; lane++) x[lane] = LOW;
-/* One of all slots leaves a state as it is: not to be coded takes no branch. */
-#define STEP(i, lane) x[lane] = push(x[lane], &at, words, (uint64_t)entries[i] | (uint64_t)!entries[i] << 32, 16);
+#define STEP(i, lane) if (entries[i]) x[lane] = push(x[lane], &at, words, entries[i], 16);
     for (int64_t i = n - 1; i >= whole; i--) STEP(i, i - whole)
     for (int64_t i = whole - LANES; i >= 0; i -= LANES) {
         STEP(i + 7, 7) STEP(i + 6, 6) STEP(i + 5, 5) STEP(i + 4, 4) STEP(i + 3, 3) STEP(i + 2, 2) STEP(i + 1, 1) STEP(i, 0)

@@ -3,49 +3,70 @@
 
 #include <math.h>
 
-/* By how many floats a reference is moved towards zero first. */
-ALWAYS int64_t loss(const int64_t *curve, int64_t size, int64_t mantissa, int open_bits, int64_t at) {
-    int64_t cell = ((int64_t)1 << mantissa) / (size - 1), beyond = at & (cell - 1);
-    int64_t knot = (at & (((int64_t)1 << mantissa) - 1)) >> open_bits;
-    return (curve[knot] * (cell - beyond) + curve[knot + 1] * beyond + (cell >> 1)) >> open_bits;
+#define AT_ONCE 512
+
+/* By how many floats references are moved towards zero first: straight between the knots of a curve. */
+typedef struct {
+    const int64_t *curve;
+    int64_t cell, fraction;
+    int open_bits;
+} Losses;
+
+ALWAYS Losses losses_of(const int64_t *curve, int64_t size, int64_t mantissa) {
+    Losses found = {curve, ((int64_t)1 << mantissa) / most_of(size - 1, 1), ((int64_t)1 << mantissa) - 1, 0};
+    while (found.cell >> found.open_bits > 1) found.open_bits++;
+    return found;
 }
 
-ALWAYS int open_bits_of(int64_t size, int64_t mantissa) {
-    int64_t cell = ((int64_t)1 << mantissa) / most_of(size - 1, 1);
-    int bits = 0;
-    while (cell >> bits > 1) bits++;
-    return bits;
-}
-
-/* Sizes fit 32 bits, as words do: all is counted in these, but for what a curve says. */
-ALWAYS void differences(const void *words, const void *reference, int bytes, int64_t n, uint32_t sign,
-                        int64_t mantissa, const int64_t *curve, int64_t knots, uint32_t *sizes, uint8_t *negative) {
-    uint32_t low = sign - 1;
-    int64_t fraction = ((int64_t)1 << mantissa) - 1;
-    int open_bits = open_bits_of(knots, mantissa);
+/* Magnitudes of references, lessened where there are losses. */
+ALWAYS void magnitudes(const void *reference, int bytes, int64_t n, uint32_t low, const Losses *losses,
+                       uint32_t *found) {
+    if (!losses) {
+        for (int64_t i = 0; i < n; i++) found[i] = word_at(reference, bytes, i) & low;
+        return;
+    }
+    const int64_t *curve = losses->curve;
+    int64_t rest = losses->cell - 1, half = losses->cell >> 1;
+    uint32_t fraction = (uint32_t)losses->fraction;
+    int open_bits = losses->open_bits;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t word = word_at(words, bytes, i), near = word_at(reference, bytes, i), at = near & low, to = word & low;
-        if (knots > 1 && at > fraction) at -= (uint32_t)loss(curve, knots, mantissa, open_bits, at);
-        bool across = ((word ^ near) & sign) != 0, towards = across | (to < at);
-        uint32_t size = across ? to + at + 1 : to - at;
-        sizes[i] = !across & towards ? at - to : size;
-        negative[i] = towards;
+        uint32_t at = word_at(reference, bytes, i) & low, knot = (at & fraction) >> open_bits;
+        int64_t from = curve[knot], loss = from + (((curve[knot + 1] - from) * (at & rest) + half) >> open_bits);
+        found[i] = at > fraction ? at - (uint32_t)loss : at;
+    }
+}
+
+/* Sizes fit 32 bits, as words do. */
+ALWAYS void differences(const void *words, const void *reference, int bytes, int64_t n, uint32_t sign,
+                        const Losses *losses, uint32_t *sizes, uint8_t *negative) {
+    uint32_t low = sign - 1, at[AT_ONCE];
+    for (int64_t start = 0; start < n; start += AT_ONCE) {
+        int64_t some = least_of(AT_ONCE, n - start);
+        magnitudes((const uint8_t *)reference + start * bytes, bytes, some, low, losses, at);
+        for (int64_t i = 0; i < some; i++) {
+            uint32_t word = word_at(words, bytes, start + i), near = word_at(reference, bytes, start + i);
+            uint32_t across = (uint32_t)-(int32_t)(((word ^ near) & sign) != 0);
+            uint32_t apart = ((word & low) ^ across) - at[i];
+            uint32_t towards = across | (uint32_t)((int32_t)apart >> 31); /* all ones, or none */
+            sizes[start + i] = (apart ^ towards) - towards;
+            negative[start + i] = (uint8_t)(towards & 1);
+        }
     }
 }
 
 ALWAYS void apply_differences(const uint32_t *sizes, const uint8_t *tokens, const void *reference, int bytes,
-                              int64_t n, uint32_t sign, int64_t mantissa, const int64_t *curve, int64_t knots,
-                              void *words) {
-    uint32_t low = sign - 1;
-    int64_t fraction = ((int64_t)1 << mantissa) - 1;
-    int open_bits = open_bits_of(knots, mantissa);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t near = word_at(reference, bytes, i), at = near & low, size = sizes[i];
-        if (knots > 1 && at > fraction) at -= (uint32_t)loss(curve, knots, mantissa, open_bits, at);
-        bool towards = !(tokens[i] & 1), across = towards & (size > at);
-        uint32_t to = towards ? at - size : at + size;
-        to = across ? ~to : to; /* -1 less it */
-        set_word(words, bytes, i, ((near ^ (across ? sign : 0)) & sign) | (to & low));
+                              int64_t n, uint32_t sign, const Losses *losses, void *words) {
+    uint32_t low = sign - 1, at[AT_ONCE];
+    for (int64_t start = 0; start < n; start += AT_ONCE) {
+        int64_t some = least_of(AT_ONCE, n - start);
+        magnitudes((const uint8_t *)reference + start * bytes, bytes, some, low, losses, at);
+        for (int64_t i = 0; i < some; i++) {
+            uint32_t near = word_at(reference, bytes, start + i), size = sizes[start + i];
+            uint32_t towards = (uint32_t)(tokens[start + i] & 1) - 1; /* all ones, or none */
+            uint32_t across = (uint32_t)-(int32_t)(size > at[i]) & towards;
+            uint32_t to = (at[i] + ((size ^ towards) - towards)) ^ across; /* -1 less it is beyond zero */
+            set_word(words, bytes, start + i, ((near ^ across) & sign) | (to & low));
+        }
     }
 }
 
@@ -54,23 +75,26 @@ ALWAYS void apply_differences(const uint32_t *sizes, const uint8_t *tokens, cons
                                     int64_t mantissa, const int64_t *curve, int64_t knots, uint32_t *sizes,            \
                                     int64_t n3, uint8_t *negative, int64_t n4) {                                       \
         (void)n2, (void)n3, (void)n4;                                                                                  \
+        Losses losses = losses_of(curve, knots, mantissa);                                                             \
         if (knots > 1)                                                                                                 \
-            differences(words, reference, bytes, n, (uint32_t)sign, mantissa, curve, knots, sizes, negative);          \
+            differences(words, reference, bytes, n, (uint32_t)sign, &losses, sizes, negative);                         \
         else                                                                                                           \
-            differences(words, reference, bytes, n, (uint32_t)sign, mantissa, curve, 1, sizes, negative);              \
+            differences(words, reference, bytes, n, (uint32_t)sign, NULL, sizes, negative);                            \
     }                                                                                                                  \
     WIDE void k_apply_differences__##kind(const uint32_t *sizes, int64_t n2, const uint8_t *tokens, int64_t n3,        \
                                           const T *reference, int64_t n4, int64_t sign, int64_t mantissa,              \
                                           const int64_t *curve, int64_t knots, T *words, int64_t n) {                  \
         (void)n2, (void)n3, (void)n4;                                                                                  \
+        Losses losses = losses_of(curve, knots, mantissa);                                                             \
         if (knots > 1)                                                                                                 \
-            apply_differences(sizes, tokens, reference, bytes, n, (uint32_t)sign, mantissa, curve, knots, words);      \
+            apply_differences(sizes, tokens, reference, bytes, n, (uint32_t)sign, &losses, words);                     \
         else                                                                                                           \
-            apply_differences(sizes, tokens, reference, bytes, n, (uint32_t)sign, mantissa, curve, 1, words);          \
+            apply_differences(sizes, tokens, reference, bytes, n, (uint32_t)sign, NULL, words);                        \
     }                                                                                                                  \
-    void k_add_sizes__##kind(const uint32_t *sizes, int64_t n, const T *reference, int64_t n2, int64_t low,            \
-                             int64_t mantissa, const double *spacings, int64_t exponents, int64_t inner, int64_t at,   \
-                             int64_t most, int64_t skip, double *sums, int64_t size, int64_t *counts, int64_t size2) { \
+    WIDE void k_add_sizes__##kind(const uint32_t *sizes, int64_t n, const T *reference, int64_t n2, int64_t low,       \
+                                  int64_t mantissa, const double *spacings, int64_t exponents, int64_t inner,          \
+                                  int64_t at, int64_t most, int64_t skip, double *sums, int64_t size, int64_t *counts, \
+                                  int64_t size2) {                                                                     \
         (void)n2, (void)exponents, (void)size2;                                                                        \
         add_sizes(sizes, n, reference, bytes, low, mantissa, spacings, inner, at, most, skip, sums, size, counts);     \
     }                                                                                                                  \
@@ -82,7 +106,7 @@ ALWAYS void apply_differences(const uint32_t *sizes, const uint8_t *tokens, cons
 
 ALWAYS double value_of(const uint32_t *sizes, const void *reference, int bytes, int64_t i, int64_t low,
                        int64_t mantissa, const double *spacings) {
-    return (double)sizes[i] * spacings[(word_at(reference, bytes, i) & low) >> mantissa];
+    return (double)sizes[i] * spacings[(word_at(reference, bytes, i) & (uint32_t)low) >> least_of(mantissa, 31)];
 }
 
 ALWAYS void add_sizes(const uint32_t *sizes, int64_t n, const void *reference, int bytes, int64_t low,
@@ -93,10 +117,9 @@ ALWAYS void add_sizes(const uint32_t *sizes, int64_t n, const void *reference, i
     while (i < n) {
         int64_t run = least_of(inner == 1 ? size - index : left, n - i);
         if (inner == 1) {
-            for (int64_t j = 0; j < run; j++) {
-                sums[index + j] += VALUE(i + j);
-                counts[index + j]++;
-            }
+            double *restrict added = sums + index;
+            for (int64_t j = 0; j < run; j++) added[j] += VALUE(i + j);
+            for (int64_t j = index; j < index + run; j++) counts[j]++;
             index += run;
         } else {
             int64_t some = least_of(run, most), whole = some - some % 4;
@@ -144,13 +167,12 @@ WIDE void k_size_tokens(const uint32_t *sizes, int64_t n, const uint8_t *negativ
                         int64_t n3) {
     (void)n2, (void)n3;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t size = sizes[i];
-        double value = (double)size;
-        int64_t bits;
-        memcpy(&bits, &value, 8);
-        int32_t place = (int32_t)((uint64_t)bits >> 50) - 4 * 1024;
-        place = size < 4 ? (int32_t)size : place;
-        tokens[i] = (uint8_t)(size ? 2 * place - 1 + negative[i] : 0);
+        uint32_t size = sizes[i], bits;
+        float value = (float)(size & ~(size >> 4)); /* as below its upper bits one is not set, it is not rounded up */
+        memcpy(&bits, &value, 4);
+        int32_t place = size < 4 ? (int32_t)size : (int32_t)(bits >> 21) - 4 * 128;
+        int32_t token = 2 * place - 1 + negative[i];
+        tokens[i] = (uint8_t)(size ? token : 0);
     }
 }
 
@@ -158,7 +180,14 @@ void k_count_tokens(const uint8_t *tokens, int64_t n, const uint8_t *contexts, i
                     int64_t many, int64_t width) {
     (void)many;
     if (m > 1) {
-        for (int64_t i = 0; i < n; i++) counts[contexts[i] * width + tokens[i]]++;
+        int64_t whole = width == 256 ? n - n % 8 : 0;
+        for (int64_t i = 0; i < whole; i += 8) {
+            uint64_t eight, among;
+            memcpy(&eight, tokens + i, 8);
+            memcpy(&among, contexts + i, 8);
+            for (int part = 0; part < 64; part += 8) counts[(among >> part & 255) << 8 | (eight >> part & 255)]++;
+        }
+        for (int64_t i = whole; i < n; i++) counts[contexts[i] * width + tokens[i]]++;
         return;
     }
     uint32_t found[4][256] = {{0}}; /* a count that follows itself would wait for it */
@@ -171,24 +200,31 @@ void k_count_tokens(const uint8_t *tokens, int64_t n, const uint8_t *contexts, i
         row[token] += found[0][token] + found[1][token] + found[2][token] + found[3][token];
 }
 
-/* Some terms at a time, in their order, for a whole row: sums are read and written once for all of them. */
+/* Some terms of some rows at a time, while they are near; those of each sum in their order. */
 WIDE void k_add_product(const double *left, int64_t rows, int64_t terms, const double *right, int64_t terms2,
                         int64_t columns, double *out, int64_t rows2, int64_t columns2) {
     (void)terms2, (void)rows2, (void)columns2;
-    for (int64_t i = 0; i < rows; i++) {
-        const double *factors = left + i * terms;
-        double *restrict row = out + i * columns;
-        int64_t k = 0;
-        for (; k + 4 <= terms; k += 4) {
-            double a = factors[k], b = factors[k + 1], c = factors[k + 2], d = factors[k + 3];
-            const double *first = right + k * columns, *second = first + columns, *third = second + columns;
-            const double *fourth = third + columns;
-            for (int64_t j = 0; j < columns; j++)
-                row[j] = (((row[j] + a * first[j]) + b * second[j]) + c * third[j]) + d * fourth[j];
+    for (int64_t from = 0; from < columns; from += 512)
+        for (int64_t top = 0; top < rows; top += 8) {
+            int64_t width = least_of(512, columns - from), bottom = least_of(top + 8, rows), k = 0;
+            for (; k + 4 <= terms; k += 4) {
+                const double *first = right + k * columns + from, *second = first + columns;
+                const double *third = second + columns, *fourth = third + columns;
+                for (int64_t i = top; i < bottom; i++) {
+                    const double *factors = left + i * terms + k;
+                    double a = factors[0], b = factors[1], c = factors[2], d = factors[3];
+                    double *restrict row = out + i * columns + from;
+                    for (int64_t j = 0; j < width; j++)
+                        row[j] = (((row[j] + a * first[j]) + b * second[j]) + c * third[j]) + d * fourth[j];
+                }
+            }
+            for (; k < terms; k++)
+                for (int64_t i = top; i < bottom; i++) {
+                    const double *added = right + k * columns + from;
+                    double factor = left[i * terms + k], *restrict row = out + i * columns + from;
+                    for (int64_t j = 0; j < width; j++) row[j] += factor * added[j];
+                }
         }
-        for (; k < terms; k++)
-            for (int64_t j = 0; j < columns; j++) row[j] += factors[k] * right[k * columns + j];
-    }
 }
 
 WIDE void k_eliminate(double *matrix, int64_t size, int64_t size2, double *least, int64_t size3, int64_t *rows,
