@@ -249,7 +249,7 @@ def _choose(words: Array, values: Array, low: Array, high: Array, classes: Array
     chosen = 0
     for number in range(kernel.CLASSES):
         mine = classes == number
-        counts = np.bincount(parts[mine], minlength=_TOKENS)[None]
+        counts = np.bincount(parts[mine], minlength=_TOKENS)[None].astype(np.uint32)
         cost = kernel.sum_logs(plain[mine])
         if number:
             cost -= cost >> _LEAST_GAIN

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.kernels import compiled
+from bale.compressors.kernels import compiled, inlined
 from bale.compressors.kernels.axes import log2
 from bale.compressors.kernels.rans import BLOCK, LANES, LOW, first_slot, pull, push
 from bale.spec import Array
@@ -45,7 +45,7 @@ def overlapping_classes(low: Array, high: Array, classes: Array) -> None:
         classes[i] = number
 
 
-@compiled
+@inlined
 def _linear(low: Any, step: Any, part: int) -> Any:
     return low + np.float32(part) * step
 
@@ -155,7 +155,7 @@ def narrow_ends(
         ends[1, number] = min(high[at], other + far if upper else other - near)
 
 
-@compiled
+@inlined
 def _bucket(bits: Any, mantissa: int, top: int, up: bool) -> Any:
     """Number of the bucket of a float32 (its magnitude as an integer), counted in floats of the binade `top`.
 
@@ -172,7 +172,7 @@ def _bucket(bits: Any, mantissa: int, top: int, up: bool) -> Any:
     return bucket
 
 
-@compiled
+@inlined
 def cell_range(low: Any, high: Any, mantissa: int, least: int, fine: int) -> Any:
     """The binade that the buckets of a cell are counted in, its first place, and the number of places.
 
@@ -197,14 +197,14 @@ def cell_range(low: Any, high: Any, mantissa: int, least: int, fine: int) -> Any
     return top, np.int64(0), np.int64(1)
 
 
-@compiled
+@inlined
 def _places(bucket: Any, first: Any, count: Any, fine: int) -> Any:
     """The first place of a bucket in a cell, and the one behind its last."""
     begin = bucket << fine
     return max(begin - first, 0), min(begin + (1 << fine) - first, count)
 
 
-@compiled
+@inlined
 def _open_bits(bucket: Any, mantissa: int, exponents: int, room: int) -> Any:
     """Number of bits of a word that its bucket leaves open: all but the sign in the one at zero."""
     if bucket == 0:
@@ -215,7 +215,7 @@ def _open_bits(bucket: Any, mantissa: int, exponents: int, room: int) -> Any:
     return drop
 
 
-@compiled
+@inlined
 def _entry(begin: Any, end: Any, count: Any) -> Any:
     """The slots of consecutive places among `count`, as a table entry."""
     slot = first_slot(np.uint64(begin), np.uint64(count))

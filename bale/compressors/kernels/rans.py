@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.kernels import compiled
+from bale.compressors.kernels import compiled, inlined
 from bale.spec import Array
 
 LANES = 8
@@ -207,7 +207,7 @@ def get_fields(data: Array, end: int, tokens: Array, bases: Array, widths: Array
     return (used + _U32 - _U1) >> _U5 == np.uint64(end)
 
 
-@compiled
+@inlined
 def first_slot(place: Any, count: Any) -> Any:
     """The first of 2^16 slots that a place among `count` owns: their quotient, rounded up, in 32 bits."""
     return np.uint64(np.uint32((place << _U16) + count - _U1) // np.uint32(count))

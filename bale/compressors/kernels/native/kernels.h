@@ -86,3 +86,81 @@ void k_compare__f32(const float *x, int64_t n, const float *y, int64_t n2, int64
 void k_compare__f64(const double *x, int64_t n, const double *y, int64_t n2, int64_t first, int64_t width,
                     double *sums, int64_t s, int64_t *counts, int64_t c, double *errors, int64_t rows, double *norms,
                     int64_t rows2);
+
+/* cells.c */
+void k_cell_classes(const float *low, int64_t n, const float *high, int64_t n2, uint8_t *classes, int64_t n3);
+void k_overlapping_classes(const float *low, int64_t n, const float *high, int64_t n2, uint8_t *classes, int64_t n3);
+void k_find_parts(const float *values, int64_t n, const float *low, int64_t n2, const float *high, int64_t n3,
+                  const uint8_t *classes, int64_t n4, uint8_t *parts, int64_t n5);
+void k_narrow(const uint8_t *parts, int64_t n, const uint8_t *classes, int64_t n2, float *low, int64_t n3, float *high,
+              int64_t n4);
+int64_t k_find_ends(const float *low, int64_t n, const float *high, int64_t n2, int64_t start, int64_t length,
+                    int64_t *found, int64_t room);
+void k_narrow_ends(const int64_t *found, int64_t n, const float *values, int64_t m, const float *bounds, int64_t runs,
+                   int64_t two, int64_t start, int64_t length, const float *low, int64_t m2, const float *high,
+                   int64_t m3, float *ends, int64_t two2, int64_t n2);
+int64_t k_sum_logs(const int64_t *numbers, int64_t n);
+void k_cell_costs__u16(const uint16_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+                       int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine, int64_t *counts,
+                       int64_t n4);
+void k_cell_costs__u32(const uint32_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+                       int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine, int64_t *counts,
+                       int64_t n4);
+int64_t k_encode_cells__u16(const uint16_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+                            int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine,
+                            uint32_t *entries, int64_t n4, uint8_t *outside, int64_t n5, uint32_t *data, int64_t room);
+int64_t k_encode_cells__u32(const uint32_t *words, int64_t n, const int32_t *low, int64_t n2, const int32_t *high,
+                            int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset, int64_t fine,
+                            uint32_t *entries, int64_t n4, uint8_t *outside, int64_t n5, uint32_t *data, int64_t room);
+int64_t k_encode_entries(const uint32_t *entries, int64_t n, uint16_t *words, int64_t room, uint64_t *states,
+                         int64_t lanes);
+bool k_decode_cells__u16(const uint16_t *coded, int64_t room, int64_t end, uint64_t *states, int64_t lanes,
+                         const uint32_t *data, int64_t room2, int64_t size, const int32_t *low, int64_t n2,
+                         const int32_t *high, int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset,
+                         int64_t fine, uint16_t *words, int64_t n);
+bool k_decode_cells__u32(const uint16_t *coded, int64_t room, int64_t end, uint64_t *states, int64_t lanes,
+                         const uint32_t *data, int64_t room2, int64_t size, const int32_t *low, int64_t n2,
+                         const int32_t *high, int64_t n3, int64_t mantissa, int64_t exponents, int64_t offset,
+                         int64_t fine, uint32_t *words, int64_t n);
+
+/* differences.c */
+void k_differences__u8(const uint8_t *words, int64_t n, const uint8_t *reference, int64_t n2, int64_t sign, int64_t
+                       mantissa, const int64_t *curve, int64_t knots, uint32_t *sizes, int64_t n3, uint8_t *negative,
+                       int64_t n4);
+void k_differences__u16(const uint16_t *words, int64_t n, const uint16_t *reference, int64_t n2, int64_t sign, int64_t
+                        mantissa, const int64_t *curve, int64_t knots, uint32_t *sizes, int64_t n3, uint8_t *negative,
+                        int64_t n4);
+void k_differences__u32(const uint32_t *words, int64_t n, const uint32_t *reference, int64_t n2, int64_t sign, int64_t
+                        mantissa, const int64_t *curve, int64_t knots, uint32_t *sizes, int64_t n3, uint8_t *negative,
+                        int64_t n4);
+void k_apply_differences__u8(const uint32_t *sizes, int64_t n2, const uint8_t *tokens, int64_t n3, const uint8_t
+                             *reference, int64_t n4, int64_t sign, int64_t mantissa, const int64_t *curve, int64_t
+                             knots, uint8_t *words, int64_t n);
+void k_apply_differences__u16(const uint32_t *sizes, int64_t n2, const uint8_t *tokens, int64_t n3, const uint16_t
+                              *reference, int64_t n4, int64_t sign, int64_t mantissa, const int64_t *curve, int64_t
+                              knots, uint16_t *words, int64_t n);
+void k_apply_differences__u32(const uint32_t *sizes, int64_t n2, const uint8_t *tokens, int64_t n3, const uint32_t
+                              *reference, int64_t n4, int64_t sign, int64_t mantissa, const int64_t *curve, int64_t
+                              knots, uint32_t *words, int64_t n);
+void k_add_sizes__u8(const uint32_t *sizes, int64_t n, const uint8_t *reference, int64_t n2, int64_t low, int64_t
+                     mantissa, const double *spacings, int64_t exponents, int64_t inner, int64_t at, int64_t most,
+                     int64_t skip, double *sums, int64_t size, int64_t *counts, int64_t size2);
+void k_add_sizes__u16(const uint32_t *sizes, int64_t n, const uint16_t *reference, int64_t n2, int64_t low, int64_t
+                      mantissa, const double *spacings, int64_t exponents, int64_t inner, int64_t at, int64_t most,
+                      int64_t skip, double *sums, int64_t size, int64_t *counts, int64_t size2);
+void k_add_sizes__u32(const uint32_t *sizes, int64_t n, const uint32_t *reference, int64_t n2, int64_t low, int64_t
+                      mantissa, const double *spacings, int64_t exponents, int64_t inner, int64_t at, int64_t most,
+                      int64_t skip, double *sums, int64_t size, int64_t *counts, int64_t size2);
+void k_less_exponents__u8(uint8_t *contexts, int64_t n2, const uint8_t *reference, int64_t n, int64_t low, int64_t
+                          mantissa, int64_t least, int64_t last, int64_t shift);
+void k_less_exponents__u16(uint8_t *contexts, int64_t n2, const uint16_t *reference, int64_t n, int64_t low, int64_t
+                           mantissa, int64_t least, int64_t last, int64_t shift);
+void k_less_exponents__u32(uint8_t *contexts, int64_t n2, const uint32_t *reference, int64_t n, int64_t low, int64_t
+                           mantissa, int64_t least, int64_t last, int64_t shift);
+void k_size_tokens(const uint32_t *sizes, int64_t n, const uint8_t *negative, int64_t n2, uint8_t *tokens, int64_t n3);
+void k_count_tokens(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t m, uint32_t *counts, int64_t
+                    many, int64_t width);
+void k_add_product(const double *left, int64_t rows, int64_t terms, const double *right, int64_t terms2, int64_t
+                   columns, double *out, int64_t rows2, int64_t columns2);
+void k_eliminate(double *matrix, int64_t size, int64_t size2, double *least, int64_t size3, int64_t *rows, int64_t
+                 size4, int64_t *bits, int64_t ranks);
