@@ -25,7 +25,8 @@ from bale.compressors.conditional.updates import Updates, choose_updates, merged
 from bale.compressors.contexts.axes import Axis, cut, pack_bytes, read_axis, unpack_bytes, write_axis
 from bale.compressors.entropy import rans
 from bale.compressors.floats import to_float32
-from bale.compressors.kernels.differences import apply_differences, count_tokens, size_tokens
+from bale.compressors.kernels.axes import count_tokens
+from bale.compressors.kernels.differences import apply_differences, size_tokens
 from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
 from bale.spec import DTYPES, Array, TensorSpec
 

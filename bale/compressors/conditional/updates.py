@@ -10,7 +10,8 @@ import numpy as np
 from bale.compressors.conditional.numbers import Numbers
 from bale.compressors.contexts.axes import START, Axis, middle_of, sums_along
 from bale.compressors.entropy import rans
-from bale.compressors.kernels.differences import add_sizes, count_tokens, less_exponents
+from bale.compressors.kernels.axes import count_tokens
+from bale.compressors.kernels.differences import add_sizes, less_exponents
 from bale.spec import Array
 
 _SAMPLE = 1 << 13

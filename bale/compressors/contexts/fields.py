@@ -28,9 +28,9 @@ from bale.compressors.contexts.axes import (
     unpack_bytes,
     write_axis,
 )
-from bale.compressors.contexts.tokens import ENTRY, Layout, Sample, Tokens, choose_tokens, entropy
+from bale.compressors.contexts.tokens import ENTRY, Layout, Sample, Tokens, choose_tokens
 from bale.compressors.entropy import rans
-from bale.compressors.kernels.axes import axis_sums, count_groups, flip, log2, translate
+from bale.compressors.kernels.axes import axis_sums, count_tokens, flip, log2, translate
 from bale.compressors.kernels.rans import BLOCK, get_fields, put_fields
 from bale.spec import Array
 
@@ -137,12 +137,12 @@ def _choose_scales(
 ) -> tuple[int, Scales]:
     """The one or two axes whose mean exponents predict those of a sample best, if any pay."""
     found = sorted(((each.axis, each.quarters()) for each in statistics), key=_spread)
-    best = Scales()
-    least = _cost(size, layout, best, sample)
+    best, exponents = Scales(), sample.exponents(layout)
+    least = _cost(size, best, sample, exponents)
     for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
         if all(values.any() for _, values in pair):
             scales = _scales(pair, sample)
-            cost = _cost(size, layout, scales, sample)
+            cost = _cost(size, scales, sample, exponents)
             if cost < least:
                 best, least = scales, cost
     return least, best
@@ -185,14 +185,12 @@ def _scales(found: Sequence[tuple[Axis, Array]], sample: Sample) -> Scales:
     return Scales(axes, values, low - 128, last, shift)
 
 
-def _cost(size: int, layout: Layout, scales: Scales, sample: Sample) -> int:
-    """Cost of the exponents of a whole chunk with these contexts, in 2^-16 bits, by a sample."""
-    counts = np.zeros((scales.contexts, 2, layout.exponents + 1), np.uint32)
-    contexts = scales.of(sample.starts, sample.length)
-    count_groups(sample.words, contexts, layout.mantissa, 0, layout.sign, counts)
-    exponents = counts[:, :, 1:].sum(axis=1, dtype=np.uint32)[:, None, :, None]
-    tables = int((exponents > 0).sum()) * ENTRY + sum(axis.size for axis in scales.axes) * (3 << 16)
-    return entropy(exponents, 0, 0)[0] * size // sample.words.size + tables
+def _cost(size: int, scales: Scales, sample: Sample, exponents: Array) -> int:
+    """Cost of the exponents of a whole chunk with these contexts, in 2^-16 bits, by those of a sample."""
+    counts = np.zeros((scales.contexts, rans.TOKENS), np.uint32)
+    count_tokens(exponents, scales.of(sample.starts, sample.length), counts)
+    tables = int(np.count_nonzero(counts)) * ENTRY + sum(axis.size for axis in scales.axes) * (3 << 16)
+    return rans.cost(counts, 0) * size // exponents.size + tables
 
 
 # Signs that rows or columns share.

@@ -11,7 +11,7 @@ import numpy as np
 
 from bale.compressors.contexts.axes import START, Scales
 from bale.compressors.entropy import rans
-from bale.compressors.kernels.axes import count_groups, log2, split_costs
+from bale.compressors.kernels.axes import count_groups, count_tokens, log2, split_costs
 from bale.spec import Array
 
 _FINE = 3
@@ -129,14 +129,16 @@ class Sample:
         runs = words[: stride * _RUNS].reshape(_RUNS, stride)[:, :_RUN]
         return cls(runs.reshape(-1), np.arange(_RUNS, dtype=np.int64) * stride, _RUN)
 
+    def exponents(self, layout: Layout) -> Array:
+        """Exponents of the words, uint8."""
+        return ((self.words >> layout.mantissa) & (layout.exponents - 1)).astype(np.uint8)
+
 
 def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) -> tuple[Tokens, Scales, Array, Array]:
     """Tokens, scales with as many contexts as pay, the contexts, and counts of the finest tokens in each."""
     contexts = scales.of(START, words.size)
     fine, lowest, exponents = layout.fine, *_exponents(layout, sample)
-    counts = np.zeros((scales.contexts, 2, (exponents << fine) + 1), np.uint32)
-    count_groups(words, contexts, layout.mantissa - fine, lowest << fine, layout.sign, counts)
-    groups: Array = counts[:, :, 1:].reshape(-1, 2, exponents, 1 << fine)
+    groups = _count(words, contexts, scales.contexts, layout, lowest, exponents)
     zero = layout.signed and lowest > 0 and int(np.count_nonzero(words)) < words.size - words.size // 512
     best, chosen = _split(groups, fine, layout), groups
     while scales.contexts > 1:
@@ -152,6 +154,18 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
     if scales.contexts == 1:
         scales, contexts = Scales(), np.zeros(1, np.uint8)
     return Tokens(layout, lowest, splits, sign, zero), scales, contexts, chosen
+
+
+def _count(words: Array, contexts: Array, many: int, layout: Layout, lowest: int, exponents: int) -> Array:
+    """Counts of words with each context, sign, exponent and upper mantissa, uint32."""
+    if layout.bits == 8 and not (layout.signed or layout.mantissa):
+        plain = np.zeros((many, 256), np.uint32)
+        count_tokens(words, contexts, plain)
+        return plain.reshape(many, 1, exponents, 1)
+    fine = layout.fine
+    counts = np.zeros((many, 2, (exponents << fine) + 1), np.uint32)
+    count_groups(words, contexts, layout.mantissa - fine, lowest << fine, layout.sign, counts)
+    return counts[:, :, 1:].reshape(-1, 2, exponents, 1 << fine)
 
 
 def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:

@@ -165,6 +165,17 @@ def count_groups(words: Array, contexts: Array, shift: int, lowest: int, sign: i
 
 
 @compiled
+def count_tokens(tokens: Array, contexts: Array, counts: Array) -> None:
+    """Counts of each token in each context: adds to uint32, shape ``(contexts, 256)``."""
+    many = contexts.size > 1
+    context = contexts[0]
+    for i in range(tokens.size):
+        if many:
+            context = contexts[i]
+        counts[context, tokens[i]] += np.uint32(1)
+
+
+@compiled
 def split_costs(counts: Array, fine: int, entry: int, costs: Array) -> None:
     """Cost of the tokens of each exponent for each number of mantissa bits in them, in 2^-16 bits.
 

@@ -162,17 +162,6 @@ def size_tokens(sizes: Array, negative: Array, tokens: Array) -> None:
 
 
 @compiled
-def count_tokens(tokens: Array, contexts: Array, counts: Array) -> None:
-    """Counts of each token in each context: adds to uint32, shape ``(contexts, 256)``."""
-    many = contexts.size > 1
-    context = contexts[0]
-    for i in range(tokens.size):
-        if many:
-            context = contexts[i]
-        counts[context, tokens[i]] += np.uint32(1)
-
-
-@compiled
 def add_product(left: Array, right: Array, out: Array) -> None:
     """Add a product of two float64 matrices, the terms of each sum in their order: the same on every machine."""
     for i in range(left.shape[0]):

@@ -20,43 +20,72 @@ __attribute__((constructor)) static void make_log2_table(void) {
 
 int64_t k_log2_of(int64_t number) { return log2_of(number); }
 
+#define TILE 64  /* sums side by side */
+#define MOST 256 /* fields below 256 that fit a sum of 16 bits */
+
+/* Adds of some rows of `stride` words, up to MOST of them, TILE columns to as many sums. */
+ALWAYS void add_tile(const void *words, int bytes, int64_t from, int64_t rows, int64_t stride, int shift, int mask,
+                     int sign, uint16_t *fields, uint16_t *signs) {
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = 0; j < TILE; j++) {
+            uint16_t word = (uint16_t)word_at(words, bytes, from + row * stride + j);
+            fields[j] += (uint16_t)(word >> shift) & (uint16_t)mask;
+            signs[j] += (uint16_t)(word >> sign);
+        }
+}
+
+/* The field of a run of words with the same index, plus 2^40 times their signs. */
+ALWAYS int64_t sum_of_run(const void *words, int bytes, int64_t from, int64_t run, int64_t shift, int64_t mask,
+                          int64_t sign) {
+    int64_t both = 0, i = 0;
+    while (bytes < 4 && mask < MOST && run - i >= TILE) {
+        uint16_t fields[TILE] = {0}, signs[TILE] = {0};
+        int64_t rows = least_of((run - i) / TILE, MOST), field = 0, negative = 0;
+        add_tile(words, bytes, from + i, rows, TILE, (int)shift, (int)mask, (int)sign, fields, signs);
+        for (int j = 0; j < TILE; j++) field += fields[j], negative += signs[j];
+        both += field + (negative << 40);
+        i += rows * TILE;
+    }
+    for (; i < run; i++) {
+        int64_t word = word_at(words, bytes, from + i);
+        both += (word >> shift & mask) + (word >> sign << 40);
+    }
+    return both;
+}
+
+/* Adds whole rows of words, each of which has an index of its own. */
+ALWAYS void add_rows(const void *words, int bytes, int64_t from, int64_t rows, int64_t shift, int64_t mask, int64_t sign,
+                     int64_t *sums, int64_t size) {
+    int64_t tiled = bytes < 4 && mask < MOST ? size / TILE * TILE : 0;
+    for (int64_t row = 0; row < rows && tiled; row += MOST)
+        for (int64_t at = 0; at < tiled; at += TILE) {
+            uint16_t fields[TILE] = {0}, signs[TILE] = {0};
+            add_tile(words, bytes, from + row * size + at, least_of(MOST, rows - row), size, (int)shift, (int)mask,
+                     (int)sign, fields, signs);
+            for (int j = 0; j < TILE; j++) sums[at + j] += fields[j] + ((int64_t)signs[j] << 40);
+        }
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t j = tiled; j < size; j++) {
+            int64_t word = word_at(words, bytes, from + row * size + j);
+            sums[j] += (word >> shift & mask) + (word >> sign << 40);
+        }
+}
+
 ALWAYS void axis_sums(const void *words, int bytes, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                       int64_t at, int64_t *sums, int64_t size) {
     int64_t index = at / inner, left = inner - at % inner, i = 0;
     while (i < n) {
-        if (inner == 1) {
-            int64_t run = least_of(size - index, n - i), *added = sums + index;
-            for (int64_t j = 0; j < run; j++) {
-                int64_t word = word_at(words, bytes, i + j);
-                added[j] += (word >> shift & mask) + (word >> sign << 40);
-            }
-            i += run;
-            index = 0;
+        if (inner == 1 && index == 0 && n - i >= size) {
+            int64_t rows = (n - i) / size;
+            add_rows(words, bytes, i, rows, shift, mask, sign, sums, size);
+            i += rows * size;
             continue;
         }
-        int64_t run = least_of(least_of(left, n - i), 1 << 15);
-        if (bytes == 4) {
-            int64_t both = 0;
-            for (int64_t j = 0; j < run; j++) {
-                int64_t word = word_at(words, bytes, i + j);
-                both += (word >> shift & mask) + (word >> sign << 40);
-            }
-            sums[index] += both;
-        } else {
-            uint32_t fields = 0, signs = 0;
-            for (int64_t j = 0; j < run; j++) {
-                uint32_t word = word_at(words, bytes, i + j);
-                fields += word >> shift & (uint32_t)mask;
-                signs += word >> sign;
-            }
-            sums[index] += (int64_t)fields + ((int64_t)signs << 40);
-        }
+        int64_t run = least_of(left, n - i);
+        sums[index] += sum_of_run(words, bytes, i, run, shift, mask, sign);
         i += run;
-        left -= run;
-        if (!left) {
-            left = inner;
-            index = index + 1 < size ? index + 1 : 0;
-        }
+        left = inner;
+        index = index + 1 < size ? index + 1 : 0;
     }
 }
 
@@ -139,27 +168,37 @@ WIDE void k_flip__u16(uint16_t *words, int64_t n, int64_t inner, int64_t at, con
     flip(words, 2, n, inner, at, flags, size);
 }
 
+#define SPARE 4096 /* counts that a second set of which stays in the nearest cache */
+
+/* Two sets of counts take turns: to add to the one that was just written to takes time. */
 ALWAYS void count_groups(const void *words, int bytes, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
-                         int64_t lowest, int64_t sign, uint32_t *counts, int64_t places) {
-    uint64_t before = (uint64_t)lowest - 1, bit = (uint64_t)sign, context = contexts[0];
-    for (int64_t i = 0; i < n; i++) {
-        if (m > 1) context = contexts[i];
-        uint64_t word = word_at(words, bytes, i), place = ((word & ~bit) >> shift) - before; /* wraps around below */
-        place = place < (uint64_t)places ? place : 0;
-        counts[(2 * context + ((word & bit) != 0)) * (uint64_t)places + place]++;
+                         int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t places) {
+    uint64_t before = (uint64_t)lowest - 1, bit = (uint64_t)sign;
+    uint32_t spare[SPARE], *sets[2] = {counts, counts};
+    int64_t size = many * 2 * places;
+    if (size <= SPARE) {
+        memset(spare, 0, (size_t)size * sizeof *spare);
+        sets[1] = spare;
     }
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t context = contexts[m > 1 ? i : 0], word = word_at(words, bytes, i);
+        uint64_t place = ((word & ~bit) >> shift) - before; /* wraps around below */
+        place = place < (uint64_t)places ? place : 0;
+        sets[i & 1][(2 * context + ((word & bit) != 0)) * (uint64_t)places + place]++;
+    }
+    for (int64_t i = 0; i < size && size <= SPARE; i++) counts[i] += spare[i];
 }
 
 void k_count_groups__u8(const uint8_t *words, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
                         int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t signs, int64_t places) {
-    (void)many, (void)signs;
-    count_groups(words, 1, n, contexts, m, shift, lowest, sign, counts, places);
+    (void)signs;
+    count_groups(words, 1, n, contexts, m, shift, lowest, sign, counts, many, places);
 }
 
 void k_count_groups__u16(const uint16_t *words, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
                          int64_t lowest, int64_t sign, uint32_t *counts, int64_t many, int64_t signs, int64_t places) {
-    (void)many, (void)signs;
-    count_groups(words, 2, n, contexts, m, shift, lowest, sign, counts, places);
+    (void)signs;
+    count_groups(words, 2, n, contexts, m, shift, lowest, sign, counts, many, places);
 }
 
 void k_split_costs(const uint32_t *counts, int64_t contexts, int64_t signs, int64_t exponents, int64_t parts,
