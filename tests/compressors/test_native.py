@@ -215,3 +215,15 @@ def test_errors(kind: Any, width: int, here: dict[str, Any], numba: dict[str, An
             rows = -(-(x.size - first) // width) + (first > 0)
             sums, counts, squares = np.zeros(5), np.zeros(5, np.int64), np.zeros((2, rows))
             assert_same("errors", "compare", here, numba, x, y, first, width, sums, counts, *squares)
+
+
+@pytest.mark.parametrize(("bits", "together"), [(8, 1), (5, 1), (4, 2), (3, 2), (2, 4), (1, 8)])
+def test_sizes_of_huffman_codes(bits: int, together: int, here: dict[str, Any], numba: dict[str, Any]) -> None:
+    generator = np.random.default_rng(bits)
+    counts = np.zeros((together, 256), np.uint32)
+    for found in counts:
+        found[: 1 << bits] = generator.multinomial(5000, generator.dirichlet(np.full(1 << bits, 0.5)))
+    assert_same("codes", "huffman_bits", here, numba, counts, bits, 5000)
+    words = generator.integers(0, 2, 1000).astype(np.uint64)
+    assert_same("codes", "count_repeats", here, numba, words)
+    assert_same("codes", "count_repeats", here, numba, words[:2])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +43,12 @@ _ON, _ZERO, _MIRRORED = 1, 2, 4
 
 
 def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array | None = None) -> bytes:
-    """Code a plane of words. The mirror image is `decode`.
+    """Code a plane of words; see `plan`. The mirror image is `decode`."""
+    return b"".join(plan(words, layout, axes, sizes).encode())
+
+
+def plan(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array | None = None) -> Plan:
+    """Decide how to code a plane of words: contexts and tokens, by counts.
 
     Parameters
     ----------
@@ -63,22 +69,62 @@ def encode(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array
     if mirror is not None:
         words = words.copy()
         _flip(words, layout, *mirror)
-    tokens, scales, contexts, counts = choose_tokens(words, layout, scales, sample)
-    if tokens.are_words:
-        return _write_head(tokens, scales, mirror, 0) + rans.encode(words, contexts, counts[: scales.contexts, 0, :, 0])
-    bases, widths = tokens.runs()
-    values = _rotate(words, layout) if _is_rotated(tokens) else words
-    found, counts = np.empty(words.size, np.uint8), np.zeros((scales.contexts, rans.TOKENS), np.uint32)
-    translate(values, tokens.table(bases, widths), contexts, found, counts)
-    data = np.empty(words.size * layout.bits // 32 + 2, np.uint32)
-    size = put_fields(values, found, bases, widths, data)
-    return b"".join(
-        (
-            _write_head(tokens, scales, mirror, size),
-            rans.encode(found, contexts, counts[:, : tokens.count]),
-            data[:size].astype("<u4", copy=False).tobytes(),
-        )
-    )
+    return Plan(words, mirror, *choose_tokens(words, layout, scales, sample))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The way in which a plane of words is to be coded.
+
+    Attributes
+    ----------
+    words : Array
+        Those to be coded: signs that rows or columns share are gone.
+    mirror : tuple or None
+        The axis of these signs, and whether they are negative.
+    contexts : Array
+        uint8, the context of each word, or ``(1,)``.
+    counts : Array
+        uint32: counts of the finest tokens with each context, sign, exponent and upper mantissa.
+    """
+
+    words: Array
+    mirror: tuple[Axis, Array] | None
+    tokens: Tokens
+    scales: Scales
+    contexts: Array
+    counts: Array
+
+    @cached_property
+    def tables(self) -> rans.Tables:
+        """The tables of tokens that are words."""
+        return rans.Tables.of(self.word_counts, self.words.size)
+
+    @property
+    def word_counts(self) -> Array:
+        """Counts of tokens that are words, in each context."""
+        return self.counts[: self.scales.contexts, 0, :, 0]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, where tokens are words; see `bale.compressors.entropy.rans.Tables.size`."""
+        return len(_write_head(self.tokens, self.scales, self.mirror, 0)) + self.tables.size(self.word_counts)
+
+    def encode(self) -> list[bytes | memoryview]:
+        """Pieces that follow each other."""
+        words, tokens, contexts = self.words, self.tokens, self.contexts
+        if tokens.are_words:
+            head = _write_head(tokens, self.scales, self.mirror, 0)
+            return [head, *self.tables.encode(words, contexts)]
+        bases, widths = tokens.runs()
+        values = _rotate(words, tokens.layout) if _is_rotated(tokens) else words
+        found, counts = np.empty(words.size, np.uint8), np.zeros((self.scales.contexts, rans.TOKENS), np.uint32)
+        translate(values, tokens.table(bases, widths), contexts, found, counts)
+        data = np.empty(words.size * tokens.layout.bits // 32 + 2, np.uint32)
+        size = put_fields(values, found, bases, widths, data)
+        coded = rans.Tables.of(counts[:, : tokens.count], words.size).encode(found, contexts)
+        fields = data[:size].astype("<u4", copy=False)
+        return [_write_head(tokens, self.scales, self.mirror, size), *coded, fields.view(np.uint8).data]
 
 
 def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:

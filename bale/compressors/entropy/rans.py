@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import token_cost
+from bale.compressors.kernels.axes import log2, token_cost
 from bale.compressors.kernels.rans import BLOCK, LANES, rans_decode, rans_encode
 from bale.spec import Array
 
@@ -18,27 +19,64 @@ _LONG = 1 << 18
 """Tokens from which on finer and therefore larger tables pay."""
 
 
-def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
-    """Code tokens given contexts. The mirror image is `decode`.
+@dataclass(frozen=True)
+class Tables:
+    """Tables of tokens for each context: made from counts, from which the size of coded tokens is known too.
 
-    Parameters
+    Attributes
     ----------
-    tokens : Array
-        uint8, shape ``(n,)``.
-    contexts : Array
-        uint8, shape ``(n,)``, or ``(1,)`` holding 0.
-    counts : Array
-        Counts of each token in each context, shape ``(contexts, tokens)``; at most 256 each.
+    stored : bytes
+        The tables as they are stored.
+    entries : Array
+        uint64, shape ``(contexts, tokens)``; see `entries_of`.
     """
-    bits = 12 if counts.shape[1] <= 64 else 13
-    steps = 8 if tokens.size >= _LONG else 5
-    levels = levels_of(counts, steps)
-    table = pack(levels)
-    table_entries = entries(levels, steps, bits)
-    words, states = np.empty(tokens.size + 1, np.uint16), np.empty(LANES, np.uint64)
-    at = rans_encode(tokens, contexts, table_entries, bits, words, states)
-    head = _HEAD.pack(bits, steps, len(table), words.size - at)
-    return head + table + states.astype("<u4").tobytes() + words[at:].astype("<u2", copy=False).tobytes()
+
+    bits: int
+    steps: int
+    stored: bytes
+    entries: Array
+
+    @classmethod
+    def of(cls, counts: Array, size: int) -> Tables:
+        """Tables for counts of `size` tokens in each context, shape ``(contexts, tokens)``; at most 256 each."""
+        bits, steps = 12 if counts.shape[1] <= 64 else 13, 8 if size >= _LONG else 5
+        levels = levels_of(counts, steps)
+        return cls(bits, steps, pack(levels), entries(levels, steps, bits))
+
+    def size(self, counts: Array) -> int:
+        """Bytes that tokens of these counts take, coded by these tables, which count too; off by 2^-11 bits a token."""
+        frequencies = (self.entries >> np.uint64(16)).astype(np.int64)
+        bits = int((counts * ((self.bits << 16) - _logs()[frequencies])).sum()) >> 16
+        return bits // 8 + len(self.stored) + _HEAD.size + 4 * LANES
+
+    def encode(self, tokens: Array, contexts: Array) -> list[bytes | memoryview]:
+        """Code tokens given contexts; pieces that follow each other. The mirror image is `decode`.
+
+        Parameters
+        ----------
+        tokens : Array
+            uint8, shape ``(n,)``.
+        contexts : Array
+            uint8, shape ``(n,)``, or ``(1,)`` holding 0.
+        """
+        words, states = np.empty(tokens.size + 1, np.uint16), np.empty(LANES, np.uint64)
+        at = rans_encode(tokens, contexts, self.entries, self.bits, words, states)
+        if at < 0:
+            raise MemoryError("no room for the tables of an entropy coder")
+        head = _HEAD.pack(self.bits, self.steps, len(self.stored), words.size - at)
+        coded = words[at:].astype("<u2", copy=False)
+        return [head, self.stored, states.astype("<u4").tobytes(), coded.view(np.uint8).data]
+
+
+def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
+    """Code tokens given contexts, by tables from their counts; see `Tables`."""
+    return b"".join(Tables.of(counts, tokens.size).encode(tokens, contexts))
+
+
+@cache
+def _logs() -> Array:
+    """2^16 times the binary logarithm of each frequency; 0 for 0, which no token has that comes."""
+    return np.array([0, *(log2(frequency) for frequency in range(1, (1 << 13) + 1))], np.int64)
 
 
 def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Array) -> memoryview:

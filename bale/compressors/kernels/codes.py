@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from bale.compressors.kernels import compiled
 from bale.spec import Array
 
@@ -63,3 +65,53 @@ def turn(ordered: Array, inner: int, at: int, flags: Array) -> None:
         left -= 1
         if left == 0:
             index, left = index + 1 if index + 1 < flags.size else 0, inner
+
+
+@compiled
+def count_repeats(words: Array) -> int:
+    """The number of words, uint64, that are equal to the three before."""
+    found = 0
+    for i in range(3, words.size):
+        found += words[i] == words[i - 1] and words[i] == words[i - 2] and words[i] == words[i - 3]
+    return found
+
+
+@compiled
+def huffman_bits(counts: Array, bits: int, total: int) -> int:
+    """Length of `total` bytes in the best Huffman code, rounded down; each is several codes that are independent.
+
+    Parameters
+    ----------
+    counts : Array
+        uint32, shape ``(codes, 256)``: counts of the values of the codes that share a byte, from the lowest bits on,
+        each of `bits` bits.
+    """
+    weights = np.zeros(512)
+    count = 0
+    for value in range(1 << (bits * counts.shape[0])):
+        weight = np.float64(total)
+        for number in range(counts.shape[0]):
+            weight *= np.float64(counts[number, (value >> (number * bits)) & ((1 << bits) - 1)]) / total
+        if weight > 0.0:
+            at = count  # sorted by insertion, the largest first
+            while at and weights[at - 1] < weight:
+                weights[at] = weights[at - 1]
+                at -= 1
+            weights[at] = weight
+            count += 1
+    if count == 1:
+        return 0
+    length, merged, first = 0.0, 0, 256  # weights that were merged follow each other from 256 on, ascending
+    while count + merged - (first - 256) > 1:
+        pair = 0.0
+        for _ in range(2):
+            if count and (first == 256 + merged or weights[count - 1] <= weights[first]):
+                count -= 1
+                pair += weights[count]
+            else:
+                pair += weights[first]
+                first += 1
+        weights[256 + merged] = pair
+        merged += 1
+        length += pair
+    return int(length)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from bale.compressors.base import Serializer, Values
 from bale.spec import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from bale.compressors.contexts.fields import Plan
 
 _SIZES = np.array([round(4 * math.log2(1 + number // 2 * 2)) for number in range(256)], np.uint8)
 
@@ -44,18 +47,20 @@ class Rans(Serializer):
 
     def encode(self, values: Values) -> bytes:
         """Bytes of one chunk."""
+        return self.plan(values).encode() if values.spec.elements else b""
+
+    def plan(self, values: Values) -> RansPlan:
+        """Decide how to code a chunk that is not empty; its size is known then."""
         from bale.compressors.contexts import fields
         from bale.compressors.contexts.axes import axes_of
         from bale.compressors.contexts.tokens import BYTE
         from bale.compressors.kernels.codes import order_codes, turn
 
         codes = np.ascontiguousarray(values.array).reshape(-1).view(np.uint8)
-        if not codes.size:
-            return b""
         place = values.place
         axes = axes_of(place.shape, place.start, codes.size) if place and values.bits else []
         if values.bits is None:
-            return fields.encode(codes, BYTE, axes)
+            return RansPlan(b"", fields.plan(codes, BYTE, axes))
         ordered, sizes, signs = np.empty((3, codes.size), np.uint8)
         order_codes(codes, values.bits, _SIZES, ordered, sizes, signs)
         mirror = fields.mirror_of(signs, axes)
@@ -63,7 +68,7 @@ class Rans(Serializer):
         if mirror is not None:
             head += fields.write_mirror(mirror)
             turn(ordered, mirror[0].inner, mirror[0].at, mirror[1].astype(np.uint8))  # sizes stay the same
-        return head + fields.encode(ordered, BYTE, axes, sizes)
+        return RansPlan(head, fields.plan(ordered, BYTE, axes, sizes))
 
     def decode(self, data: memoryview, spec: TensorSpec, bits: int | None, out: Array | None = None) -> Array:
         """Codes of one chunk. Raises `ValueError` on bad bytes."""
@@ -92,3 +97,20 @@ class Rans(Serializer):
             if not codes_of(codes, bits, codes):
                 raise ValueError(f"a code of more than {bits} bits")
         return out
+
+
+@dataclass(frozen=True)
+class RansPlan:
+    """The way in which a chunk is to be coded."""
+
+    head: bytes
+    plane: Plan
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes; see `bale.compressors.entropy.rans.Tables.size`."""
+        return len(self.head) + self.plane.size
+
+    def encode(self) -> bytes:
+        """Bytes of the chunk."""
+        return b"".join((self.head, *self.plane.encode()))

@@ -45,3 +45,37 @@ WIDE void k_turn(uint8_t *ordered, int64_t n, int64_t inner, int64_t at, const u
         index = inner > 1 && index + 1 < size ? index + 1 : 0;
     }
 }
+
+WIDE int64_t k_count_repeats(const uint64_t *words, int64_t n) {
+    int64_t found = 0;
+    for (int64_t i = 3; i < n; i++)
+        found += (words[i] == words[i - 1]) & (words[i] == words[i - 2]) & (words[i] == words[i - 3]);
+    return found;
+}
+
+int64_t k_huffman_bits(const uint32_t *counts, int64_t codes, int64_t width, int64_t bits, int64_t total) {
+    double weights[512];
+    int64_t count = 0, mask = (1 << bits) - 1;
+    for (int64_t value = 0; value < (int64_t)1 << (bits * codes); value++) {
+        double weight = (double)total;
+        for (int64_t number = 0; number < codes; number++)
+            weight *= (double)counts[number * width + (value >> (number * bits) & mask)] / (double)total;
+        if (weight > 0) {
+            int64_t at = count++; /* sorted by insertion, the largest first */
+            for (; at && weights[at - 1] < weight; at--) weights[at] = weights[at - 1];
+            weights[at] = weight;
+        }
+    }
+    if (count == 1) return 0;
+    double length = 0;
+    int64_t merged = 0, first = 256; /* weights that were merged follow each other from 256 on, ascending */
+    while (count + merged - (first - 256) > 1) {
+        double pair = 0;
+        for (int one = 0; one < 2; one++)
+            pair += count && (first == 256 + merged || weights[count - 1] <= weights[first]) ? weights[--count]
+                                                                                          : weights[first++];
+        weights[256 + merged++] = pair;
+        length += pair;
+    }
+    return (int64_t)length;
+}

@@ -56,6 +56,8 @@ bool k_get_fields__u32(const uint32_t *data, int64_t room, int64_t end, const ui
 /* codes.c */
 void k_order_codes(const uint8_t *codes, int64_t n, int64_t bits, const uint8_t *table, int64_t t, uint8_t *ordered,
                    int64_t n2, uint8_t *sizes, int64_t n3, uint8_t *signs, int64_t n4);
+int64_t k_count_repeats(const uint64_t *words, int64_t n);
+int64_t k_huffman_bits(const uint32_t *counts, int64_t codes, int64_t width, int64_t bits, int64_t total);
 void k_turn(uint8_t *ordered, int64_t n, int64_t inner, int64_t at, const uint8_t *flags, int64_t size);
 bool k_codes_of(const uint8_t *ordered, int64_t n, int64_t bits, uint8_t *codes, int64_t n2);
 
