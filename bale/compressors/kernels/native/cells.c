@@ -301,7 +301,6 @@ ALWAYS bool decode_cells(const uint16_t *coded, int64_t end, uint64_t *states, c
                          const int32_t *low, const int32_t *high, int64_t n, int32_t mantissa, int32_t exponents,
                          int32_t offset, int32_t fine, void *words, int bytes) {
     Ranges found;
-    double reciprocals[AT_ONCE];
     int32_t numbers[AT_ONCE];
     uint32_t rest[AT_ONCE], widths[AT_ONCE];
     int32_t sign = 1 << (mantissa + exponents), least = offset + 1;
@@ -315,21 +314,20 @@ ALWAYS bool decode_cells(const uint16_t *coded, int64_t end, uint64_t *states, c
         }
         int64_t some = least_of(AT_ONCE, n - start);
         find_ranges(low + start, high + start, some, mantissa, least, fine, &found);
-        for (int64_t i = 0; i < some; i++) reciprocals[i] = 1 / (double)found.count[i];
-#define STEP(i, lane)                                                                                                 \
-    {                                                                                                                 \
-        int32_t first = found.first[i], count = found.count[i];                                                       \
-        uint64_t slot = x[lane] & 0xFFFF;                                                                             \
-        int32_t number = (first + (int32_t)((slot * (uint64_t)count) >> 16)) >> fine;                                 \
-        int32_t place = places_of(number, fine) - first;                                                              \
-        int32_t begin = more(place, 0), behind = less(place + (1 << fine), count);                                    \
-        uint64_t before = (uint64_t)first_slot(begin, count, reciprocals[i]);                                         \
-        uint64_t frequency = (uint64_t)first_slot(behind, count, reciprocals[i]) - before;                            \
-        uint64_t left = frequency * (x[lane] >> 16) + slot - before, longer = left << 16 | coded[at];                 \
-        uint64_t empty = below(left, LOW) & (uint64_t)((int64_t)(behind - begin - count) >> 63);                      \
-        at -= (int64_t)empty;                                                                                         \
-        x[lane] = choose(empty, longer, left);                                                                        \
-        numbers[i] = number;                                                                                          \
+#define STEP(i, lane)                                                                                       \
+    {                                                                                                       \
+        int32_t first = found.first[i], count = found.count[i];                                             \
+        uint64_t slot = x[lane] & 0xFFFF;                                                                   \
+        int32_t number = (first + (int32_t)((slot * (uint64_t)count) >> 16)) >> fine;                       \
+        int32_t place = places_of(number, fine) - first;                                                    \
+        uint32_t begin = (uint32_t)more(place, 0), behind = (uint32_t)less(place + (1 << fine), count);     \
+        uint32_t among = (uint32_t)count, before = ((begin << 16) + among - 1) / among;                     \
+        uint32_t frequency = ((behind << 16) + among - 1) / among - before;                                 \
+        uint64_t left = frequency * (x[lane] >> 16) + slot - before, longer = left << 16 | coded[at];       \
+        uint64_t empty = below(left, LOW) & below(behind - begin, among); /* one bucket alone is not coded */ \
+        at -= (int64_t)empty;                                                                               \
+        x[lane] = choose(empty, longer, left);                                                              \
+        numbers[i] = number;                                                                                \
     }
         int64_t whole = some - some % LANES;
         for (int64_t i = 0; i < whole; i += LANES) {
