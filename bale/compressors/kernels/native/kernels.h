@@ -86,3 +86,7 @@ void k_compare__f32(const float *x, int64_t n, const float *y, int64_t n2, int64
 void k_compare__f64(const double *x, int64_t n, const double *y, int64_t n2, int64_t first, int64_t width,
                     double *sums, int64_t s, int64_t *counts, int64_t c, double *errors, int64_t rows, double *norms,
                     int64_t rows2);
+
+/* trellis.c */
+void k_trellis_search(const float *values, int64_t n, float scale, const uint8_t *weights, int64_t m, int64_t paths,
+                      int64_t states, int32_t *levels, int64_t n2, uint8_t *scratch, int64_t size);
