@@ -192,3 +192,262 @@ void k_trellis_search(const float *values, int64_t n, float scale, const uint8_t
     else
         search_256(values, n, scale, weights, m > 0, paths, levels, scratch);
 }
+
+ALWAYS int64_t length_of(uint64_t number) { return number ? 64 - __builtin_clzll(number) : 0; }
+
+/* The size of a pair of levels: the pair, or -1 - pair below zero. */
+ALWAYS int32_t size_of(int32_t pair) { return pair ^ pair >> 31; }
+
+ALWAYS void survey(const float *values, int64_t n, float scale, const int32_t *levels, int64_t *lengths,
+                   int64_t *counts, int64_t c, int64_t *sums) {
+    int32_t sizes[BLOCK], away[BLOCK];
+    for (int64_t start = 0; start < n; start += BLOCK) {
+        int64_t count = least_of(BLOCK, n - start), small = 0;
+        for (int64_t i = 0; i < count; i++) {
+            int32_t level = levels[start + i], sign = level > 0 ? 0 : -1, size = level < 0 ? -level : level;
+            sizes[i] = size;
+            away[i] = ((position_of(values[start + i], scale) ^ sign) - sign) - UNIT * size;
+            small += size_of(level >> 2) < EXACT;
+        }
+        for (int64_t i = 0; i < count; i++)
+            if (sizes[i] < c) {
+                counts[sizes[i]] += 1;
+                sums[sizes[i]] += away[i];
+            }
+        lengths[0] += small;
+        for (int64_t i = 0; i < count && small < count; i++) {
+            int32_t size = size_of(levels[start + i] >> 2);
+            if (size >= EXACT) lengths[length_of((uint64_t)size)] += 1;
+        }
+    }
+}
+
+WIDE void k_survey(const float *values, int64_t n, float scale, const int32_t *levels, int64_t n2, int64_t *lengths,
+                   int64_t l, int64_t *counts, int64_t c, int64_t *sums, int64_t c2) {
+    (void)n2, (void)l, (void)c2;
+    survey(values, n, scale, levels, lengths, counts, c, sums);
+}
+
+WIDE void k_tokens_of(const int32_t *levels, int64_t n, int64_t shift, uint8_t *tokens, int64_t n2) {
+    (void)n2;
+    for (int64_t start = 0; start < n; start += BLOCK) {
+        int64_t stop = least_of(start + BLOCK, n);
+        int32_t largest = 0;
+        for (int64_t i = start; i < stop; i++) {
+            int32_t index = levels[i] >> 1, sign = index >> 31, size = size_of(index >> 1), bucket = size >> shift;
+            largest = size > largest ? size : largest;
+            tokens[i] = (uint8_t)(2 * ((bucket ^ sign) + 64) + (index & 1));
+        }
+        if (largest >> shift < EXACT) continue;
+        for (int64_t i = start; i < stop; i++) {
+            int32_t index = levels[i] >> 1, cut = size_of(index >> 1) >> shift;
+            if (cut < EXACT) continue;
+            int32_t length = (int32_t)length_of((uint64_t)cut);
+            int32_t bucket = EXACT + 2 * (length - 6) + (cut >> (length - 2) & 1);
+            tokens[i] = (uint8_t)(2 * ((bucket ^ index >> 31) + 64) + (index & 1));
+        }
+    }
+}
+
+WIDE void k_contexts_of(const int32_t *levels, int64_t n, const uint8_t *classes, int64_t m, const uint8_t *tokens,
+                        int64_t n2, uint8_t *contexts, int64_t n3, uint32_t *counts, int64_t many, int64_t width) {
+    (void)n2, (void)n3, (void)many;
+    for (int64_t start = 0; start < n; start += BLOCK) {
+        int64_t stop = least_of(start + BLOCK, n);
+        if (m > 1)
+            for (int64_t i = start; i < stop; i++) contexts[i] = (uint8_t)(2 * classes[i] + (levels[i] & 1));
+        else
+            for (int64_t i = start; i < stop; i++) contexts[i] = (uint8_t)(2 * classes[0] + (levels[i] & 1));
+        for (int64_t i = start; i < stop; i++) counts[contexts[i] * width + tokens[i]] += 1;
+    }
+}
+
+/* The least of some sums, the first where several are. */
+ALWAYS int64_t first_least(const int64_t *sums, int64_t count) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < count; i++)
+        if (sums[i] < sums[best]) best = i;
+    return best;
+}
+
+#define SHAPES 6
+#define SCALES 256
+#define COARSE 8
+#define STARTS (SCALES / COARSE)
+
+WIDE int64_t k_fit_tables(const uint32_t *counts, int64_t contexts, int64_t width, const uint32_t *costs, int64_t parities,
+                          int64_t tokens, int64_t s, int64_t c, const uint32_t *coarse, int64_t p2, int64_t t2,
+                          int64_t s2, int64_t c2, uint8_t *shapes, int64_t n, uint8_t *scales, int64_t n2) {
+    (void)parities, (void)tokens, (void)s, (void)c, (void)p2, (void)t2, (void)s2, (void)c2, (void)n, (void)n2;
+    int64_t total = 0;
+    for (int64_t context = 0; context < contexts; context++) {
+        const uint32_t *found = counts + context * width;
+        int64_t sums[SHAPES * STARTS] = {0}, least[STARTS];
+        bool any = false;
+        for (int64_t token = 0; token < width; token++) {
+            uint64_t count = found[token];
+            if (!count) continue;
+            any = true;
+            const uint32_t *row = coarse + ((context & 1) * width + token) * SHAPES * STARTS;
+            for (int i = 0; i < SHAPES * STARTS; i++) sums[i] += (int64_t)(count * row[i]);
+        }
+        shapes[context] = scales[context] = 0;
+        if (!any) continue;
+        for (int i = 0; i < STARTS; i++) {
+            least[i] = sums[i];
+            for (int shape = 1; shape < SHAPES; shape++) least[i] = least_of(least[i], sums[shape * STARTS + i]);
+        }
+        int64_t near = first_least(least, STARTS) * COARSE, low = most_of(near - COARSE, 0), fine = near + COARSE - low;
+        int64_t close[SHAPES * 2 * COARSE] = {0};
+        for (int64_t token = 0; token < width; token++) {
+            uint64_t count = found[token];
+            if (!count) continue;
+            const uint32_t *row = costs + ((context & 1) * width + token) * SHAPES * SCALES + low;
+            for (int shape = 0; shape < SHAPES; shape++)
+                for (int i = 0; i < fine; i++) close[shape * fine + i] += (int64_t)(count * row[shape * SCALES + i]);
+        }
+        int64_t best = first_least(close, SHAPES * fine);
+        shapes[context] = (uint8_t)(best / fine);
+        scales[context] = (uint8_t)(low + best % fine);
+        total += close[best];
+    }
+    return total;
+}
+
+#define DECODE(i, lane, many)                                                                                   \
+    {                                                                                                           \
+        uint64_t s = p[lane], context = (many ? (uint64_t)classes[i] << 1 : base) | (s & 1), slot = x[lane] & mask; \
+        uint8_t token = slots[(context << bits) + slot];                                                        \
+        x[lane] = pull(x[lane], &at, words, entries[context * (uint64_t)width + token], slot, bits);            \
+        tokens[i] = token;                                                                                      \
+        if (bytes == 8)                                                                                         \
+            ((uint64_t *)out)[i] = ((const uint64_t *)values)[(s & 1) << 8 | token];                            \
+        else                                                                                                    \
+            set_word(out, bytes, i, word_at(values, bytes, (int64_t)((s & 1) << 8 | token)));                   \
+        p[lane] = follow[s << 1 | (token & 1)];                                                                 \
+    }
+
+ALWAYS bool trellis_decode(const uint16_t *words, int64_t end, uint64_t *states, const uint8_t *classes, bool many,
+                           const uint8_t *slots, const uint64_t *entries, int64_t width, int bits,
+                           const uint8_t *follow, uint8_t *path, int64_t paths, const void *values, int bytes,
+                           uint8_t *tokens, int64_t n, void *out) {
+    int64_t at = 0, whole = n - n % LANES;
+    uint64_t mask = ((uint64_t)1 << bits) - 1, base = (uint64_t)classes[0] << 1, x[LANES];
+    memcpy(x, states, sizeof x);
+    for (int64_t start = 0; start < whole; start += BLOCK) {
+        if (at > end) return false;
+        if (start % (STEPS * paths) == 0) memset(path, 0, (size_t)paths);
+        int64_t stop = least_of(start + BLOCK, whole);
+        for (int64_t i = start; i < stop; i += LANES) {
+            uint8_t *p = path + (i & (paths - 1));
+            DECODE(i, 0, many) DECODE(i + 1, 1, many) DECODE(i + 2, 2, many) DECODE(i + 3, 3, many)
+            DECODE(i + 4, 4, many) DECODE(i + 5, 5, many) DECODE(i + 6, 6, many) DECODE(i + 7, 7, many)
+        }
+    }
+    if (whole % (STEPS * paths) == 0) memset(path, 0, (size_t)paths);
+    for (int64_t i = whole; i < n; i++) {
+        uint8_t *p = path + (whole & (paths - 1));
+        DECODE(i, i - whole, many)
+    }
+    memcpy(states, x, sizeof x);
+    return at == end && at_rest(states);
+}
+
+#define DECODER(kind, type, bytes)                                                                                    \
+    bool k_trellis_decode__##kind(                                                                                    \
+        const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes, const uint8_t *classes,    \
+        int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count, const uint64_t *entries, int64_t many2,    \
+        int64_t width, int64_t bits, const uint8_t *follow, int64_t f, uint8_t *path, int64_t paths,                  \
+        const type *values, int64_t v, uint8_t *tokens, int64_t n, type *out, int64_t n2) {                           \
+        (void)room, (void)lanes, (void)many, (void)slot_count, (void)many2, (void)f, (void)v, (void)n2;               \
+        if (m > 1 && bits == 14)                                                                                      \
+            return trellis_decode(words, end, states, classes, true, slots, entries, width, 14, follow, path, paths,  \
+                                  values, bytes, tokens, n, out);                                                     \
+        return trellis_decode(words, end, states, classes, m > 1, slots, entries, width, (int)bits, follow, path,     \
+                              paths, values, bytes, tokens, n, out);                                                  \
+    }
+DECODER(u8, uint8_t, 1)
+DECODER(u16, uint16_t, 2)
+DECODER(u32, uint32_t, 4)
+DECODER(u64, uint64_t, 8)
+
+#define LOOK_UP(kind, type)                                                                                        \
+    void k_look_up__##kind(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t n2, const type *values, \
+                           int64_t v, type *out, int64_t n3) {                                                     \
+        (void)n2, (void)v, (void)n3;                                                                               \
+        for (int64_t i = 0; i < n; i++) out[i] = values[(contexts[i] & 1) << 8 | tokens[i]];                       \
+    }
+LOOK_UP(u8, uint8_t)
+LOOK_UP(u16, uint16_t)
+LOOK_UP(u32, uint32_t)
+LOOK_UP(u64, uint64_t)
+
+void k_values_of(const uint8_t *tokens, int64_t n, const uint32_t *sizes, int64_t n2, float step, float *values,
+                 int64_t n3) {
+    (void)n2, (void)n3;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t token = tokens[i], size = sizes[i], pair = token >= 128 ? size : -1 - size;
+        values[i] = (float)(4 * pair + 2 * (token & 1) + (int64_t)values[i]) * step;
+    }
+}
+
+void k_logarithms(const int64_t *numbers, int64_t n, int64_t *logs, int64_t n2) {
+    (void)n2;
+    for (int64_t i = 0; i < n; i++)
+        if (numbers[i]) logs[i] = log2_of(numbers[i]);
+}
+
+WIDE void k_magnitudes(const float *values, int64_t n, float scale, uint32_t *words, int64_t n2) {
+    (void)n2;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t position = position_of(values[i], scale);
+        words[i] = (uint32_t)(position < 0 ? -position : position);
+    }
+}
+
+WIDE void k_add_along(const uint32_t *words, int64_t n, int64_t inner, int64_t at, int64_t *sums, int64_t size) {
+    int64_t index = at / inner, left = inner - at % inner, i = 0;
+    while (i < n) {
+        if (inner == 1) {
+            int64_t run = least_of(size - index, n - i);
+            for (int64_t j = 0; j < run; j++) sums[index + j] += words[i + j];
+            i += run;
+            index = 0;
+            continue;
+        }
+        int64_t run = least_of(left, n - i), total = 0;
+        for (int64_t j = 0; j < run; j++) total += words[i + j];
+        sums[index] += total;
+        i += run;
+        left = inner;
+        index = index + 1 < size ? index + 1 : 0;
+    }
+}
+
+/* The largest magnitude, NaN where a value is, and the sum of squares, in a fixed order. */
+#define SQUARES 16
+#define MOMENTS(kind, type, value_of)                                                                  \
+    WIDE void k_moments__##kind(const type *values, int64_t n, double *found, int64_t two) {           \
+        (void)two;                                                                                     \
+        double sums[SQUARES] = {0}, largest[SQUARES] = {0}, total = 0, most = 0;                       \
+        int64_t whole = n - n % SQUARES;                                                               \
+        for (int64_t i = 0; i < whole; i += SQUARES)                                                   \
+            for (int lane = 0; lane < SQUARES; lane++) {                                               \
+                double value = value_of(values[i + lane]), magnitude = __builtin_fabs(value);          \
+                sums[lane] += value * value;                                                           \
+                largest[lane] = magnitude <= largest[lane] ? largest[lane] : magnitude;                \
+            }                                                                                          \
+        for (int64_t i = whole; i < n; i++) {                                                          \
+            double value = value_of(values[i]), magnitude = __builtin_fabs(value);                     \
+            sums[i - whole] += value * value;                                                          \
+            largest[i - whole] = magnitude <= largest[i - whole] ? largest[i - whole] : magnitude;     \
+        }                                                                                              \
+        for (int lane = 0; lane < SQUARES; lane++) {                                                   \
+            total += sums[lane];                                                                       \
+            most = largest[lane] <= most ? most : largest[lane];                                       \
+        }                                                                                              \
+        found[0] = total != total ? total : most;                                                      \
+        found[1] = total;                                                                              \
+    }
+MOMENTS(f32, float, (double))
+MOMENTS(f64, double, (double))
