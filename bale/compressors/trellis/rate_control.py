@@ -130,7 +130,8 @@ def encode(tensor: ScaledTensor, target: Target, states: int) -> Stream:
     model = None
     if not tensor.whole:
         found = solve(partial(estimator.estimate, measured=measured), target, tensor.largest)
-        target = target if found is None else replace(target, start=found.step)
+        if found is not None:
+            target = replace(target, start=found.step * (2.0**tensor.excess if target.slope < 0 else 1))
         model = (found or estimator.estimate(target.start, measured=False)).model
     coder = Coder(tensor, estimator, model)
     encode = partial(coder.encode, measured=measured)

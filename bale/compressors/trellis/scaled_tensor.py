@@ -21,6 +21,7 @@ from bale.spec import Array, TensorSpec
 
 _RUN, _RUNS = 1 << 13, 32
 _BLOCK = 1 << 16
+_USUAL = 6  # octaves between rows and their mean
 _DAMPING = 0.01
 _HEAVY = 16
 """Inputs with more than this many times the median's mean square count as if they had no more: of 255 steps, 16 are
@@ -99,8 +100,31 @@ class ScaledTensor:
     @cached_property
     def axes(self) -> list[tuple[Scaled, ...]]:
         """Sets of axes for classes to choose from."""
+        axes, logs = self._logs
+        return candidates(axes, logs) if axes else []
+
+    @cached_property
+    def _logs(self) -> tuple[list[Axis], list[Array]]:
+        """Axes, and the logarithms of the mean magnitudes along them."""
         axes = axes_of(self.spec.shape)
-        return candidates(axes, self._magnitudes(axes)) if axes else []
+        return axes, self._magnitudes(axes) if axes else []
+
+    @property
+    def excess(self) -> float:
+        """Octaves by which the rows of the tensor are larger than those of the sample, in the mean of their logarithms.
+
+        A sample of few rows whose sizes differ says little of the size of the tensor else. 0 where some rows are next
+        to nothing, and therefore no measure of the bits that they take.
+        """
+        rows = [(axis, logs) for axis, logs in zip(*self._logs, strict=True) if axis.first == axis.last == 0]
+        if self.whole or not rows:
+            return 0.0
+        axis, logs = rows[0]
+        if int(np.abs(logs).max()) > _USUAL << 16:
+            return 0.0
+        places = self.starts[:, None] + np.arange(0, self.length, _RUN // 128)
+        seen = logs[places // axis.inner(self.spec.shape)]
+        return float(logs.mean() - seen.mean()) / 65536
 
     def down(self, at: slice) -> Array:
         """The scaled values of some elements."""
