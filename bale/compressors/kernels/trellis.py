@@ -114,16 +114,17 @@ def _four(first: int, turn: int) -> Callable[..., None]:
     return four
 
 
-Search = Callable[[Array, float, Array, int, Array], None]
+Search = Callable[[Array, Any, Array, int, Array], None]
 
 
 def search_of(states: int, h0: int, h1: int, shift: int) -> Search:
-    """The search for one code of 8, 32 or 256 states; costs are squared distances >> `shift`, or weighted ones >> 8 more.
+    """The search for one code of 8, 32 or 256 states.
 
-    Of the smallest metrics the first state wins, of two ways into a state that with z = 0. It is called with
+    Costs are squared distances >> `shift`, or weighted ones >> 8 more. Of the smallest metrics the first state wins,
+    of two ways into a state that with z = 0. It is called with
 
     - values : float32, shape ``(n,)``; times the scale they are positions
-    - scale : float
+    - scale : float32
     - weights : uint8, shape ``(n,)``, or ``(0,)`` where all weigh the same
     - paths : 8 or `WIDTH`
     - levels : int32, shape ``(n,)``, written
@@ -133,7 +134,7 @@ def search_of(states: int, h0: int, h1: int, shift: int) -> Search:
 
 
 def _with_scratch(function: Callable[..., None], states: int) -> Search:
-    def search(values: Array, scale: float, weights: Array, paths: int, levels: Array) -> None:
+    def search(values: Array, scale: Any, weights: Array, paths: int, levels: Array) -> None:
         function(values, scale, weights, paths, states, levels, np.empty(SCRATCH, np.uint8))
 
     return search
@@ -142,7 +143,7 @@ def _with_scratch(function: Callable[..., None], states: int) -> Search:
 def _by_blocks(states: int, h0: int, h1: int, shift: int) -> Search:
     """The search by numba, block by block; zeros take the empty places where paths are few, or do not end together."""
 
-    def search(values: Array, scale: float, weights: Array, paths: int, levels: Array) -> None:
+    def search(values: Array, scale: Any, weights: Array, paths: int, levels: Array) -> None:
         run = _search_by_numba(states, h0, h1, shift, weights.size > 0)
         metrics, costs = np.empty((2, states * WIDTH), np.uint16), np.empty(4 * WIDTH, np.uint16)
         survivors, path = np.empty(STEPS * states // 8 * WIDTH, np.uint8), np.empty(WIDTH, np.int32)
@@ -235,7 +236,7 @@ def _position(value: Any, scale: Any) -> int:
 
 
 @compiled
-def survey(values: Array, scale: float, levels: Array, lengths: Array, counts: Array, sums: Array) -> None:
+def survey(values: Array, scale: Any, levels: Array, lengths: Array, counts: Array, sums: Array) -> None:
     """Count how large levels are, and add up how far values lie from small ones, outwards.
 
     Parameters
@@ -473,7 +474,7 @@ def look_up(tokens: Array, contexts: Array, values: Array, out: Array) -> None:
 
 
 @compiled
-def values_of(tokens: Array, sizes: Array, step: float, values: Array) -> None:
+def values_of(tokens: Array, sizes: Array, step: Any, values: Array) -> None:
     """Values of tokens whose pairs have these sizes (uint32); before, they hold the parities of the levels."""
     for i in range(tokens.size):
         token, size = np.int64(tokens[i]), np.int64(sizes[i])
@@ -490,7 +491,7 @@ def logarithms(numbers: Array, logs: Array) -> None:
 
 
 @compiled
-def magnitudes(values: Array, scale: float, words: Array) -> None:
+def magnitudes(values: Array, scale: Any, words: Array) -> None:
     """Magnitudes (uint32) of float32 values times a scale, rounded to whole numbers."""
     factor = np.float32(scale)
     for i in range(values.size):

@@ -212,7 +212,7 @@ def _far(tokens: Array) -> Array:
 def write(chunks: Sequence[Chunk], model: Model, scaling: Scaling) -> bytes:
     """Bytes of a tensor. The mirror image is `Reader`."""
     classes, balance = model.classes, scaling.balance
-    counts = sum(chunk.counts for chunk in chunks)
+    counts = np.asarray(sum(chunk.counts for chunk in chunks))
     used = np.flatnonzero(counts.any(axis=0))
     reach = max(64 - int(used[0]) // 2, int(used[-1]) // 2 - 63)
     explicit, table, entries = _choose_tables(counts, model.shift, reach)
