@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from mmap import mmap
 
 import numpy as np
 
@@ -177,7 +178,7 @@ class Chunk:
     @classmethod
     def of(cls, levels: Array, start: int, model: Model, shape: tuple[int, ...]) -> Chunk:
         """The chunk of these levels (int32), which begins at element `start`."""
-        tokens, contexts = np.empty((2, levels.size), np.uint8)
+        tokens, contexts = _pages(2 * levels.size).reshape(2, -1)
         counts = np.zeros((model.contexts, tables.TOKENS), np.uint32)
         tokens_of(levels, model.shift, tokens)
         contexts_of(levels, model.classes.of(shape, np.array([start]), levels.size), tokens, contexts, counts)
@@ -191,6 +192,11 @@ class Chunk:
         padded = np.concatenate((self.fields, np.zeros(BLOCK + 2, np.uint32)))
         dequantizer.complete(self.tokens, padded, bits, start, out)
         return out
+
+
+def _pages(size: int) -> Array:
+    """Bytes that go back to the system when they are given free: others are kept for arrays of the same thread."""
+    return np.frombuffer(mmap(-1, size), np.uint8)
 
 
 def fields_of(levels: Array, tokens: Array, model: Model) -> Array:
