@@ -51,7 +51,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "compressors": (
-        {"settings", "compiling"},
+        {"settings", "compiling", "parallel"},
         {"kernels"},
         {"floats", "measured"},
         {"importance"},

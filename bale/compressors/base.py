@@ -218,6 +218,13 @@ class Transform(Codec):
     def encode(self, values: Values) -> dict[str, Values]:
         """Split an array into its parts, in the order of `parts`."""
 
+    def encode_and_decode(self, values: Values) -> tuple[dict[str, Values], Callable[[], Array] | None]:
+        """The parts, and a function for the storage bits that they come back as where encoding has found them.
+
+        What the function holds in memory is given free when it is called.
+        """
+        return self.encode(values), None
+
     @abstractmethod
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Storage bits of a tensor of this spec from its parts. Raises `ValueError` on parts that do not fit."""

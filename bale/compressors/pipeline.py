@@ -252,6 +252,15 @@ class Pipeline:
             values,
         )
 
+    def encode_and_decode(self, values: Values) -> tuple[dict[str, Values], Array]:
+        """The same, and what `decode` would make of it."""
+        found = None
+        if len(self.transforms) == 1 and not self.has_residual:
+            leaves, found = self.transforms[0].encode_and_decode(values)
+        else:
+            leaves = self.encode(values)
+        return leaves, self.decode(leaves, values.spec) if found is None else found().reshape(values.spec.shape)
+
     def _ranks(self, values: Values) -> tuple[int, Callable[[int], dict[str, Values]]]:
         """The highest rank, and what codes the first layer with one; nothing is left of it at rank 0."""
         at = [stage.finds_rank for stage in self.transforms].index(True)

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from bale.compressors.parallel import helped_by
 from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
 
@@ -136,7 +137,12 @@ class Run:
 
     def _submit(self, job: Job[T]) -> Future[T]:
         self._held += job.cost
-        return self.executor.submit(job.run)
+        return self.executor.submit(self._helped, job)
+
+    def _helped(self, job: Job[T]) -> T:
+        """Run a job, on whose pieces threads work that have nothing else to do."""
+        with helped_by(self.executor, self.threads - 1):
+            return job.run()
 
     def _is_full(self, job: Job[Any]) -> bool:
         return self._held + job.cost > self._budget

@@ -154,11 +154,11 @@ def test_a_numba_that_is_another_one_inside_compiles_all_the_same(tmp_path: Path
 def test_a_loop_is_found_again_whatever_loops_it_calls() -> None:
     """As numba has it, a loop that calls others is compiled anew in every process."""
     from bale.compressors.kernels.cache import _made_of
-    from bale.compressors.kernels.trellis import search_of
+    from bale.compressors.kernels.trellis import _search_by_numba
 
     def made(*code: int) -> object:
-        search: Any = search_of.__wrapped__(*code)
-        return _made_of(search.py_func)
+        search: Any = _search_by_numba.__wrapped__(*code, False)
+        return _made_of(getattr(search, "py_func", search))
 
     assert made(8, 5, 3, 4) == made(8, 5, 3, 4)
     assert len({repr(made(*code)) for code in ((8, 5, 3, 4), (8, 5, 3, 5), (16, 5, 3, 4), (8, 7, 3, 4))}) == 4
@@ -205,10 +205,10 @@ def test_a_callee_of_another_file_is_part_of_the_key() -> None:
 def test_a_key_is_of_no_process() -> None:
     """A set of texts has another order in each process; what has no text of its own is not kept at all."""
     from bale.compressors.kernels.cache import _fixed, _made_of
-    from bale.compressors.kernels.trellis import search_of
+    from bale.compressors.kernels.trellis import _search_by_numba
 
-    search: Any = search_of.__wrapped__(8, 5, 3, 4)
-    assert " at 0x" not in repr(_made_of(search.py_func))
+    search: Any = _search_by_numba.__wrapped__(8, 5, 3, 4, False)
+    assert " at 0x" not in repr(_made_of(getattr(search, "py_func", search)))
     assert _fixed(frozenset("ba"), ()) == ("frozenset", repr(("str", repr("a"))), repr(("str", repr("b"))))
     with pytest.raises(TypeError, match="same in every process"):
         _made_of(function_of("def f(x): return g", g=object()))

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from bale.compressors.kernels import compiled
+from bale.compressors.kernels import compiled, inlined, native
+from bale.compressors.kernels.axes import log2
 from bale.compressors.kernels.rans import BLOCK, LANES, pull
 from bale.spec import Array
 
@@ -34,15 +35,19 @@ UNIT = 128
 HEAVIEST = 255
 """The largest weight of an element."""
 
+SCRATCH = (3 * WIDTH + 16 * 256 // 8) * STEPS + 64
+"""Bytes that a search takes beside its levels."""
+
 EXACT = 32
 """Pairs of levels, on each side of zero, that have tokens of their own."""
 
 _FAR = 30_000  # Above log2(states) times the largest cost: whatever begins elsewhere than in state 0 loses.
+_SQUARES = 16  # sums that go on side by side
 _W = WIDTH
 _U1, _U8, _LOW, _U16 = np.uint64(1), np.uint64(8), np.uint64(1 << 16), np.uint16
 
 
-@compiled
+@inlined
 def _costs(positions: Array, shift: int, costs: Array) -> None:
     """Squared distances of positions to the nearest level of each of the four subsets k mod 4."""
     for n in range(_W):
@@ -57,7 +62,7 @@ def _costs(positions: Array, shift: int, costs: Array) -> None:
         costs[3 * _W + n] = _U16(e3 * e3) >> shift
 
 
-@compiled
+@inlined
 def _weighted_costs(positions: Array, weights: Array, shift: int, costs: Array) -> None:
     """The same, multiplied with weights of up to `HEAVIEST`."""
     for n in range(_W):
@@ -72,7 +77,7 @@ def _weighted_costs(positions: Array, weights: Array, shift: int, costs: Array) 
         costs[3 * _W + n] = (np.uint32(e3 * e3) * weight) >> shift
 
 
-@compiled
+@inlined
 def _lower(metrics: Array, least: Array) -> None:
     """Subtract from the metrics of each path the least one."""
     for n in range(_W):
@@ -92,7 +97,7 @@ def _four(first: int, turn: int) -> Callable[..., None]:
     a0, a1, a2, a3 = (_W * (first ^ 2 * r) for r in range(4))
     b0, b1, b2, b3 = (_W * (first ^ 2 * r ^ turn) for r in range(4))
 
-    @compiled
+    @inlined
     def four(x: Array, y: Array, costs: Array, metrics: Array, survivors: Array, up: int, keep: int) -> None:
         for n in range(_W):
             zero, one = costs[n], costs[2 * _W + n]
@@ -109,25 +114,67 @@ def _four(first: int, turn: int) -> Callable[..., None]:
     return four
 
 
-@cache
-def search_of(states: int, h0: int, h1: int, shift: int, weighted: bool = False) -> Callable[..., None]:
-    """The search for one code of 8 to 256 states; costs are squared distances >> `shift`, or weighted ones >> 8 more.
+Search = Callable[[Array, Any, Array, int, Array], None]
 
-    Of the smallest metrics the first state wins, of two ways into a state that with z = 0. It is called with
 
-    - positions : int32, shape ``(steps, WIDTH)``, flat; they become levels
-    - weights : uint8, of as many elements, if they are weighted, else of any length
-    - metrics, others : uint16, shape ``(states * WIDTH,)``, scratch, as are the rest
-    - costs : uint16, shape ``(4 * WIDTH,)``
-    - survivors : uint8, shape ``(steps * states / 8 * WIDTH,)``
-    - path : int32, shape ``(WIDTH,)``
+def search_of(states: int, h0: int, h1: int, shift: int) -> Search:
+    """The search for one code of 8, 32 or 256 states.
+
+    Costs are squared distances >> `shift`, or weighted ones >> 8 more. Of the smallest metrics the first state wins,
+    of two ways into a state that with z = 0. It is called with
+
+    - values : float32, shape ``(n,)``; times the scale they are positions
+    - scale : float32
+    - weights : uint8, shape ``(n,)``, or ``(0,)`` where all weigh the same
+    - paths : 8 or `WIDTH`
+    - levels : int32, shape ``(n,)``, written
     """
+    found = native.of("trellis_search")
+    return _by_blocks(states, h0, h1, shift) if found is None else _with_scratch(found, states)
+
+
+def _with_scratch(function: Callable[..., None], states: int) -> Search:
+    def search(values: Array, scale: Any, weights: Array, paths: int, levels: Array) -> None:
+        function(values, scale, weights, paths, states, levels, np.empty(SCRATCH, np.uint8))
+
+    return search
+
+
+def _by_blocks(states: int, h0: int, h1: int, shift: int) -> Search:
+    """The search by numba, block by block; zeros take the empty places where paths are few, or do not end together."""
+
+    def search(values: Array, scale: Any, weights: Array, paths: int, levels: Array) -> None:
+        run = _search_by_numba(states, h0, h1, shift, weights.size > 0)
+        metrics, costs = np.empty((2, states * WIDTH), np.uint16), np.empty(4 * WIDTH, np.uint16)
+        survivors, path = np.empty(STEPS * states // 8 * WIDTH, np.uint8), np.empty(WIDTH, np.int32)
+        for start in range(0, values.size, paths * STEPS):
+            at = slice(start, start + paths * STEPS)
+            positions = _table(np.rint(values[at] * np.float32(scale)).astype(np.int32), paths)
+            weighed = _table(weights[at], paths) if weights.size else weights
+            run(positions.reshape(-1), weighed.reshape(-1), *metrics, costs, survivors, path)
+            levels[at] = positions[:, :paths].reshape(-1)[: levels[at].size]
+
+    return search
+
+
+def _table(flat: Array, paths: int) -> Array:
+    """Elements of a block, `WIDTH` in a row."""
+    rows, whole = -(-flat.size // paths), flat.size // paths
+    table = np.zeros((rows, WIDTH), flat.dtype)
+    table[:whole, :paths] = flat[: whole * paths].reshape(whole, paths)
+    table[whole:, : flat.size - whole * paths] = flat[whole * paths :]
+    return table
+
+
+@cache
+def _search_by_numba(states: int, h0: int, h1: int, shift: int, weighted: bool) -> Callable[..., None]:
+    """The loop, which turns positions (int32) in rows of `WIDTH` into levels; the rest is scratch."""
     mask, top, quads = states - 1, states.bit_length() - 2, states // 4
     a, b = h0 & mask, h1
     even, odd = _four(0, b & 6), _four(a & 6, b & 6)
     cut = np.uint32(shift + 8) if weighted else _U16(shift)
 
-    @compiled
+    @inlined
     def search(
         positions: Array, weights: Array, metrics: Array, others: Array, costs: Array, survivors: Array, path: Array
     ) -> None:
@@ -174,7 +221,7 @@ def search_of(states: int, h0: int, h1: int, shift: int, weighted: bool = False)
     return search
 
 
-@compiled
+@inlined
 def _length(number: int) -> int:
     """Bits of a whole number."""
     length = 0
@@ -183,19 +230,27 @@ def _length(number: int) -> int:
     return length
 
 
+@inlined
+def _position(value: Any, scale: Any) -> int:
+    return np.int64(np.rint(np.float32(value * scale)))
+
+
 @compiled
-def survey(levels: Array, positions: Array, lengths: Array, counts: Array, sums: Array) -> None:
-    """Count how large levels are, and add up how far positions lie from small ones, outwards.
+def survey(values: Array, scale: Any, levels: Array, lengths: Array, counts: Array, sums: Array) -> None:
+    """Count how large levels are, and add up how far values lie from small ones, outwards.
 
     Parameters
     ----------
-    levels, positions : Array
+    values : Array
+        float32, shape ``(n,)``; times `scale` they are positions.
+    levels : Array
         int32, shape ``(n,)``.
     lengths : Array
         int64, shape ``(32,)``, added to: counts of the bits of the pair ``level >> 2``, or -1 - pair below zero.
     counts, sums : Array
         int64, added to: for each magnitude of a level how often it comes, and the sum.
     """
+    factor = np.float32(scale)
     for i in range(levels.size):
         level = np.int64(levels[i])
         pair = level >> 2
@@ -203,14 +258,13 @@ def survey(levels: Array, positions: Array, lengths: Array, counts: Array, sums:
         lengths[_length(size) if size >= EXACT else 0] += 1
         size = abs(level)
         if size < counts.size:
+            position = _position(values[i], factor)
             counts[size] += 1
-            sums[size] += (positions[i] if level > 0 else -positions[i]) - UNIT * size
+            sums[size] += (position if level > 0 else -position) - UNIT * size
 
 
 @compiled
-def tokens_of(
-    levels: Array, shift: int, classes: Array, tokens: Array, contexts: Array, sizes: Array, counts: Array
-) -> None:
+def tokens_of(levels: Array, shift: int, tokens: Array) -> None:
     """Tokens of levels.
 
     ``index = level >> 1`` is a pair, ``index >> 1``, and a bit z. The *size* of a pair is the pair, or -1 - pair below
@@ -221,31 +275,34 @@ def tokens_of(
     ----------
     levels : Array
         int32, shape ``(n,)``.
+    tokens : Array
+        uint8, shape ``(n,)``, written.
+    """
+    for i in range(levels.size):
+        index = np.int64(levels[i]) >> 1
+        pair = index >> 1
+        bucket = (pair if pair >= 0 else -1 - pair) >> shift
+        if bucket >= EXACT:
+            length = _length(bucket)
+            bucket = EXACT + 2 * (length - 6) + ((bucket >> (length - 2)) & 1)
+        tokens[i] = 2 * (bucket + 64 if pair >= 0 else 63 - bucket) + (index & 1)
+
+
+@compiled
+def contexts_of(levels: Array, classes: Array, tokens: Array, contexts: Array, counts: Array) -> None:
+    """Contexts of tokens, twice the class plus the parity of the level, and the counts of tokens in each.
+
+    Parameters
+    ----------
+    levels : Array
+        int32, shape ``(n,)``.
     classes : Array
         uint8, shape ``(n,)`` or ``(1,)``.
     tokens, contexts : Array
-        uint8, shape ``(n,)``, written; the context is twice the class, plus the parity of the level.
-    sizes : Array
-        uint32, shape ``(n,)``, written.
+        uint8, shape ``(n,)``; contexts are written.
     counts : Array
         uint32, shape ``(contexts, 256)``, added to.
     """
-    largest = 0
-    for i in range(levels.size):
-        index = levels[i] >> 1
-        pair = index >> 1
-        size = pair if pair >= 0 else -1 - pair
-        largest = max(largest, size)
-        sizes[i] = size
-        bucket = size >> shift
-        tokens[i] = 2 * (bucket + 64 if pair >= 0 else 63 - bucket) + (index & 1)
-    if largest >> shift >= EXACT:
-        for i in range(levels.size):
-            cut = np.int64(sizes[i]) >> shift
-            if cut >= EXACT:
-                length = _length(cut)
-                bucket = EXACT + 2 * (length - 6) + ((cut >> (length - 2)) & 1)
-                tokens[i] = 2 * (bucket + 64 if levels[i] >= 0 else 63 - bucket) + ((levels[i] >> 1) & 1)
     many = classes.size > 1
     for i in range(levels.size):
         context = 2 * (classes[i] if many else classes[0]) + (levels[i] & 1)
@@ -254,6 +311,60 @@ def tokens_of(
 
 
 @compiled
+def fit_tables(counts: Array, costs: Array, coarse: Array, shapes: Array, scales: Array) -> int:
+    """The shapes and scales that code some tokens in the fewest bits; the first of several that do.
+
+    Of the coarse scales the best one is looked for first, then all around it.
+
+    Parameters
+    ----------
+    counts : Array
+        uint32, shape ``(contexts, 256)``; contexts are twice a class, plus the parity.
+    costs : Array
+        uint32, shape ``(2, 256, shapes, scales)``: for each parity 2^16 times the bits of each token.
+    coarse : Array
+        uint32, shape ``(2, 256, shapes, fewer scales)``: those of every eighth scale.
+    shapes, scales : Array
+        uint8, shape ``(contexts,)``, written.
+
+    Returns
+    -------
+    int
+        2^16 times the bits of all tokens.
+    """
+    many, starts, step = costs.shape[2], coarse.shape[3], costs.shape[3] // coarse.shape[3]
+    total = np.int64(0)
+    for context in range(counts.shape[0]):
+        shapes[context], scales[context] = 0, 0
+        parity, used = context & 1, np.int64(0)
+        best, near = np.int64(-1), 0
+        for scale in range(starts):
+            for shape in range(many):
+                found = np.int64(0)
+                for token in range(counts.shape[1]):
+                    count = np.int64(counts[context, token])
+                    used |= count
+                    if count:
+                        found += count * np.int64(coarse[parity, token, shape, scale])
+                if best < 0 or found < best:
+                    best, near = found, scale * step
+        if not used:
+            continue
+        best = np.int64(-1)
+        for shape in range(many):
+            for scale in range(max(near - step, 0), near + step):
+                found = np.int64(0)
+                for token in range(counts.shape[1]):
+                    count = np.int64(counts[context, token])
+                    if count:
+                        found += count * np.int64(costs[parity, token, shape, scale])
+                if best < 0 or found < best:
+                    best, shapes[context], scales[context] = found, shape, scale
+        total += best
+    return total
+
+
+@inlined
 def _one(
     x: Any, at: Any, state: Any, base: Any, slots: Array, entries: Array, words: Array, width: Any, mask: Any
 ) -> Any:
@@ -290,11 +401,11 @@ def trellis_decode(
     follow : Array
         uint8, shape ``(2 * number of states,)``: the next state for ``2 state + (token & 1)``.
     path : Array
-        uint64, one for each path, scratch.
+        uint8, one for each path, scratch.
     values : Array
-        float32, shape ``(512,)``: the value for ``256 parity + token``.
+        Unsigned, shape ``(512,)``: the bits of the value for ``256 parity + token``.
     tokens, out : Array
-        uint8 and float32, shape ``(n,)``, written.
+        uint8 and the kind of the values, shape ``(n,)``, written.
 
     Returns
     -------
@@ -315,7 +426,8 @@ def trellis_decode(
             path[:] = 0
         for i in range(start, min(start + BLOCK, whole), LANES):
             p = path[i & last : (i & last) + LANES]
-            s0, s1, s2, s3, s4, s5, s6, s7 = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+            s0, s1, s2, s3 = np.uint64(p[0]), np.uint64(p[1]), np.uint64(p[2]), np.uint64(p[3])
+            s4, s5, s6, s7 = np.uint64(p[4]), np.uint64(p[5]), np.uint64(p[6]), np.uint64(p[7])
             if many:
                 c = classes[i : i + LANES]
                 c0, c1, c2, c3 = c[0] << _U1, c[1] << _U1, c[2] << _U1, c[3] << _U1
@@ -343,14 +455,22 @@ def trellis_decode(
     if whole % (STEPS * path.size) == 0:
         path[:] = 0
     for i in range(whole, count):
-        s = path[i & last]
+        s = np.uint64(path[i & last])
         base = np.uint64(classes[i] if many else classes[0]) << _U1
         x, at, token = _one(states[i - whole], at, s, base, slots, entries, words, width, mask)
         states[i - whole], tokens[i], out[i] = x, token, values[((s & _U1) << _U8) | token]
+        path[i & last] = follow[(s << _U1) | (token & _U1)]
     fits = at == np.uint64(end)
     for lane in range(LANES):
         fits &= states[lane] == _LOW
     return fits
+
+
+@compiled
+def look_up(tokens: Array, contexts: Array, values: Array, out: Array) -> None:
+    """The values of tokens: that for ``256 parity + token``, where the parity is the lowest bit of the context."""
+    for i in range(tokens.size):
+        out[i] = values[((contexts[i] & 1) << 8) | tokens[i]]
 
 
 @compiled
@@ -359,4 +479,54 @@ def values_of(tokens: Array, sizes: Array, step: Any, values: Array) -> None:
     for i in range(tokens.size):
         token, size = np.int64(tokens[i]), np.int64(sizes[i])
         pair = size if token >= 128 else -1 - size
-        values[i] = np.float32(4 * pair + 2 * (token & 1) + np.int64(values[i])) * step
+        values[i] = np.float32(4 * pair + 2 * (token & 1) + np.int64(values[i])) * np.float32(step)
+
+
+@compiled
+def logarithms(numbers: Array, logs: Array) -> None:
+    """2^16 times the binary logarithms of numbers up to 2^52, rounded down; those of zero are left as they are."""
+    for i in range(numbers.size):
+        if numbers[i]:
+            logs[i] = log2(numbers[i])
+
+
+@compiled
+def magnitudes(values: Array, scale: Any, words: Array) -> None:
+    """Magnitudes (uint32) of float32 values times a scale, rounded to whole numbers."""
+    factor = np.float32(scale)
+    for i in range(values.size):
+        words[i] = abs(_position(values[i], factor))
+
+
+@compiled
+def add_along(words: Array, inner: int, at: int, sums: Array) -> None:
+    """Add words (uint32) for each index along an axis; as `bale.compressors.kernels.axes.axis_sums`."""
+    index, left = at // inner, inner - at % inner
+    for i in range(words.size):
+        sums[index] += np.int64(words[i])
+        left -= 1
+        if left == 0:
+            left = inner
+            index = index + 1 if index + 1 < sums.size else 0
+
+
+@compiled
+def moments(values: Array, found: Array) -> None:
+    """The largest magnitude, and the sum of squares, in an order that is always the same; NaN where a value is.
+
+    Parameters
+    ----------
+    values : Array
+        float32 or float64.
+    found : Array
+        float64, shape ``(2,)``, written.
+    """
+    sums, largest = np.zeros(_SQUARES), np.zeros(_SQUARES)
+    for i in range(values.size):
+        value = np.float64(values[i])
+        sums[i % _SQUARES] += value * value
+        largest[i % _SQUARES] = max(largest[i % _SQUARES], abs(value))
+    total = 0.0
+    for lane in range(_SQUARES):
+        total += sums[lane]
+    found[0], found[1] = largest.max() if total == total else total, total

@@ -174,6 +174,10 @@ class Trellis(RateControlled):
         Refused
             For NaN or Inf, for an error that rounding to the dtype breaks alone, or where nothing is gained.
         """
+        return self.encode_and_decode(values)[0]
+
+    def encode_and_decode(self, values: Values) -> tuple[dict[str, Values], Callable[[], Array] | None]:
+        """Code a tensor, and say what it comes back as."""
         from bale.compressors.trellis.rate_control import Target, encode, encode_step
         from bale.compressors.trellis.scaled_tensor import ScaledTensor
 
@@ -181,14 +185,15 @@ class Trellis(RateControlled):
             values.array.reshape(-1), values.spec, balanced=self.balance == "column", importance=values.importance
         )
         if self.step is not None:
-            data = encode_step(tensor, self.step, STATES[self.effort])
+            stream = encode_step(tensor, self.step, STATES[self.effort])
         else:
             error = self.relative_error
             target = Target.bits(self.bits or 0, tensor) if error is None else Target.error(error, tensor)
-            data = encode(tensor, target, STATES[self.effort])
+            stream = encode(tensor, target, STATES[self.effort])
+        data = stream.data
         if len(data) > self._most(values.spec):
             raise Refused(f"it would take {len(data)} bytes, of {self._most(values.spec)} at most")
-        return {"qdata": Values(TensorSpec("U8", (len(data),)), np.frombuffer(data, np.uint8))}
+        return {"qdata": Values(TensorSpec("U8", (len(data),)), np.frombuffer(data, np.uint8))}, stream.decoded
 
     def decode(self, parts: Mapping[str, Values], spec: TensorSpec) -> Array:
         """Values of a tensor."""
@@ -197,11 +202,7 @@ class Trellis(RateControlled):
         data = parts["qdata"].array.data
         if is_plain(data):
             return read_plain(data, spec).reshape(spec.shape)
-        out = np.empty(spec.elements, spec.storage)
-        reader = Reader.open(data, spec)
-        for start, values in reader.blocks():
-            out[start : start + values.size] = reader.scaling.up(values, start)
-        return out.reshape(spec.shape)
+        return Reader.open(data, spec).decode().reshape(spec.shape)
 
     def cells(
         self, decoded: Array, parts: Mapping[str, Values], spec: TensorSpec

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bale.compressors.contexts.axes import range_of, sums_along
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import axis_sums, log2
+from bale.compressors.kernels.trellis import add_along, logarithms, magnitudes
 from bale.spec import Array
 
 MOST = 40
@@ -53,7 +54,8 @@ class Scaled:
     axis: Axis
     numbers: Array
 
-    def pack(self) -> bytes:
+    @cached_property
+    def packed(self) -> bytes:
         """Bytes; the mirror image is `unpack`."""
         frame = compress_general(self.numbers.astype(np.int8).view(np.uint8))
         return bytes([self.axis.first, self.axis.last]) + len(frame).to_bytes(4, "little") + bytes(frame)
@@ -88,15 +90,21 @@ def mean_magnitudes(
     """
     sums = [np.zeros(axis.size(shape), np.int64) for axis in axes]
     for start, values in blocks:
-        words = np.abs(np.rint(values * np.float32(scale)).astype(np.int32)).view(np.uint32)
+        words = np.empty(values.size, np.uint32)
+        magnitudes(values, scale, words)
         for axis, into in zip(axes, sums, strict=True):
             inner = axis.inner(shape)
-            axis_sums(words, 0, (1 << 31) - 1, 31, inner, start % (inner * into.size), into)
-    found = []
-    for into in sums:
-        total = int(into.sum())
-        mean = log2(total) - log2(into.size) if total else 0
-        found.append(np.array([log2(each) - mean if each else -(1 << 30) for each in into.tolist()], np.int64))
+            add_along(words, inner, start % (inner * into.size), into)
+    return [_above_mean(each) for each in sums]
+
+
+def _above_mean(sums: Array) -> Array:
+    """2^16 times the binary logarithms of sums over the mean one."""
+    ends = np.array([sums.sum(), sums.size])
+    logarithms(ends, logs := np.zeros(2, np.int64))
+    logarithms(sums, found := np.full(sums.size, -(1 << 30), np.int64))
+    if ends[0]:
+        found[sums != 0] -= logs[0] - logs[1]
     return found
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from bale.compressors.importance import Importance
 from bale.compressors.trellis.codec import STATES, Trellis
-from bale.compressors.trellis.context_classes import Classes
-from bale.compressors.trellis.rate_control import Target, Trial, TrialCoder, solve
+from bale.compressors.trellis.estimator import Estimator, Trial
+from bale.compressors.trellis.rate_control import Target, solve
 from bale.compressors.trellis.scaled_tensor import ScaledTensor
 from bale.compressors.trellis.viterbi import LARGEST_LEVEL, Code
 from bale.spec import Array, TensorSpec
@@ -50,8 +50,7 @@ class Member:
         importance: Importance | None = None,
     ) -> None:
         self._tensor = ScaledTensor(array, spec, balanced=codec.balance == "column", importance=importance)
-        self._code = Code(STATES[codec.effort])
-        self._classes: Classes | None = None
+        self._estimator = Estimator(self._tensor, Code(STATES[codec.effort]))
         self._share = elements / spec.elements
         self.elements = elements
         self.norm2 = self._share * self._tensor.norm2 if norm2 is None else norm2
@@ -75,9 +74,7 @@ class Member:
         if not tensor.largest:
             return Trial(step, 0.0, 0.0)
         own = max(step / self._unscaled(1.0), tensor.largest / LARGEST_LEVEL)
-        coder = TrialCoder(tensor, self._code, measured=measured, classes=self._classes)
-        found = coder.estimate(own)
-        self._classes = coder.classes
+        found = self._estimator.estimate(own, measured=measured)
         return Trial(step, found.size * self._share, found.error2 * self._share)
 
 

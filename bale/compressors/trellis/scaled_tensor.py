@@ -11,7 +11,8 @@ import numpy as np
 
 from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
-from bale.compressors.kernels.trellis import HEAVIEST
+from bale.compressors.kernels.trellis import HEAVIEST, moments
+from bale.compressors.parallel import in_order
 from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, mean_magnitudes
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
@@ -20,6 +21,7 @@ from bale.spec import Array, TensorSpec
 
 _RUN, _RUNS = 1 << 13, 32
 _BLOCK = 1 << 16
+_USUAL = 6  # octaves between rows and their mean
 _DAMPING = 0.01
 _HEAVY = 16
 """Inputs with more than this many times the median's mean square count as if they had no more: of 255 steps, 16 are
@@ -53,14 +55,7 @@ class ScaledTensor:
 
     def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool, importance: Importance | None = None) -> None:
         self.array, self.spec, self.size, self.importance = array, spec, array.size, importance
-        largest, self.norm2 = 0.0, 0.0
-        for at in self.blocks:
-            values = self._numbers(at)
-            most = float(np.abs(values).max())
-            if not math.isfinite(most):
-                raise Refused("it holds NaN or infinity")
-            largest = max(largest, most)
-            self.norm2 += _squares(values)
+        largest, self.norm2 = self._moments()
         self.scaling = Scaling(spec, exponent_of(largest))
         self.largest = math.ldexp(largest, -self.scaling.exponent)
         if balanced and largest and len(spec.shape) > 1:
@@ -73,6 +68,21 @@ class ScaledTensor:
         self.sample = np.concatenate([self.down(slice(at, at + self.length)) for at in self.starts.tolist()])
         self.sample_weights = np.concatenate([self.weights(slice(at, at + self.length)) for at in self.starts.tolist()])
         self.deviation = max(math.sqrt(_squares(self.sample) / self.sample.size), self.largest * 2.0**-20)
+
+    def _moments(self) -> tuple[float, float]:
+        """The largest magnitude, and the sum of squares."""
+
+        def moments_of(at: slice) -> list[Array]:
+            pieces = [slice(start, min(start + _BLOCK, at.stop)) for start in range(at.start, at.stop, _BLOCK)]
+            return [_moments(self._numbers(each)) for each in pieces]
+
+        largest, norm2 = 0.0, 0.0
+        for most, squares in (each.tolist() for found in in_order(moments_of, self.chunks) for each in found):
+            if not math.isfinite(most):
+                raise Refused("it holds NaN or infinity")
+            largest = max(largest, most)
+            norm2 += squares
+        return largest, norm2
 
     @property
     def chunks(self) -> list[slice]:
@@ -90,8 +100,31 @@ class ScaledTensor:
     @cached_property
     def axes(self) -> list[tuple[Scaled, ...]]:
         """Sets of axes for classes to choose from."""
+        axes, logs = self._logs
+        return candidates(axes, logs) if axes else []
+
+    @cached_property
+    def _logs(self) -> tuple[list[Axis], list[Array]]:
+        """Axes, and the logarithms of the mean magnitudes along them."""
         axes = axes_of(self.spec.shape)
-        return candidates(axes, self._magnitudes(axes)) if axes else []
+        return axes, self._magnitudes(axes) if axes else []
+
+    @property
+    def excess(self) -> float:
+        """Octaves by which the rows of the tensor are larger than those of the sample, in the mean of their logarithms.
+
+        A sample of few rows whose sizes differ says little of the size of the tensor else. 0 where some rows are next
+        to nothing, and therefore no measure of the bits that they take.
+        """
+        rows = [(axis, logs) for axis, logs in zip(*self._logs, strict=True) if axis.first == axis.last == 0]
+        if self.whole or not rows:
+            return 0.0
+        axis, logs = rows[0]
+        if int(np.abs(logs).max()) > _USUAL << 16:
+            return 0.0
+        places = self.starts[:, None] + np.arange(0, self.length, _RUN // 128)
+        seen = logs[places // axis.inner(self.spec.shape)]
+        return float(logs.mean() - seen.mean()) / 65536
 
     def down(self, at: slice) -> Array:
         """The scaled values of some elements."""
@@ -132,14 +165,16 @@ class ScaledTensor:
         found[np.diag_indices(row)] += np.float32(_DAMPING * float(found.trace(dtype=np.float64)) / row)
         return found if found.trace() > 0 else None
 
-    def error2(self, values: Array, start: int) -> float:
-        """Sum of squared errors of scaled values, which are changed, once they are rounded to the tensor's dtype."""
-        return self.difference2(self.scaling.up(values, start), start)
-
     def difference2(self, bits: Array, start: int) -> float:
         """Sum of squared differences of storage bits to those of the tensor."""
-        again = bits if self.spec.dtype == "F64" else to_float32(bits, self.spec)
-        return _squares(np.subtract(self._numbers(slice(start, start + bits.size)), again, dtype=np.float64))
+        total = 0.0
+        for at in range(0, bits.size, _BLOCK):
+            again = bits[at : at + _BLOCK]
+            again = again if self.spec.dtype == "F64" else to_float32(again, self.spec)
+            first = start + at
+            numbers = self._numbers(slice(first, first + again.size))
+            total += _squares(np.subtract(numbers, again, dtype=np.float64))
+        return total
 
     def _numbers(self, at: slice) -> Array:
         """Values of some elements as they are: float32, or float64 for F64."""
@@ -161,11 +196,11 @@ def _bytes(exact: Array) -> Array:
     return found
 
 
+def _moments(values: Array) -> Array:
+    """The largest magnitude, and the sum of squares."""
+    moments(values, found := np.empty(2))
+    return found
+
+
 def _squares(values: Array) -> float:
-    """Sum of squares, in blocks of float64 that stay in the cache."""
-    total = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, values.size, _RUN):
-            block = values[start : start + _RUN].astype(np.float64)
-            total += float(np.einsum("i,i->", block, block))
-    return total
+    return float(_moments(values)[1])

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from mmap import mmap
 
 import numpy as np
 
 from bale.compressors.entropy import rans
 from bale.compressors.kernels.rans import BLOCK, LANES, get_fields, put_fields, rans_encode
-from bale.compressors.kernels.trellis import EXACT, UNIT, tokens_of, trellis_decode, values_of
+from bale.compressors.kernels.trellis import (
+    EXACT,
+    UNIT,
+    contexts_of,
+    look_up,
+    tokens_of,
+    trellis_decode,
+    values_of,
+)
+from bale.compressors.parallel import in_order
 from bale.compressors.trellis import tables
 from bale.compressors.trellis.context_classes import Classes, Scaled
 from bale.compressors.trellis.scaling import Scaling
@@ -85,35 +95,119 @@ class Model:
         return both[0].astype(np.uint64), both[1].astype(np.uint64)
 
 
-@dataclass
-class Tokens:
-    """The tokens of a whole tensor, chunk by chunk, and the bits that they leave open."""
+@dataclass(frozen=True)
+class Dequantizer:
+    """Turns tokens into the storage bits of a tensor: by one table where that can be."""
 
     model: Model
-    shape: tuple[int, ...]
+    scaling: Scaling
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether the bits of each token are the same everywhere."""
+        return self.model.shift == 0 and self.scaling.balance is None
+
+    @cached_property
+    def table(self) -> Array:
+        """The bits of each token, of even levels, then of odd ones, as whole numbers.
+
+        Those of float32 where columns are balanced; the parity where a token leaves something open.
+        """
+        found = self.model.table
+        if not self._is_direct:
+            return found.view(np.uint32)
+        is_open = np.tile(self.model.runs[1] > 0, 2)
+        bits = _as_words(self.scaling.up(found.copy(), 0))
+        bits[is_open] = found[is_open]
+        return bits
+
+    def room(self, out: Array) -> Array:
+        """Where the bits of the tokens of a chunk may be put, of which the values shall come into `out`."""
+        return _as_words(out) if self._is_direct else np.empty(out.size, np.uint32)
+
+    def complete(self, tokens: Array, fields: Array, bits: Array, start: int, out: Array) -> None:
+        """Complete the values of tokens that leave something open, and scale all.
+
+        Parameters
+        ----------
+        fields : Array
+            uint32: what the tokens leave open, and behind it `BLOCK` + 2 words more.
+        bits : Array
+            What the table has for the tokens, in the place that `room` gave.
+        start : int
+            The first element of the chunk.
+        out : Array
+            Storage bits of the chunk, written.
+
+        Raises
+        ------
+        ValueError
+            For damaged fields.
+        """
+        model, used = self.model, fields.size - BLOCK - 2
+        far = slice(None) if model.shift else _far(tokens)
+        tokens = tokens[far]
+        sizes = np.empty(tokens.size, np.uint32)
+        if not get_fields(fields, used, tokens, *model.runs, sizes):
+            raise ValueError("fields are damaged")
+        if self._is_direct:
+            values = bits[far].astype(np.float32)
+            values_of(tokens, sizes, model.step, values)
+            bits[far] = _as_words(self.scaling.up(values, 0))
+        else:
+            values = bits.view(np.float32)
+            found = values[far]
+            values_of(tokens, sizes, model.step, found)
+            values[far] = found
+            out[:] = self.scaling.up(values, start)
+
+
+def _as_words(array: Array) -> Array:
+    return array.view(f"u{array.itemsize}")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The tokens of a chunk, their contexts, how often each comes in each, and the bits that they leave open."""
+
     tokens: Array
     contexts: Array
     counts: Array
-    fields: list[Array]
+    fields: Array
 
     @classmethod
-    def empty(cls, model: Model, shape: tuple[int, ...]) -> Tokens:
-        """No tokens yet."""
-        n = math.prod(shape)
+    def of(cls, levels: Array, start: int, model: Model, shape: tuple[int, ...]) -> Chunk:
+        """The chunk of these levels (int32), which begins at element `start`."""
+        tokens, contexts = _pages(2 * levels.size).reshape(2, -1)
         counts = np.zeros((model.contexts, tables.TOKENS), np.uint32)
-        return cls(model, shape, np.empty(n, np.uint8), np.empty(n, np.uint8), counts, [])
+        tokens_of(levels, model.shift, tokens)
+        contexts_of(levels, model.classes.of(shape, np.array([start]), levels.size), tokens, contexts, counts)
+        return cls(tokens, contexts, counts, fields_of(levels, tokens, model))
 
-    def add(self, levels: Array, start: int) -> None:
-        """Add the levels of the chunk that begins at element `start`."""
-        model, at = self.model, slice(start, start + levels.size)
-        tokens, sizes = self.tokens[at], np.empty(levels.size, np.uint32)
-        classes = model.classes.of(self.shape, np.array([start]), levels.size)
-        tokens_of(levels, model.shift, classes, tokens, self.contexts[at], sizes, self.counts)
-        if model.shift == 0:
-            far = _far(tokens)
-            tokens, sizes = tokens[far], sizes[far]
-        data = np.empty(24 * tokens.size // 32 + 2, np.uint32)
-        self.fields.append(data[: put_fields(sizes, tokens, *model.runs, data)])
+    def decode(self, dequantizer: Dequantizer, start: int) -> Array:
+        """The storage bits that the chunk, which begins at element `start`, comes back as."""
+        out = np.empty(self.tokens.size, dequantizer.scaling.spec.storage)
+        bits = dequantizer.room(out)
+        look_up(self.tokens, self.contexts, dequantizer.table, bits)
+        padded = np.concatenate((self.fields, np.zeros(BLOCK + 2, np.uint32)))
+        dequantizer.complete(self.tokens, padded, bits, start, out)
+        return out
+
+
+def _pages(size: int) -> Array:
+    """Bytes that go back to the system when they are given free: others are kept for arrays of the same thread."""
+    return np.frombuffer(mmap(-1, size), np.uint8)
+
+
+def fields_of(levels: Array, tokens: Array, model: Model) -> Array:
+    """The bits (uint32) that tokens leave open."""
+    if model.shift == 0:
+        far = _far(tokens)
+        levels, tokens = levels[far], tokens[far]
+    pairs = levels >> 2
+    sizes = (pairs ^ (pairs >> 31)).view(np.uint32)
+    data = np.empty(24 * tokens.size // 32 + 2, np.uint32)
+    return data[: put_fields(sizes, tokens, *model.runs, data)]
 
 
 def _far(tokens: Array) -> Array:
@@ -121,35 +215,36 @@ def _far(tokens: Array) -> Array:
     return np.flatnonzero(tokens - np.uint8(128 - 2 * EXACT) >= np.uint8(4 * EXACT))
 
 
-def write(found: Tokens, scaling: Scaling) -> bytes:
+def write(chunks: Sequence[Chunk], model: Model, scaling: Scaling) -> bytes:
     """Bytes of a tensor. The mirror image is `Reader`."""
-    model, classes, balance = found.model, found.model.classes, scaling.balance
-    used = np.flatnonzero(found.counts.any(axis=0))
+    classes, balance = model.classes, scaling.balance
+    counts = np.asarray(sum(chunk.counts for chunk in chunks))
+    used = np.flatnonzero(counts.any(axis=0))
     reach = max(64 - int(used[0]) // 2, int(used[-1]) // 2 - 63)
-    explicit, table, entries = _choose_tables(found.counts, model.shift, reach)
+    explicit, table, entries = _choose_tables(counts, model.shift, reach)
     flags = len(classes.axes) | (_BALANCE if balance else 0) | (_EXPLICIT if explicit else 0)
     parts = [
-        bytes([model.code.states.bit_length()]) + _pack_shape(found.shape),
+        bytes([model.code.states.bit_length()]) + _pack_shape(scaling.spec.shape),
         _HEAD.pack(float(model.step), scaling.exponent, model.shift, reach, model.centroids.size, flags),
         model.centroids.astype(np.int8).tobytes(),
     ]
     if classes.axes:
         parts.append(_CLASSES.pack(classes.low, classes.last, classes.shift))
-    parts += [each.pack() for each in (*classes.axes, *([balance] if balance else []))]
+    parts += [each.packed for each in (*classes.axes, *([balance] if balance else []))]
     parts.append(table)
-    sizes, streams = [], []
-    for start, fields in zip(range(0, found.tokens.size, CHUNK), found.fields, strict=True):
-        at = slice(start, start + CHUNK)
-        words = np.empty(found.tokens[at].size + 1, np.uint16)
-        states = np.empty(LANES, np.uint64)
-        begin = rans_encode(found.tokens[at], found.contexts[at], entries, tables.BITS, words, states)
-        sizes.append(_PAIR.pack(words.size - begin, fields.size))
-        streams += [
+
+    def stream(chunk: Chunk) -> tuple[bytes, bytes, bytes]:
+        words, states = np.empty(chunk.tokens.size + 1, np.uint16), np.empty(LANES, np.uint64)
+        begin = rans_encode(chunk.tokens, chunk.contexts, entries, tables.BITS, words, states)
+        return (
             states.astype("<u4").tobytes(),
             words[begin:].astype("<u2", copy=False).tobytes(),
-            fields.astype("<u4", copy=False).tobytes(),
-        ]
-    return b"".join((*parts, *sizes, *streams))
+            chunk.fields.astype("<u4", copy=False).tobytes(),
+        )
+
+    streams = in_order(stream, chunks)
+    sizes = [_PAIR.pack(len(words) // 2, len(fields) // 4) for _, words, fields in streams]
+    return b"".join((*parts, *sizes, *(part for each in streams for part in each)))
 
 
 def _choose_tables(counts: Array, shift: int, reach: int) -> tuple[bool, bytes, Array]:
@@ -265,50 +360,45 @@ class Reader:
             entries = _generated(shapes, scales, shift, reach)
         return cls(model, Scaling(spec, exponent, balance), entries, _chunks(data_, spec.elements))
 
-    def blocks(self) -> Iterator[tuple[int, Array]]:
-        """Start and float32 values of each chunk. Raises `ValueError` on bad bytes."""
-        spec, model = self.scaling.spec, self.model
-        follow, table = model.code.follow, model.table
-        path = np.empty(paths_of(spec.elements), np.uint64)
-        slots = rans.slots_of(self.entries, tables.BITS)
-        for number, (states, words, fields) in enumerate(self.chunks):
-            start = number * CHUNK
-            count = min(CHUNK, spec.elements - start)
-            classes = model.classes.of(spec.shape, np.array([start]), count)
-            padded = np.zeros(len(words) // 2 + BLOCK + LANES, np.uint16)
-            padded[: len(words) // 2] = np.frombuffer(words, "<u2")
-            tokens, out = np.empty(count, np.uint8), np.empty(count, np.float32)
-            lanes = np.frombuffer(states, "<u4").astype(np.uint64)
-            if not trellis_decode(
-                padded,
-                len(words) // 2,
-                lanes,
-                classes,
-                slots,
-                self.entries,
-                tables.BITS,
-                follow,
-                path,
-                table,
-                tokens,
-                out,
-            ):
-                raise ValueError("tokens are damaged")
-            self._put_open(tokens, fields, out)
-            yield start, out
+    def decode(self) -> Array:
+        """Storage bits, flat. Raises `ValueError` on bad bytes."""
+        spec = self.scaling.spec
+        out = np.empty(spec.elements, spec.storage)
+        slots, dequantizer = rans.slots_of(self.entries, tables.BITS), Dequantizer(self.model, self.scaling)
+        in_order(lambda number: self._decode(number, slots, dequantizer, out), range(len(self.chunks)))
+        return out
 
-    def _put_open(self, tokens: Array, fields: memoryview, values: Array) -> None:
-        """Complete the values of tokens that leave something open."""
-        model, used = self.model, len(fields) // 4
-        far = slice(None) if model.shift else _far(tokens)
-        tokens, found = tokens[far], values[far]
-        data = np.zeros(used + BLOCK + 2, np.uint32)
-        data[:used] = np.frombuffer(fields, "<u4")
-        sizes = np.empty(tokens.size, np.uint32)
-        if not get_fields(data, used, tokens, *model.runs, sizes):
-            raise ValueError("fields are damaged")
-        values_of(tokens, sizes, model.step, found)
-        values[far] = found
+    def _decode(self, number: int, slots: Array, dequantizer: Dequantizer, out: Array) -> None:
+        """Decode one chunk."""
+        model, spec = self.model, self.scaling.spec
+        states, words, fields = self.chunks[number]
+        start = number * CHUNK
+        out = out[start : start + CHUNK]
+        tokens, bits = np.empty(out.size, np.uint8), dequantizer.room(out)
+        if not trellis_decode(
+            _padded(words, "<u2", BLOCK + LANES),
+            len(words) // 2,
+            np.frombuffer(states, "<u4").astype(np.uint64),
+            model.classes.of(spec.shape, np.array([start]), out.size),
+            slots,
+            self.entries,
+            tables.BITS,
+            model.code.follow,
+            np.empty(paths_of(spec.elements), np.uint8),
+            dequantizer.table,
+            tokens,
+            bits,
+        ):
+            raise ValueError("tokens are damaged")
+        dequantizer.complete(tokens, _padded(fields, "<u4", BLOCK + 2), bits, start, out)
+
+
+def _padded(data: memoryview, kind: str, more: int) -> Array:
+    """Words, and zeros behind them."""
+    words = np.frombuffer(data, kind)
+    found: Array = np.zeros(words.size + more, words.dtype.newbyteorder("="))
+    found[: words.size] = words
+    return found
 
 
 def _chunks(data: memoryview, elements: int) -> tuple[tuple[memoryview, memoryview, memoryview], ...]:

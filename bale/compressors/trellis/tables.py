@@ -10,14 +10,14 @@ from functools import cache
 
 import numpy as np
 
-from bale.compressors.kernels.axes import log2
-from bale.compressors.kernels.trellis import EXACT
+from bale.compressors.kernels.trellis import EXACT, fit_tables, logarithms
 from bale.spec import Array
 
 TOKENS = 256
 BITS = 14
 SHAPES = 6
 SCALES = 256
+_COARSE = 8
 _OCTAVE = 16
 _LEAST = -5  # octaves: scale 0 is 2^-5 steps
 _GRID, _ENDS = 64, 32  # points of a distribution for each unit of its scale, and units until its end
@@ -106,6 +106,12 @@ def power(sixteenths: int) -> float:
     return float(_roots()[part]) * 2.0 ** (whole - 30)
 
 
+@cache
+def _points() -> Array:
+    """For each scale 2^16 times the points of the grid in a step."""
+    return np.array([_roots()[-s % _OCTAVE] >> (8 + _LEAST + -(-s // _OCTAVE)) for s in range(SCALES)])
+
+
 def weights(shapes: Array, scales: Array, parity: int, shift: int) -> Array:
     """Weights of tokens, one row for each shape and scale.
 
@@ -123,8 +129,7 @@ def weights(shapes: Array, scales: Array, parity: int, shift: int) -> Array:
     Array
         int64, shape ``(n, 256)``, from 1 to 2^30.
     """
-    # 2^16 times the points of the grid in a step.
-    points = np.array([_roots()[-s % _OCTAVE] >> (8 + _LEAST + -(-s // _OCTAVE)) for s in range(SCALES)])[scales]
+    points = _points()[scales]
     ends = 4 * np.concatenate((-STARTS[::-1], STARTS[1:]))
     if shift:
         return _mass(shapes, points, ends).repeat(2, axis=1) // 2 + 1
@@ -140,15 +145,17 @@ def _mass(shapes: Array, points: Array, ends: Array) -> Array:
     at = np.abs(ends)[None, :] * points[:, None]
     index = np.minimum(at >> 16, _GRID * _ENDS - 1)
     fraction = np.minimum(at - (index << 16), 1 << 16)
-    below = np.take_along_axis(_halves()[shapes], index, axis=1)
-    above = np.take_along_axis(_halves()[shapes], index + 1, axis=1)
+    index += (_halves().shape[1] * shapes.astype(np.int64))[:, None]
+    below, above = _halves().reshape(-1)[index], _halves().reshape(-1)[index + 1]
     return np.diff(np.sign(ends) * (below + ((above - below) * fraction >> 16)), axis=1)
 
 
 @cache
 def _prices() -> Array:
     """2^16 times the bits of a token of each frequency."""
-    return np.array([(BITS << 16) - log2(max(frequency, 1)) for frequency in range((1 << BITS) + 1)], np.int64)
+    logs = np.zeros((1 << BITS) + 1, np.int64)
+    logarithms(np.arange(logs.size), logs)
+    return (BITS << 16) - logs
 
 
 def price(counts: Array, entries: Array) -> int:
@@ -157,16 +164,16 @@ def price(counts: Array, entries: Array) -> int:
 
 
 @cache
-def _costs(shift: int) -> Array:
-    """2^16 times the bits of each token, shape ``(2, SHAPES, SCALES, 256)``: whole numbers as float64."""
+def _costs(shift: int) -> tuple[Array, Array]:
+    """2^16 times the bits of each token, and those of every eighth scale; see `kernels.trellis.fit_tables`."""
     scales = np.arange(SCALES)
-    costs = np.empty((2, SHAPES, SCALES, TOKENS))
+    costs = np.empty((2, TOKENS, SHAPES, SCALES), np.uint32)
     for parity in range(2):
         for shape in range(SHAPES):
             found = weights(np.full(SCALES, shape), scales, parity, shift)
             shares = np.maximum((found << BITS) // found.sum(axis=1, keepdims=True), 1)
-            costs[parity, shape] = _prices()[shares]
-    return costs
+            costs[parity, :, shape] = _prices()[shares].T
+    return costs, np.ascontiguousarray(costs[..., ::_COARSE])
 
 
 def fit(counts: Array, shift: int) -> tuple[Array, Array, int]:
@@ -175,7 +182,7 @@ def fit(counts: Array, shift: int) -> tuple[Array, Array, int]:
     Parameters
     ----------
     counts : Array
-        Shape ``(contexts, 256)``; contexts are twice a class, plus the parity.
+        uint32, shape ``(contexts, 256)``; contexts are twice a class, plus the parity.
 
     Returns
     -------
@@ -184,19 +191,5 @@ def fit(counts: Array, shift: int) -> tuple[Array, Array, int]:
     cost : int
         2^16 times the bits of all tokens.
     """
-    costs, coarse = _costs(shift), 8
     shapes, scales = np.zeros((2, len(counts)), np.uint8)
-    total = 0
-    for context, found in enumerate(counts.astype(np.float64)):
-        table = costs[context & 1]
-        if not found.any():
-            continue
-        # Sums of whole numbers below 2^53, so in any order the same. No BLAS: its threads cost more than they gain.
-        first = np.einsum("ijk,k->ij", table[:, ::coarse], found)
-        near = int(first.min(axis=0).argmin()) * coarse
-        low = max(near - coarse, 0)
-        fine = np.einsum("ijk,k->ij", table[:, low : near + coarse], found)
-        shape, scale = np.unravel_index(fine.argmin(), fine.shape)
-        shapes[context], scales[context] = shape, low + scale
-        total += int(fine[shape, scale])
-    return shapes, scales, total
+    return shapes, scales, fit_tables(counts, *_costs(shift), shapes, scales)

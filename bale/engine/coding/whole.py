@@ -63,7 +63,11 @@ class WholeCoding:
 
     def _values(self, parts: Mapping[str, Values]) -> Array:
         """Flat elements, in their storage bits, from the parts of all lossy layers."""
-        return self.task.with_reference(self.task.pipeline.decode(parts, self.task.spec).reshape(-1), 0)
+        return self._on_reference(self.task.pipeline.decode(parts, self.task.spec))
+
+    def _on_reference(self, decoded: Array) -> Array:
+        """Flat elements, in their storage bits, from what the pipeline has decoded."""
+        return self.task.with_reference(decoded.reshape(-1), 0)
 
     def _encode(self, work: Work) -> Encoded:
         began = time.perf_counter()
@@ -75,12 +79,13 @@ class WholeCoding:
         for start, count in chunk_ranges(spec.elements):
             check_finite(to_float32(array[start : start + count], spec))
         importance = work.importance()
-        leaves = pipeline.encode(Values(spec, array.reshape(spec.shape), importance=importance))
+        values = Values(spec, array.reshape(spec.shape), importance=importance)
+        leaves, decoded = pipeline.encode_and_decode(values)
         parts = tuple(
             encode_part(f"{task.prefix}{name}", values, forced_chain(pipeline.layer_of(name)), task.has_exact_layer)
             for name, values in leaves.items()
         )
-        decoded = self._values(leaves)
+        decoded = self._on_reference(decoded)
         distortion = Distortion.of_whole(source, decoded, spec, importance)
         if task.has_exact_layer:
             exact = self._encode_exact(source, reference_of(pipeline, leaves, spec, decoded))

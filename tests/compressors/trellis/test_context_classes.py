@@ -46,10 +46,10 @@ def test_classes_by_hand():
 
 def test_scaled_axes_come_back():
     scaled = Scaled(Axis(0, 1), np.arange(-60, 60, dtype=np.int16))
-    back, rest = Scaled.unpack(memoryview(scaled.pack() + b"more"), (12, 10, 7))
+    back, rest = Scaled.unpack(memoryview(scaled.packed + b"more"), (12, 10, 7))
     assert (back.axis, back.numbers.tolist(), bytes(rest)) == (scaled.axis, scaled.numbers.tolist(), b"more")
     with pytest.raises(ValueError, match="axis"):
-        Scaled.unpack(memoryview(scaled.pack()), (120,))
+        Scaled.unpack(memoryview(scaled.packed), (120,))
 
 
 def test_only_axes_that_differ_are_tried():

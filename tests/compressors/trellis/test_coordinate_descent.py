@@ -24,7 +24,7 @@ def inputs(n, seed=0, rank=None):
 def found(x, importance, states=8, step=0.5):
     spec = TensorSpec("F32", x.shape)
     tensor = ScaledTensor(x.reshape(-1), spec, balanced=False, importance=importance)
-    search = Search(Code(states), paths_of(x.size), weighted=True)
+    search = Search(Code(states), paths_of(x.size))
     first = search.levels(x.reshape(-1), np.float32(step), tensor.weights(slice(0, x.size)))
     return tensor, search, first, descend(first, tensor, search, np.float32(step))
 
@@ -50,10 +50,11 @@ def test_levels_are_those_that_states_allow(shape):
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     _, search, _, levels = found(x, inputs(shape[1]))
     code = Code(8)
-    for start in range(0, x.size, search.block):
+    block = 1024 * search.paths
+    for start in range(0, x.size, block):
         for lane in range(search.paths):
             state = 0
-            for level in levels[start : start + search.block][lane :: search.paths].tolist():
+            for level in levels[start : start + block][lane :: search.paths].tolist():
                 assert level & 1 == state & 1
                 state = int(code.follow[2 * state + ((level >> 1) & 1)])
 
@@ -73,7 +74,7 @@ def test_a_path_by_hand():
 def test_one_path_is_searched_as_a_plain_encoder_does():
     rng = np.random.default_rng(5)
     values, weights = rng.normal(size=3000).astype(np.float32), rng.integers(1, 255, 3000)
-    levels = Search(Code(8), 8, weighted=True).path(values, weights, np.float32(0.5))
+    levels = Search(Code(8), 8).path(values, weights, np.float32(0.5))
     positions = np.rint(values * 256).astype(int).tolist()
     expected = [
         level

@@ -9,9 +9,10 @@ from bale.compressors.trellis.context_classes import Axis, Classes, Scaled
 from bale.compressors.trellis.scaling import Scaling
 from bale.compressors.trellis.stream import (
     CHUNK,
+    Chunk,
+    Dequantizer,
     Model,
     Reader,
-    Tokens,
     is_plain,
     read_plain,
     read_shape,
@@ -24,15 +25,17 @@ from tests.compressors.trellis.reference import follow
 
 
 def coded(levels, model, shape, scaling=None):
-    found = Tokens.empty(model, shape)
-    for start in range(0, levels.size, CHUNK):
-        found.add(levels[start : start + CHUNK], start)
-    return write(found, scaling or Scaling(TensorSpec("F32", shape)))
+    chunks = [Chunk.of(levels[at : at + CHUNK], at, model, shape) for at in range(0, levels.size, CHUNK)]
+    scaling = scaling or Scaling(TensorSpec("F32", shape))
+    data = write(chunks, model, scaling)
+    dequantizer = Dequantizer(model, scaling)
+    out = [chunk.decode(dequantizer, number * CHUNK) for number, chunk in enumerate(chunks)]
+    assert np.concatenate(out).tobytes() == Reader.open(memoryview(data), scaling.spec).decode().tobytes()
+    return data
 
 
 def decoded(data, shape):
-    reader = Reader.open(memoryview(data), TensorSpec("F32", shape))
-    return np.concatenate([values for _, values in reader.blocks()])
+    return Reader.open(memoryview(data), TensorSpec("F32", shape)).decode()
 
 
 def walk(seed, count, states, spread, paths):
@@ -145,7 +148,7 @@ def test_damage_is_a_value_error_or_other_values(shift):
 
 def _read(data, spec):
     with np.errstate(all="ignore"):
-        return sum(values.size for _, values in Reader.open(memoryview(data), spec).blocks())
+        return Reader.open(memoryview(data), spec).decode().size
 
 
 def test_other_shapes_are_refused():

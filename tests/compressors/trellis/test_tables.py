@@ -43,7 +43,7 @@ def test_fit_finds_shape_and_scale():
     rows = []
     for draw, parity in ((rng.standard_t(3, 100_000), 0), (rng.normal(size=100_000), 1)):
         index = np.rint((draw * 4 - parity) / 2).astype(int)
-        rows.append(np.bincount(np.clip(index + 128, 0, 255), minlength=256))
+        rows.append(np.bincount(np.clip(index + 128, 0, 255), minlength=256).astype(np.uint32))
     shapes, scales, cost = tables.fit(np.array(rows), 0)
     assert shapes.tolist() == [0, 4]
     assert (np.abs(scales.astype(int) - 112) <= 1).all()  # 4 steps

@@ -29,7 +29,7 @@ def test_the_weighted_search_finds_what_a_plain_encoder_finds(states, count, pat
     values = rng.normal(size=count).astype(np.float32) * 2
     weights = (255 * rng.random(count) ** 3 + 1).astype(np.uint8)
     weights[::7] = HEAVIEST
-    found = Search(Code(states), paths, weighted=True).levels(values, np.float32(1), weights)
+    found = Search(Code(states), paths).levels(values, np.float32(1), weights)
     positions = np.rint(values * 128).astype(int).tolist()
     assert found.tolist() == reference.levels(positions, states, paths, weights.tolist())
 
@@ -46,7 +46,7 @@ def test_metrics_do_not_overflow_on_hostile_values(states):
         positions = np.rint(values * np.float32(128)).astype(int).tolist()
         assert found.tolist() == reference.levels(positions, states, 8)
         for weights in (np.full(count, HEAVIEST, np.uint8), rng.choice([1, HEAVIEST], count).astype(np.uint8)):
-            found = Search(Code(states), 8, weighted=True).levels(values, np.float32(1), weights)
+            found = Search(Code(states), 8).levels(values, np.float32(1), weights)
             assert found.tolist() == reference.levels(positions, states, 8, weights.tolist())
 
 
@@ -77,9 +77,9 @@ def test_without_a_trellis_levels_are_even_and_zero_is_wide():
 def test_blocks_can_be_searched_one_by_one():
     values = np.random.default_rng(3).normal(size=200_000).astype(np.float32)
     paths = paths_of(values.size)
-    search = Search(Code(8), paths)
+    search, block = Search(Code(8), paths), 1024 * paths
     whole, step = search.levels(values, np.float32(0.5)), np.float32(0.5)
-    pieces = [search.levels(values[at : at + search.block], step) for at in range(0, values.size, search.block)]
+    pieces = [search.levels(values[at : at + block], step) for at in range(0, values.size, block)]
     assert (np.concatenate(pieces) == whole).all()
     assert paths_of(values.size) == 64
     assert paths_of(65_535) == 8

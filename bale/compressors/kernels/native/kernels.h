@@ -166,3 +166,50 @@ void k_add_product(const double *left, int64_t rows, int64_t terms, const double
                    columns, double *out, int64_t rows2, int64_t columns2);
 void k_eliminate(double *matrix, int64_t size, int64_t size2, double *least, int64_t size3, int64_t *rows, int64_t
                  size4, int64_t *bits, int64_t ranks);
+
+/* trellis.c */
+void k_trellis_search(const float *values, int64_t n, float scale, const uint8_t *weights, int64_t m, int64_t paths,
+                      int64_t states, int32_t *levels, int64_t n2, uint8_t *scratch, int64_t size);
+void k_survey(const float *values, int64_t n, float scale, const int32_t *levels, int64_t n2, int64_t *lengths,
+              int64_t l, int64_t *counts, int64_t c, int64_t *sums, int64_t c2);
+void k_tokens_of(const int32_t *levels, int64_t n, int64_t shift, uint8_t *tokens, int64_t n2);
+void k_contexts_of(const int32_t *levels, int64_t n, const uint8_t *classes, int64_t m, const uint8_t *tokens, int64_t
+                   n2, uint8_t *contexts, int64_t n3, uint32_t *counts, int64_t many, int64_t width);
+int64_t k_fit_tables(const uint32_t *counts, int64_t contexts, int64_t width, const uint32_t *costs, int64_t parities,
+                     int64_t tokens, int64_t s, int64_t c, const uint32_t *coarse, int64_t p2, int64_t t2, int64_t s2,
+                     int64_t c2, uint8_t *shapes, int64_t n, uint8_t *scales, int64_t n2);
+void k_values_of(const uint8_t *tokens, int64_t n, const uint32_t *sizes, int64_t n2, float step, float *values,
+                 int64_t n3);
+void k_logarithms(const int64_t *numbers, int64_t n, int64_t *logs, int64_t n2);
+void k_magnitudes(const float *values, int64_t n, float scale, uint32_t *words, int64_t n2);
+bool k_trellis_decode__u8(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes, const
+                          uint8_t *classes, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count, const
+                          uint64_t *entries, int64_t many2, int64_t width, int64_t bits, const uint8_t *follow,
+                          int64_t f, uint8_t *path, int64_t paths, const uint8_t *values, int64_t v, uint8_t *tokens,
+                          int64_t n, uint8_t *out, int64_t n2);
+bool k_trellis_decode__u16(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes, const
+                           uint8_t *classes, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count, const
+                           uint64_t *entries, int64_t many2, int64_t width, int64_t bits, const uint8_t *follow,
+                           int64_t f, uint8_t *path, int64_t paths, const uint16_t *values, int64_t v, uint8_t
+                           *tokens, int64_t n, uint16_t *out, int64_t n2);
+bool k_trellis_decode__u32(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes, const
+                           uint8_t *classes, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count, const
+                           uint64_t *entries, int64_t many2, int64_t width, int64_t bits, const uint8_t *follow,
+                           int64_t f, uint8_t *path, int64_t paths, const uint32_t *values, int64_t v, uint8_t
+                           *tokens, int64_t n, uint32_t *out, int64_t n2);
+bool k_trellis_decode__u64(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes, const
+                           uint8_t *classes, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count, const
+                           uint64_t *entries, int64_t many2, int64_t width, int64_t bits, const uint8_t *follow,
+                           int64_t f, uint8_t *path, int64_t paths, const uint64_t *values, int64_t v, uint8_t
+                           *tokens, int64_t n, uint64_t *out, int64_t n2);
+void k_look_up__u8(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t n2, const uint8_t *values,
+                   int64_t v, uint8_t *out, int64_t n3);
+void k_look_up__u16(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t n2, const uint16_t *values,
+                    int64_t v, uint16_t *out, int64_t n3);
+void k_look_up__u32(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t n2, const uint32_t *values,
+                    int64_t v, uint32_t *out, int64_t n3);
+void k_look_up__u64(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t n2, const uint64_t *values,
+                    int64_t v, uint64_t *out, int64_t n3);
+void k_moments__f32(const float *values, int64_t n, double *found, int64_t two);
+void k_moments__f64(const double *values, int64_t n, double *found, int64_t two);
+void k_add_along(const uint32_t *words, int64_t n, int64_t inner, int64_t at, int64_t *sums, int64_t size);
