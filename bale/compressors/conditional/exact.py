@@ -29,8 +29,8 @@ class Exact(Conditional):
     `int4/exact` takes at most two per cent more than `lossless:effort=max` alone and can be fetched in two steps, as
     other quantizers do, but for `int` with `zero=float` (4 %) and `clip=mse` (7 %: clipped values lie outside of
     their cells); `int8/exact` takes at most one. A fine-tune in BF16 takes about ``10.5 + log2(relative change)``
-    bits a weight given its base, of the matrices that moved. Compiled code (numba): the first run takes some seconds
-    longer. The models are bale's own.
+    bits a weight given its base, of the matrices that moved. Compiled code: where bale was installed without a C
+    compiler, numba takes some seconds in the first run. The models are bale's own.
 
     >>> from bale.compressors.base import Reference
     >>> x, near = np.array([1, 2, 3], np.float32), np.array([1, 2, 4], np.float32)

@@ -23,7 +23,7 @@ _U1, _U5, _U16, _U32 = np.uint64(1), np.uint64(5), np.uint64(16), np.uint64(32)
 _ZERO, _LOW, _WORD = np.uint64(0), np.uint64(LOW), np.uint64(0xFFFF)
 
 
-@compiled
+@inlined
 def push(x: Any, at: Any, words: Array, entry: Any, bits: Any) -> Any:
     """Take a token with this table entry (frequency << 16 | sum of those before) into a state."""
     frequency = entry >> _U16
@@ -83,7 +83,7 @@ def rans_encode(tokens: Array, contexts: Array, entries: Array, bits: int, words
     return np.int64(at) + 1
 
 
-@compiled
+@inlined
 def pull(x: Any, at: Any, words: Array, entry: Any, slot: Any, bits: Any) -> Any:
     """Take the token with this table entry, which owns the slot, out of a state; the mirror image of `push`."""
     x = (entry >> _U16) * (x >> bits) + slot - (entry & _WORD)

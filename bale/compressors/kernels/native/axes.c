@@ -18,7 +18,7 @@ __attribute__((constructor)) static void make_log2_table(void) {
     }
 }
 
-int64_t k_log2_of(int64_t number) { return log2_of(number); }
+int64_t k_log2(int64_t number) { return log2_of(number); }
 
 #define TILE 64  /* sums side by side */
 #define MOST 256 /* fields below 256 that fit a sum of 16 bits */

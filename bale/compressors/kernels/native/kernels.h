@@ -3,7 +3,7 @@
  * Each is called k_NAME, with __T behind it where it takes arrays of several kinds. An array comes as its pointer and
  * then the sizes of its axes, and is contiguous. None allocates, or checks what it is given: callers do both. */
 
-int64_t k_log2_of(int64_t number);
+int64_t k_log2(int64_t number);
 
 /* axes.c */
 void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
