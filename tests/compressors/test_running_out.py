@@ -40,10 +40,10 @@ def test_tokens_end_with_their_words() -> None:
 
 def test_paths_end_with_their_words() -> None:
     entries = rans.entries_of(EVEN, 12)
-    tokens, out = np.full(COUNT, UNTOUCHED, np.uint8), np.full(COUNT, UNTOUCHED, np.float32)
-    follow, path = np.arange(16, dtype=np.uint8) % 8, np.zeros(LANES, np.uint64)
+    tokens, out = np.full(COUNT, UNTOUCHED, np.uint8), np.full(COUNT, UNTOUCHED, np.uint32)
+    follow, path = np.arange(16, dtype=np.uint8) % 8, np.zeros(LANES, np.uint8)
     one = np.zeros(1, np.uint8)
-    slots, values = rans.slots_of(entries, 12), np.zeros(512, np.float32)
+    slots, values = rans.slots_of(entries, 12), np.zeros(512, np.uint32)
     fits = trellis_decode(words(), 0, states(), one, slots, entries, 12, follow, path, values, tokens, out)
     assert_stopped(fits, tokens)
     assert (out[BLOCK:] == UNTOUCHED).all()
@@ -72,8 +72,8 @@ def test_states_that_no_encoder_began_with_are_refused(lane: int) -> None:
     """Of tokens that are certain: no word is used, no state moves, and whatever the states are, tokens are right."""
     entries = rans.entries_of(np.array([[1, 0], [1, 0]], np.int64), 12)
     slots, one = rans.slots_of(entries, 12), np.zeros(1, np.uint8)
-    tokens, out = np.full(1000, UNTOUCHED, np.uint8), np.empty(1000, np.float32)
-    follow, path, values = np.zeros(16, np.uint8), np.zeros(LANES, np.uint64), np.zeros(512, np.float32)
+    tokens, out = np.full(1000, UNTOUCHED, np.uint8), np.empty(1000, np.uint32)
+    follow, path, values = np.zeros(16, np.uint8), np.zeros(LANES, np.uint8), np.zeros(512, np.uint32)
     low = np.full(1000, 1.0, np.float32).view(np.int32)  # between 1 and 1 there is nothing to choose
     numbers = cells._LAYOUTS["BF16"].numbers
     found, data = np.empty(1000, np.uint16), np.zeros(1000 + BLOCK + LANES, np.uint32)

@@ -19,9 +19,9 @@ FLOATS += [(np.uint32, 32, 23), (np.uint32, 32, 20), (np.uint32, 19, 10)]
 
 @pytest.fixture(scope="module")
 def both() -> Both:
-    with modules_without_c("differences") as found:
+    with modules_without_c("axes", "differences") as found:
         numba = dict(found)
-    return {"differences": import_module("bale.compressors.kernels.differences")}, numba
+    return {name: import_module(f"bale.compressors.kernels.{name}") for name in numba}, numba
 
 
 def words_of(kind: Any, bits: int, count: int, near: bool) -> tuple[Any, Any]:
@@ -105,7 +105,7 @@ def test_counts(count: int, contexts: int, width: int, both: Both) -> None:
     tokens = generator.integers(0, width, count).astype(np.uint8)
     chosen = generator.integers(0, contexts, count if contexts > 1 and count > 1 else 1).astype(np.uint8)
     counts = generator.integers(0, 9, (contexts, width)).astype(np.uint32)
-    assert_same("differences", "count_tokens", *both, tokens, chosen, counts)
+    assert_same("axes", "count_tokens", *both, tokens, chosen, counts)
 
 
 @pytest.mark.parametrize(("rows", "terms", "columns"), [(1, 1, 1), (9, 7, 1), (3, 0, 5), (11, 30, 1030), (1, 9, 513)])

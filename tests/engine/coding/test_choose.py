@@ -157,13 +157,9 @@ def test_a_broken_decoder_fails_the_read_back(
     bale.compress(source, sound, rules=[f"*={pipeline}"])
     expected = names_in(tmp_path)
     honest: Callable[..., Any] = getattr(way, method)
-    calls = []
 
     def broken(*arguments: Any) -> Any:
         found = honest(*arguments)
-        calls.append(1)
-        if method == "_values" and len(calls) == 1:
-            return found  # the encoder decodes too, to measure what it has lost
         array = np.array(found.values if isinstance(found, Reference) else found)
         array.view(np.uint8).reshape(-1)[-1] ^= 1
         return Reference(array) if isinstance(found, Reference) else array
