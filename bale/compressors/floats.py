@@ -55,6 +55,11 @@ def to_float32(array: Array, spec: TensorSpec) -> Array:
     if spec.dtype == "F32":
         return array
     if spec.dtype == "BF16":
+        loop = native.of("from_bf16") if array.flags.c_contiguous else None
+        if loop is not None:
+            values = np.empty(array.shape, np.float32)
+            loop(array.reshape(-1), values.reshape(-1))
+            return values
         wide = array.astype(np.uint32)
         return np.left_shift(wide, 16, out=wide).view(np.float32)
     if spec.dtype in _BYTE_FLOATS:

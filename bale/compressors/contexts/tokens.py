@@ -202,6 +202,7 @@ def entropy(counts: Array, fine: int, entry: int) -> tuple[int, Array]:
     """Least cost of tokens, 2^-16 bits, and the mantissa bits in those of each exponent that reach it."""
     costs = np.zeros((counts.shape[2], fine + 1), np.int64)
     split_costs(np.ascontiguousarray(counts), fine, entry, costs)
-    totals = counts.sum(axis=(1, 2, 3), dtype=np.int64).tolist()
-    shared = sum(total * log2(total) for total in totals if total)
+    totals = counts.sum(axis=(1, 2, 3), dtype=np.int64)
+    whole = int(totals.sum())
+    shared = whole * log2(whole) - rans.cost(totals[None], 0) if whole else 0  # n log2 n of each context
     return int(costs.min(axis=1).sum()) + shared, costs.argmin(axis=1).astype(np.uint8)

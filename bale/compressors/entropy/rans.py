@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import log2, token_cost
+from bale.compressors.kernels.axes import logs, token_cost
 from bale.compressors.kernels.rans import BLOCK, LANES, rans_decode, rans_encode
 from bale.spec import Array
 
@@ -76,7 +76,7 @@ def encode(tokens: Array, contexts: Array, counts: Array) -> bytes:
 @cache
 def _logs() -> Array:
     """2^16 times the binary logarithm of each frequency; 0 for 0, which no token has that comes."""
-    return np.array([0, *(log2(frequency) for frequency in range(1, (1 << 13) + 1))], np.int64)
+    return np.append(0, logs(np.arange(1, (1 << 13) + 1)))
 
 
 def decode(data: memoryview, contexts: Array, count: int, width: int, tokens: Array) -> memoryview:

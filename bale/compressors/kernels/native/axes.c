@@ -26,6 +26,11 @@ int64_t k_log2(int64_t number) { return log2_of(number); }
 /* Adds of some rows of `stride` words, up to MOST of them, TILE columns to as many sums. */
 ALWAYS void add_tile(const void *words, int bytes, int64_t from, int64_t rows, int64_t stride, int shift, int mask,
                      int sign, uint16_t *fields, uint16_t *signs) {
+    if (!shift && mask == 255 && sign == 8) { /* bytes without a sign */
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t j = 0; j < TILE; j++) fields[j] += (uint16_t)word_at(words, bytes, from + row * stride + j);
+        return;
+    }
     for (int64_t row = 0; row < rows; row++)
         for (int64_t j = 0; j < TILE; j++) {
             uint16_t word = (uint16_t)word_at(words, bytes, from + row * stride + j);

@@ -1,6 +1,14 @@
 /* Floats of one kind as those of another. */
 #include "common.h"
 
+WIDE void k_from_bf16(const uint16_t *words, int64_t n, float *values, int64_t n2) {
+    (void)n2;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)words[i] << 16;
+        memcpy(values + i, &bits, 4);
+    }
+}
+
 WIDE void k_to_bf16(const float *values, int64_t n, uint16_t *words, int64_t n2) {
     (void)n2;
     for (int64_t i = 0; i < n; i++) {

@@ -62,6 +62,7 @@ void k_turn(uint8_t *ordered, int64_t n, int64_t inner, int64_t at, const uint8_
 bool k_codes_of(const uint8_t *ordered, int64_t n, int64_t bits, uint8_t *codes, int64_t n2);
 
 /* floats.c */
+void k_from_bf16(const uint16_t *words, int64_t n, float *values, int64_t n2);
 void k_to_bf16(const float *values, int64_t n, uint16_t *words, int64_t n2);
 bool k_all_finite(const float *values, int64_t n);
 
