@@ -42,7 +42,7 @@ def test_ratios_are_those_within_rounds(file: File) -> None:
     assert found.cpu_ratio(one, two) == 3
     assert found.size("int8") == 25
     assert found.per_weights(Cost(1, 2)).cpu == 4
-    assert found.speed(Cost(0.5, 1)) == pytest.approx(0.2)
+    assert found.rate(Cost(0.5, 1)) == "0.200"
 
 
 def test_limits_stand_beside_the_ratios_they_hold(file: File) -> None:
@@ -61,7 +61,7 @@ def test_growth_is_told_from_row_to_row() -> None:
     large = (4.0, 4.0, {key: Cost(2, 8 if key == keys[2] else 4) for key in keys})
     rows = growth.growth_table("file", "CPU s/GB", {"1 GB": small, "4 GB": large}).splitlines()
     assert rows[2].endswith("| - | - |")
-    assert rows[3] == "| 4 GB | 1.00 (2.00) | 1.00 (2.00) | 2.00 (2.00) | 1.00 (2.00) | 2.00 | ≤ 1.2: not reached |"
+    assert rows[3] == "| 4 GB | 1.00 (2.000) | 1.00 (2.000) | 2.00 (2.000) | 1.00 (2.000) | 2.00 | ≤ 1.2: not reached |"
 
 
 def test_every_verb_runs_in_turns(tmp_path: Path) -> None:
@@ -70,9 +70,11 @@ def test_every_verb_runs_in_turns(tmp_path: Path) -> None:
     assert file.dtype == "BF16"
     header = 8 + int.from_bytes(file.path.read_bytes()[:8], "little")
     assert header + 2 * file.weights == file.size
-    found = measured(file, ("lossless",), {"compress": 2, "decompress": 1, "verify": 1})
+    found = measured(
+        file, ("lossless",), {"compress": 2, "decompress": 1, "verify": 1}, seldom=[(VERBS[1], "lossless")]
+    )
     assert {verb for verb, _ in found.costs} == set(VERBS)
-    assert [len(found.costs[verb, "lossless"]) for verb in VERBS] == [2, 2, 1, 1, 1, 1]
+    assert [len(found.costs[verb, "lossless"]) for verb in VERBS] == [2, 1, 1, 1, 1, 1]
     assert 0 < found.size("lossless") < 100
     assert "| bale decompress" in lossless_table({"m": found}).replace("`", "")
 

@@ -71,7 +71,7 @@ def growth_table(what: str, unit: str, found: Mapping[str, tuple[float, float, M
     before: dict[Key, float] = {}
     for title, (units, gigabytes, costs) in found.items():
         each = {key: cost.cpu / units for key, cost in costs.items()}
-        row = [title, *(f"{each[key]:.2f} ({gigabytes / cost.wall:.2f})" for key, cost in costs.items())]
+        row = [title, *(f"{each[key]:.2f} ({gigabytes / cost.wall:.3f})" for key, cost in costs.items())]
         if before:
             growth = max(each[key] / before[key] for key in each)
             row += [f"{growth:.2f}", GROWTH.cell(growth)]

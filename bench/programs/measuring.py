@@ -128,14 +128,14 @@ class Measured:
         taken = [peer.taken for (_, each), peer in self.peers.items() if each == name]
         return 100 * self.sizes[name] / (taken[0] if taken else self.file.size)
 
+    def rate(self, cost: Cost) -> str:
+        """GB of source a second of wall time, as a cell."""
+        return f"{self.file.size / 1e9 / cost.wall:.3f}"
+
     def per_weights(self, cost: Cost) -> Cost:
         """Seconds for 100 million weights."""
         scale = 1e8 / self.file.weights
         return Cost(cost.wall * scale, cost.cpu * scale, cost.peak)
-
-    def speed(self, cost: Cost) -> float:
-        """GB of source a second."""
-        return self.file.size / 1e9 / cost.wall
 
     def cpu_ratio(self, ours: Key, theirs: Key, alone: bool = False) -> float:
         """The median of the ratios within a round; to a peer's coding alone if asked for."""
@@ -169,9 +169,10 @@ def measured(
             turns: dict[Key, Callable[[], Cost]] = {}
             rare: dict[Key, Callable[[], Cost]] = {}
             for verb in verbs:
-                for pipeline in pipelines:
-                    turns[verb, pipeline] = partial(run_process, file.command(verb, pipeline))
-                turns |= {key: partial(run_process, words) for key, words in programs.items() if key[0] == verb}
+                commands = {(verb, name): file.command(verb, name) for name in pipelines}
+                commands |= {key: command for key, command in programs.items() if key[0] == verb}
+                for key, command in commands.items():
+                    (rare if key in seldom else turns)[key] = partial(run_process, command)
                 for key, peer in peers.items():
                     if key[0] == verb:
                         (rare if key in seldom else turns)[key] = peer.run

@@ -97,7 +97,7 @@ def lossless_table(files: Mapping[str, Measured]) -> str:
         lossless_row(title, found, key)
         for title, found in files.items()
         for verb in ("compress", "decompress")
-        for key in found.costs
+        for key in sorted(found.costs, key=lambda each: each[1] != LOSSLESS)
         if key[1] in (LOSSLESS, ZSTD, ZIPNN) and key[0].split()[0] == verb
     ]
     head = ("file", "process", "wall, s", "CPU, s", "GB/s", "size, %", "codec alone: wall, s", "CPU, s")
@@ -108,7 +108,7 @@ def lossless_row(title: str, found: Measured, key: Key) -> list[str]:
     verb, name = key
     process = {ZSTD: f"zstd {'-d' if verb == 'decompress' else f'-3 -T{THREADS}'}", ZIPNN: f"{ZIPNN}, {verb}"}
     cost = median_cost(found.costs[key])
-    cells = [f"{cost.wall:.2f}", f"{cost.cpu:.2f}", f"{found.speed(cost):.2f}", f"{found.size(name):.2f}"]
+    cells = [f"{cost.wall:.2f}", f"{cost.cpu:.2f}", f"{found.rate(cost)}", f"{found.size(name):.2f}"]
     alone = median_cost(found.peers[key].coding) if key in found.peers else None
     cells += [f"{alone.wall:.2f}", f"{alone.cpu:.2f}"] if alone else ["-", "-"]
     peer = (verb.split()[0], ZSTD)
@@ -138,7 +138,7 @@ def lossy_cells(found: Measured, key: Key) -> list[str]:
     verb, name = key
     whole = median_cost(found.costs[key])
     cost = found.per_weights(whole)
-    cells = [f"{cost.cpu:.2f}", f"{cost.wall:.2f}", f"{found.speed(whole):.2f}", f"{found.size(name):.1f}"]
+    cells = [f"{cost.cpu:.2f}", f"{cost.wall:.2f}", f"{found.rate(whole)}", f"{found.size(name):.1f}"]
     if peer := found.peers.get(key):
         alone = found.per_weights(median_cost(peer.coding))
         return [name, *cells, f"{alone.cpu:.2f}", f"{alone.wall:.2f}", f"{100 * peer.share:.0f}", "-", "-"]

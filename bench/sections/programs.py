@@ -47,6 +47,9 @@ OTHERS = (
 )
 """The other pipelines of README.md, but for those of kernels, of second moments and of differences."""
 
+UNVERIFIED = (LOSSLESS, "int8", TRELLIS)
+"""Pipelines whose `compress --no-verify` is held to a limit beside a peer, and runs as often as `compress`."""
+
 GIGABYTES, PART = 0.512, 0.064
 MANY = 5_000
 FAST, SLOW = Limit(1.6), Limit(2)
@@ -68,8 +71,8 @@ MINILM_COMPRESS: Mapping[str, Limit] = {TRELLIS: Limit(4)}
 TEXT = (
     "Whole processes, from start to end, with {threads} threads, on a file system in memory if there is room; in each "
     "cell CPU seconds and wall seconds for 100 million weights, and GB of source a second of wall time. The processes "
-    "of a verb take turns: medians of {rounds} rounds for `compress` and `decompress` of the first two files; the "
-    "other verbs, and all of the last file, ran once. Start-up is in all of them, so it weighs more the smaller the "
+    "of a verb take turns: medians of {rounds} rounds for `compress` and `decompress` of the first two files, and for "
+    "`--no-verify` of {unverified}; all else, and all of the last file, ran once. Start-up is in all of them, so it weighs more the smaller the "
     "file is. `compare` reads the file and the archive. The second table of a file is the CPU time in times of that of "
     "`lossless` by the same verb, medians of the ratios within a round."
 )
@@ -99,7 +102,11 @@ def section(run: Run) -> str:
     limits: tuple[tuple[Mapping[str, Limit], Mapping[str, Limit]], ...]
     limits = ((COMPRESS, DECOMPRESS), (MINILM_COMPRESS, {}), ({}, {}))
     both = {"bf16": bf16, "MiniLM": minilm}
-    parts = [page(TEXT.format(threads=THREADS, rounds=run.rounds(3)))]
+    parts = [
+        page(
+            TEXT.format(threads=THREADS, rounds=run.rounds(3), unverified=", ".join(f"`{each}`" for each in UNVERIFIED))
+        )
+    ]
     for text, found, (compress, decompress) in zip(texts, (bf16, minilm, many), limits, strict=True):
         parts.append(page(text, costs_table(found), ratios_table(found, compress, decompress)))
     parts.append(others(run))
@@ -125,6 +132,7 @@ def with_peers(run: Run, file: File, title: str) -> Measured:
     usual = run.rounds(3)
     rounds = {"compress": usual, "decompress": usual, "verify": 1}
     seldom = [("compress", name) for name in SELDOM]
+    seldom += [(VERBS[1], name) for name in PIPELINES if name not in UNVERIFIED]
     found = measured(file, PIPELINES, rounds, peers, zstd_programs(file), seldom)
     told(title)
     return found
@@ -155,7 +163,7 @@ def costs_table(found: Measured) -> str:
 def cost_cell(found: Measured, key: Key) -> str:
     cost = median_cost(found.costs[key])
     scaled = found.per_weights(cost)
-    return f"{scaled.cpu:.2f} / {scaled.wall:.2f} / {found.speed(cost):.2f}"
+    return f"{scaled.cpu:.2f} / {scaled.wall:.2f} / {found.rate(cost)}"
 
 
 def ratios_table(found: Measured, compress: Mapping[str, Limit], decompress: Mapping[str, Limit]) -> str:
