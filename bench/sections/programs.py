@@ -72,9 +72,9 @@ TEXT = (
     "Whole processes, from start to end, with {threads} threads, on a file system in memory if there is room; in each "
     "cell CPU seconds and wall seconds for 100 million weights, and GB of source a second of wall time. The processes "
     "of a verb take turns: medians of {rounds} rounds for `compress` and `decompress` of the first two files, and for "
-    "`--no-verify` of {unverified}; all else, and all of the last file, ran once. Start-up is in all of them, so it weighs more the smaller the "
-    "file is. `compare` reads the file and the archive. The second table of a file is the CPU time in times of that of "
-    "`lossless` by the same verb, medians of the ratios within a round."
+    "`--no-verify` of {unverified}; all else, and all of the last file, ran once. Start-up is in all of them, so it "
+    "weighs more the smaller the file is. `compare` reads the file and the archive. The second table of a file is the "
+    "CPU time in times of that of `lossless` by the same verb, medians of the ratios within a round."
 )
 BF16 = (
     "**bf16**: {weights:.0f} million weights, {size:.2f} GB, synthetic: Gaussian matrices of 4096 columns with a "
@@ -102,11 +102,8 @@ def section(run: Run) -> str:
     limits: tuple[tuple[Mapping[str, Limit], Mapping[str, Limit]], ...]
     limits = ((COMPRESS, DECOMPRESS), (MINILM_COMPRESS, {}), ({}, {}))
     both = {"bf16": bf16, "MiniLM": minilm}
-    parts = [
-        page(
-            TEXT.format(threads=THREADS, rounds=run.rounds(3), unverified=", ".join(f"`{each}`" for each in UNVERIFIED))
-        )
-    ]
+    unverified = ", ".join(f"`{each}`" for each in UNVERIFIED)
+    parts = [page(TEXT.format(threads=THREADS, rounds=run.rounds(3), unverified=unverified))]
     for text, found, (compress, decompress) in zip(texts, (bf16, minilm, many), limits, strict=True):
         parts.append(page(text, costs_table(found), ratios_table(found, compress, decompress)))
     parts.append(others(run))
