@@ -6,7 +6,7 @@ FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
 .PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
-	bench bench-lossless bench-quant bench-lowrank bench-quality bench-stats bench-menu
+	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats bench-menu
 
 NATIVE := bale/compressors/kernels/native
 
@@ -65,6 +65,9 @@ bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that 
 
 bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only quantization --only trellis --only quantizers
+
+bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; 15 minutes
+	$(BIN)/python -m bench --models $(MODELS) --only programs
 
 .venv-quality/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-quality

@@ -26,7 +26,7 @@ def main(words: Sequence[str] | None = None) -> None:
     made.add_argument(
         "--only", action="append", choices=[each.name for each in SECTIONS], help="this section; can be repeated"
     )
-    made.add_argument("--large", action="store_true", help="files of several GB too, in the section on scale")
+    made.add_argument("--large", action="store_true", help="files of several GB too, in scale and programs")
     made.add_argument("--quick", action="store_true", help="small files and one round where speed is measured")
     made.add_argument(
         "--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="file that is written (%(default)s)"

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = Path(sys.executable)
 BALE = PYTHON.with_name("bale")
 MEMORY = Path("/dev/shm")
+Name = TypeVar("Name")
 
 
 # The peak that the system tells of a process begins with its parent's, so a small process starts what is measured.
@@ -56,13 +58,13 @@ class Limit:
         return f"{'≤' if self.at_most else '≥'} {self.value:g}: {'reached' if met else 'not reached'}"
 
 
-def run_process(command: Sequence[str | Path]) -> Cost:
-    """Run a command to its end; its output is thrown away, its failure ends the bench.
+def run_process(command: Sequence[str | Path], **given: str) -> Cost:
+    """Run a command to its end, with more in its environment; its output is thrown away, its failure ends the bench.
 
     Python caches its bytecode in it, as it does unless the environment forbids it.
     """
     words = list(map(str, command))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"} | given
     launcher = [str(PYTHON), "-I", "-S", "-c", LAUNCHER]
     done = subprocess.run([*launcher, *words], env=environment, capture_output=True, text=True, errors="replace")
     code, wall, cpu, peak = done.stdout.split() if not done.returncode else (done.returncode, 0, 0, 0)
@@ -71,13 +73,15 @@ def run_process(command: Sequence[str | Path]) -> Cost:
     return Cost(float(wall), float(cpu), UNIT * float(peak))
 
 
-def take_turns(contestants: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, list[Cost]]:
-    """Run each contestant once in every round, so that all meet the same machine; a first round is not counted."""
-    costs: dict[str, list[Cost]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+def take_turns(
+    contestants: Mapping[Name, Callable[[], Cost]], rounds: int, uncounted: int = 1
+) -> dict[Name, list[Cost]]:
+    """Run each contestant once in every round, so that all meet the same machine; first rounds are not counted."""
+    costs: dict[Name, list[Cost]] = {name: [] for name in contestants}
+    for number in range(rounds + uncounted):
         for name, work in contestants.items():
             cost = work()
-            if number:
+            if number >= uncounted:
                 costs[name].append(cost)
     return costs
 

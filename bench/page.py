@@ -19,8 +19,8 @@ TEXT = (
     "figure the project has set itself; whether it was reached is said beside it."
 )
 ONE = (
-    "To reproduce a single table, run `make fetch` once, and then the command below it. The process bench wants the "
-    "program `zstd` (`apt-get install zstd`)."
+    "To reproduce a single table, run `make fetch` once, and then the command below it. The benches of processes "
+    "want the program `zstd` (`apt-get install zstd`)."
 )
 
 
@@ -42,7 +42,7 @@ def stored(page: Path) -> dict[str, str]:
 
 def signed(section: Section, text: str, large: bool) -> str:
     """What was measured, then how it can be measured again and where it was."""
-    more = " --large" if large and section.name == "scale" else ""
+    more = " --large" if large and section.name in ("scale", "programs") else ""
     return f"{text}\n\nReproduce: `.venv/bin/python -m bench --only {section.name}{more}`\\\n{where()}"
 
 

@@ -42,6 +42,30 @@ def write_synthetic(path: Path, gigabytes: float, first: int = SIDE) -> None:
                 out.write(matrix.astype(ml_dtypes.bfloat16).tobytes())
 
 
+def write_many(path: Path, count: int, rows: int = 0) -> None:
+    """Write a bf16 safetensors file of small tensors: vectors of 64 to 2,048, or matrices of `rows` by 64 to 128."""
+    import ml_dtypes
+    import numpy as np
+
+    generator = np.random.default_rng(1)
+    widths = generator.integers(64, 128 if rows else 2_048, count, endpoint=True)
+    sizes = widths * max(1, rows)
+    ends = 2 * np.cumsum(sizes)
+    header: dict[str, object] = {
+        f"model.layers.{number // 8}.part.{number % 8}.weight": {
+            "dtype": "BF16",
+            "shape": [rows, int(width)] if rows else [int(width)],
+            "data_offsets": [int(end - 2 * size), int(end)],
+        }
+        for number, (width, size, end) in enumerate(zip(widths, sizes, ends, strict=True))
+    }
+    with path.open("wb") as out:
+        write_header(out, header)
+        for size in sizes:
+            values = 0.02 * generator.standard_normal(size, np.float32)
+            out.write(values.astype(ml_dtypes.bfloat16).tobytes())
+
+
 def write_header(out: BinaryIO, header: dict[str, object]) -> None:
     """Begin a safetensors file."""
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -45,8 +45,8 @@ def ggml() -> ctypes.CDLL:
     return library
 
 
-def by_ggml(name: str, tensor: Array) -> tuple[int, Array]:
-    """ggml's own quantizer, without weights of importance; decoded by gguf-py."""
+def ggml_coded(name: str, tensor: Array) -> Array:
+    """The blocks of ggml's own quantizer, without weights of importance."""
     import gguf
 
     kind = gguf.GGMLQuantizationType[name]
@@ -58,42 +58,80 @@ def by_ggml(name: str, tensor: Array) -> tuple[int, Array]:
     )
     if written != coded.size:
         sys.exit(f"ggml wrote {written} bytes of {name}, not {coded.size}")
-    return written, gguf.dequantize(coded, kind)
+    return coded
 
 
-def by_bitsandbytes(tensor: Array) -> tuple[int, Array]:
-    """NF4 in blocks of 64, whose scales are 8-bit in blocks of 256: the last of them, and their mean, are float32."""
+def by_ggml(name: str, tensor: Array) -> tuple[int, Array]:
+    """ggml's blocks, decoded by gguf-py."""
+    import gguf
+
+    coded = ggml_coded(name, tensor)
+    return coded.size, gguf.dequantize(coded, gguf.GGMLQuantizationType[name])
+
+
+def nf4_coded(tensor: Array) -> tuple[Any, Any]:
+    """Codes and state of NF4 in blocks of 64, with scales in 8 bits."""
     import torch
     from bitsandbytes import functional
 
     flat = torch.from_numpy(tensor.reshape(-1))
-    codes, state = functional.quantize_4bit(flat, blocksize=64, compress_statistics=True, quant_type="nf4")
-    values = functional.dequantize_4bit(codes, state).numpy()
-    return codes.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes + state.offset.nbytes, values
+    found: tuple[Any, Any] = functional.quantize_4bit(flat, blocksize=64, compress_statistics=True, quant_type="nf4")
+    return found
 
 
-def by_hqq(tensor: Array) -> tuple[int, Array]:
-    """4 bits in groups of 64, with a scale and a zero point that are rounded to float16."""
+def nf4_parts(codes: Any, state: Any) -> tuple[Any, ...]:
+    """What must be stored: codes, scales, the scales' own scales, and their mean."""
+    return codes, state.absmax, state.state2.absmax, state.offset
+
+
+def by_bitsandbytes(tensor: Array) -> tuple[int, Array]:
+    """NF4 in blocks of 64, whose scales are 8-bit in blocks of 256: the last of them, and their mean, are float32."""
+    from bitsandbytes import functional
+
+    codes, state = nf4_coded(tensor)
+    return sum(part.nbytes for part in nf4_parts(codes, state)), functional.dequantize_4bit(codes, state).numpy()
+
+
+def hqq_coded(tensor: Array, packed: bool) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Codes, what HQQ tells of them, and scales and zero points as float16; in groups of 64."""
     import torch
     from hqq.core.quantize import Quantizer as Hqq
 
     flat = torch.from_numpy(padded(tensor, HQQ_GROUP)).reshape(-1, HQQ_GROUP)
     how = {"nbits": 4, "group_size": HQQ_GROUP, "axis": 1, "device": "cpu", "compute_dtype": torch.float32}
-    codes, meta = Hqq.quantize(flat, bitpack=False, **how)
-    sides = {key: meta[key].half() for key in ("scale", "zero")}
+    codes, meta = Hqq.quantize(flat, bitpack=packed, **how)
+    return codes, meta, {key: meta[key].half() for key in ("scale", "zero")}
+
+
+def by_hqq(tensor: Array) -> tuple[int, Array]:
+    """4 bits in groups of 64, with a scale and a zero point that are rounded to float16."""
+    from hqq.core.quantize import Quantizer as Hqq
+
+    codes, meta, sides = hqq_coded(tensor, packed=False)
     values = Hqq.dequantize(codes, meta | {key: side.float() for key, side in sides.items()}).numpy()
     return codes.numel() // 2 + sum(side.nbytes for side in sides.values()), values
 
 
-def by_nncodec(qp: int, tensor: Array) -> tuple[int, Array]:
-    """Dependent quantization and CABAC, at one step for all tensors."""
+def nncodec() -> Any:
+    """The part of nncodec that codes tensors."""
     for name in ("torchvision", "torchvision.models", "torchvision.transforms"):
         sys.modules.setdefault(name, MagicMock())  # wanted by its training examples; needs the torch it was built for
     from nncodec import tensor as codec
 
+    return codec
+
+
+def nncodec_coded(qp: int, tensor: Array) -> bytes:
+    """The stream of dependent quantization and CABAC, at one step for all tensors."""
     with TemporaryDirectory() as folder:  # where it leaves a copy of the stream
-        stream = codec.encode(tensor, {"qp": qp, "use_dq": True, "results": folder})
-    return len(stream), np.asarray(codec.decode(stream))
+        stream: bytes = nncodec().encode(tensor, {"qp": qp, "use_dq": True, "results": folder})
+    return stream
+
+
+def by_nncodec(qp: int, tensor: Array) -> tuple[int, Array]:
+    """That stream, decoded."""
+    stream = nncodec_coded(qp, tensor)
+    return len(stream), np.asarray(nncodec().decode(stream))
 
 
 def quantizer(method: str) -> Quantizer:

@@ -59,7 +59,7 @@ def versions(python: Path, packages: Sequence[str]) -> str:
 
 
 _LOSSLESS = ("zipnn", "openzl", "zstandard", "blosc2", "numpy", "numba", "safetensors", "torch")
-_QUANTIZERS = ("gguf", "pywhispercpp", "bitsandbytes", "hqq", "nncodec")
+_QUANTIZERS = ("gguf", "pywhispercpp", "bitsandbytes", "hqq", "nncodec", "torchao")
 _TORCH = "torch==2.13.0"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.common import BALE, PYTHON, Cost, Limit, median_cost, page, run_process, table, take_turns, workspace
 from bench.section import Run, Section
-from bench.sections.scale import write_many
+from bench.synthetic import write_many
 
 COUNTS = (10_000, 100_000)
 VERIFY, IMPORT = "verify", "import bale.torch"

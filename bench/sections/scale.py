@@ -10,12 +10,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from bench.common import BALE, Cost, Limit, median_cost, page, run_process, table, take_turns, workspace
 from bench.plot import log_plot
 from bench.section import Run, Section
-from bench.synthetic import SIDE, write_header, write_synthetic
+from bench.synthetic import SIDE, write_many, write_synthetic
 
 PLOT = "scale.svg"
 MEGABYTES = (1, 16, 256, 1000, 4000)
@@ -94,28 +92,6 @@ def by_count(count: int) -> tuple[float, dict[str, Cost]]:
         found = measured(work, rounds=3 if count < 10_000 else 0)
         report = json.loads((work / "m.bale.report.json").read_text(encoding="utf-8"))
     return report["totals"]["overhead_bytes"] / count, found
-
-
-def write_many(path: Path, count: int) -> None:
-    """Write a safetensors file of small tensors."""
-    import ml_dtypes
-
-    generator = np.random.default_rng(1)
-    sizes = generator.integers(64, 2_048, count, endpoint=True)
-    ends = 2 * np.cumsum(sizes)
-    header: dict[str, object] = {
-        f"model.layers.{number // 8}.part.{number % 8}.weight": {
-            "dtype": "BF16",
-            "shape": [int(size)],
-            "data_offsets": [int(end - 2 * size), int(end)],
-        }
-        for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
-    }
-    with path.open("wb") as out:
-        write_header(out, header)
-        for size in sizes:
-            values = 0.02 * generator.standard_normal(size, np.float32)
-            out.write(values.astype(ml_dtypes.bfloat16).tobytes())
 
 
 def measured(work: Path, rounds: int) -> dict[str, Cost]:

@@ -1,0 +1,1 @@
+"""Whole processes: bale's verbs by pipeline, peers beside them, and how their cost grows."""
