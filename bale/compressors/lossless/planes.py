@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bale.compressors.kernels import native
 from bale.spec import Array, TensorSpec
 
 
@@ -109,6 +110,10 @@ def split(word: Word, words: Array, high: Array, low: Array, spare: Array) -> No
         np.bitwise_and(words, 0x80, out=high)
         np.bitwise_and(words, 0x7F, out=low)
         return
+    loop = native.of("split_bfloat" if word is BFLOAT else "split")
+    if loop is not None and _are_plain(words, high, low):
+        loop(words, high, low)
+        return
     if word is BFLOAT:
         np.right_shift(words, 7, out=high, casting="unsafe", dtype=words.dtype)  # Narrows while it is in the cache.
         sign = spare.view(np.uint8)[: words.size]
@@ -127,6 +132,10 @@ def merge(word: Word, high: Array, low: Array, words: Array, spare: Array) -> No
     if word is SIGNED:
         np.bitwise_or(high, low, out=words)
         return
+    loop = native.of("merge_bfloat" if word is BFLOAT else "merge")
+    if loop is not None and _are_plain(words, high, low):
+        loop(high, low, words)
+        return
     spare = spare[: words.size]
     np.copyto(words, high)
     if word is BFLOAT:
@@ -137,6 +146,11 @@ def merge(word: Word, high: Array, low: Array, words: Array, spare: Array) -> No
         np.multiply(words, 1 << 4 * word.size, out=words)
         np.copyto(spare, low)
     np.bitwise_or(words, spare, out=words)
+
+
+def _are_plain(*arrays: Array) -> bool:
+    """Whether loops in C can take arrays: a plane that is stored as it is may begin anywhere."""
+    return all(each.flags.c_contiguous and each.flags.aligned for each in arrays)
 
 
 def densest(counts: Array) -> tuple[int, int]:
@@ -176,6 +190,12 @@ def fold(plane: Array, base: int, folded: Array, spare: Array) -> Array:
     Array
         Positions, ascending, of the bytes outside of the 16 values, for which `folded` has 12.
     """
+    loop = native.of("fold")
+    if loop is not None and plane.flags.c_contiguous:
+        places = spare[: spare.size // 2 * 2].view(np.uint32)
+        found = loop(plane, base, _USUAL, folded, places)
+        if found <= places.size:
+            return places[:found].copy()
     size = -(-plane.size // 8) * 8
     codes, work = spare.view(np.uint8)[: 2 * size].reshape(2, size)
     np.subtract(plane, np.uint8(base), out=codes[: plane.size])
@@ -200,6 +220,10 @@ def _above_15(codes: Array, work: Array, flags: Array) -> Array:
 
 def unfold(folded: Array, base: int, plane: Array, spare: Array) -> None:
     """Write each half of a byte, plus `base`, as a byte. The mirror image of `fold`, with the same parameters."""
+    loop = native.of("unfold")
+    if loop is not None and plane.flags.c_contiguous:
+        loop(folded, base, plane)
+        return
     pairs, shifted = spare[: folded.size], spare[folded.size : 2 * folded.size]
     np.copyto(pairs, folded)
     np.multiply(pairs, 16, out=shifted)

@@ -53,7 +53,7 @@ def of(name: str) -> Callable[..., Any] | None:
     TypeError
         When it is called with arrays of kinds that it is not made for.
     ValueError
-        When an array is not contiguous.
+        When an array is not contiguous, or not aligned.
     """
     module = _module()
     if module is None:
@@ -78,6 +78,8 @@ def _caller(module: ModuleType, name: str, variants: dict[tuple[np.dtype[Any], .
         arguments: list[Any] = []
         for each in given:
             if isinstance(each, array_kind):
+                if not each.flags.aligned:
+                    raise ValueError(f"{name} is given an array that is not aligned")
                 kinds.append(each.dtype)
                 arguments += from_buffer(pointers[each.dtype], each), *each.shape
             else:

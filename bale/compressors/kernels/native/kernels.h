@@ -214,3 +214,17 @@ void k_look_up__u64(const uint8_t *tokens, int64_t n, const uint8_t *contexts, i
 void k_moments__f32(const float *values, int64_t n, double *found, int64_t two);
 void k_moments__f64(const double *values, int64_t n, double *found, int64_t two);
 void k_add_along(const uint32_t *words, int64_t n, int64_t inner, int64_t at, int64_t *sums, int64_t size);
+
+/* planes.c */
+void k_split_bfloat(const uint16_t *words, int64_t n, uint8_t *high, int64_t n2, uint8_t *low, int64_t n3);
+void k_merge_bfloat(const uint8_t *high, int64_t n, const uint8_t *low, int64_t n2, uint16_t *words, int64_t n3);
+void k_split__u16(const uint16_t *words, int64_t n, uint8_t *high, int64_t n2, uint8_t *low, int64_t n3);
+void k_split__u32(const uint32_t *words, int64_t n, uint16_t *high, int64_t n2, uint16_t *low, int64_t n3);
+void k_split__u64(const uint64_t *words, int64_t n, uint32_t *high, int64_t n2, uint32_t *low, int64_t n3);
+void k_merge__u16(const uint8_t *high, int64_t n, const uint8_t *low, int64_t n2, uint16_t *words, int64_t n3);
+void k_merge__u32(const uint16_t *high, int64_t n, const uint16_t *low, int64_t n2, uint32_t *words, int64_t n3);
+void k_merge__u64(const uint32_t *high, int64_t n, const uint32_t *low, int64_t n2, uint64_t *words, int64_t n3);
+int64_t k_fold(const uint8_t *plane, int64_t n, int64_t base, int64_t usual, uint8_t *folded, int64_t pairs,
+               uint32_t *where, int64_t room);
+void k_unfold(const uint8_t *folded, int64_t pairs, int64_t base, uint8_t *plane, int64_t n);
+void k_keep_memory(void);
