@@ -73,7 +73,7 @@ FLOORS = {
     "planning": ({"rounds", "roles"}, {"patterns", "saved"}, {"recipe", "renames"}, {"decide"}),
     "report": ({"figures"}, {"tensors"}, {"files", "sums"}, {"model"}),
     "engine": (
-        {"run", "rows"},
+        {"run", "rows", "sha256"},
         {"coding"},
         {"reading"},
         {"inputs", "resolved"},

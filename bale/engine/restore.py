@@ -16,6 +16,7 @@ import numpy as np
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.open_base import find_references
 from bale.engine.run import Run, one_blas_thread
+from bale.engine.sha256 import Sha256
 from bale.errors import ArchiveError, OutputError
 from bale.io.archive.archive import ArchiveFile, open_archive
 from bale.io.archive.manifest import DAMAGED
@@ -57,13 +58,13 @@ def restore_file(
             refuse_original(archive, out)
         with Target(out, archive.source.attributes, force, (path,), one_of_many) as target:
             target.reserve(size)
-            digest = hashlib.sha256()
-            for offset, data in restored(decoder):
-                target.write(data, offset)
-                digest.update(data.data)
+            with Sha256(beside=run.threads > 1) as digest:
+                for offset, data in restored(decoder):
+                    digest.update(data)
+                    target.write(data, offset)
+                sha256 = digest.result()
             target.cut(size)
             exact = archive.manifest.exact and not first
-            sha256 = digest.hexdigest()
             if exact:
                 _check_source(archive, sha256)
             elif archive.manifest.checksums:
@@ -120,7 +121,7 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
 
 
 def restored(decoder: Decoder) -> Iterator[tuple[int, Array]]:
-    """The bytes of the source from first to last, with their offsets; each run is valid until the next is asked for.
+    """The bytes of the source from first to last, with their offsets; nothing is written into a run afterwards.
 
     Their progress is told.
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from bale.compressors.kernels import native
 from bale.compressors.parallel import helped_by
 from bale.compressors.pipeline import Pipeline
 from bale.spec import Array
@@ -160,6 +161,13 @@ class Run:
         finally:
             self._held -= cost
         then()
+
+
+def keep_freed_memory() -> None:
+    """Have the process keep memory that is freed, where loops are in C: fresh pages cost more than what fills them."""
+    keep = native.of("keep_memory")
+    if keep is not None:
+        keep()
 
 
 def _cores() -> int:

@@ -50,6 +50,10 @@ def _taken(path: Path) -> OutputError:
     return OutputError(f"{path} exists already", "use -f to overwrite it, or choose another name with -o")
 
 
+_PLENTY = 2
+"""Times the size of a file: with so much room none is reserved."""
+
+
 class Target(ByteSink):
     """A file being written beside its final name; it takes the name only in `commit`.
 
@@ -120,13 +124,21 @@ class Target(ByteSink):
 
     def reserve(self, size: int) -> None:
         """Take the room for a file of known size at once, so that a full disk is found before any work."""
-        if not size:
+        if not size or self._has_plenty(size):
             return
         try:
             os.posix_fallocate(self.descriptor, 0, size)
         except (AttributeError, OSError) as problem:
             if isinstance(problem, OSError) and (hint := room_hint(problem, size)).startswith("it needs"):
                 raise OutputError(f"cannot write {self.path}: {reason(problem)}", hint) from None
+
+    def _has_plenty(self, size: int) -> bool:
+        """Whether there is so much room that none needs to be taken: file systems in memory fill it with zeros then."""
+        try:
+            found = os.fstatvfs(self.descriptor)
+        except (AttributeError, OSError):
+            return False
+        return found.f_bavail * found.f_frsize > _PLENTY * size
 
     def cut(self, size: int) -> None:
         """Make the file end at this size."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,16 +113,19 @@ def test_room_that_is_not_there_is_found_at_once(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with Target(tmp_path / "out", None) as target:
+        target.reserve(12345)  # there is plenty: it is not even asked for
+        monkeypatch.setattr(os, "fstatvfs", lambda descriptor: SimpleNamespace(f_bavail=3, f_frsize=4096))
         target.reserve(0)
         with pytest.raises(OutputError, match="12345 bytes"):
             target.reserve(12345)
 
 
 def test_a_file_system_that_cannot_reserve_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unable(descriptor: int, offset: int, size: int) -> None:
+    def unable(descriptor: int, offset: int = 0, size: int = 0) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(os, "posix_fallocate", unable)
+    monkeypatch.setattr(os, "fstatvfs", unable)
     with Target(tmp_path / "out", None) as target:
         target.reserve(12345)
 
