@@ -95,8 +95,12 @@ def from_float32(values: Array, spec: TensorSpec) -> Array:
         return values
     if spec.dtype == "F64":
         return values.astype(np.float64)
-    narrowed = _narrowing(spec)
     rounded = np.empty(values.shape, spec.storage)
+    loop = native.of("to_bf16") if spec.dtype == "BF16" else None
+    if loop is not None:
+        loop(np.ascontiguousarray(values).reshape(-1), rounded.reshape(-1))
+        return rounded
+    narrowed = _narrowing(spec)
     flat, target = values.reshape(-1), rounded.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         target[start : start + _BLOCK] = narrowed(flat[start : start + _BLOCK])
@@ -121,11 +125,6 @@ def _narrowing(spec: TensorSpec) -> Callable[[Array], Array]:
 
 def _to_bf16(values: Array) -> Array:
     """Add half of the last kept place, less one when that place is even, and cut: the carry rounds."""
-    loop = native.of("to_bf16")
-    if loop is not None:
-        words = np.empty(values.shape, np.uint16)
-        loop(np.ascontiguousarray(values), words)
-        return words
     bits = np.clip(values, -_BF16_LARGEST, _BF16_LARGEST).view(np.uint32)
     odd = np.right_shift(bits, 16)
     np.bitwise_and(odd, 1, out=odd)

@@ -183,6 +183,8 @@ def _exponents(layout: Layout, sample: Sample) -> tuple[int, int]:
 
 def _split(counts: Array, fine: int, layout: Layout) -> tuple[int, Array, bool]:
     """Cost, mantissa bits in tokens and whether tokens hold the sign."""
+    if counts.shape[1] == counts.shape[3] == 1:
+        return rans.cost(counts[:, 0, :, 0], ENTRY), np.zeros(counts.shape[2], np.uint8), False
     best: tuple[int, Array, bool] | None = None
     for sign in (False, True) if layout.signed else (False,):
         grouped = counts if sign else counts.sum(axis=1, keepdims=True, dtype=np.uint32)

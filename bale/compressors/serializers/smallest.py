@@ -40,7 +40,7 @@ def _is_surely_best(size: int, values: Values) -> bool:
     if values.bits is None:
         return False
     codes = values.array.reshape(-1)
-    if size + _ABOUT > least_bytes(codes, values.bits) or repeats(codes):
+    if size + size // 1000 + _ABOUT > least_bytes(codes, values.bits) or repeats(codes):
         return False
     samples = [codes[at : at + FEW] for at in (0, codes.size // 2)]  # where whole pieces of codes come again
     pieces = [Values(TensorSpec("U8", each.shape), each, values.bits) for each in samples]
