@@ -3,6 +3,12 @@
 
 #include <stdlib.h>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_AVX2
+#include <immintrin.h>
+#define WORTH 4096 /* tokens from which on its tables are worth making */
+#endif
+
 /* A table entry by which a token is taken into a state without a division: quotients of numbers below 2^32 are the
  * upper halves of their products with the reciprocal, 2^64 / frequency rounded up; a frequency of 1, whose reciprocal
  * has no room, has quotients that are one too small, which `bias` makes good. */
@@ -26,17 +32,105 @@ ALWAYS uint64_t push_by(uint64_t x, int64_t *at, uint16_t *words, const Entry *e
     return x + entry->bias + quotient * (((uint64_t)1 << bits) - frequency);
 }
 
-ALWAYS int64_t encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts, bool many, const Entry *table,
-                      int64_t width, int bits, uint16_t *words, int64_t room, uint64_t *states) {
+#ifdef HAS_AVX2
+/* The same, eight states at a time. `order` holds, for each set of lanes, the lanes of the set behind all others. */
+static uint32_t order[256][LANES];
+
+__attribute__((constructor)) static void make_order(void) {
+    for (int set = 0; set < 256; set++) {
+        int at = 0;
+        for (int in = 0; in < 2; in++)
+            for (int lane = 0; lane < LANES; lane++)
+                if ((set >> lane & 1) == in) order[set][at++] = (uint32_t)lane;
+    }
+}
+
+/* Returns how many tokens are left, which are all where words begin to run out. Quotients of numbers below 2^32 are as
+ * `push_by` has them, but by reciprocals of 33 bits whose upper one is left out: 2^(32 + length) / frequency, rounded up,
+ * where `length` is that of the frequency less one. */
+__attribute__((target("avx2"))) static int64_t encode_wide(const uint8_t *tokens, int64_t whole,
+                                                           const uint8_t *contexts, bool many, const uint32_t *entries,
+                                                           const uint32_t *reciprocals, int64_t width, int bits,
+                                                           uint16_t *words, int64_t *end, uint64_t *states) {
+    int64_t i = whole - LANES, at = *end;
+    uint32_t kept[LANES];
+    for (int lane = 0; lane < LANES; lane++) kept[lane] = (uint32_t)states[lane];
+    __m256i x = _mm256_loadu_si256((const __m256i *)kept), all = _mm256_set1_epi32(1 << bits);
+    __m256i widths = _mm256_set1_epi32((int)width), rest = _mm256_set1_epi32(32 - bits);
+    __m256i low = _mm256_set1_epi32(0xFFFF), odd = _mm256_set1_epi64x((int64_t)0xFFFFFFFF00000000);
+    for (; i >= 0 && at >= LANES; i -= LANES) {
+        __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(tokens + i)));
+        if (many) {
+            __m256i context = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(contexts + i)));
+            index = _mm256_add_epi32(index, _mm256_mullo_epi32(context, widths));
+        }
+        __m256i entry = _mm256_i32gather_epi32((const int *)entries, index, 4);
+        __m256i reciprocal = _mm256_i32gather_epi32((const int *)reciprocals, index, 4);
+        __m256i frequency = _mm256_srli_epi32(entry, 16), before = _mm256_and_si256(entry, low);
+        /* The length of the frequency less one, by the exponent of a float. */
+        __m256i less = _mm256_sub_epi32(frequency, _mm256_set1_epi32(1));
+        __m256i exponent = _mm256_srli_epi32(_mm256_castps_si256(_mm256_cvtepi32_ps(less)), 23);
+        __m256i length = _mm256_max_epi32(_mm256_sub_epi32(exponent, _mm256_set1_epi32(126)), _mm256_setzero_si256());
+        __m256i roomy = _mm256_cmpgt_epi32(frequency, _mm256_srlv_epi32(x, rest));
+        int full = ~_mm256_movemask_ps(_mm256_castsi256_ps(roomy)) & 255;
+        __m256i lanes = _mm256_loadu_si256((const __m256i *)order[full]);
+        __m256i given = _mm256_permutevar8x32_epi32(_mm256_and_si256(x, low), lanes);
+        __m128i pairs = _mm_packus_epi32(_mm256_castsi256_si128(given), _mm256_extracti128_si256(given, 1));
+        _mm_storeu_si128((__m128i *)(words + at - (LANES - 1)), pairs);
+        at -= __builtin_popcount((unsigned)full);
+        x = _mm256_blendv_epi8(_mm256_srli_epi32(x, 16), x, roomy);
+        __m256i upper = _mm256_srli_epi64(x, 32);
+        __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(x, reciprocal), 32);
+        __m256i other = _mm256_srli_epi64(_mm256_mul_epu32(upper, _mm256_srli_epi64(reciprocal, 32)), 32);
+        even = _mm256_add_epi64(even, _mm256_andnot_si256(odd, x));
+        other = _mm256_add_epi64(other, upper);
+        even = _mm256_srlv_epi64(even, _mm256_andnot_si256(odd, length));
+        other = _mm256_srlv_epi64(other, _mm256_srli_epi64(length, 32));
+        __m256i quotient = _mm256_or_si256(even, _mm256_slli_epi64(other, 32));
+        __m256i added = _mm256_mullo_epi32(quotient, _mm256_sub_epi32(all, frequency));
+        x = _mm256_add_epi32(_mm256_add_epi32(x, before), added);
+    }
+    _mm256_storeu_si256((__m256i *)kept, x);
+    for (int lane = 0; lane < LANES; lane++) states[lane] = kept[lane];
+    *end = at;
+    return i + LANES;
+}
+
+static bool has_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2");
+}
+#endif
+
+ALWAYS int64_t encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts, bool many, const uint64_t *entries,
+                      int64_t tables, int64_t width, int bits, uint16_t *words, int64_t room, uint64_t *states) {
+    Entry *table = malloc((size_t)(tables * width) * sizeof(Entry));
+    if (!table) return -1;
+    for (int64_t i = 0; i < tables * width; i++) table[i] = entry_of(entries[i], bits);
     int64_t at = room - 1, whole = n - n % LANES;
     uint64_t x[LANES];
     for (int lane = 0; lane < LANES; lane++) x[lane] = LOW;
 #define STEP(i, lane) x[lane] = push_by(x[lane], &at, words, table + contexts[many ? i : 0] * width + tokens[i], bits);
     for (int64_t i = n - 1; i >= whole; i--) STEP(i, i - whole)
+#ifdef HAS_AVX2
+    uint32_t *narrow = has_avx2() && whole > WORTH ? malloc((size_t)(2 * tables * width) * sizeof(uint32_t)) : NULL;
+    if (narrow) {
+        for (int64_t i = 0; i < tables * width; i++) {
+            uint64_t frequency = entries[i] >> 16;
+            int length = frequency > 1 ? 64 - __builtin_clzll(frequency - 1) : 0;
+            narrow[i] = (uint32_t)entries[i];
+            narrow[tables * width + i] = frequency ? (uint32_t)(((uint64_t)1 << (32 + length)) / frequency + 1) : 0;
+        }
+        whole = encode_wide(tokens, whole, contexts, many, narrow, narrow + tables * width, width, bits, words, &at, x);
+        free(narrow);
+    }
+#endif
     for (int64_t i = whole - LANES; i >= 0; i -= LANES) {
-        STEP(i + 7, 7) STEP(i + 6, 6) STEP(i + 5, 5) STEP(i + 4, 4) STEP(i + 3, 3) STEP(i + 2, 2) STEP(i + 1, 1) STEP(i, 0)
+        STEP(i + 7, 7) STEP(i + 6, 6) STEP(i + 5, 5) STEP(i + 4, 4)
+        STEP(i + 3, 3) STEP(i + 2, 2) STEP(i + 1, 1) STEP(i, 0)
     }
 #undef STEP
+    free(table);
     memcpy(states, x, sizeof x);
     return at + 1;
 }
@@ -45,18 +139,12 @@ int64_t k_rans_encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts,
                       int64_t many, int64_t width, int64_t bits, uint16_t *words, int64_t room, uint64_t *states,
                       int64_t lanes) {
     (void)lanes;
-    Entry *table = malloc((size_t)(many * width) * sizeof(Entry));
-    if (!table) return -1;
-    for (int64_t i = 0; i < many * width; i++) table[i] = entry_of(entries[i], (int)bits);
-#define ENCODE(many, bits) encode(tokens, n, contexts, many, table, width, bits, words, room, states)
-    int64_t at = bits == 12 && m > 1   ? ENCODE(true, 12)
-                 : bits == 13 && m > 1 ? ENCODE(true, 13)
-                 : bits == 12          ? ENCODE(false, 12)
-                 : bits == 13          ? ENCODE(false, 13)
-                                       : ENCODE(m > 1, (int)bits);
+#define ENCODE(contexts_too, bits) \
+    encode(tokens, n, contexts, contexts_too, entries, many, width, bits, words, room, states)
+    if (bits == 12) return m > 1 ? ENCODE(true, 12) : ENCODE(false, 12);
+    if (bits == 13) return m > 1 ? ENCODE(true, 13) : ENCODE(false, 13);
+    return ENCODE(m > 1, (int)bits);
 #undef ENCODE
-    free(table);
-    return at;
 }
 
 ALWAYS bool decode(const uint16_t *words, int64_t end, uint64_t *states, const uint8_t *contexts, bool many,
