@@ -140,7 +140,7 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
     fine, lowest, exponents = layout.fine, *_exponents(layout, sample)
     groups = _count(words, contexts, scales.contexts, layout, lowest, exponents)
     zero = layout.signed and lowest > 0 and int(np.count_nonzero(words)) < words.size - words.size // 512
-    best, chosen = _split(groups, fine, layout), groups
+    best, chosen, shift = _split(groups, fine, layout), groups, scales.shift
     while scales.contexts > 1:
         if groups.shape[0] % 2:
             groups = np.concatenate((groups, np.zeros_like(groups[:1])))
@@ -149,10 +149,11 @@ def choose_tokens(words: Array, layout: Layout, scales: Scales, sample: Sample) 
         if coarser[0] >= best[0]:
             break
         best, scales, chosen = coarser, replace(scales, shift=scales.shift + 1), groups
-        contexts = contexts >> 1
     _, splits, sign = best
     if scales.contexts == 1:
         scales, contexts = Scales(), np.zeros(1, np.uint8)
+    elif scales.shift > shift:
+        contexts >>= scales.shift - shift
     return Tokens(layout, lowest, splits, sign, zero), scales, contexts, chosen
 
 

@@ -152,7 +152,9 @@ class Codebook(Quantizer):
         block, table = np.empty(codes.shape, np.float32), np.roll(levels, half, axis=1)
         for piece in groups.slices(start, codes.size):
             if piece.shape[0] == 1:
-                np.take(table[piece.groups.start], piece.of(codes), out=piece.of(block))
+                only = Levels.centered(levels[piece.groups.start], half, self.bits)
+                if not only.decode(piece.flat(codes), _ONE, piece.flat(block)):
+                    np.take(table[piece.groups.start], piece.of(codes), out=piece.of(block))
             else:
                 piece.of(block)[:] = np.take_along_axis(table[piece.groups], piece.of(codes).astype(np.intp), axis=1)
         return block
