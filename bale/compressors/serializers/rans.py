@@ -26,9 +26,9 @@ class Rans(Serializer):
     within 0.1 % of the order-0 entropy where all rows are alike (zstd's Huffman coding loses 0.5 to 1 %), and below it
     where they are not: 7 % for int8 codes of convolutions.
 
-    It is chosen without asking wherever it is smallest; it needs compiled code then, which takes some seconds on a
-    first run and half a second on later ones. ``+rans``, and two layers (`int4/exact`), also have side parts coded by
-    `lossless:effort=max`, and codes by `huffman` where that is smaller. About 100 M codes/s encoding, 200 M decoding.
+    It is chosen without asking wherever it is smallest. ``+rans``, and two layers (`int4/exact`), also have side parts
+    coded by `lossless:effort=max`, and codes by `huffman` where that is smaller. Where bale was installed without a C
+    compiler, numba takes some seconds in the first run. About 150 M codes/s encoding, 350 M decoding.
 
     rANS is Duda 2013 (arXiv:1311.2540); the use of rows and columns is bale's own.
 
