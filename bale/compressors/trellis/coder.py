@@ -75,10 +75,12 @@ class Coder:
             return search.levels(tensor.down(at), step, tensor.weights(at))
 
         if not self._estimator.descends:
-            return in_order(lambda at: Chunk.of(levels_of(at), at.start, model, tensor.spec.shape), tensor.chunks)
+            return in_order(
+                lambda at: Chunk.of(map(levels_of, tensor.blocks_of(at)), at, model, tensor.spec.shape), tensor.chunks
+            )
         levels = np.concatenate([levels_of(at) for at in tensor.chunks])
         levels = descend(levels, tensor, search, step)
-        return [Chunk.of(levels[at], at.start, model, tensor.spec.shape) for at in tensor.chunks]
+        return [Chunk.of([levels[at]], at, model, tensor.spec.shape) for at in tensor.chunks]
 
     def _error2(self, model: Model) -> float:
         """The sum of squared errors."""
