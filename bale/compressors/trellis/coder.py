@@ -55,17 +55,16 @@ class Coder:
 
     def decoded(self, coded: Coded) -> Array:
         """The storage bits, flat, that a stream comes back as."""
-        tensor, chunks, self._chunks = self._tensor, self._chunks, []
+        tensor, chunks, self._chunks = self._tensor, dict(enumerate(self._chunks)), []
         if coded is not self._last or coded.model is None or not chunks:
             return Reader.open(memoryview(coded.data), tensor.spec).decode()
         out, dequantizer = np.empty(tensor.size, tensor.spec.storage), Dequantizer(coded.model, tensor.scaling)
 
         def decode(number: int) -> None:
             at, chunk = tensor.chunks[number], chunks.pop(number)
-            out[at] = chunk.decode(dequantizer, at.start)
+            chunk.decode(dequantizer, at.start, out[at])  # and is given free
 
-        for number in reversed(range(len(chunks))):  # what is decoded is given free
-            decode(number)
+        in_order(decode, range(len(tensor.chunks)))
         return out
 
     def _all_chunks(self, model: Model) -> list[Chunk]:

@@ -13,7 +13,7 @@ from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.kernels.trellis import HEAVIEST, moments
 from bale.compressors.parallel import in_order
-from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, mean_magnitudes
+from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, magnitude_sums, mean_magnitudes
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
 from bale.errors import Refused
@@ -182,8 +182,14 @@ class ScaledTensor:
         return self.array[at] if self.spec.dtype == "F64" else to_float32(self.array[at], self.spec)
 
     def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
-        blocks = ((at.start, self.down(at)) for at in self.blocks)
-        return mean_magnitudes(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
+        scale = 2.0 ** (19 - math.frexp(self.largest)[1])
+        halves = _pieces(slice(0, self.size), -(-self.size // (2 * _BLOCK)) * _BLOCK)
+
+        def sums_of(half: slice) -> list[Array]:
+            blocks = ((at.start, self.down(at)) for at in self.blocks_of(half))
+            return magnitude_sums(axes, self.spec.shape, blocks, scale)
+
+        return [mean_magnitudes(sum(each)) for each in zip(*in_order(sums_of, halves), strict=True)]
 
 
 def _heaviest(second: Array) -> np.float32:

@@ -190,9 +190,9 @@ class Chunk:
         levels_, tokens_ = (np.concatenate(each) for each in zip(*far, strict=True))
         return cls(tokens, contexts, counts, _fields(levels_, tokens_, model))
 
-    def decode(self, dequantizer: Dequantizer, start: int) -> Array:
+    def decode(self, dequantizer: Dequantizer, start: int, out: Array | None = None) -> Array:
         """The storage bits that the chunk, which begins at element `start`, comes back as."""
-        out = np.empty(self.tokens.size, dequantizer.scaling.spec.storage)
+        out = np.empty(self.tokens.size, dequantizer.scaling.spec.storage) if out is None else out
         bits = dequantizer.room(out)
         look_up(self.tokens, self.contexts, dequantizer.table, bits)
         padded = np.concatenate((self.fields, np.zeros(BLOCK + 2, np.uint32)))
