@@ -7,7 +7,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from mmap import mmap
 
 import numpy as np
 
@@ -176,9 +175,9 @@ class Chunk:
     fields: Array
 
     @classmethod
-    def of(cls, levels: Iterable[Array], at: slice, model: Model, shape: tuple[int, ...]) -> Chunk:
-        """The chunk of some elements, whose levels (int32) come piece by piece."""
-        tokens, contexts = _pages(2 * (at.stop - at.start)).reshape(2, -1)
+    def of(cls, levels: Iterable[Array], at: slice, model: Model, shape: tuple[int, ...], room: Array) -> Chunk:
+        """The chunk of some elements, whose levels (int32) come piece by piece; `room` is two bytes for each."""
+        tokens, contexts = room.reshape(2, -1)
         counts = np.zeros((model.contexts, tables.TOKENS), np.uint32)
         end, far = 0, []
         for piece in levels:
@@ -198,11 +197,6 @@ class Chunk:
         padded = np.concatenate((self.fields, np.zeros(BLOCK + 2, np.uint32)))
         dequantizer.complete(self.tokens, padded, bits, start, out)
         return out
-
-
-def _pages(size: int) -> Array:
-    """Bytes that go back to the system when they are given free: others are kept for arrays of the same thread."""
-    return np.frombuffer(mmap(-1, size), np.uint8)
 
 
 def fields_of(levels: Array, tokens: Array, model: Model) -> Array:

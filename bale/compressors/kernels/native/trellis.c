@@ -228,25 +228,22 @@ WIDE void k_survey(const float *values, int64_t n, float scale, const int32_t *l
     survey(values, n, scale, levels, lengths, counts, c, sums);
 }
 
+ALWAYS void tokens_of(const int32_t *restrict levels, int64_t n, int shift, uint8_t *restrict tokens) {
+    for (int64_t i = 0; i < n; i++) {
+        int32_t index = levels[i] >> 1, cut = size_of(index >> 1) >> shift, halves;
+        float number = (float)cut; /* exactly: twice its octave, and which half of it, are its bits from 22 on */
+        memcpy(&halves, &number, 4);
+        int32_t bucket = cut < EXACT ? cut : (halves >> 22) - 2 * (127 + 5) + EXACT;
+        tokens[i] = (uint8_t)(2 * ((bucket ^ index >> 31) + 64) + (index & 1));
+    }
+}
+
 WIDE void k_tokens_of(const int32_t *levels, int64_t n, int64_t shift, uint8_t *tokens, int64_t n2) {
     (void)n2;
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        int64_t stop = least_of(start + BLOCK, n);
-        int32_t largest = 0;
-        for (int64_t i = start; i < stop; i++) {
-            int32_t index = levels[i] >> 1, sign = index >> 31, size = size_of(index >> 1), bucket = size >> shift;
-            largest = size > largest ? size : largest;
-            tokens[i] = (uint8_t)(2 * ((bucket ^ sign) + 64) + (index & 1));
-        }
-        if (largest >> shift < EXACT) continue;
-        for (int64_t i = start; i < stop; i++) {
-            int32_t index = levels[i] >> 1, cut = size_of(index >> 1) >> shift;
-            if (cut < EXACT) continue;
-            int32_t length = (int32_t)length_of((uint64_t)cut);
-            int32_t bucket = EXACT + 2 * (length - 6) + (cut >> (length - 2) & 1);
-            tokens[i] = (uint8_t)(2 * ((bucket ^ index >> 31) + 64) + (index & 1));
-        }
-    }
+    if (shift)
+        tokens_of(levels, n, (int)shift, tokens);
+    else
+        tokens_of(levels, n, 0, tokens);
 }
 
 WIDE void k_contexts_of(const int32_t *levels, int64_t n, const uint8_t *classes, int64_t m, const uint8_t *tokens,
