@@ -364,11 +364,14 @@ ALWAYS bool trellis_decode(const uint16_t *words, int64_t end, uint64_t *states,
         int64_t width, int64_t bits, const uint8_t *follow, int64_t f, uint8_t *path, int64_t paths,                  \
         const type *values, int64_t v, uint8_t *tokens, int64_t n, type *out, int64_t n2) {                           \
         (void)room, (void)lanes, (void)many, (void)slot_count, (void)many2, (void)f, (void)v, (void)n2;               \
-        if (m > 1 && bits == 14 && f == 16 && bytes <= 4) {                                                           \
+        if (bits == 14 && f == 16 && bytes <= 4) {                                                                    \
             uint64_t merged[8 * 256];                                                                                 \
             for (int64_t i = 0; i < 8 * 256; i++)                                                                     \
                 merged[i] = word_at(values, bytes, i & 511) | (uint64_t)follow[i >> 8 << 1 | (i & 1)] << 32;          \
-            return trellis_decode(words, end, states, classes, true, slots, entries, width, 14, follow, path, paths,  \
+            if (m > 1)                                                                                                \
+                return trellis_decode(words, end, states, classes, true, slots, entries, width, 14, follow, path,     \
+                                      paths, values, bytes, merged, tokens, n, out);                                  \
+            return trellis_decode(words, end, states, classes, false, slots, entries, width, 14, follow, path, paths, \
                                   values, bytes, merged, tokens, n, out);                                             \
         }                                                                                                             \
         return trellis_decode(words, end, states, classes, m > 1, slots, entries, width, (int)bits, follow, path,     \
