@@ -51,7 +51,7 @@ MAY_IMPORT = {
 
 FLOORS = {
     "compressors": (
-        {"settings", "compiling", "parallel"},
+        {"settings", "compiling", "parallel", "pages"},
         {"kernels"},
         {"floats", "measured"},
         {"importance"},

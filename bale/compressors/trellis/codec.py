@@ -67,10 +67,10 @@ class Trellis(RateControlled):
     `trellis:bits=3/exact`, or a base that was coded so, takes 0.4 to 1.4 % more than `lossless:effort=max` alone.
 
     Use it wherever size or error count and weights are decoded before they are used: at 4 bits about 24 dB on
-    linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. About 100 M
-    weights/s for a given step with ``effort=fast``, half and a tenth of that with `high` and `max`, which gain
-    0.12 and 0.24 dB; finding the step takes as long again, on small tensors some times as long. Decoding, 250 M, is
-    whole numbers and one float32 multiplication a value, the same on every machine. Compiles at the first run.
+    linear layers, 4 dB more than int4 in groups. Not where codes are to be computed with as they are. About 90 M
+    weights/s a core with ``effort=fast``, 70 and 20 M with `high` and `max`, which gain 0.12 and 0.24 dB; small
+    tensors, which are coded with several steps until one fits, take some times as long. Decoding, 180 M, is whole
+    numbers and one float32 multiplication a value, the same on every machine.
 
     Ungerboeck 1982, doi:10.1109/TIT.1982.1056454 (codes); Marcellin and Fischer 1990, doi:10.1109/26.46532; Fischer and
     Wang 1992, IEEE Trans. Inf. Theory 38, page 415 (entropy coding). Classes and generated tables are bale's own.

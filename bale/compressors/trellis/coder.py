@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bale.compressors.pages import Pages
 from bale.compressors.parallel import in_order
 from bale.compressors.trellis.coordinate_descent import descend
 from bale.compressors.trellis.estimator import Estimator, Trial
@@ -37,6 +39,7 @@ class Coder:
     def __init__(self, tensor: ScaledTensor, estimator: Estimator, model: Model | None) -> None:
         self._tensor, self._estimator, self._model = tensor, estimator, model
         self._chunks: list[Chunk] = []
+        self._pages: Pages | None = None
         self._last: Coded | None = None
 
     def encode(self, step: float, *, measured: bool) -> Coded:
@@ -55,30 +58,36 @@ class Coder:
 
     def decoded(self, coded: Coded) -> Array:
         """The storage bits, flat, that a stream comes back as."""
-        tensor, chunks, self._chunks = self._tensor, self._chunks, []
+        tensor, chunks, pages = self._tensor, self._chunks, self._pages
+        self._chunks, self._pages = [], None
         if coded is not self._last or coded.model is None or not chunks:
             return Reader.open(memoryview(coded.data), tensor.spec).decode()
         out, dequantizer = np.empty(tensor.size, tensor.spec.storage), Dequantizer(coded.model, tensor.scaling)
 
         def decode(number: int) -> None:
-            at, chunk = tensor.chunks[number], chunks.pop(number)
-            out[at] = chunk.decode(dequantizer, at.start)
+            at = tensor.chunks[number]
+            chunks[number].decode(dequantizer, at.start, out[at])
+            if pages is not None:
+                pages.free(2 * at.start, 2 * at.stop)
 
-        for number in reversed(range(len(chunks))):  # what is decoded is given free
-            decode(number)
+        in_order(decode, range(len(tensor.chunks)))
         return out
 
     def _all_chunks(self, model: Model) -> list[Chunk]:
         tensor, search, step = self._tensor, self._estimator.search, model.step
+        self._pages = pages = self._pages or Pages(2 * tensor.size)
 
         def levels_of(at: slice) -> Array:
             return search.levels(tensor.down(at), step, tensor.weights(at))
 
+        def chunk(levels: Iterable[Array], at: slice) -> Chunk:
+            return Chunk.of(levels, at, model, tensor.spec.shape, pages.array[2 * at.start : 2 * at.stop])
+
         if not self._estimator.descends:
-            return in_order(lambda at: Chunk.of(levels_of(at), at.start, model, tensor.spec.shape), tensor.chunks)
+            return in_order(lambda at: chunk(map(levels_of, tensor.blocks_of(at)), at), tensor.chunks)
         levels = np.concatenate([levels_of(at) for at in tensor.chunks])
         levels = descend(levels, tensor, search, step)
-        return [Chunk.of(levels[at], at.start, model, tensor.spec.shape) for at in tensor.chunks]
+        return [chunk([levels[at]], at) for at in tensor.chunks]
 
     def _error2(self, model: Model) -> float:
         """The sum of squared errors."""

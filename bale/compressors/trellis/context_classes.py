@@ -71,10 +71,10 @@ class Scaled:
         return cls(axis, numbers.view(np.int8).astype(np.int16)), data[6 + size :]
 
 
-def mean_magnitudes(
+def magnitude_sums(
     axes: Sequence[Axis], shape: Sequence[int], blocks: Iterator[tuple[int, Array]], scale: float
 ) -> list[Array]:
-    """Mean magnitudes along axes, as 2^16 times their binary logarithms over that of all.
+    """Sums of magnitudes along axes.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def mean_magnitudes(
     Returns
     -------
     list of Array
-        int64 for each axis; far below zero where all values of an index are zero.
+        int64 for each axis.
     """
     sums = [np.zeros(axis.size(shape), np.int64) for axis in axes]
     for start, values in blocks:
@@ -95,11 +95,11 @@ def mean_magnitudes(
         for axis, into in zip(axes, sums, strict=True):
             inner = axis.inner(shape)
             add_along(words, inner, start % (inner * into.size), into)
-    return [_above_mean(each) for each in sums]
+    return sums
 
 
-def _above_mean(sums: Array) -> Array:
-    """2^16 times the binary logarithms of sums over the mean one."""
+def mean_magnitudes(sums: Array) -> Array:
+    """2^16 times the binary logarithms of such sums over the mean one; far below zero where all values are zero."""
     ends = np.array([sums.sum(), sums.size])
     logarithms(ends, logs := np.zeros(2, np.int64))
     logarithms(sums, found := np.full(sums.size, -(1 << 30), np.int64))

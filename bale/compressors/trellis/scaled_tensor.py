@@ -13,7 +13,7 @@ from bale.compressors.floats import to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.kernels.trellis import HEAVIEST, moments
 from bale.compressors.parallel import in_order
-from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, mean_magnitudes
+from bale.compressors.trellis.context_classes import Axis, Scaled, axes_of, candidates, magnitude_sums, mean_magnitudes
 from bale.compressors.trellis.scaling import Scaling, exponent_of
 from bale.compressors.trellis.stream import CHUNK
 from bale.errors import Refused
@@ -73,8 +73,7 @@ class ScaledTensor:
         """The largest magnitude, and the sum of squares."""
 
         def moments_of(at: slice) -> list[Array]:
-            pieces = [slice(start, min(start + _BLOCK, at.stop)) for start in range(at.start, at.stop, _BLOCK)]
-            return [_moments(self._numbers(each)) for each in pieces]
+            return [_moments(self._numbers(each)) for each in self.blocks_of(at)]
 
         largest, norm2 = 0.0, 0.0
         for most, squares in (each.tolist() for found in in_order(moments_of, self.chunks) for each in found):
@@ -87,15 +86,17 @@ class ScaledTensor:
     @property
     def chunks(self) -> list[slice]:
         """The chunks of the tensor."""
-        return self._pieces(CHUNK)
+        return _pieces(slice(0, self.size), CHUNK)
 
     @property
     def blocks(self) -> list[slice]:
         """The tensor in pieces that stay in the cache."""
-        return self._pieces(_BLOCK)
+        return self.blocks_of(slice(0, self.size))
 
-    def _pieces(self, length: int) -> list[slice]:
-        return [slice(start, min(start + length, self.size)) for start in range(0, self.size, length)]
+    @staticmethod
+    def blocks_of(at: slice) -> list[slice]:
+        """Some elements in such pieces."""
+        return _pieces(at, _BLOCK)
 
     @cached_property
     def axes(self) -> list[tuple[Scaled, ...]]:
@@ -181,8 +182,14 @@ class ScaledTensor:
         return self.array[at] if self.spec.dtype == "F64" else to_float32(self.array[at], self.spec)
 
     def _magnitudes(self, axes: Sequence[Axis]) -> list[Array]:
-        blocks = ((at.start, self.down(at)) for at in self.blocks)
-        return mean_magnitudes(axes, self.spec.shape, blocks, 2.0 ** (19 - math.frexp(self.largest)[1]))
+        scale = 2.0 ** (19 - math.frexp(self.largest)[1])
+        halves = _pieces(slice(0, self.size), -(-self.size // (2 * _BLOCK)) * _BLOCK)
+
+        def sums_of(half: slice) -> list[Array]:
+            blocks = ((at.start, self.down(at)) for at in self.blocks_of(half))
+            return magnitude_sums(axes, self.spec.shape, blocks, scale)
+
+        return [mean_magnitudes(sum(each)) for each in zip(*in_order(sums_of, halves), strict=True)]
 
 
 def _heaviest(second: Array) -> np.float32:
@@ -194,6 +201,10 @@ def _heaviest(second: Array) -> np.float32:
 def _bytes(exact: Array) -> Array:
     found: Array = np.clip(np.rint(HEAVIEST * exact), 1, HEAVIEST).astype(np.uint8)
     return found
+
+
+def _pieces(at: slice, length: int) -> list[slice]:
+    return [slice(start, min(start + length, at.stop)) for start in range(at.start, at.stop, length)]
 
 
 def _moments(values: Array) -> Array:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from mmap import mmap
 
 import numpy as np
 
@@ -176,17 +175,23 @@ class Chunk:
     fields: Array
 
     @classmethod
-    def of(cls, levels: Array, start: int, model: Model, shape: tuple[int, ...]) -> Chunk:
-        """The chunk of these levels (int32), which begins at element `start`."""
-        tokens, contexts = _pages(2 * levels.size).reshape(2, -1)
+    def of(cls, levels: Iterable[Array], at: slice, model: Model, shape: tuple[int, ...], room: Array) -> Chunk:
+        """The chunk of some elements, whose levels (int32) come piece by piece; `room` is two bytes for each."""
+        tokens, contexts = room.reshape(2, -1)
         counts = np.zeros((model.contexts, tables.TOKENS), np.uint32)
-        tokens_of(levels, model.shift, tokens)
-        contexts_of(levels, model.classes.of(shape, np.array([start]), levels.size), tokens, contexts, counts)
-        return cls(tokens, contexts, counts, fields_of(levels, tokens, model))
+        end, far = 0, []
+        for piece in levels:
+            here = slice(end, end := end + piece.size)
+            tokens_of(piece, model.shift, tokens[here])
+            classes = model.classes.of(shape, np.array([at.start + here.start]), piece.size)
+            contexts_of(piece, classes, tokens[here], contexts[here], counts)
+            far.append(_open_ones(piece, tokens[here], model))
+        levels_, tokens_ = (np.concatenate(each) for each in zip(*far, strict=True))
+        return cls(tokens, contexts, counts, _fields(levels_, tokens_, model))
 
-    def decode(self, dequantizer: Dequantizer, start: int) -> Array:
+    def decode(self, dequantizer: Dequantizer, start: int, out: Array | None = None) -> Array:
         """The storage bits that the chunk, which begins at element `start`, comes back as."""
-        out = np.empty(self.tokens.size, dequantizer.scaling.spec.storage)
+        out = np.empty(self.tokens.size, dequantizer.scaling.spec.storage) if out is None else out
         bits = dequantizer.room(out)
         look_up(self.tokens, self.contexts, dequantizer.table, bits)
         padded = np.concatenate((self.fields, np.zeros(BLOCK + 2, np.uint32)))
@@ -194,16 +199,18 @@ class Chunk:
         return out
 
 
-def _pages(size: int) -> Array:
-    """Bytes that go back to the system when they are given free: others are kept for arrays of the same thread."""
-    return np.frombuffer(mmap(-1, size), np.uint8)
-
-
 def fields_of(levels: Array, tokens: Array, model: Model) -> Array:
     """The bits (uint32) that tokens leave open."""
-    if model.shift == 0:
-        far = _far(tokens)
-        levels, tokens = levels[far], tokens[far]
+    return _fields(*_open_ones(levels, tokens, model), model)
+
+
+def _open_ones(levels: Array, tokens: Array, model: Model) -> tuple[Array, Array]:
+    """The levels whose tokens leave bits open, and these tokens."""
+    far = slice(None) if model.shift else _far(tokens)
+    return levels[far], tokens[far]
+
+
+def _fields(levels: Array, tokens: Array, model: Model) -> Array:
     pairs = levels >> 2
     sizes = (pairs ^ (pairs >> 31)).view(np.uint32)
     data = np.empty(24 * tokens.size // 32 + 2, np.uint32)

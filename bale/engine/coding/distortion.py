@@ -14,6 +14,7 @@ from bale.compressors.floats import all_finite, numbers, to_float32
 from bale.compressors.importance import Importance
 from bale.compressors.kernels import native
 from bale.compressors.measured import Measured
+from bale.compressors.parallel import in_order
 from bale.engine.coding.harm import Harm, joined, rows_at
 from bale.errors import Refused
 from bale.metrics import ErrorSums
@@ -44,17 +45,20 @@ class Distortion:
         cls, source: Array, decoded: Array, spec: TensorSpec, weights: Weights | None, place: Place | None = None
     ) -> Distortion:
         """Compare two flat arrays in their storage bits; rows are measured where `place` is given."""
-        found, harms, outputs = [], [], []
         width, first = rows_at(place)
-        for start, count in chunk_ranges(spec.elements):
+
+        def measured(at: tuple[int, int]) -> tuple[ErrorSums, Harm, ErrorSums]:
+            start, count = at
             pieces = source[start : start + count], decoded[start : start + count]
-            one = Measured.between(*comparable(pieces, spec), width, first + start)
-            found.append(one.errors)
-            harms.append(Harm.of(one, count))
+            one, output = Measured.between(*comparable(pieces, spec), width, first + start), ErrorSums()
             if weights is not None:
                 x, y = (numbers_of(array, spec) for array in pieces)
-                outputs.append(ErrorSums.between(x, y, weights(start, count)))
-        return cls(ErrorSums.total(found), joined(harms), None if weights is None else ErrorSums.total(outputs))
+                output = ErrorSums.between(x, y, weights(start, count))
+            return one.errors, Harm.of(one, count), output
+
+        found = in_order(measured, chunk_ranges(spec.elements))
+        errors, harm = ErrorSums.total(each[0] for each in found), joined([each[1] for each in found])
+        return cls(errors, harm, None if weights is None else ErrorSums.total(each[2] for each in found))
 
     @classmethod
     def of_whole(cls, source: Array, decoded: Array, spec: TensorSpec, importance: Importance | None) -> Distortion:
@@ -111,6 +115,12 @@ def numbers_of(array: Array, spec: TensorSpec) -> Array:
     if values is None:
         raise TypeError(f"{spec} holds no numbers")  # a codec took what it should have refused
     return values
+
+
+def check_all_finite(array: Array, spec: TensorSpec) -> None:
+    """The same of storage bits, piece by piece."""
+    pieces = [array[start : start + count] for start, count in chunk_ranges(spec.elements)]
+    in_order(lambda piece: check_finite(to_float32(piece, spec)), pieces)
 
 
 def check_finite(values: Array) -> None:

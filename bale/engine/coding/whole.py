@@ -12,8 +12,7 @@ import xxhash
 
 from bale.compressors.base import Place, Reference, Values
 from bale.compressors.chunks import chunk_ranges, decode_chunk, encode_chunk, flat_bytes, flat_spec, forced_chain
-from bale.compressors.floats import to_float32
-from bale.engine.coding.distortion import Distortion, check_finite, exact_sums
+from bale.engine.coding.distortion import Distortion, check_all_finite, exact_sums
 from bale.engine.coding.encoded import Check, Encoded, EncodedPart, Measures, encode_part
 from bale.engine.coding.first_layer import baseline_note, reference_of
 from bale.engine.coding.stored import DecodeTask, Stored, chunks_of, load_part, numbers_of
@@ -76,8 +75,7 @@ class WholeCoding:
         source = work.source.read(0, spec.elements, buffer)
         seen = xxhash.xxh3_128_hexdigest(buffer.data)
         array = task.less_reference(source, 0)
-        for start, count in chunk_ranges(spec.elements):
-            check_finite(to_float32(array[start : start + count], spec))
+        check_all_finite(array, spec)
         importance = work.importance()
         values = Values(spec, array.reshape(spec.shape), importance=importance)
         leaves, decoded = pipeline.encode_and_decode(values)

@@ -9,6 +9,7 @@ from bale.compressors.trellis.context_classes import (
     Scaled,
     axes_of,
     candidates,
+    magnitude_sums,
     mean_magnitudes,
     quarters,
 )
@@ -28,7 +29,8 @@ def test_magnitudes_by_hand():
     # Means of rows 1, 2 and 0, of all 1: logarithms 0, 1 and none, times 2^16.
     values = np.array([[1, -1, 1, 1], [2, 2, -3, 1], [0, 0, 0, 0]], np.float32)
     blocks = [(0, values.reshape(-1)[:5]), (5, values.reshape(-1)[5:])]
-    (found,) = mean_magnitudes([Axis(0, 0)], (3, 4), iter(blocks), 1024.0)
+    (sums,) = magnitude_sums([Axis(0, 0)], (3, 4), iter(blocks), 1024.0)
+    found = mean_magnitudes(sums)
     assert found[:2].tolist() == [0, 1 << 16]
     assert quarters(found).tolist() == [0, 4, -127]
 

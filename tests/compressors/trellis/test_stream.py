@@ -25,7 +25,11 @@ from tests.compressors.trellis.reference import follow
 
 
 def coded(levels, model, shape, scaling=None):
-    chunks = [Chunk.of(levels[at : at + CHUNK], at, model, shape) for at in range(0, levels.size, CHUNK)]
+    pieces = [slice(at, min(at + CHUNK, levels.size)) for at in range(0, levels.size, CHUNK)]
+    chunks = [
+        Chunk.of(np.array_split(levels[at], 3), at, model, shape, np.empty(2 * levels[at].size, np.uint8))
+        for at in pieces
+    ]
     scaling = scaling or Scaling(TensorSpec("F32", shape))
     data = write(chunks, model, scaling)
     dequantizer = Dequantizer(model, scaling)

@@ -228,25 +228,22 @@ WIDE void k_survey(const float *values, int64_t n, float scale, const int32_t *l
     survey(values, n, scale, levels, lengths, counts, c, sums);
 }
 
+ALWAYS void tokens_of(const int32_t *restrict levels, int64_t n, int shift, uint8_t *restrict tokens) {
+    for (int64_t i = 0; i < n; i++) {
+        int32_t index = levels[i] >> 1, cut = size_of(index >> 1) >> shift, halves;
+        float number = (float)cut; /* exactly: twice its octave, and which half of it, are its bits from 22 on */
+        memcpy(&halves, &number, 4);
+        int32_t bucket = cut < EXACT ? cut : (halves >> 22) - 2 * (127 + 5) + EXACT;
+        tokens[i] = (uint8_t)(2 * ((bucket ^ index >> 31) + 64) + (index & 1));
+    }
+}
+
 WIDE void k_tokens_of(const int32_t *levels, int64_t n, int64_t shift, uint8_t *tokens, int64_t n2) {
     (void)n2;
-    for (int64_t start = 0; start < n; start += BLOCK) {
-        int64_t stop = least_of(start + BLOCK, n);
-        int32_t largest = 0;
-        for (int64_t i = start; i < stop; i++) {
-            int32_t index = levels[i] >> 1, sign = index >> 31, size = size_of(index >> 1), bucket = size >> shift;
-            largest = size > largest ? size : largest;
-            tokens[i] = (uint8_t)(2 * ((bucket ^ sign) + 64) + (index & 1));
-        }
-        if (largest >> shift < EXACT) continue;
-        for (int64_t i = start; i < stop; i++) {
-            int32_t index = levels[i] >> 1, cut = size_of(index >> 1) >> shift;
-            if (cut < EXACT) continue;
-            int32_t length = (int32_t)length_of((uint64_t)cut);
-            int32_t bucket = EXACT + 2 * (length - 6) + (cut >> (length - 2) & 1);
-            tokens[i] = (uint8_t)(2 * ((bucket ^ index >> 31) + 64) + (index & 1));
-        }
-    }
+    if (shift)
+        tokens_of(levels, n, (int)shift, tokens);
+    else
+        tokens_of(levels, n, 0, tokens);
 }
 
 WIDE void k_contexts_of(const int32_t *levels, int64_t n, const uint8_t *classes, int64_t m, const uint8_t *tokens,
@@ -314,23 +311,30 @@ WIDE int64_t k_fit_tables(const uint32_t *counts, int64_t contexts, int64_t widt
     return total;
 }
 
+/* `merged`, if it is there, has for each state and token the value, and in its upper half the next state. */
 #define DECODE(i, lane, many)                                                                                   \
     {                                                                                                           \
         uint64_t s = p[lane], context = (many ? (uint64_t)classes[i] << 1 : base) | (s & 1), slot = x[lane] & mask; \
         uint8_t token = slots[(context << bits) + slot];                                                        \
         x[lane] = pull(x[lane], &at, words, entries[context * (uint64_t)width + token], slot, bits);            \
         tokens[i] = token;                                                                                      \
-        if (bytes == 8)                                                                                         \
-            ((uint64_t *)out)[i] = ((const uint64_t *)values)[(s & 1) << 8 | token];                            \
-        else                                                                                                    \
-            set_word(out, bytes, i, word_at(values, bytes, (int64_t)((s & 1) << 8 | token)));                   \
-        p[lane] = follow[s << 1 | (token & 1)];                                                                 \
+        if (merged) {                                                                                           \
+            uint64_t both = merged[s << 8 | token];                                                             \
+            set_word(out, bytes, i, both);                                                                      \
+            p[lane] = (uint8_t)(both >> 32);                                                                    \
+        } else {                                                                                                \
+            if (bytes == 8)                                                                                     \
+                ((uint64_t *)out)[i] = ((const uint64_t *)values)[(s & 1) << 8 | token];                        \
+            else                                                                                                \
+                set_word(out, bytes, i, word_at(values, bytes, (int64_t)((s & 1) << 8 | token)));               \
+            p[lane] = follow[s << 1 | (token & 1)];                                                             \
+        }                                                                                                       \
     }
 
 ALWAYS bool trellis_decode(const uint16_t *words, int64_t end, uint64_t *states, const uint8_t *classes, bool many,
                            const uint8_t *slots, const uint64_t *entries, int64_t width, int bits,
                            const uint8_t *follow, uint8_t *path, int64_t paths, const void *values, int bytes,
-                           uint8_t *tokens, int64_t n, void *out) {
+                           const uint64_t *merged, uint8_t *tokens, int64_t n, void *out) {
     int64_t at = 0, whole = n - n % LANES;
     uint64_t mask = ((uint64_t)1 << bits) - 1, base = (uint64_t)classes[0] << 1, x[LANES];
     memcpy(x, states, sizeof x);
@@ -360,11 +364,18 @@ ALWAYS bool trellis_decode(const uint16_t *words, int64_t end, uint64_t *states,
         int64_t width, int64_t bits, const uint8_t *follow, int64_t f, uint8_t *path, int64_t paths,                  \
         const type *values, int64_t v, uint8_t *tokens, int64_t n, type *out, int64_t n2) {                           \
         (void)room, (void)lanes, (void)many, (void)slot_count, (void)many2, (void)f, (void)v, (void)n2;               \
-        if (m > 1 && bits == 14)                                                                                      \
-            return trellis_decode(words, end, states, classes, true, slots, entries, width, 14, follow, path, paths,  \
-                                  values, bytes, tokens, n, out);                                                     \
+        if (bits == 14 && f == 16 && bytes <= 4) {                                                                    \
+            uint64_t merged[8 * 256];                                                                                 \
+            for (int64_t i = 0; i < 8 * 256; i++)                                                                     \
+                merged[i] = word_at(values, bytes, i & 511) | (uint64_t)follow[i >> 8 << 1 | (i & 1)] << 32;          \
+            if (m > 1)                                                                                                \
+                return trellis_decode(words, end, states, classes, true, slots, entries, width, 14, follow, path,     \
+                                      paths, values, bytes, merged, tokens, n, out);                                  \
+            return trellis_decode(words, end, states, classes, false, slots, entries, width, 14, follow, path, paths, \
+                                  values, bytes, merged, tokens, n, out);                                             \
+        }                                                                                                             \
         return trellis_decode(words, end, states, classes, m > 1, slots, entries, width, (int)bits, follow, path,     \
-                              paths, values, bytes, tokens, n, out);                                                  \
+                              paths, values, bytes, NULL, tokens, n, out);                                            \
     }
 DECODER(u8, uint8_t, 1)
 DECODER(u16, uint16_t, 2)
