@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from bale.compressors.entropy.huffman import compress_general, decompress
-from bale.compressors.kernels.axes import add_contexts
+from bale.compressors.kernels.axes import add_contexts, count_tokens
 from bale.spec import Array
 
 _LONGEST = 1 << 20
@@ -46,8 +47,9 @@ def axes_of(shape: Sequence[int], start: int, count: int) -> list[Axis]:
     return axes
 
 
+@lru_cache(maxsize=64)
 def lengths_along(axis: Axis, count: int) -> Array:
-    """Number of elements with each index."""
+    """Number of elements with each index; read-only."""
     period = axis.inner * axis.size
     whole, rest = divmod(count, period)
     starts = np.arange(axis.size, dtype=np.int64) * axis.inner
@@ -56,6 +58,7 @@ def lengths_along(axis: Axis, count: int) -> Array:
     for shifted in (starts, starts + period):
         low, high = np.maximum(shifted, axis.at), np.minimum(shifted + axis.inner, axis.at + rest)
         lengths += np.maximum(high - low, 0)
+    lengths.flags.writeable = False
     return lengths
 
 
@@ -112,9 +115,10 @@ def sums_along(numbers: Sequence[tuple[Array, int, int]], low: int, last: int, s
 
 def range_of(sums: Array, most: int) -> tuple[int, int, int]:
     """Least sum (uint8), the last above it, and the shift to at most `most` contexts: all but 0.1 % on each side."""
-    below = np.bincount(sums, minlength=256).cumsum()
-    limit = int(below[-1]) // 1000
-    low, high = int((below <= limit).sum()), int((below < below[-1] - limit).sum())
+    counts = np.zeros((1, 256), np.uint32)
+    count_tokens(sums, np.zeros(1, np.uint8), counts)
+    below, limit = counts[0].cumsum(dtype=np.int64), sums.size // 1000
+    low, high = np.searchsorted(below, (limit + 1, sums.size - limit)).tolist()
     return low, high - low, _shift(high - low, most)
 
 
