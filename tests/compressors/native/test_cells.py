@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compressors.test_native import assert_same, modules_without_c
+from tests.compressors.native.both import assert_same, modules_without_c
 
 Both = tuple[dict[str, ModuleType], dict[str, ModuleType]]
 LAYOUTS = [(7, 8, 0, 0), (3, 8, 0, 0), (10, 5, 112, 0), (10, 8, 0, 0), (10, 8, 0, 3)]

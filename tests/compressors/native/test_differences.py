@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compressors.test_native import assert_same, modules_without_c
+from tests.compressors.native.both import assert_same, modules_without_c
 
 Both = tuple[dict[str, ModuleType], dict[str, ModuleType]]
 FLOATS = [(np.uint8, 8, 3), (np.uint8, 8, 2), (np.uint16, 16, 7), (np.uint16, 16, 10), (np.uint16, 13, 7)]

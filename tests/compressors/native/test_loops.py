@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 
 from bale.compressors.kernels import native
+from tests.compressors.native.both import assert_same, modules_without_c
 
 LOOPS = ("axes", "codes", "errors", "rans")
 BUILD = Path(native.__file__).with_name("build.py")
@@ -43,22 +41,6 @@ def test_arrays_of_another_kind_are_refused() -> None:
     assert native.of("nothing") is None
 
 
-@contextmanager
-def modules_without_c(*names: str) -> Iterator[dict[str, ModuleType]]:
-    """Modules of kernels as they are where nothing was built."""
-    package = "bale.compressors.kernels"
-    kept = {name: module for name, module in sys.modules.items() if name.startswith(package)}
-    for name in kept:
-        del sys.modules[name]
-    sys.modules[f"{package}.native._loops"] = None  # type: ignore[assignment]
-    try:
-        yield {name: import_module(f"{package}.{name}") for name in names}
-    finally:
-        for name in [name for name in sys.modules if name.startswith(package)]:
-            del sys.modules[name]
-        sys.modules.update(kept)
-
-
 @pytest.fixture(scope="module")
 def numba() -> dict[str, ModuleType]:
     with modules_without_c(*LOOPS) as found:
@@ -68,26 +50,6 @@ def numba() -> dict[str, ModuleType]:
 @pytest.fixture(scope="module")
 def here() -> dict[str, ModuleType]:
     return {name: import_module(f"bale.compressors.kernels.{name}") for name in LOOPS}
-
-
-def assert_same(module: str, name: str, here: dict[str, Any], numba: dict[str, Any], *arguments: Any) -> None:
-    """Both give the same, and leave the same in their arrays."""
-    assert not hasattr(getattr(here[module], name), "py_func")  # in C
-    assert hasattr(getattr(numba[module], name), "py_func")
-    copies = [[each.copy() if isinstance(each, np.ndarray) else each for each in arguments] for _ in range(2)]
-    found, wanted = (getattr(loops[module], name)(*given) for loops, given in zip((here, numba), copies, strict=True))
-    assert found == wanted
-    for one, other in zip(*copies, strict=True):
-        if isinstance(one, np.ndarray):
-            assert bytes_of(one) == bytes_of(other)
-
-
-def bytes_of(array: Any) -> bytes:
-    """All bits, but for those of what is no number: its sign is not the same in all compilers, and nothing uses it."""
-    copied = array.copy()
-    if array.dtype.kind == "f":
-        copied[np.isnan(array)] = np.nan
-    return bytes(copied.tobytes())
 
 
 AXES = [(1, 0, 7), (1, 3, 7), (5, 0, 4), (5, 12, 4), (1000, 250, 3), (1, 0, 2000)]

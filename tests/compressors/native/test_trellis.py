@@ -12,7 +12,7 @@ from bale.compressors.entropy import rans
 from bale.compressors.kernels import trellis as here
 from bale.compressors.trellis import tables
 from bale.compressors.trellis.viterbi import Code
-from tests.compressors.test_native import modules_without_c
+from tests.compressors.native.both import modules_without_c
 
 
 @pytest.fixture(scope="module")
