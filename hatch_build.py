@@ -17,6 +17,8 @@ class NativeLoops(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one of this platform for the stable ABI."""
+        if self.target_name != "wheel":  # sources are built where they are installed
+            return
         spec = importlib.util.spec_from_file_location("native_build", Path(self.root) / FOLDER / "build.py")
         assert spec is not None
         assert spec.loader is not None

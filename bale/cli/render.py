@@ -79,7 +79,7 @@ class Printer:
     def _say_compiling(self) -> None:
         if not self._told_compiling:
             self._told_compiling = True
-            self.note("compiling loops for this machine, once: it takes some seconds")
+            self.note("compiling loops, as bale was built without a C compiler: it takes some seconds, once")
 
 
 def emit(text: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import mmap
 import sys
+from contextlib import suppress
 
 import numpy as np
 
 from bale.spec import Array
 
-_PIECE = 1 << 12
+_PIECE = mmap.PAGESIZE
 
 
 class Pages:
@@ -28,11 +29,13 @@ class Pages:
         self._map: mmap.mmap | None = None
         if sys.platform == "linux" and size:
             self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._map.madvise(mmap.MADV_HUGEPAGE)
+            with suppress(OSError):  # a system without large pages
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self.array: Array = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
 
     def free(self, start: int, stop: int) -> None:
         """Give back the bytes of a range, as far as they are whole pages; they must not be used afterwards."""
         first, last = -(-start // _PIECE) * _PIECE, stop // _PIECE * _PIECE
         if sys.platform == "linux" and self._map is not None and first < last:
-            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+            with suppress(OSError):
+                self._map.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,32 +31,46 @@ def in_order(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     The caller works too, and waits only for what others have begun: threads that are busy with other jobs, or wait
     here themselves, hold nobody up.
     """
-    given, helpers = list(items), _helpers.get()
-    results: list[R | None] = [None] * len(given)
-    numbers, lock = iter(range(len(given))), Lock()
-
-    def work() -> None:
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            try:
-                results[number] = function(given[number])
-            except BaseException:
-                with lock:  # nothing more is begun
-                    for _ in numbers:
-                        pass
-                raise
-
+    pieces, helpers = _Pieces(function, list(items)), _helpers.get()
     executor, count = helpers or (None, 0)
-    futures = [executor.submit(work) for _ in range(min(count, len(given) - 1))] if executor else []
+    futures = [executor.submit(pieces.work) for _ in range(min(count, len(pieces.results) - 1))] if executor else []
     try:
-        work()
+        pieces.work()
     finally:
         begun = [each for each in futures if not each.cancel()]
         problems = [each.exception() for each in begun]
+        results = pieces.taken()
     for problem in problems:
         if problem is not None:
             raise problem
-    return results  # type: ignore[return-value]
+    return results
+
+
+class _Pieces(Generic[T, R]):
+    """What is to be done; threads that come too late to begin hold nothing of it."""
+
+    def __init__(self, function: Callable[[T], R], given: list[T]) -> None:
+        self._function: Callable[[T], R] | None = function
+        self._given = given
+        self.results: list[R] = [None] * len(given)  # type: ignore[list-item]
+        self._numbers, self._lock = iter(range(len(given))), Lock()
+
+    def work(self) -> None:
+        """Do one piece after the other, until there are no more."""
+        while True:
+            with self._lock:
+                number = next(self._numbers, None)
+            if number is None or self._function is None:
+                return
+            try:
+                self.results[number] = self._function(self._given[number])
+            except BaseException:
+                with self._lock:  # nothing more is begun
+                    for _ in self._numbers:
+                        pass
+                raise
+
+    def taken(self) -> list[R]:
+        """The results, once nobody works any more; an executor may keep what was cancelled for long."""
+        results, self.results, self._given, self._function = self.results, [], [], None
+        return results

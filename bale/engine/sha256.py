@@ -26,6 +26,7 @@ class Sha256:
         self._digest = hashlib.sha256()
         self._pieces: SimpleQueue[Array | None] = SimpleQueue()
         self._room = BoundedSemaphore(_AHEAD)
+        self._problem: Exception | None = None
         self._thread = Thread(target=self._work, name="bale-sha256", daemon=True) if beside else None
 
     def __enter__(self) -> Sha256:
@@ -49,13 +50,19 @@ class Sha256:
             self._drain()
 
     def result(self) -> str:
-        """The digest of all pieces, in hexadecimal; nothing can follow."""
+        """The digest of all pieces, in hexadecimal; nothing can follow. Raises what the thread has raised."""
         self._stop()
+        if self._problem is not None:
+            raise self._problem
         return self._digest.hexdigest()
 
     def _work(self) -> None:
         while (piece := self._pieces.get()) is not None:
-            self._digest.update(piece.data)
+            try:
+                if self._problem is None:
+                    self._digest.update(piece.data)
+            except Exception as problem:
+                self._problem = problem  # whoever brings more must not wait for ever
             del piece
             self._room.release()
 

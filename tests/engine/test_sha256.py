@@ -32,3 +32,11 @@ def test_the_thread_ends_with_an_exception() -> None:
         fail()
     assert digest._thread is not None
     assert not digest._thread.is_alive()
+
+
+def test_what_the_thread_raises_is_raised() -> None:
+    with Sha256(beside=True) as digest:
+        for _ in range(12):
+            digest.update(np.zeros((8, 8), np.uint8)[:, ::2])  # not contiguous, which no digest takes
+        with pytest.raises(BufferError):
+            digest.result()

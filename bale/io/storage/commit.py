@@ -123,7 +123,7 @@ class Target(ByteSink):
         write_at(self.descriptor, data, offset, self.name)
 
     def reserve(self, size: int) -> None:
-        """Take the room for a file of known size at once, so that a full disk is found before any work."""
+        """Take the room for a file of known size, unless there is plenty: a full disk is found before any work."""
         if not size or self._has_plenty(size):
             return
         try:

@@ -30,6 +30,8 @@ def _module() -> ModuleType | None:
         from bale.compressors.kernels.native import _loops
     except ImportError:  # a package without them, as where no compiler was found
         return None
+    if digest() and _loops.ffi.string(_loops.lib.k_digest).decode() != digest():
+        return None  # built from other sources than those that lie here: its loops may give other bytes
     return _loops
 
 
@@ -38,10 +40,12 @@ def available() -> bool:
     return _module() is not None
 
 
+@cache
 def digest() -> str:
-    """SHA-256 of the C files that the loops were built from; empty where there are none."""
-    module = _module()
-    return "" if module is None else module.ffi.string(module.lib.k_digest).decode()
+    """SHA-256 of the C files that the loops must be built from; empty where these are not there."""
+    from bale.compressors.kernels.native import build
+
+    return build.digest() if build.sources() else ""
 
 
 @cache
@@ -81,7 +85,10 @@ def _caller(module: ModuleType, name: str, variants: dict[tuple[np.dtype[Any], .
                 if not each.flags.aligned:
                     raise ValueError(f"{name} is given an array that is not aligned")
                 kinds.append(each.dtype)
-                arguments += from_buffer(pointers[each.dtype], each), *each.shape
+                pointer = pointers.get(each.dtype)
+                if pointer is None:
+                    raise TypeError(f"{name} is not made for {each.dtype}")
+                arguments += from_buffer(pointer, each), *each.shape
             else:
                 arguments.append(each)
         function = variants.get(tuple(kinds))

@@ -8,6 +8,10 @@
 
 #include "kernels.h"
 
+#ifdef __FAST_MATH__
+#error "what floats round to is part of the format"
+#endif
+
 /* Functions that gain from wide registers are compiled for them too, and chosen when the library is loaded. No option
  * that changes what a float operation rounds to may be given: the bytes are the same on every machine. */
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)

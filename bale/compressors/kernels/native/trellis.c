@@ -8,7 +8,13 @@
 #define FAR 30000
 #define GROUP 16 /* paths that fill a wide register of 16-bit numbers */
 
-ALWAYS int32_t position_of(float value, float scale) { return __builtin_irintf(value * scale); }
+#ifdef __clang__
+#define ROUND(value) ((int32_t)__builtin_rintf(value))
+#else
+#define ROUND(value) __builtin_irintf(value) /* one instruction, however old the processor is */
+#endif
+
+ALWAYS int32_t position_of(float value, float scale) { return ROUND(value * scale); }
 
 /* Squared distances of positions to the nearest level of each of the four subsets k mod 4. */
 ALWAYS void costs_of(const uint16_t *restrict positions, int shift, uint16_t *restrict costs) {
