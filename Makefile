@@ -66,7 +66,7 @@ bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that 
 bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only quantization --only trellis --only quantizers
 
-bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; 15 minutes
+bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; more than 20 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only programs
 
 .venv-quality/ready: pyproject.toml

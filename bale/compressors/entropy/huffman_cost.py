@@ -18,7 +18,8 @@ def least_bytes(codes: Array, bits: int) -> int:
     """Bytes below which codes of so many bits cannot be brought by `bale.compressors.serializers.huffman`.
 
     By the best Huffman code of each block, if the codes that share a byte do not depend on each other: without its
-    tables, and as long as nothing repeats; see `repeats`. Of many blocks every third is looked at.
+    tables, and as long as nothing repeats; see `repeats`. Of many blocks every third stands for all, so that it is an
+    estimate then.
     """
     together = 8 // bits
     length = -(-codes.size // together)  # of the stretches whose codes share bytes

@@ -17,8 +17,8 @@ _ABOUT = 64
 def smallest(values: Values, *, compiled: bool = False) -> tuple[str, bytes | bytearray | memoryview]:
     """Name of the serializer that makes codes smallest, and their bytes; `compiled` if rANS is tried for few, too.
 
-    Sizes are known from counts: exactly for rANS, and for Huffman codes not to be below. Both are coded only where that
-    leaves a doubt.
+    Sizes are estimated from counts: within some bytes for rANS, and for Huffman codes from below. Both are coded only
+    where that leaves a doubt.
     """
     coded: dict[str, bytes | bytearray | memoryview] = {}
     if values.spec.elements and (compiled or values.spec.elements >= FEW):

@@ -43,7 +43,7 @@ ALWAYS void add_tile(const void *words, int bytes, int64_t from, int64_t rows, i
 ALWAYS int64_t sum_of_run(const void *words, int bytes, int64_t from, int64_t run, int64_t shift, int64_t mask,
                           int64_t sign) {
     int64_t both = 0, i = 0;
-    while (bytes < 4 && mask < MOST && run - i >= TILE) {
+    while (mask < MOST && run - i >= TILE) {
         uint16_t fields[TILE] = {0}, signs[TILE] = {0};
         int64_t rows = least_of((run - i) / TILE, MOST), field = 0, negative = 0;
         add_tile(words, bytes, from + i, rows, TILE, (int)shift, (int)mask, (int)sign, fields, signs);
@@ -61,7 +61,7 @@ ALWAYS int64_t sum_of_run(const void *words, int bytes, int64_t from, int64_t ru
 /* Adds whole rows of words, each of which has an index of its own. */
 ALWAYS void add_rows(const void *words, int bytes, int64_t from, int64_t rows, int64_t shift, int64_t mask, int64_t sign,
                      int64_t *sums, int64_t size) {
-    int64_t tiled = bytes < 4 && mask < MOST ? size / TILE * TILE : 0;
+    int64_t tiled = mask < MOST ? size / TILE * TILE : 0;
     for (int64_t row = 0; row < rows && tiled; row += MOST)
         for (int64_t at = 0; at < tiled; at += TILE) {
             uint16_t fields[TILE] = {0}, signs[TILE] = {0};
@@ -102,11 +102,6 @@ WIDE void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_
 WIDE void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                            int64_t at, int64_t *sums, int64_t size) {
     axis_sums(words, 2, n, shift, mask, sign, inner, at, sums, size);
-}
-
-WIDE void k_axis_sums__u32(const uint32_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
-                           int64_t at, int64_t *sums, int64_t size) {
-    axis_sums(words, 4, n, shift, mask, sign, inner, at, sums, size);
 }
 
 WIDE void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
