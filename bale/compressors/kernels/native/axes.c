@@ -20,19 +20,21 @@ __attribute__((constructor)) static void make_log2_table(void) {
 
 int64_t k_log2(int64_t number) { return log2_of(number); }
 
-#define TILE 64  /* sums side by side */
-#define MOST 256 /* fields below 256 that fit a sum of 16 bits */
+#define TILE 64    /* sums side by side */
+#define STRIP 2048 /* the same where rows are long: they are read from their beginning to their end */
+#define MOST 256   /* fields below 256 that fit a sum of 16 bits */
 
-/* Adds of some rows of `stride` words, up to MOST of them, TILE columns to as many sums. */
-ALWAYS void add_tile(const void *words, int bytes, int64_t from, int64_t rows, int64_t stride, int shift, int mask,
-                     int sign, uint16_t *fields, uint16_t *signs) {
+/* Adds of some rows of `stride` words, up to MOST of them, some columns to as many sums. */
+ALWAYS void add_tile(const void *words, int bytes, int64_t from, int64_t rows, int64_t stride, int64_t columns,
+                     int shift, int mask, int sign, uint16_t *fields, uint16_t *signs) {
     if (!shift && mask == 255 && sign == 8) { /* bytes without a sign */
         for (int64_t row = 0; row < rows; row++)
-            for (int64_t j = 0; j < TILE; j++) fields[j] += (uint16_t)word_at(words, bytes, from + row * stride + j);
+            for (int64_t j = 0; j < columns; j++)
+                fields[j] += (uint16_t)word_at(words, bytes, from + row * stride + j);
         return;
     }
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t j = 0; j < TILE; j++) {
+        for (int64_t j = 0; j < columns; j++) {
             uint16_t word = (uint16_t)word_at(words, bytes, from + row * stride + j);
             fields[j] += (uint16_t)(word >> shift) & (uint16_t)mask;
             signs[j] += (uint16_t)(word >> sign);
@@ -46,7 +48,7 @@ ALWAYS int64_t sum_of_run(const void *words, int bytes, int64_t from, int64_t ru
     while (mask < MOST && run - i >= TILE) {
         uint16_t fields[TILE] = {0}, signs[TILE] = {0};
         int64_t rows = least_of((run - i) / TILE, MOST), field = 0, negative = 0;
-        add_tile(words, bytes, from + i, rows, TILE, (int)shift, (int)mask, (int)sign, fields, signs);
+        add_tile(words, bytes, from + i, rows, TILE, TILE, (int)shift, (int)mask, (int)sign, fields, signs);
         for (int j = 0; j < TILE; j++) field += fields[j], negative += signs[j];
         both += field + (negative << 40);
         i += rows * TILE;
@@ -63,11 +65,12 @@ ALWAYS void add_rows(const void *words, int bytes, int64_t from, int64_t rows, i
                      int64_t *sums, int64_t size) {
     int64_t tiled = mask < MOST ? size / TILE * TILE : 0;
     for (int64_t row = 0; row < rows && tiled; row += MOST)
-        for (int64_t at = 0; at < tiled; at += TILE) {
-            uint16_t fields[TILE] = {0}, signs[TILE] = {0};
-            add_tile(words, bytes, from + row * size + at, least_of(MOST, rows - row), size, (int)shift, (int)mask,
-                     (int)sign, fields, signs);
-            for (int j = 0; j < TILE; j++) sums[at + j] += fields[j] + ((int64_t)signs[j] << 40);
+        for (int64_t at = 0; at < tiled; at += STRIP) {
+            uint16_t fields[STRIP] = {0}, signs[STRIP] = {0};
+            int64_t columns = least_of(STRIP, tiled - at);
+            add_tile(words, bytes, from + row * size + at, least_of(MOST, rows - row), size, columns, (int)shift,
+                     (int)mask, (int)sign, fields, signs);
+            for (int64_t j = 0; j < columns; j++) sums[at + j] += fields[j] + ((int64_t)signs[j] << 40);
         }
     for (int64_t row = 0; row < rows; row++)
         for (int64_t j = tiled; j < size; j++) {

@@ -1,6 +1,40 @@
 /* Codes of quantizers, in the order of their sizes and back. */
 #include "common.h"
 
+#ifdef HAS_AVX2
+#define PARTS 16 /* of a table, each as long as a register looks up at once */
+
+/* What a table has for numbers, of up to four bits if `few`: by their lower bits in each part, then by each upper bit
+ * one half of the parts that are left. */
+__attribute__((target("avx2"))) static void look_up_wide(const uint8_t *numbers, int64_t n, const uint8_t *table,
+                                                         bool few, uint8_t *found) {
+    __m256i low = _mm256_set1_epi8(15), parts[PARTS];
+    for (int part = 0; part < PARTS; part++)
+        parts[part] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(table + 16 * part)));
+    for (int64_t i = 0; i < n; i += 32) {
+        __m256i number = _mm256_loadu_si256((const __m256i *)(numbers + i)), lower = _mm256_and_si256(number, low);
+        __m256i left[PARTS];
+        for (int part = 0; part < (few ? 1 : PARTS); part++) left[part] = _mm256_shuffle_epi8(parts[part], lower);
+        for (int bit = 4, half = PARTS / 2; !few && bit < 8; bit++, half /= 2) {
+            __m256i upper = _mm256_slli_epi16(number, 7 - bit); /* each byte's bit on top of it */
+            for (int part = 0; part < half; part++)
+                left[part] = _mm256_blendv_epi8(left[2 * part], left[2 * part + 1], upper);
+        }
+        _mm256_storeu_si256((__m256i *)(found + i), left[0]);
+    }
+}
+#endif
+
+static void look_up(const uint8_t *numbers, int64_t n, const uint8_t *table, bool few, uint8_t *found) {
+    int64_t whole = 0;
+#ifdef HAS_AVX2
+    whole = has_avx2() ? n - n % 32 : 0;
+    look_up_wide(numbers, whole, table, few, found);
+#endif
+    (void)few;
+    for (int64_t i = whole; i < n; i++) found[i] = table[numbers[i]];
+}
+
 WIDE void k_order_codes(const uint8_t *codes, int64_t n, int64_t bits, const uint8_t *table, int64_t t,
                         uint8_t *ordered, int64_t n2, uint8_t *sizes, int64_t n3, uint8_t *signs, int64_t n4) {
     (void)t, (void)n2, (void)n3, (void)n4;
@@ -14,7 +48,7 @@ WIDE void k_order_codes(const uint8_t *codes, int64_t n, int64_t bits, const uin
             ordered[i] = number;
             signs[i] = number > 1 ? (uint8_t)(1 + 2 * (number & 1)) : 0;
         }
-        for (int64_t i = start; i < stop; i++) sizes[i] = table[ordered[i]];
+        look_up(ordered + start, stop - start, table, bits <= 4, sizes + start);
     }
 }
 

@@ -21,6 +21,15 @@
 #endif
 #define ALWAYS static inline __attribute__((always_inline))
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_AVX2
+#include <immintrin.h>
+ALWAYS bool has_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2");
+}
+#endif
+
 #define LANES 8
 #define LOW ((uint64_t)1 << 16)
 #define BLOCK 4096
@@ -68,12 +77,22 @@ ALWAYS uint64_t push(uint64_t x, int64_t *at, uint16_t *words, uint64_t entry, i
     return (quotient << bits) + (x - quotient * frequency) + (entry & 0xFFFF);
 }
 
-/* Take the token with this table entry, which owns the slot, out of a state; the mirror image of `push`. */
-ALWAYS uint64_t pull(uint64_t x, int64_t *at, const uint16_t *words, uint64_t entry, uint64_t slot, int bits) {
-    x = (entry >> 16) * (x >> bits) + slot - (entry & 0xFFFF);
-    uint64_t empty = below(x, LOW), longer = x << 16 | words[*at];
+/* Fill a state below 2^16 up with the next word. On x86-64 by hand: what compilers make of it branches, or is longer. */
+ALWAYS uint64_t refill(uint64_t x, int64_t *at, const uint16_t *words) {
+    uint64_t longer = x << 16 | words[*at];
+#if defined(__x86_64__) && defined(__GNUC__)
+    __asm__("cmpq $65536, %0\n\tcmovb %2, %0\n\tadcq $0, %1" : "+r"(x), "+r"(*at) : "r"(longer) : "cc");
+    return x;
+#else
+    uint64_t empty = below(x, LOW);
     *at -= (int64_t)empty;
     return choose(empty, longer, x);
+#endif
+}
+
+/* Take the token with this table entry, which owns the slot, out of a state; the mirror image of `push`. */
+ALWAYS uint64_t pull(uint64_t x, int64_t *at, const uint16_t *words, uint64_t entry, uint64_t slot, int bits) {
+    return refill((entry >> 16) * (x >> bits) + slot - (entry & 0xFFFF), at, words);
 }
 
 /* Whether all lanes are back in the state that an encoder begins with. */

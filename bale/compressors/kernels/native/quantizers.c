@@ -3,28 +3,35 @@
 
 #define FEW 16 /* bounds up to which comparing with each is quicker than a table */
 
+#define SIDE 32 /* elements side by side */
+
 WIDE void k_widen_ranges(const float *values, int64_t n, int64_t width, float *low, int64_t groups, float *high,
                          int64_t groups2) {
     (void)groups2;
     for (int64_t group = 0; group < groups; group++) {
         const float *part = values + group * width;
-        int64_t count = least_of(width, n - group * width);
-        float least = low[group], most = high[group];
-        int32_t size = 0;
-        for (int64_t i = 0; i < count; i++) {
-            float value = part[i];
-            least = value < least ? value : least;
-            most = value > most ? value : most;
+        int64_t count = least_of(width, n - group * width), whole = count - count % SIDE;
+        float least[SIDE], most[SIDE];
+        int32_t size[SIDE] = {0};
+        for (int j = 0; j < SIDE; j++) least[j] = low[group], most[j] = high[group];
+        for (int64_t i = 0; i < count; i += i < whole ? SIDE : 1)
+            for (int64_t j = 0; j < (i < whole ? SIDE : 1); j++) {
+                float value = part[i + j];
+                int32_t bits;
+                memcpy(&bits, &value, 4);
+                bits &= 0x7FFFFFFF;
+                least[j] = value < least[j] ? value : least[j];
+                most[j] = value > most[j] ? value : most[j];
+                size[j] = bits > size[j] ? bits : size[j];
+            }
+        for (int j = 1; j < SIDE; j++) {
+            least[0] = least[j] < least[0] ? least[j] : least[0];
+            most[0] = most[j] > most[0] ? most[j] : most[0];
+            size[0] = size[j] > size[0] ? size[j] : size[0];
         }
-        for (int64_t i = 0; i < count; i++) {
-            int32_t bits;
-            memcpy(&bits, part + i, 4);
-            bits &= 0x7FFFFFFF;
-            size = bits > size ? bits : size;
-        }
-        if (size >= 0x7F800000) least = most = __builtin_nanf("");
-        low[group] = least;
-        high[group] = most;
+        bool finite = size[0] < 0x7F800000;
+        low[group] = finite ? least[0] : __builtin_nanf("");
+        high[group] = finite ? most[0] : __builtin_nanf("");
     }
 }
 

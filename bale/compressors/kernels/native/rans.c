@@ -3,11 +3,7 @@
 
 #include <stdlib.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAS_AVX2
-#include <immintrin.h>
-#define WORTH 4096 /* tokens from which on its tables are worth making */
-#endif
+#define WORTH 4096 /* tokens from which on tables of another kind are worth making */
 
 /* A table entry by which a token is taken into a state without a division: quotients of numbers below 2^32 are the
  * upper halves of their products with the reciprocal, 2^64 / frequency rounded up; a frequency of 1, whose reciprocal
@@ -49,9 +45,9 @@ __attribute__((constructor)) static void make_order(void) {
  * `push_by` has them, but by reciprocals of 33 bits whose upper one is left out: 2^(32 + length) / frequency, rounded up,
  * where `length` is that of the frequency less one. */
 __attribute__((target("avx2"))) static int64_t encode_wide(const uint8_t *tokens, int64_t whole,
-                                                           const uint8_t *contexts, bool many, const uint32_t *entries,
-                                                           const uint32_t *reciprocals, int64_t width, int bits,
-                                                           uint16_t *words, int64_t *end, uint64_t *states) {
+                                                           const uint8_t *contexts, bool many, const uint64_t *table,
+                                                           int64_t width, int bits, uint16_t *words, int64_t *end,
+                                                           uint64_t *states) {
     int64_t i = whole - LANES, at = *end;
     uint32_t kept[LANES];
     for (int lane = 0; lane < LANES; lane++) kept[lane] = (uint32_t)states[lane];
@@ -64,8 +60,15 @@ __attribute__((target("avx2"))) static int64_t encode_wide(const uint8_t *tokens
             __m256i context = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(contexts + i)));
             index = _mm256_add_epi32(index, _mm256_mullo_epi32(context, widths));
         }
-        __m256i entry = _mm256_i32gather_epi32((const int *)entries, index, 4);
-        __m256i reciprocal = _mm256_i32gather_epi32((const int *)reciprocals, index, 4);
+        uint32_t at_lane[LANES];
+        _mm256_storeu_si256((__m256i *)at_lane, index); /* processors that gather slowly are common */
+#define PAIR(lane) (long long)table[at_lane[lane]]
+        __m256i outer = _mm256_set_epi64x(PAIR(5), PAIR(4), PAIR(1), PAIR(0));
+        __m256i inner = _mm256_set_epi64x(PAIR(7), PAIR(6), PAIR(3), PAIR(2));
+#undef PAIR
+        __m256 fronts = _mm256_castsi256_ps(outer), backs = _mm256_castsi256_ps(inner);
+        __m256i entry = _mm256_castps_si256(_mm256_shuffle_ps(fronts, backs, 0x88));
+        __m256i reciprocal = _mm256_castps_si256(_mm256_shuffle_ps(fronts, backs, 0xDD));
         __m256i frequency = _mm256_srli_epi32(entry, 16), before = _mm256_and_si256(entry, low);
         /* The length of the frequency less one, by the exponent of a float. */
         __m256i less = _mm256_sub_epi32(frequency, _mm256_set1_epi32(1));
@@ -95,11 +98,6 @@ __attribute__((target("avx2"))) static int64_t encode_wide(const uint8_t *tokens
     *end = at;
     return i + LANES;
 }
-
-static bool has_avx2(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2");
-}
 #endif
 
 ALWAYS int64_t encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts, bool many, const uint64_t *entries,
@@ -113,15 +111,15 @@ ALWAYS int64_t encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts,
 #define STEP(i, lane) x[lane] = push_by(x[lane], &at, words, table + contexts[many ? i : 0] * width + tokens[i], bits);
     for (int64_t i = n - 1; i >= whole; i--) STEP(i, i - whole)
 #ifdef HAS_AVX2
-    uint32_t *narrow = has_avx2() && whole > WORTH ? malloc((size_t)(2 * tables * width) * sizeof(uint32_t)) : NULL;
+    uint64_t *narrow = has_avx2() && whole > WORTH ? malloc((size_t)(tables * width) * sizeof *narrow) : NULL;
     if (narrow) {
         for (int64_t i = 0; i < tables * width; i++) {
             uint64_t frequency = entries[i] >> 16;
             int length = frequency > 1 ? 64 - __builtin_clzll(frequency - 1) : 0;
-            narrow[i] = (uint32_t)entries[i];
-            narrow[tables * width + i] = frequency ? (uint32_t)(((uint64_t)1 << (32 + length)) / frequency + 1) : 0;
+            uint64_t reciprocal = frequency ? (uint32_t)(((uint64_t)1 << (32 + length)) / frequency + 1) : 0;
+            narrow[i] = reciprocal << 32 | (uint32_t)entries[i];
         }
-        whole = encode_wide(tokens, whole, contexts, many, narrow, narrow + tables * width, width, bits, words, &at, x);
+        whole = encode_wide(tokens, whole, contexts, many, narrow, width, bits, words, &at, x);
         free(narrow);
     }
 #endif
@@ -147,18 +145,34 @@ int64_t k_rans_encode(const uint8_t *tokens, int64_t n, const uint8_t *contexts,
 #undef ENCODE
 }
 
+#define NEAR 65536 /* slots whose moves stay near enough to be quicker than entries, which take two look-ups */
+
+/* How each slot changes a state: by its token's frequency << 16 | its number among those of the token. */
+ALWAYS uint32_t *moves_of(const uint8_t *slots, const uint64_t *entries, int64_t tables, int64_t width, int bits) {
+    uint32_t *moves = malloc((size_t)(tables << bits) * sizeof *moves);
+    for (int64_t i = 0; moves && i < tables << bits; i++) {
+        uint64_t entry = entries[(i >> bits) * width + slots[i]], slot = (uint64_t)i & (((uint64_t)1 << bits) - 1);
+        moves[i] = (uint32_t)((entry >> 16 << 16) + (uint16_t)(slot - entry));
+    }
+    return moves;
+}
+
+/* `moves` may be NULL. */
 ALWAYS bool decode(const uint16_t *words, int64_t end, uint64_t *states, const uint8_t *contexts, bool many,
-                   const uint8_t *slots, const uint64_t *entries, int64_t width, int bits, uint8_t *tokens,
-                   int64_t n) {
+                   const uint8_t *slots, const uint64_t *entries, const uint32_t *moves, int64_t width, int bits,
+                   uint8_t *tokens, int64_t n) {
     int64_t at = 0, whole = n - n % LANES;
     uint64_t mask = ((uint64_t)1 << bits) - 1, x[LANES];
     memcpy(x, states, sizeof x);
-#define STEP(i, lane)                                                               \
-    {                                                                               \
-        uint64_t context = contexts[many ? i : 0], slot = x[lane] & mask; \
-        uint8_t token = slots[(context << bits) + slot];                            \
-        tokens[i] = token;                                                          \
-        x[lane] = pull(x[lane], &at, words, entries[context * (uint64_t)width + token], slot, bits); \
+#define STEP(i, lane)                                                                                        \
+    {                                                                                                        \
+        uint64_t context = contexts[many ? i : 0], slot = x[lane] & mask, place = (context << bits) + slot;  \
+        uint8_t token = slots[place];                                                                        \
+        tokens[i] = token;                                                                                   \
+        if (moves)                                                                                           \
+            x[lane] = refill((moves[place] >> 16) * (x[lane] >> bits) + (uint16_t)moves[place], &at, words); \
+        else                                                                                                 \
+            x[lane] = pull(x[lane], &at, words, entries[context * (uint64_t)width + token], slot, bits);     \
     }
     for (int64_t start = 0; start < whole; start += BLOCK) {
         if (at > end) return false;
@@ -176,12 +190,22 @@ ALWAYS bool decode(const uint16_t *words, int64_t end, uint64_t *states, const u
 bool k_rans_decode(const uint16_t *words, int64_t room, int64_t end, uint64_t *states, int64_t lanes,
                    const uint8_t *contexts, int64_t m, const uint8_t *slots, int64_t many, int64_t slot_count,
                    const uint64_t *entries, int64_t many2, int64_t width, int64_t bits, uint8_t *tokens, int64_t n) {
-    (void)room, (void)lanes, (void)many, (void)slot_count, (void)many2;
-#define DECODE(many, bits) decode(words, end, states, contexts, many, slots, entries, width, bits, tokens, n)
-    if (bits == 12) return m > 1 ? DECODE(true, 12) : DECODE(false, 12);
-    if (bits == 13) return m > 1 ? DECODE(true, 13) : DECODE(false, 13);
-    return DECODE(m > 1, (int)bits);
+    (void)room, (void)lanes, (void)slot_count, (void)many2;
+    bool near = bits < 14 && many << bits <= least_of(NEAR, n / 2);
+    uint32_t *moves = near ? moves_of(slots, entries, many, width, (int)bits) : NULL;
+    bool found;
+#define DECODE(many, moves, bits) decode(words, end, states, contexts, many, slots, entries, moves, width, bits, tokens, n)
+    if (moves && bits == 12)
+        found = m > 1 ? DECODE(true, moves, 12) : DECODE(false, moves, 12);
+    else if (moves && bits == 13)
+        found = m > 1 ? DECODE(true, moves, 13) : DECODE(false, moves, 13);
+    else if (bits == 13)
+        found = m > 1 ? DECODE(true, NULL, 13) : DECODE(false, NULL, 13);
+    else
+        found = DECODE(m > 1, NULL, (int)bits);
 #undef DECODE
+    free(moves);
+    return found;
 }
 
 ALWAYS int64_t put_fields(const void *values, int bytes, int64_t n, const uint8_t *tokens, const uint64_t *bases,
