@@ -25,11 +25,10 @@ __attribute__((target("avx2"))) static void look_up_wide(const uint8_t *numbers,
 }
 #endif
 
-static void look_up(const uint8_t *numbers, int64_t n, const uint8_t *table, bool few, uint8_t *found) {
+void look_up(const uint8_t *numbers, int64_t n, const uint8_t *table, bool few, uint8_t *found) {
     int64_t whole = 0;
 #ifdef HAS_AVX2
-    whole = has_avx2() ? n - n % 32 : 0;
-    look_up_wide(numbers, whole, table, few, found);
+    if (has_avx2()) look_up_wide(numbers, whole = n - n % 32, table, few, found);
 #endif
     (void)few;
     for (int64_t i = whole; i < n; i++) found[i] = table[numbers[i]];

@@ -39,6 +39,9 @@ ALWAYS int64_t most_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 extern int64_t log2_table[4096];
 
+/* What a table of 256 bytes has for numbers, of up to four bits if `few`; both may be one array. */
+void look_up(const uint8_t *numbers, int64_t n, const uint8_t *table, bool few, uint8_t *found);
+
 /* 2^16 times the binary logarithm of a number from 1 to 2^52, rounded down; off by 2^-11 at most. */
 ALWAYS int64_t log2_of(int64_t number) {
     double value = (double)number;
