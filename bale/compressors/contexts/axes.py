@@ -82,14 +82,13 @@ class Scales:
         if not self.last:
             return np.zeros(1, np.uint8)
         numbers = [(values, axis.inner, axis.at) for axis, values in zip(self.axes, self.values, strict=True)]
-        contexts = sums_along(numbers, self.low, self.last, starts, length)
-        if self.shift:
-            contexts >>= self.shift
-        return contexts
+        return sums_along(numbers, self.low, self.last, starts, length, self.shift)
 
 
-def sums_along(numbers: Sequence[tuple[Array, int, int]], low: int, last: int, starts: Array, length: int) -> Array:
-    """Sums of the numbers along none to two axes for the elements of some runs: ``min(max(sum - low, 0), last)``.
+def sums_along(
+    numbers: Sequence[tuple[Array, int, int]], low: int, last: int, starts: Array, length: int, shift: int = 0
+) -> Array:
+    """Sums of the numbers along none to two axes for some runs of elements: ``min(max(sum - low, 0), last) >> shift``.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ def sums_along(numbers: Sequence[tuple[Array, int, int]], low: int, last: int, s
     first, second = (*numbers, _NO_AXIS, _NO_AXIS)[:2]
     if first[1] == 1:  # the inner loop is that of the second axis
         first, second = second, first
-    add_contexts(*first, *second, low, last, starts, sums)
+    add_contexts(*first, *second, low, last, shift, starts, sums)
     return sums.reshape(-1)
 
 

@@ -61,10 +61,10 @@ def plan(words: Array, layout: Layout, axes: Sequence[Axis] = (), sizes: Array |
     """
     sample = Sample.of(words if sizes is None else sizes)
     statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
-    cost, scales = _choose_scales(words.size, layout, statistics, sample)
+    sets = [statistics]
     if sizes is not None:
-        other = _choose_scales(words.size, layout, [AxisStatistics.along(axis, sizes, layout) for axis in axes], sample)
-        scales = other[1] if other[0] < cost else scales
+        sets.append([AxisStatistics.along(axis, sizes, layout) for axis in axes])
+    scales = _choose_scales(words.size, layout, sets, sample)
     mirror = _choose_mirror(words.size, statistics) if layout.signed else None
     if mirror is not None:
         words = words.copy()
@@ -130,7 +130,7 @@ class Plan:
 def scales_of(words: Array, layout: Layout, axes: Sequence[Axis]) -> Scales:
     """Sizes of words for each row and column, in quarters of an octave, as `encode` would use them."""
     statistics = [AxisStatistics.along(axis, words, layout) for axis in axes]
-    return replace(_choose_scales(words.size, layout, statistics, Sample.of(words))[1], shift=0)
+    return replace(_choose_scales(words.size, layout, [statistics], Sample.of(words)), shift=0)
 
 
 def write_scales(scales: Scales) -> bytes:
@@ -178,20 +178,19 @@ def decode(data: memoryview, layout: Layout, words: Array) -> None:
 # Sizes of rows and columns.
 
 
-def _choose_scales(
-    size: int, layout: Layout, statistics: Sequence[AxisStatistics], sample: Sample
-) -> tuple[int, Scales]:
-    """The one or two axes whose mean exponents predict those of a sample best, if any pay."""
-    found = sorted(((each.axis, each.quarters()) for each in statistics), key=_spread)
+def _choose_scales(size: int, layout: Layout, sets: Sequence[Sequence[AxisStatistics]], sample: Sample) -> Scales:
+    """The one or two axes, of one set, whose mean exponents predict those of a sample best, if any pay."""
     best, exponents = Scales(), sample.exponents(layout)
     least = _cost(size, best, sample, exponents)
-    for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
-        if all(values.any() for _, values in pair):
-            scales = _scales(pair, sample)
-            cost = _cost(size, scales, sample, exponents)
-            if cost < least:
-                best, least = scales, cost
-    return least, best
+    for statistics in sets:
+        found = sorted(((each.axis, each.quarters()) for each in statistics), key=_spread)
+        for pair in [(item,) for item in found[:3]] + [(found[0], item) for item in found[1:3]]:
+            if all(values.any() for _, values in pair):
+                scales = _scales(pair, sample)
+                cost = _cost(size, scales, sample, exponents)
+                if cost < least:
+                    best, least = scales, cost
+    return best
 
 
 def _spread(item: tuple[Axis, Array]) -> int:

@@ -85,10 +85,11 @@ def add_contexts(
     at2: int,
     low: int,
     last: int,
+    shift: int,
     starts: Array,
     contexts: Array,
 ) -> None:
-    """Write ``min(max(a + b - low, 0), last)`` for what two axes say of each element.
+    """Write ``min(max(a + b - low, 0), last) >> shift`` for what two axes say of each element.
 
     Parameters
     ----------
@@ -111,11 +112,11 @@ def add_contexts(
                 count = min(left, second.size - index2, row.size - i)
                 part, numbers = row[i : i + count], second[index2 : index2 + count]
                 for j in range(count):
-                    part[j] = min(max(base + numbers[j], 0), last)
+                    part[j] = min(max(base + numbers[j], 0), last) >> shift
                 index2 += count
             else:
                 count = min(left, left2, row.size - i)
-                row[i : i + count] = min(max(base + second[index2], 0), last)
+                row[i : i + count] = min(max(base + second[index2], 0), last) >> shift
                 left2 -= count
                 if left2 == 0:
                     index2, left2 = index2 + 1, inner2

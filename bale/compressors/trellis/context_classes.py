@@ -133,10 +133,7 @@ class Classes:
         if not self.last:
             return np.zeros(1, np.uint8)
         numbers = [(each.numbers, each.axis.inner(shape), 0) for each in self.axes]
-        found = sums_along(numbers, self.low, self.last, starts, length)
-        if self.shift:
-            found >>= self.shift
-        return found
+        return sums_along(numbers, self.low, self.last, starts, length, self.shift)
 
     @classmethod
     def along(cls, axes: tuple[Scaled, ...], shape: Sequence[int], starts: Array, length: int) -> Classes:

@@ -84,9 +84,9 @@ def test_contexts_of_two_axes(
     generator = np.random.default_rng(5)
     numbers = [generator.integers(-40, 40, size).astype(np.int16) for _, _, size in (first, second)]
     given = (numbers[0], *first[:2], numbers[1], *second[:2], -9, 60)
-    for starts, length in (([0], 5001), ([0, 17, 4096], 256)):
+    for shift, starts, length in ((0, [0], 5001), (2, [0, 17, 4096], 256)):
         contexts = np.empty((len(starts), length), np.uint8)
-        assert_same("axes", "add_contexts", here, numba, *given, np.array(starts, np.int64), contexts)
+        assert_same("axes", "add_contexts", here, numba, *given, shift, np.array(starts, np.int64), contexts)
 
 
 def test_costs(here: dict[str, Any], numba: dict[str, Any]) -> None:

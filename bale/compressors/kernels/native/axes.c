@@ -108,8 +108,8 @@ WIDE void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int6
 }
 
 WIDE void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
-                         int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, const int64_t *starts,
-                         int64_t runs, uint8_t *contexts, int64_t rows, int64_t length) {
+                         int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, int64_t shift,
+                         const int64_t *starts, int64_t runs, uint8_t *contexts, int64_t rows, int64_t length) {
     (void)rows;
     for (int64_t run = 0; run < runs; run++) {
         uint8_t *row = contexts + run * length;
@@ -117,7 +117,7 @@ WIDE void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int6
         int64_t index = here / inner, left = inner - here % inner;
         int64_t index2 = here2 / inner2, left2 = inner2 - here2 % inner2, i = 0;
         while (i < length) {
-            int32_t base = first[index] - (int32_t)low, most = (int32_t)last;
+            int32_t base = first[index] - (int32_t)low, most = (int32_t)last, less = (int32_t)shift;
             int64_t count;
             if (inner2 == 1) { /* the usual case: rows and columns */
                 count = least_of(least_of(left, size2 - index2), length - i);
@@ -126,12 +126,12 @@ WIDE void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int6
                 for (int64_t j = 0; j < count; j++) {
                     int32_t sum = base + numbers[j];
                     sum = sum > 0 ? sum : 0;
-                    part[j] = (uint8_t)(sum < most ? sum : most);
+                    part[j] = (uint8_t)((sum < most ? sum : most) >> less);
                 }
                 index2 += count;
             } else {
                 count = least_of(least_of(left, left2), length - i);
-                memset(row + i, (int)least_of(most_of(base + second[index2], 0), last), (size_t)count);
+                memset(row + i, (int)(least_of(most_of(base + second[index2], 0), last) >> shift), (size_t)count);
                 left2 -= count;
                 if (!left2) {
                     index2++;

@@ -176,17 +176,25 @@ WIDE void k_size_tokens(const uint32_t *sizes, int64_t n, const uint8_t *negativ
     }
 }
 
+#define SPARE 16 /* contexts whose second set of counts stays in the nearest cache: see `count_groups` */
+
 void k_count_tokens(const uint8_t *tokens, int64_t n, const uint8_t *contexts, int64_t m, uint32_t *counts,
                     int64_t many, int64_t width) {
-    (void)many;
     if (m > 1) {
         int64_t whole = width == 256 ? n - n % 8 : 0;
+        uint32_t spare[SPARE * 256], *others = counts;
+        int64_t size = many * 256;
+        if (whole && many <= SPARE) memset(others = spare, 0, (size_t)size * sizeof *spare);
         for (int64_t i = 0; i < whole; i += 8) {
             uint64_t eight, among;
             memcpy(&eight, tokens + i, 8);
             memcpy(&among, contexts + i, 8);
-            for (int part = 0; part < 64; part += 8) counts[(among >> part & 255) << 8 | (eight >> part & 255)]++;
+            for (int part = 0; part < 64; part += 16) {
+                counts[(among >> part & 255) << 8 | (eight >> part & 255)]++;
+                others[(among >> (part + 8) & 255) << 8 | (eight >> (part + 8) & 255)]++;
+            }
         }
+        for (int64_t i = 0; others != counts && i < size; i++) counts[i] += others[i];
         for (int64_t i = whole; i < n; i++) counts[contexts[i] * width + tokens[i]]++;
         return;
     }

@@ -11,8 +11,8 @@ void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_t mas
 void k_axis_sums__u16(const uint16_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                       int64_t at, int64_t *sums, int64_t size);
 void k_add_contexts(const int16_t *first, int64_t size, int64_t inner, int64_t at, const int16_t *second,
-                    int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, const int64_t *starts,
-                    int64_t runs, uint8_t *contexts, int64_t rows, int64_t length);
+                    int64_t size2, int64_t inner2, int64_t at2, int64_t low, int64_t last, int64_t shift,
+                    const int64_t *starts, int64_t runs, uint8_t *contexts, int64_t rows, int64_t length);
 void k_flip__u8(uint8_t *words, int64_t n, int64_t inner, int64_t at, const uint8_t *flags, int64_t size);
 void k_flip__u16(uint16_t *words, int64_t n, int64_t inner, int64_t at, const uint16_t *flags, int64_t size);
 void k_count_groups__u8(const uint8_t *words, int64_t n, const uint8_t *contexts, int64_t m, int64_t shift,
