@@ -69,6 +69,7 @@ def command(
             help=r"The name in A of tensors of B whose whole name matches, or OLD*=NEW*.",
         ),
     ] = None,
+    fail_if: options.FailIf = None,
     sort: ranking.SortOption = None,
     show_all: ranking.AllOption = False,
     top: ranking.TopOption = None,
@@ -78,45 +79,45 @@ def command(
 ) -> int:
     """Compare A and B."""
     from bale import api
+    from bale.report.gates.gate import GatesFailed
 
     for option, limit in (("--max-error", max_error), ("--max-row-error", max_row_error)):
         if limit is not None and not 0 <= limit < float("inf"):
             raise UsageError(f"{option} {limit} is not a relative error", "give a number from 0, like 0.01")
     printer, choice = Printer(json, quiet), ranking.Choice(sort, show_all, top)
     with printer.progress(f"{own_name(a)} and {own_name(b)}", file_bytes(a)) as progress:
-        rows = api.compare(a, b, rename=rename or (), threads=threads, progress=progress)
+        gates = None
+        try:
+            rows = api.compare(a, b, rename=rename or (), fail_if=fail_if or (), threads=threads, progress=progress)
+        except GatesFailed as failed:
+            rows, gates = failed.result, failed
     worst = [row for row in ranking.ranked(rows, _KEYS, ranking.Sort.error) if row.status != "equal"]
     worse = [row for row in worst if max_error is not None and row.exceeds(max_error)]
     lost = sorted(rows, key=lambda row: -row.row_error)
     lost = [row for row in lost if max_row_error is not None and row.exceeds_in_row(max_row_error)]
-    equal = sum(row.status == "equal" for row in rows)
+    found = rows.to_json()
+    equal = found["summary"]["equal"]
     renamed = [row for row in rows if row.name_in_b is not None]
     document = {
         "a": str(a),
         "b": str(b),
-        "tensors": [row.to_json() for row in rows],
-        "notes": [note.text for note in rows.notes],
-        "note_kinds": [note.kind for note in rows.notes],
+        **found,
         "summary": {
-            "tensors": len(rows),
-            "equal": equal,
-            "only_in_a": sum(row.status == "only in A" for row in rows),
-            "only_in_b": sum(row.status == "only in B" for row in rows),
-            "renamed": len(renamed),
-            "worst_tensor": worst[0].name if worst else None,
+            **found["summary"],
             "max_error": max_error,
             "exceeded": len(worse),
             "max_row_error": max_row_error,
             "exceeded_rows": len(lost),
         },
     }
-    found = [
+    beyond = [
         *([_beyond(worse, f"--max-error {max_error:g}", _found(worse[0]))] if worse else []),
         *([_beyond(lost, f"--max-row-error {max_row_error:g}", _found_in_row(lost[0]))] if lost else []),
     ]
-    failure = CheckFailed("; ".join(found)) if found else None
-    if failure is not None:
-        document |= error_document(failure)
+    failures = [*([CheckFailed("; ".join(beyond))] if beyond else []), *([] if gates is None else [gates])]
+    if failures:
+        document |= error_document(failures[-1])
+        document["error"]["message"] = "; ".join(each.message for each in failures)
     width = terminal_width()
     shown, more = choice.first([row for row in rows if show_all or row.status != "equal"], _KEYS, width)
     lines = [*(_table(shown, width) if shown else []), *more]
@@ -125,10 +126,9 @@ def command(
         lines += prose(plain(f"{many(len(renamed), 'tensor')} under another name in B: {example}"), width)
     lines += prose(f"{equal} of {many(len(rows), 'tensor')} equal, bit for bit", width)
     printer.result(document, [*lines, *show_notes(printer, {**document, "tensors": ()}, width)])
-    if failure is not None:
+    for failure in failures:
         print_error(failure)
-        return failure.code
-    return 0
+    return failures[0].code if failures else 0
 
 
 _KEYS = ranking.Keys[Any](lambda row: row.error, lambda row: row.name, lambda row: row.nbytes)

@@ -15,13 +15,25 @@ from bale.errors import BaleError
 
 @dataclass(frozen=True)
 class Done:
-    """The work on one path: its document, its lines for people, and bytes before and after; 0 where there are none."""
+    """The work on one path: its document, its lines for people, and bytes before and after; 0 where there are none.
+
+    It may have failed all the same, at a check of what it found.
+    """
 
     document: dict[str, Any] | None
     lines: Sequence[str]
     before: int = 0
     after: int = 0
     skipped: bool = False
+    failure: BaleError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its result, behind the name of the path."""
+        said = {"skipped": True} if self.skipped else {}
+        document = {**said, **(self.document or {})}
+        if self.failure is None:
+            return {"code": 0, **document}
+        return {"code": self.failure.code, **document, **error_document(self.failure)}
 
 
 def each(printer: Printer, chosen: Chosen, work: Callable[[Given], Done], word: str = "done") -> int:
@@ -36,16 +48,16 @@ def each(printer: Printer, chosen: Chosen, work: Callable[[Given], Done], word: 
         try:
             done = _try(work, item)
         except BaleError as error:
-            code = code or error.code
-            print_error(_named(error, item) if chosen.several else error)
-            results.append({"name": item.text, "code": error.code, **error_document(error)})
-            continue
-        found.append(done)
+            done = Done(None, (), failure=error)
         if printer.as_json:
-            said = {"skipped": True} if done.skipped else {}
-            results.append({"name": item.text, "code": 0, **said, **(done.document or {})})
-        else:
+            results.append({"name": item.text, **done.to_json()})
+        elif done.lines:
             printer.result(None, done.lines)
+        if done.failure is None:
+            found.append(done)
+        else:
+            code = code or done.failure.code
+            print_error(done.failure, item.text if chosen.several and not _names(done.failure, item) else "")
     if printer.as_json:
         printer.result({"results": results, "summary": _summary(chosen, found)}, ())
     elif chosen.several:
@@ -62,11 +74,9 @@ def _try(work: Callable[[Given], Done], item: Given) -> Done:
         raise unexpected(problem) from None
 
 
-def _named(error: BaleError, item: Given) -> BaleError:
-    """An error that names its source among several."""
-    if re.search(rf"(?<![^\s'`(]){re.escape(str(item.path))}(?![^\s'`),.:;/])", error.message):
-        return error
-    return BaleError(f"{item.text}: {error.message}", error.hint)
+def _names(error: BaleError, item: Given) -> bool:
+    """Whether an error names its source among several."""
+    return bool(re.search(rf"(?<![^\s'`(]){re.escape(str(item.path))}(?![^\s'`),.:;/])", error.message))
 
 
 def _summary(chosen: Chosen, found: Sequence[Done]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def command(
         typer.Option("--against", parser=to_path, metavar="SOURCE", help="Compare with the source as well."),
     ] = None,
     base: options.KnownBase = None,
+    fail_if: options.FailIf = None,
     threads: options.Threads = None,
     sort: ranking.SortOption = None,
     show_all: Annotated[bool, typer.Option("--all", help="With --against, show every tensor that is lossy.")] = False,
@@ -41,28 +42,34 @@ def command(
 ) -> int:
     """Verify each archive."""
     from bale import api
-    from bale.api.inputs import readable
+    from bale.api.inputs import gates_of, readable
     from bale.engine.reading.listing import source_bytes
     from bale.engine.reports import stale
     from bale.io.folders.by_products import is_no_archive
+    from bale.report.gates.gate import GatesFailed
+    from bale.report.gates.vocabularies import VERIFY
 
     printer, width, choice = Printer(json, quiet), terminal_width(), ranking.Choice(sort, show_all, top)
     if against is not None and len(archive) > 1:
         raise UsageError("--against is the source of one archive, and there are several", "verify them one at a time")
+    gates_of(fail_if or (), VERIFY)  # whose errors are of no archive
 
     chosen = choose(printer, archive, is_no_archive)
     for path in (base, against):
         readable(path)
 
     def work(item: Given) -> Done:
-        path = item.path
+        path, failure = item.path, None
         with printer.progress(own_name(path), source_bytes(path)) as progress:
-            done = api.verify(path, against, base=base, threads=threads, progress=progress)
+            try:
+                done = api.verify(path, against, base=base, threads=threads, fail_if=fail_if or (), progress=progress)
+            except GatesFailed as failed:
+                done, failure = failed.result, failed
         if note := stale(done.report):
             printer.note(f"{path}: {note}")
         document = {
             "path": str(path),
-            "ok": True,
+            "ok": failure is None,
             "bytes": done.size,
             "files": done.files,
             "tensors": done.tensors,
@@ -77,7 +84,7 @@ def command(
         compared = "" if against is None else f", as {plain(str(against))} has them"
         lines = [] if against is None or not done.lossy else _errors(done, choice, width)
         lines += prose(f"{plain(item.text)}: sound, {kind}{compared}, {size(done.size)}", width)
-        return Done(document, lines, after=done.size)
+        return Done(document, lines, after=done.size, failure=failure)
 
     return each(printer, chosen, work, "sound")
 

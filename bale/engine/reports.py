@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -202,7 +202,8 @@ def _is_unfinished(folder: Path) -> bool:
 class ReportBeside:
     """Makes the report of a compression when all of it is known, to take its name together with the archive.
 
-    It takes the place of another one with `over`, or of one of the same work with `orphaned`.
+    It takes the place of another one with `over`, or of one of the same work with `orphaned`. `check` may refuse it,
+    before anything takes its name.
     """
 
     path: Path
@@ -212,6 +213,7 @@ class ReportBeside:
     verified: bool
     notes: Sequence[Note]
     statistics: Statistics | None
+    check: Callable[[Report], Report] | None = None
     result: Report = field(init=False)
 
     def kept(self, rows: tuple[FileRow, ...], folder: FolderRow | None = None) -> None:
@@ -231,7 +233,7 @@ class ReportBeside:
                 target.commit()
             self.result = replace(self.result, skipped=True)
             return
-        made = make_report(self.verified, rows, self.notes, self.statistics, folder)
+        made = self._checked(rows, folder)
         note = stale(MATCHES if report_fits(found, self.archive, whole=False) else OTHER)
         notes = made.notes if note is None else (*made.notes, note)
         self.result = replace(made, path=self.archive, notes=notes, skipped=True)
@@ -240,13 +242,17 @@ class ReportBeside:
         self, rows: tuple[FileRow, ...], folder: FolderRow | None = None, again: bool = False
     ) -> AbstractContextManager[Target]:
         """The report of an archive, or with `again` of one that was there already, written and not yet in its place."""
-        self.result = make_report(self.verified, rows, self.notes, self.statistics, folder)
+        self.result = self._checked(rows, folder)
         if again:
             note = Note("report-again", "the archive was there already: only its report was made, again")
             self.result = replace(self.result, notes=(*self.result.notes, note))
         self.result = replace(self.result, path=self.archive)
         over = self.over or (self.orphaned and is_orphan(self.path, self.result))
         return staged(self.path, self.result.text().encode(), over)
+
+    def _checked(self, rows: tuple[FileRow, ...], folder: FolderRow | None) -> Report:
+        made = make_report(self.verified, rows, self.notes, self.statistics, folder)
+        return made if self.check is None else self.check(made)
 
 
 def make_report(

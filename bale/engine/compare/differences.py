@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from bale.metrics import ErrorSums
 from bale.notes import Note, many
 from bale.report.figures import finite_or_none
 from bale.spec import TensorSpec
@@ -33,6 +34,8 @@ class Difference:
         The name in B, where it is another one.
     common_rows : int or None
         For another number of rows, those that both have: the errors are theirs.
+    sums : ErrorSums or None
+        What the errors were made of; None where they are not finite.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Difference:
     finite_in_one: int = 0
     name_in_b: str | None = None
     common_rows: int | None = None
+    sums: ErrorSums | None = field(default=None, repr=False, compare=False)
 
     def exceeds(self, limit: float) -> bool:
         """Whether the tensor is further away than `limit` (relative error); 0 asks for equal bits."""
@@ -114,3 +118,31 @@ class Differences(list[Difference]):
     def __init__(self, rows: Iterable[Difference], notes: Sequence[Note]) -> None:
         super().__init__(rows)
         self.notes = tuple(dict.fromkeys(notes))
+
+    @property
+    def sums(self) -> ErrorSums | None:
+        """The error sums of all tensors that differ, together; None where there are any that cannot be measured."""
+        apart = [row for row in self if row.status != "equal"]
+        found = [row.sums for row in apart if row.sums is not None and math.isfinite(row.error)]
+        return ErrorSums.total(found) if len(found) == len(apart) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `compare --json`, but for what the command knows."""
+        worst = max((row for row in self if row.status != "equal"), key=lambda row: row.error, default=None)
+        sums = self.sums
+        return {
+            "tensors": [row.to_json() for row in self],
+            "notes": [note.text for note in self.notes],
+            "note_kinds": [note.kind for note in self.notes],
+            "summary": {
+                "tensors": len(self),
+                **{key.replace(" ", "_").lower(): sum(row.status == key for row in self) for key in _COUNTED},
+                "renamed": sum(row.name_in_b is not None for row in self),
+                "worst_tensor": None if worst is None else worst.name,
+                "relative_error": None if sums is None else finite_or_none(sums.relative_error),
+                "snr_db": None if sums is None else finite_or_none(sums.snr_db),
+            },
+        }
+
+
+_COUNTED = ("equal", "only in A", "only in B")

@@ -119,6 +119,7 @@ class _Task:
             max_abs_error=block.sums.largest,
             cosine=block.sums.cosine,
             worst_row_error=block.rows.worst_error,
+            sums=block.sums,
         )
 
     @property

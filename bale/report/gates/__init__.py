@@ -1,0 +1,1 @@
+"""Gates: conditions on a report, by which a command fails."""
