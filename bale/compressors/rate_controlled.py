@@ -6,16 +6,30 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
-from bale.compressors.base import Transform
-from bale.compressors.importance import Importance
-from bale.spec import Array, TensorSpec
+from bale.compressors.base import Transform, Values
+from bale.spec import Array
 
 
 class Member(Protocol):
-    """A tensor of a pool, by a sample of its rows."""
+    """A tensor whose size and error are wanted for steps, held by a sample."""
+
+    @property
+    def elements(self) -> int:
+        """Number of its values."""
+
+    @property
+    def norm2(self) -> float:
+        """Their sum of squares."""
+
+    @property
+    def finest(self) -> float:
+        """Binary logarithm of the least step that makes a difference."""
+
+    def curve(self) -> tuple[Array, Array, Array] | None:
+        """Logarithms of steps, bits a value and logarithms of squared errors with them, roughly; None for zeros."""
 
     def trial(self, step: float, measured: bool) -> Any:
-        """Size of the whole tensor with a step, and its error if that is to be measured."""
+        """`size` of the whole tensor with a step, and `error2` if that is to be measured."""
 
 
 Trials = Callable[[float, bool], Sequence[Any]]
@@ -54,10 +68,12 @@ class RateControlled(Transform):
         """The same codec with a step in place of its target."""
 
     @abstractmethod
-    def member(
-        self, array: Array, spec: TensorSpec, elements: int, norm2: float | None, importance: Importance | None
-    ) -> Member:
-        """A tensor of `elements` elements, by a sample of this spec; `Refused` for NaN or infinity."""
+    def near(self, step: float) -> Self:
+        """The same codec with a step at which the search for its target begins."""
+
+    @abstractmethod
+    def member(self, values: Values, most: int) -> Member:
+        """A tensor, of which it keeps a sample of about `most` elements; `Refused` for NaN or infinity."""
 
     @abstractmethod
     def common_step(self, members: Sequence[Any], trials: Trials) -> float | None:

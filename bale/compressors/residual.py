@@ -58,7 +58,7 @@ def code_rest(codec: Transform, values: Values, first: Array, spent: float) -> L
     """
     spec = values.spec
     left = Values(spec, subtract(values.array, first, spec), importance=values.importance)
-    if not isinstance(codec, Trellis) or codec.step is not None:
+    if not isinstance(codec, Trellis) or not codec.has_target:
         return codec.encode(left)
     if codec.bits is not None:
         room = codec.bits - spent / spec.elements

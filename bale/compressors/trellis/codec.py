@@ -11,7 +11,6 @@ import numpy as np
 
 from bale.compressors.base import Cells, PartBound, Values
 from bale.compressors.floats import require_float, to_float32
-from bale.compressors.importance import Importance
 from bale.compressors.rate_controlled import RateControlled, Trials
 from bale.compressors.settings import setting
 from bale.errors import Refused, UsageError
@@ -31,7 +30,7 @@ _AROUND = np.float32(2)
 class Trellis(RateControlled):
     """Trellis coded quantization with an entropy coder: the least error for a size, or the least size for an error.
 
-    Exactly one of `bits`, `error`, `snr` and `step` says how much is kept; ``bits=4`` is the default. A value comes
+    One of `bits`, `error` and `snr`, or `step` alone, says how much is kept; ``bits=4`` is the default. A value comes
     back as ``k step``, where a convolutional code restricts k: its state fixes the parity of the next k, and bit 1 of
     k leads to the next state. So each value has levels two steps apart, and the search for the best path (Viterbi's)
     makes the error nearly that of levels one step apart. Levels are entropy-coded with a table for each parity and each
@@ -44,7 +43,9 @@ class Trellis(RateControlled):
     for, and within 1 % of it where there are enough values. With `bits`, the part takes at most that many bits a weight
     with everything counted, and at least 99.5 % of that unless the tensor holds less information or is small; the SNR
     of normal deviates is then 6.02 bits - 0.5 dB. With `step`, it is about step / 2; a step below 2^-22 of the largest
-    magnitude becomes that.
+    magnitude becomes that. A `step` beside one of the others is where their search begins, and is kept if it meets the
+    target: if it takes no more than `bits` and no less than 99.5 % of them, or has the error within 1 %. So a plan that
+    knows the step has it coded once.
 
     With ``pool=model``, all tensors that this pipeline is chosen for meet `bits`, `error` or `snr` together, by one
     step that is found on samples of them and stands in plan and report as ``trellis:step=...``. That is the least
@@ -94,7 +95,9 @@ class Trellis(RateControlled):
     )
     error: float | None = setting(None, low=1e-7, high=1, help="relative error in the Frobenius norm, at most")
     snr: float | None = setting(None, low=0, high=140, help="signal-to-noise ratio in dB, at least")
-    step: float | None = setting(None, low=1e-38, high=1e38, help="distance of neighbouring levels")
+    step: float | None = setting(
+        None, low=1e-38, high=1e38, help="distance of neighbouring levels; beside bits, error or snr: where to begin"
+    )
     effort: Literal["fast", "high", "max"] = setting("fast", help="states of the trellis: 8, 32 or 256")
     balance: Literal["none", "column"] = setting(
         "none", help="whether columns are divided by the square root of their mean magnitude"
@@ -105,10 +108,10 @@ class Trellis(RateControlled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [key for key in ("bits", "error", "snr", "step") if getattr(self, key) is not None]
+        given = [key for key in ("bits", "error", "snr") if getattr(self, key) is not None]
         if len(given) > 1:
-            raise UsageError(f"trellis: {' and '.join(given)} given", "give one of bits, error, snr, step")
-        if not given:
+            raise UsageError(f"trellis: {' and '.join(given)} given", "give one of bits, error, snr")
+        if not given and self.step is None:
             object.__setattr__(self, "bits", 4.0)
         if self.pool == "model" and self.step is not None:
             raise UsageError("trellis: a step is the same for all tensors anyway", "leave out pool=model")
@@ -125,6 +128,15 @@ class Trellis(RateControlled):
         """The same codec with a step in place of its target."""
         return replace(self, bits=None, error=None, snr=None, step=step, pool="tensor")
 
+    def near(self, step: float) -> Trellis:
+        """The same codec with a step at which the search for its target begins."""
+        return replace(self, step=step)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether it is more than a step."""
+        return self.bits is not None or self.relative_error is not None
+
     @property
     def relative_error(self) -> float | None:
         """The relative error that `error` or `snr` asks for."""
@@ -135,13 +147,11 @@ class Trellis(RateControlled):
         """Whether all tensors of a pipeline meet the target together."""
         return self.pool == "model"
 
-    def member(
-        self, array: Array, spec: TensorSpec, elements: int, norm2: float | None, importance: Importance | None
-    ) -> Member:
-        """A tensor of a pool, by a sample of its rows; see `pool.Member`."""
+    def member(self, values: Values, most: int) -> Member:
+        """A tensor whose size and error are wanted for steps; see `pool.Member`."""
         from bale.compressors.trellis.pool import Member
 
-        return Member(array, spec, elements, self, norm2, importance)
+        return Member(values, self, most)
 
     def common_step(self, members: Sequence[Any], trials: Trials) -> float | None:
         """The step with which all members meet the target together, or None where none does; see `pool.common_step`."""
@@ -184,12 +194,12 @@ class Trellis(RateControlled):
         tensor = ScaledTensor(
             values.array.reshape(-1), values.spec, balanced=self.balance == "column", importance=values.importance
         )
-        if self.step is not None:
-            stream = encode_step(tensor, self.step, STATES[self.effort])
+        states, error = STATES[self.effort], self.relative_error
+        if self.step is not None and not self.has_target:
+            stream = encode_step(tensor, self.step, states)
         else:
-            error = self.relative_error
             target = Target.bits(self.bits or 0, tensor) if error is None else Target.error(error, tensor)
-            stream = encode(tensor, target, STATES[self.effort])
+            stream = encode(tensor, target, states, self.step)
         data = stream.data
         if len(data) > self._most(values.spec):
             raise Refused(f"it would take {len(data)} bytes, of {self._most(values.spec)} at most")

@@ -11,7 +11,7 @@ from bale.compressors.trellis import tables
 from bale.compressors.trellis.context_classes import Classes
 from bale.compressors.trellis.coordinate_descent import descend
 from bale.compressors.trellis.scaled_tensor import ScaledTensor
-from bale.compressors.trellis.stream import MOST_SHIFT, Chunk, Dequantizer, Model, fields_of
+from bale.compressors.trellis.stream import MOST_SHIFT, Chunk, Dequantizer, Model, explicit_bytes, fields_of
 from bale.compressors.trellis.viterbi import Code, Search, paths_of
 from bale.spec import Array
 
@@ -32,13 +32,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A model for the levels of a sample, their tokens with it, and the bytes of the whole tensor."""
+    """A model for levels of a sample, their tokens, the bits that tables take for these, and the bytes of all."""
 
     model: Model
     size: float
     tokens: Array
     contexts: Array
     counts: Array
+    bits: float
 
     def chunk(self, levels: Array) -> Chunk:
         """The sample as a chunk, where it is all there is."""
@@ -76,11 +77,11 @@ class Estimator:
 
     def estimate(self, step: float, *, measured: bool) -> Trial:
         """Size and, if it is wanted, error of the whole tensor, and the model that suits the step."""
-        tensor = self._tensor
         levels = self._levels(np.float32(step))
         fit = self._fit(levels, np.float32(step))
-        error2 = self._error2(fit, levels) * tensor.size / levels.size if measured else 0.0
-        return Trial(step, fit.size, error2, fit.model)
+        error2 = self._error2(fit, levels) * self._times if measured else 0.0
+        more = self._tensor.excess * self._tensor.size / 8
+        return Trial(step, max(self._with_tables(fit) + more, 1.0), error2, fit.model)
 
     def chunk(self, step: float) -> tuple[Model, Chunk]:
         """The model that suits a step, and the tokens of a tensor that is its own sample."""
@@ -122,10 +123,21 @@ class Estimator:
         classes = model.classes.of(tensor.spec.shape, tensor.starts, tensor.length)
         contexts, counts = np.empty(levels.size, np.uint8), np.zeros((model.contexts, tables.TOKENS), np.uint32)
         contexts_of(levels, classes, tokens, contexts, counts)
-        bits = tables.fit(counts, model.shift)[2] / 65536 + int(counts.sum(axis=0) @ model.runs[1].astype(np.int64))
+        bits = tables.fit(counts, model.shift)[2] / 65536
+        left_open = int(counts.sum(axis=0) @ model.runs[1].astype(np.int64))
         side = 20 + 2 * model.contexts + sum(len(each.packed) for each in model.classes.axes)
-        size = bits / 8 * tensor.size / levels.size + side + 40 * len(tensor.chunks)
-        return _Fit(model, size, tokens, contexts, counts)
+        size = (bits + left_open) / 8 * self._times + side + 40 * len(tensor.chunks)
+        return _Fit(model, size, tokens, contexts, counts, bits)
+
+    @property
+    def _times(self) -> float:
+        """Elements of the whole tensor for each of the sample."""
+        return self._tensor.size / self._tensor.sample.size
+
+    def _with_tables(self, fit: _Fit) -> float:
+        """Bytes of the whole tensor with the tables that will be smaller: generated, or explicit."""
+        generated = fit.bits / 8 * self._times
+        return fit.size - generated + min(generated, explicit_bytes(fit.counts, self._times, generated))
 
     def _error2(self, fit: _Fit, levels: Array) -> float:
         """Sum of squared errors of the sample."""

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bale.compressors.importance import Importance
+import numpy as np
+
+from bale.compressors.base import Values
 from bale.compressors.trellis.codec import STATES, Trellis
 from bale.compressors.trellis.estimator import Estimator, Trial
+from bale.compressors.trellis.histogram import curve
 from bale.compressors.trellis.rate_control import Target, solve
 from bale.compressors.trellis.scaled_tensor import ScaledTensor
 from bale.compressors.trellis.viterbi import LARGEST_LEVEL, Code
@@ -19,20 +22,21 @@ _DIGITS = 5
 
 
 class Member:
-    """A tensor of a pool, by a sample of its rows.
+    """A tensor whose size and error are wanted for steps, held by a sample.
 
     Parameters
     ----------
-    array : Array
-        Storage bits of the sample, flat.
-    spec : TensorSpec
-        Of the sample.
+    values : Values
+        All of it; it is not kept.
+    most : int
+        Elements of the sample, about.
+
+    Attributes
+    ----------
     elements : int
-        Of the tensor.
-    norm2 : float or None
-        Sum of squares of the tensor; None: by the sample.
-    importance : Importance or None
-        Of the sample.
+        Number of its values.
+    norm2 : float
+        Their sum of squares.
 
     Raises
     ------
@@ -40,20 +44,21 @@ class Member:
         For NaN or infinity.
     """
 
-    def __init__(
-        self,
-        array: Array,
-        spec: TensorSpec,
-        elements: int,
-        codec: Trellis,
-        norm2: float | None = None,
-        importance: Importance | None = None,
-    ) -> None:
-        self._tensor = ScaledTensor(array, spec, balanced=codec.balance == "column", importance=importance)
+    def __init__(self, values: Values, codec: Trellis, most: int) -> None:
+        self.elements = values.spec.elements
+        if values.importance is not None and values.importance.covariance is not None:
+            values = _rows_of(values, most)  # the search by covariances is of whole rows
+        self._tensor = ScaledTensor(
+            values.array.reshape(-1),
+            values.spec,
+            balanced=codec.balance == "column",
+            importance=values.importance,
+            most=max(most, values.spec.elements) if values.spec.elements < self.elements else most,
+        )
+        self._tensor.keep_sample()
         self._estimator = Estimator(self._tensor, Code(STATES[codec.effort]))
-        self._share = elements / spec.elements
-        self.elements = elements
-        self.norm2 = self._share * self._tensor.norm2 if norm2 is None else norm2
+        self._share = self.elements / values.spec.elements
+        self.norm2 = self._share * self._tensor.norm2
 
     def _unscaled(self, value: float) -> float:
         return math.ldexp(value, self._tensor.scaling.exponent)
@@ -68,6 +73,20 @@ class Member:
         """The largest magnitude of these values."""
         return self._unscaled(self._tensor.largest)
 
+    @property
+    def finest(self) -> float:
+        """Binary logarithm of the least step that makes a difference."""
+        return math.log2(self.largest / LARGEST_LEVEL) if self._tensor.largest else -math.inf
+
+    def curve(self) -> tuple[Array, Array, Array] | None:
+        """Size and error by the step, roughly; see `histogram.curve`."""
+        found = curve(self._tensor.sample)
+        if found is None:
+            return None
+        steps, bits, errors = found
+        exponent = self._tensor.scaling.exponent
+        return steps + exponent, bits, np.log2(np.maximum(errors * self.elements, 1e-300)) + 2 * exponent
+
     def trial(self, step: float, measured: bool) -> Trial:
         """Size of the whole tensor with a step, and its error if that is to be measured."""
         tensor = self._tensor
@@ -76,6 +95,17 @@ class Member:
         own = max(step / self._unscaled(1.0), tensor.largest / LARGEST_LEVEL)
         found = self._estimator.estimate(own, measured=measured)
         return Trial(step, found.size * self._share, found.error2 * self._share)
+
+
+def _rows_of(values: Values, most: int) -> Values:
+    """Rows spread over a tensor, of about so many elements, as a tensor of its own."""
+    count, row = values.spec.shape[0], values.spec.elements // values.spec.shape[0]
+    if values.spec.elements <= most:
+        return values
+    chosen = np.linspace(0, count - 1, max(most // row, 1)).astype(np.int64)
+    spec = TensorSpec(values.spec.dtype, (chosen.size, *values.spec.shape[1:]))
+    array = values.array.reshape(count, row)[chosen].reshape(spec.shape)
+    return Values(spec, array, importance=values.importance)
 
 
 def _cautious(target: Target) -> Target:

@@ -19,6 +19,7 @@ from bale.errors import Refused
 from bale.spec import Array
 
 _TRIES = 14
+_LEAST_SHARE = 0.995  # of `bits`, promised
 _SMALL = 4096  # elements of a tensor for which a plain stream is tried
 _PEAKED = 0.4  # share of values within a step of zero from which on it is tried without a trellis
 
@@ -75,6 +76,11 @@ class Target:
         start = 2 * error * tensor.deviation
         return cls(octaves, 0.0, math.log2(0.995), math.log2(0.99), 1, lambda trial: trial.size, start)
 
+    def near(self, start: float) -> Target:
+        """The same target, begun at a step that is good enough wherever it meets what is promised."""
+        least = _LEAST_SHARE * self.limit if self.slope < 0 else self.good_enough
+        return replace(self, start=start, good_enough=least)
+
 
 def solve(measure: Callable[[float], T], target: Target, largest: float, tries: int = _TRIES) -> T | None:
     """The trial nearest to a target that is not above it, or None if none was found.
@@ -119,10 +125,12 @@ class Stream:
     decoded: Callable[[], Array] | None = None
 
 
-def encode(tensor: ScaledTensor, target: Target, states: int) -> Stream:
-    """The stream of a tensor that meets a target. Raises `Refused` where none does."""
+def encode(tensor: ScaledTensor, target: Target, states: int, begin: float | None = None) -> Stream:
+    """The stream of a tensor that meets a target, perhaps with the step `begin`. Raises `Refused` where none does."""
     if (stream := _constant(tensor)) is not None:
         return Stream(stream)
+    if begin is not None:
+        target = target.near(_own_step(tensor, begin))
     estimator, small = Estimator(tensor, Code(states)), tensor.size <= _SMALL
     measured = small or target.slope > 0
     if np.count_nonzero(np.abs(tensor.sample) < target.start) > _PEAKED * tensor.sample.size:
@@ -131,7 +139,7 @@ def encode(tensor: ScaledTensor, target: Target, states: int) -> Stream:
     if not tensor.whole:
         found = solve(partial(estimator.estimate, measured=measured), target, tensor.largest)
         if found is not None:
-            target = replace(target, start=found.step * (2.0**tensor.excess if target.slope < 0 else 1))
+            target = replace(target, start=found.step)
         model = (found or estimator.estimate(target.start, measured=False)).model
     coder = Coder(tensor, estimator, model)
     encode = partial(coder.encode, measured=measured)
@@ -148,12 +156,17 @@ def encode_step(tensor: ScaledTensor, step: float, states: int) -> Stream:
     """The stream of a tensor with a given step, or a larger one if values are too many steps."""
     if (stream := _constant(tensor)) is not None:
         return Stream(stream)
-    step = min(math.ldexp(step, -tensor.scaling.exponent), 8 * tensor.largest)  # all is zero there, and beyond
-    step = max(step, tensor.largest / LARGEST_LEVEL)
+    step = _own_step(tensor, step)
     estimator = Estimator(tensor, Code(states))
     coder = Coder(tensor, estimator, None if tensor.whole else estimator.estimate(step, measured=False).model)
     coded = coder.encode(step, measured=False)
     return Stream(coded.data, partial(coder.decoded, coded))
+
+
+def _own_step(tensor: ScaledTensor, step: float) -> float:
+    """A step in the scale of a tensor, within the range where it matters."""
+    step = min(math.ldexp(step, -tensor.scaling.exponent), 8 * tensor.largest)  # all is zero there, and beyond
+    return max(step, tensor.largest / LARGEST_LEVEL)
 
 
 def _constant(tensor: ScaledTensor) -> bytes | None:

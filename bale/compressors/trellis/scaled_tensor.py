@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +20,8 @@ from bale.compressors.trellis.stream import CHUNK
 from bale.errors import Refused
 from bale.spec import Array, TensorSpec
 
-_RUN, _RUNS = 1 << 13, 32
+SAMPLE = 1 << 18
+_RUN = 1 << 13
 _BLOCK = 1 << 16
 _USUAL = 6  # octaves between rows and their mean
 _DAMPING = 0.01
@@ -39,6 +41,8 @@ class ScaledTensor:
         Whether columns are balanced.
     importance : Importance or None
         Weights of the errors.
+    most : int
+        Elements of the sample, about.
 
     Attributes
     ----------
@@ -53,7 +57,15 @@ class ScaledTensor:
         For NaN or infinity.
     """
 
-    def __init__(self, array: Array, spec: TensorSpec, *, balanced: bool, importance: Importance | None = None) -> None:
+    def __init__(
+        self,
+        array: Array,
+        spec: TensorSpec,
+        *,
+        balanced: bool,
+        importance: Importance | None = None,
+        most: int = SAMPLE,
+    ) -> None:
         self.array, self.spec, self.size, self.importance = array, spec, array.size, importance
         largest, self.norm2 = self._moments()
         self.scaling = Scaling(spec, exponent_of(largest))
@@ -62,9 +74,10 @@ class ScaledTensor:
             half = (self._magnitudes([Axis(1, 1)])[0] + (1 << 12)) >> 13  # of the logarithm, in sixteenths of an octave
             self.scaling = replace(self.scaling, balance=Scaled(Axis(1, 1), np.clip(half, -127, 127).astype(np.int16)))
             self.largest = max(float(np.abs(self.down(at)).max()) for at in self.blocks)
-        self.whole = self.size <= _RUN * _RUNS
+        runs = max(most // _RUN, 1)
+        self.whole = self.size <= _RUN * runs
         self.length = self.size if self.whole else _RUN
-        self.starts = np.arange(1 if self.whole else _RUNS, dtype=np.int64) * (self.size // _RUNS)
+        self.starts = np.arange(1 if self.whole else runs, dtype=np.int64) * (self.size // runs)
         self.sample = np.concatenate([self.down(slice(at, at + self.length)) for at in self.starts.tolist()])
         self.sample_weights = np.concatenate([self.weights(slice(at, at + self.length)) for at in self.starts.tolist()])
         self.deviation = max(math.sqrt(_squares(self.sample) / self.sample.size), self.largest * 2.0**-20)
@@ -110,7 +123,7 @@ class ScaledTensor:
         axes = axes_of(self.spec.shape)
         return axes, self._magnitudes(axes) if axes else []
 
-    @property
+    @cached_property
     def excess(self) -> float:
         """Octaves by which the rows of the tensor are larger than those of the sample, in the mean of their logarithms.
 
@@ -177,6 +190,11 @@ class ScaledTensor:
             total += _squares(np.subtract(numbers, again, dtype=np.float64))
         return total
 
+    def keep_sample(self) -> None:
+        """Let go of all but the sample; nothing else can be asked for afterwards."""
+        _ = self.excess, self.axes  # which are found in all of it
+        self.array = _Runs(self.array, self.starts.tolist(), self.length)  # type: ignore[assignment]
+
     def _numbers(self, at: slice) -> Array:
         """Values of some elements as they are: float32, or float64 for F64."""
         return self.array[at] if self.spec.dtype == "F64" else to_float32(self.array[at], self.spec)
@@ -190,6 +208,18 @@ class ScaledTensor:
             return magnitude_sums(axes, self.spec.shape, blocks, scale)
 
         return [mean_magnitudes(sum(each)) for each in zip(*in_order(sums_of, halves), strict=True)]
+
+
+class _Runs:
+    """Copies of some runs of an array, in its place."""
+
+    def __init__(self, array: Array, starts: Sequence[int], length: int) -> None:
+        self._runs = {start: array[start : start + length].copy() for start in starts}
+        self._starts = starts
+
+    def __getitem__(self, at: slice) -> Array:
+        start = self._starts[bisect_right(self._starts, at.start) - 1]
+        return self._runs[start][at.start - start : at.stop - start]
 
 
 def _heaviest(second: Array) -> np.float32:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from bale.compressors.entropy import rans
+from bale.compressors.kernels.axes import logs
 from bale.compressors.kernels.rans import BLOCK, LANES, get_fields, put_fields, rans_encode
 from bale.compressors.kernels.trellis import (
     EXACT,
@@ -265,6 +266,28 @@ def _choose_tables(counts: Array, shift: int, reach: int) -> tuple[bool, bytes, 
         (True, bytes([steps]) + len(packed).to_bytes(4, "little") + packed, rans.entries(levels, steps, tables.BITS)),
     ]
     return min(options, key=lambda option: tables.price(counts, option[2]) + (8 * len(option[1]) << 16))
+
+
+def explicit_bytes(counts: Array, times: float, enough: float) -> float:
+    """Bytes of explicit tables and of the tokens that they code, by the counts of a sample.
+
+    Parameters
+    ----------
+    counts : Array
+        uint32, shape ``(contexts, 256)``.
+    times : float
+        Tokens in all for each of the sample.
+    enough : float
+        More bytes than that need not be known exactly.
+    """
+    whole, rows = counts.astype(np.int64), counts.sum(axis=1, dtype=np.int64)
+    bits = (int((rows * logs(np.maximum(rows, 1))).sum()) - int((whole * logs(np.maximum(whole, 1))).sum())) / 65536
+    cells = int((whole > 0).sum()) - int((rows > 0).sum())
+    tokens = (bits + cells / (2 * math.log(2))) / 8 * times  # Miller and Madow 1955: a sample looks too regular
+    if tokens > enough:
+        return tokens
+    steps = _STEPS[1] if rows.sum() * times >= _LONG else _STEPS[0]
+    return tokens + len(rans.pack(rans.levels_of(np.rint(times * whole).astype(np.int64), steps)))
 
 
 def _generated(shapes: Array, scales: Array, shift: int, reach: int) -> Array:
