@@ -10,9 +10,13 @@ from functools import cached_property
 from bale.compressors.pipeline import Pipeline
 from bale.errors import Refused, UsageError
 from bale.notes import KINDS, Note, many
+from bale.planning.allocate import SECOND
+from bale.planning.budget import MOMENTS, Budget
+from bale.planning.kinds import kind_of
 from bale.planning.patterns import bracket_hint, is_name
-from bale.planning.recipe import Recipe, Rule
+from bale.planning.recipe import Recipe
 from bale.planning.roles import Roles
+from bale.planning.rule import Rule
 from bale.planning.saved import SavedChoice, SavedPlan
 from bale.spec import TensorSpec, Unit
 
@@ -28,7 +32,7 @@ class Decision:
     """A unit's pipeline, the rule that chose it, and notes for the user.
 
     `fallback` is the lossless pipeline in place of this one where the data does not suit it. `broad` marks a choice
-    by ``-p``: not by the tensor's name.
+    by ``-p`` or a budget: not by the tensor's name. `budget` is one that is still to find the pipeline's target.
     """
 
     pipeline: Pipeline
@@ -36,6 +40,7 @@ class Decision:
     notes: tuple[Note, ...] = ()
     fallback: Pipeline = LOSSLESS
     broad: bool = False
+    budget: Budget | None = None
 
     def left(self, note: Note) -> Decision:
         """The same unit kept lossless, for this reason."""
@@ -145,7 +150,7 @@ def make_plan(files: Sequence[tuple[Unit, ...]], recipe: Recipe, names: Sequence
     planner = _Planner(recipe, files)
     pairs = zip(files, names or [""] * len(files), strict=True)
     plans = tuple(FilePlan(units, tuple(planner.decide(unit, name) for unit in units)) for units, name in pairs)
-    return Plan(plans, tuple(planner.conclude()))
+    return Plan(plans, (*recipe.notes, *planner.conclude()))
 
 
 def saved_choices(files: Sequence[FilePlan]) -> list[SavedChoice]:
@@ -205,6 +210,7 @@ class _Planner:
         self._recipe, self._files = recipe, files
         self._counts = {id(rule): _Count() for rules in recipe.lists for rule in rules}
         self._default = _Count()
+        self._asks_for_kinds = any(rule.kind is not None for rules in recipe.lists for rule in rules)
         names = {view.name for units in files for unit in units for view in unit.views}
         self._literal = {id(rule) for rules in recipe.lists for rule in rules if is_name(rule.pattern, names)}
 
@@ -214,14 +220,25 @@ class _Planner:
             return PAYLOAD
         rule = self._rule_of(unit, file)
         if rule is not None:
-            return self._take(unit, rule.pipeline, str(rule), self._counts[id(rule)])
+            return self._by_rule(unit, rule)
         if self._recipe.default is None:
             return Decision(LOSSLESS, "default", _overlap(unit))
         pipeline = self._recipe.default
         if is_lossy(pipeline) and (reason := self._no_weight(unit)):
             self._default.left.append((unit.label, reason))
             return Decision(LOSSLESS, "default", (reason,))
-        return replace(self._take(unit, pipeline, f"-p {pipeline}", self._default), broad=True)
+        role = self._role(unit) if self._spends_on_moments else None
+        if role is not None and role.kind in MOMENTS:
+            pipeline = MOMENTS[role.kind]
+        found = self._take(unit, pipeline, self._recipe.origin, self._default)
+        return replace(found, broad=True, budget=self._recipe.budget if is_lossy(found.pipeline) else None)
+
+    def _by_rule(self, unit: Unit, rule: Rule) -> Decision:
+        pipeline, budget = rule.pipeline, rule.budget
+        if budget is not None and kind_of(unit, self._roles) == SECOND:
+            pipeline = budget.positive
+        found = self._take(unit, pipeline, str(rule), self._counts[id(rule)])
+        return replace(found, budget=budget if is_lossy(found.pipeline) else None)
 
     @cached_property
     def _roles(self) -> Roles:
@@ -231,8 +248,19 @@ class _Planner:
         """The reason why ``-p`` leaves a unit lossless, if it does."""
         if unit.exact:
             return _overlap(unit)[0]
-        role = next(filter(None, map(self._roles.note, unit.views)), None)
-        return role or _too_small(unit.spec)
+        role = self._role(unit)
+        if role is not None and not (self._spends_on_moments and role.kind in MOMENTS):
+            return role
+        return _too_small(unit.spec)
+
+    def _role(self, unit: Unit) -> Note | None:
+        return next(filter(None, map(self._roles.note, unit.views)), None)
+
+    @property
+    def _spends_on_moments(self) -> bool:
+        """Whether a size is to be met, which moments may be too large for."""
+        budget = self._recipe.budget
+        return budget is not None and budget.key == "max_size"
 
     def conclude(self) -> list[Note]:
         """Notes on rules that did nothing; raises where that is an error."""
@@ -241,10 +269,17 @@ class _Planner:
             for rule in rules:
                 problem = self._problem(rule)
                 if problem and not (rule.optional or self._recipe.allow_unmatched):
-                    raise UsageError(problem, f"fix the pattern{bracket_hint(rule.pattern)}, or pass --allow-unmatched")
+                    raise UsageError(
+                        f"{rule.placed} {problem}",
+                        f"fix the pattern{bracket_hint(rule.pattern)}, or pass --allow-unmatched",
+                    )
                 if problem:
-                    notes.append(Note("rule-unused", problem))
-                _refuse(str(rule), self._counts[id(rule)])
+                    notes.append(Note("rule-unused", f"{rule} {problem}"))
+                refused = self._refused(rule)
+                if refused and not rule.optional:
+                    raise UsageError(f"{rule.placed} {refused}")
+                if refused:
+                    notes.append(Note("rule-unused", f"{rule} {refused}"))
         default = self._recipe.default
         if default is not None and not default.lossless and self._default.chosen == self._default.refused:
             notes.append(untouched(self._recipe, self._why_untouched()))
@@ -271,11 +306,12 @@ class _Planner:
     def _rule_of(self, unit: Unit, file: str) -> Rule | None:
         """The first rule that matches any name of the unit; every match is counted, for the check on shadowed rules."""
         winner = None
+        kind = kind_of(unit, self._roles) if self._asks_for_kinds else None
         for rules in self._recipe.lists:
             first = None
             for rule in rules:
                 own = [view for view in unit.views if id(rule) not in self._literal or view.name == rule.pattern]
-                if not any(rule.matches(view.name, view.spec, file) for view in own):
+                if not any(rule.matches(view.name, view.spec, file, kind) for view in own):
                     continue
                 count = self._counts[id(rule)]
                 count.matched += 1
@@ -305,30 +341,31 @@ class _Planner:
     def _problem(self, rule: Rule) -> str | None:
         count = self._counts[id(rule)]
         if not count.matched:
-            return f"{rule} matches no tensor"
+            return "matches no tensor"
         if not count.first:
-            return f"{rule} is wholly shadowed by {count.shadow}"
+            return f"is wholly shadowed by {count.shadow}"
         return None
+
+    def _refused(self, rule: Rule) -> str | None:
+        count = self._counts[id(rule)]
+        if not count.chosen or count.refused < count.chosen:
+            return None
+        chosen = "the tensor it chooses" if count.chosen == 1 else f"the {count.chosen} tensors it chooses"
+        return f"can be used for none of {chosen} ({count.reason})"
 
 
 def untouched(recipe: Recipe, reason: str) -> Note:
     """A note on a ``-p`` that does nothing."""
-    return Note("untouched", f"-p {recipe.default} touches no tensor: {reason}")
-
-
-def _refuse(rule: str, count: _Count) -> None:
-    if count.chosen and count.refused == count.chosen:
-        chosen = "the tensor it chooses" if count.chosen == 1 else f"the {count.chosen} tensors it chooses"
-        raise UsageError(f"{rule} can be used for none of {chosen} ({count.reason})")
+    return Note("untouched", f"{recipe.origin} touches no tensor: {reason}")
 
 
 def _too_small(spec: TensorSpec) -> Note | None:
     if not spec.is_float:
         return Note("dtype", f"{spec.dtype} is not floating point")
     if len(spec.shape) < MIN_NDIM:
-        return Note("small", f"ndim {len(spec.shape)}, -p takes {MIN_NDIM} and more")
+        return Note("small", f"ndim {len(spec.shape)}: fewer than {MIN_NDIM}, only for rules")
     if spec.elements < MIN_ELEMENTS:
-        return Note("small", f"{spec.elements} elements, -p takes {MIN_ELEMENTS} and more")
+        return Note("small", f"{spec.elements} elements: fewer than {MIN_ELEMENTS}, only for rules")
     return None
 
 

@@ -99,8 +99,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def check_keys(item: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
-    """Raise `UsageError` for a key that is none of those allowed."""
+def check_keys(item: Iterable[str], keys: tuple[str, ...], where: str) -> None:
+    """Raise `UsageError` for a key of `item` that is none of those allowed."""
     for key in item:
         if key not in keys:
             near = get_close_matches(key, keys, n=1)

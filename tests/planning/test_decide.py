@@ -127,7 +127,7 @@ def test_what_p_leaves_alone_and_why() -> None:
     taken = {name for name, decision in found.items() if str(decision.pipeline) == "int8"}
     assert taken == {"matrix", "double", "tiny"}
     for name, word in (
-        ("vector", "2 and more"),
+        ("vector", "fewer than 2"),
         ("small", "4095 elements"),
         ("number", "not floating point"),
         ("packed", "quantized already"),
@@ -220,3 +220,83 @@ def test_tied_tensors_go_by_the_first_rule_that_matches_any_name() -> None:
 def test_payload_without_tensors_is_lossless() -> None:
     made = plan((Unit(0, WEIGHT, ()), *units(b=WEIGHT)), "int8", "*=int4")
     assert chosen(made) == ["lossless", "int4"]
+
+
+STATE = {
+    "model__w": TensorSpec("F32", (64, 64)),
+    "model__embed__weight": TensorSpec("F32", (64, 64)),
+    "optimizer__state__0__exp_avg": TensorSpec("F32", (64, 64)),
+    "optimizer__state__0__exp_avg_sq": TensorSpec("F32", (64, 64)),
+    "optimizer__state__0__step": TensorSpec("F32", ()),
+}
+
+
+def test_rules_by_kind(tmp_path: Path) -> None:
+    path = recipe(
+        tmp_path,
+        'kind = "embedding"\npipeline = "int8"',
+        'kind = "weight"\npipeline = "int4"',
+        'kind = "first-moment"\npipeline = "fp8"',
+        'kind = "second-moment"\npipeline = "positive+int8"',
+    )
+    made = plan(units(**STATE), recipe=path)
+    assert chosen(made) == ["int4", "int8", "fp8", "positive+int8", "lossless"]
+    assert made.files[0].decisions[2].rule == "recipe rule 3: first-moment=fp8"
+
+
+def test_a_rule_of_a_kind_that_nothing_has(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "# none here", 'kind = "second-moment"\npipeline = "int8"')
+    path.write_text(path.read_text().replace("[[rule]]\n# none here\n", "\n"))
+    with pytest.raises(UsageError, match=r"recipe.toml:2: rule 1: second-moment=int8 matches no tensor"):
+        plan(units(a=WEIGHT), recipe=path)
+
+
+def test_a_budget_of_a_rule(tmp_path: Path) -> None:
+    path = recipe(
+        tmp_path, 'name = "*.w"\nbits = 3', 'name = "*exp_avg*"\nmean_error = 0.1', 'name = "*"\nmin_snr = 20'
+    )
+    made = plan(units(**STATE), recipe=path)
+    weight, embedding, first, second, step = made.files[0].decisions
+    assert chosen(made)[:4] == [
+        "trellis:bits=4",
+        "trellis:error=0.1",
+        "trellis:bits=4",
+        "positive:domain=sqrt+trellis:bits=4",
+    ]
+    assert weight.rule == "recipe rule 1: *.w: bits 3"
+    budgets = [None if each.budget is None else each.budget.origin for each in (weight, embedding, first, second)]
+    assert budgets == [
+        "recipe rule 1: bits 3",
+        "recipe rule 3: min_snr 20",
+        "recipe rule 2: mean_error 0.1",
+        "recipe rule 2: mean_error 0.1",
+    ]
+    assert first.budget == second.budget
+    assert not any(each.broad for each in made.files[0].decisions)
+    assert step.budget is None or not step.pipeline.lossless
+
+
+def test_a_budget_of_a_recipe_is_for_what_no_rule_names(tmp_path: Path) -> None:
+    path = recipe(tmp_path, 'name = "a"\npipeline = "int8"')
+    path.write_text(path.read_text() + "\n[budget]\nbits = 3\n")
+    made = plan(units(a=WEIGHT, b=WEIGHT, c=TensorSpec("BF16", (64,))), recipe=path)
+    one, two, three = made.files[0].decisions
+    assert (one.budget, str(one.pipeline)) == (None, "int8")
+    assert (two.budget is not None, two.rule, two.broad) == (True, "recipe: bits 3", True)
+    assert str(three.pipeline) == "lossless"
+
+
+def test_an_optional_rule_may_be_of_no_use(tmp_path: Path) -> None:
+    rule = 'name = "a"\npipeline = "int8"\n'
+    with pytest.raises(UsageError, match=r"recipe.toml:1: rule 1: a=int8 can be used for none of the tensor"):
+        plan(units(a=TensorSpec("I64", (64, 64))), recipe=recipe(tmp_path, rule))
+    made = plan(units(a=TensorSpec("I64", (64, 64))), recipe=recipe(tmp_path, rule + "optional = true"))
+    assert [note.kind for note in made.notes] == ["rule-unused"]
+    assert made.notes[0].text.startswith("recipe rule 1: a=int8 can be used for none")
+
+
+def test_a_shadowed_rule_is_told_with_its_line(tmp_path: Path) -> None:
+    path = recipe(tmp_path, 'name = "*"\npipeline = "int8"', 'name = "a"\npipeline = "int4"')
+    message = r"recipe.toml:4: rule 2: a=int4 is wholly shadowed by recipe rule 1: \*=int8"
+    with pytest.raises(UsageError, match=message):
+        plan(units(a=WEIGHT), recipe=path)

@@ -9,7 +9,7 @@ import pytest
 import bale
 from bale.errors import UsageError
 from bale.planning.patterns import compile_pattern
-from bale.planning.recipe import load_recipe
+from bale.planning.recipe_file import load_recipe
 from tests.making import weights, write
 
 TAKEN = [

@@ -1,4 +1,4 @@
-"""Rules: reading them, and what they match. The errors of bad recipes are in cli/test_bad_inputs.py."""
+"""Recipes: the choices of a command, put together."""
 
 from __future__ import annotations
 
@@ -6,92 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bale.errors import UsageError
-from bale.planning.recipe import KEYS, Rule, load_recipe, make_recipe, parse_rule
-from bale.spec import TensorSpec
-
-MATRIX = TensorSpec("BF16", (64, 64))
-
-
-def matches(pattern: str, name: str, spec: TensorSpec = MATRIX) -> bool:
-    return parse_rule(f"{pattern}=int8", 1).matches(name, spec)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
-    [
-        ("*.weight", "a.b.weight", True),
-        ("*.weight", "weight", False),
-        ("layers.1.*", "layers.1.weight", True),
-        ("layers.1.*", "layers.10.weight", False),
-        ("layers.1*", "layers.10.weight", True),
-        ("layers.?.w", "layers.1.w", True),
-        ("layers.?.w", "layers.10.w", False),
-        ("layers.[0-3].w", "layers.2.w", True),
-        ("layers.[!0-3].w", "layers.2.w", False),
-        ("*", "a/b\nc", True),
-        ("a", "A", False),
-        ("weight", "a.weight", False),
-        ("", "x", False),
-        ("re:layers\\.(1|10)\\..*", "layers.10.w", True),
-        ("re:layers", "layers.1", False),
-        ("re:.*", "a\nb", True),
-        ("re:[^x]{2,}", "ab", True),
-    ],
-)
-def test_patterns_match_whole_names(pattern: str, name: str, expected: bool) -> None:
-    if pattern:
-        assert matches(pattern, name) is expected
-
-
-def test_equal_signs() -> None:
-    """Split at the first; a pattern that needs one writes `?` or an escape."""
-    rule = parse_rule("a=int:bits=4,group=64", 1)
-    assert (rule.pattern, str(rule.pipeline)) == ("a", "int4")
-    assert matches(r"a\x3db", "a=b")
-    assert not matches(r"a\x3db", "a-b")
-    assert matches("a?b", "a=b")
-    assert matches(r"re:a\x3db", "a=b")
-    with pytest.raises(UsageError, match="--rule 1"):
-        parse_rule("a=b=int8", 1)
-
-
-def test_equal_signs_in_a_recipe(tmp_path: Path) -> None:
-    path = tmp_path / "r.toml"
-    path.write_text("[[rule]]\nname = 'a=b'\npipeline = 'int8'\n")
-    assert load_recipe(path)[0].matches("a=b", MATRIX)
-
-
-def test_conditions(tmp_path: Path) -> None:
-    path = tmp_path / "r.toml"
-    path.write_text(
-        """
-        [[rule]]
-        name = "*"
-        pipeline = "int4"
-        min_ndim = 2
-        max_ndim = 3
-        min_elements = 100
-        dtype = "F16"
-        optional = true
-        why = "because"
-        """
-    )
-    (rule,) = load_recipe(path)
-    assert rule.matches("x", TensorSpec("F16", (10, 10)))
-    assert not rule.matches("x", TensorSpec("F16", (100,)))
-    assert not rule.matches("x", TensorSpec("F16", (2, 2, 5, 5)))
-    assert not rule.matches("x", TensorSpec("F16", (9, 11)))
-    assert not rule.matches("x", TensorSpec("BF16", (10, 10)))
-    assert rule.optional
-    assert str(rule) == "recipe rule 1: *=int4 (because)"
-
-
-def test_the_keys_are_those_of_a_rule() -> None:
-    import dataclasses
-
-    fields = {field.name for field in dataclasses.fields(Rule)} - {"origin", "pattern"} | {"name"}
-    assert set(KEYS) == fields
+from bale.errors import SourceError, UsageError
+from bale.planning.budget import make_budget
+from bale.planning.recipe import make_recipe
 
 
 def test_order_of_lists(tmp_path: Path) -> None:
@@ -107,3 +24,47 @@ def test_order_of_lists(tmp_path: Path) -> None:
     ]
     assert str(recipe.default) == "svd:rank=2"
     assert make_recipe().lists == ()
+
+
+SMALL = "preset small: bits 3.5"
+
+
+def test_a_text_may_be_a_preset_and_a_path_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset = make_recipe(recipe="small")
+    assert (preset.origin, preset.path, preset.notes) == (SMALL, None, ())
+    with pytest.raises(SourceError, match="cannot read the recipe small"):
+        make_recipe(recipe=Path("small"))
+    Path("small").write_text("[budget]\nbits = 2\n")
+    for given in (Path("small"), "./small", tmp_path / "small", str(tmp_path / "small")):
+        assert make_recipe(recipe=given).origin == "recipe: bits 2"
+    both = make_recipe(recipe="small")
+    assert both.origin == SMALL
+    assert [(note.kind, note.text) for note in both.notes] == [
+        ("preset", "small is the preset of this name; write ./small for the file")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("smal", "did you mean the preset small?"), ("Tiny", "preset tiny"), ("xyzzy", "presets are balanced, small")],
+)
+def test_an_unknown_name_gives_the_nearest_presets(name: str, words: str) -> None:
+    with pytest.raises(SourceError, match=f"cannot read the recipe {name}") as caught:
+        make_recipe(recipe=name)
+    assert words in caught.value.hint
+    with pytest.raises(SourceError) as caught:
+        make_recipe(recipe=f"{name}.toml")
+    assert "preset" not in caught.value.hint
+
+
+def test_a_recipe_has_a_budget_or_the_command_has_one(tmp_path: Path) -> None:
+    budget = make_budget(bits="3")
+    for more in ({"pipeline": "int8"}, {"budget": budget}):
+        with pytest.raises(UsageError, match=f"is for all tensors that no rule names, and so is {SMALL}"):
+            make_recipe(recipe="small", **more)  # type: ignore[arg-type]
+    path = tmp_path / "r.toml"
+    path.write_text('[[rule]]\nname = "a"\npipeline = "int8"\n')
+    assert make_recipe(recipe=path, budget=budget).budget == budget
+    made = make_recipe(None, ("a=int8",), "small")
+    assert ([rule.origin for rules in made.lists for rule in rules], made.origin) == (["--rule 1"], SMALL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bale.planning.recipe import parse_rule
 from bale.planning.roles import Roles
+from bale.planning.rule import parse_rule
 from bale.spec import TensorSpec, View
 
 
