@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def check_memory(problem: Exception) -> None:
     """Raise `MemoryError` where a library says in an error of its own that memory has run out: nothing is damaged."""
@@ -30,6 +32,16 @@ class BaleError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    @property
+    def lines(self) -> list[str]:
+        """What is printed: one line, of a failed check also what is behind it."""
+        return [str(self)]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What its JSON form has beside code, kind, message and hint."""
+        return {}
 
 
 class UsageError(BaleError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,14 @@ KINDS = {
         "no value is negative, as in second moments, variances, scales and masks, and rarely in weights", left=True
     ),
     "dtype": Kind("not floating point", "not floating point", left=True),
-    "small": Kind("less than -p takes", "fewer than 2 dimensions or 4,096 elements", left=True),
+    "small": Kind(
+        "fewer dimensions or elements than without a rule",
+        "fewer than 2 dimensions or 4,096 elements",
+        left=True,
+    ),
     "overlap": Kind("tensors that share a part of their memory, or are stored big-endian", "always lossless"),
     # tensors for which a choice was made that did not suit them
-    "refused": Kind("the codec cannot take the tensor", "chosen by a rule or -p and kept lossless"),
+    "refused": Kind("the codec cannot take the tensor", "chosen to be lossy and kept lossless"),
     "non-finite": Kind("NaN, infinity, or values beyond float32: never lossy", "kept lossless"),
     "grows": Kind("exact coding is no larger", "kept lossless, which is no larger"),
     "no-reference": Kind("the base has no tensor of this name and shape", "stored without the base"),
@@ -94,7 +99,11 @@ KINDS = {
     "same-tensors": Kind("a file holds the same tensors as another one"),
     # the run
     "rule-unused": Kind("a rule that matches nothing, or is wholly shadowed"),
+    "few-bits": Kind("a plan has tensors below 1.5 bits a weight"),
+    "unlike": Kind("query, key and value of one layer are coded by different codecs"),
+    "unspent": Kind("more than a hundredth of a size is left unused"),
     "untouched": Kind("-p touches no tensor"),
+    "preset": Kind("a file has the name of the preset that is used"),
     "statistics": Kind("statistics that are of no use"),
     "report-again": Kind("the archive was there already, and only its report was made"),
     "stale-report": Kind("the report beside an archive is of another one"),
@@ -121,15 +130,13 @@ class Noted:
     notes: tuple[Note, ...]
 
 
-def summed_up(tensors: Iterable[Noted], chosen: str = "-p") -> tuple[Note, ...]:
+def summed_up(tensors: Iterable[Noted]) -> tuple[Note, ...]:
     """One note for each kind that tensors have: how many there are, and the worst of them.
 
     Parameters
     ----------
     tensors : iterable of Noted
         Each stored tensor once.
-    chosen : str
-        The choice that leaves tensors alone, as the user wrote it.
     """
     groups: dict[str, list[tuple[Noted, Note]]] = {}
     for tensor in tensors:
@@ -139,7 +146,7 @@ def summed_up(tensors: Iterable[Noted], chosen: str = "-p") -> tuple[Note, ...]:
                 groups.setdefault(note.kind, []).append((tensor, note))
     order = list(KINDS)
     return tuple(
-        Note(kind, _left(kind, group, chosen) if KINDS[kind].left else _sum_up(kind, group))
+        Note(kind, _left(kind, group) if KINDS[kind].left else _sum_up(kind, group))
         for kind, group in sorted(groups.items(), key=lambda item: order.index(item[0]))
     )
 
@@ -159,12 +166,12 @@ def notes_of_files(notes: Iterable[tuple[str, Note]], named: bool) -> tuple[Note
     return tuple(found)
 
 
-def _left(kind: str, group: list[tuple[Noted, Note]], chosen: str) -> str:
+def _left(kind: str, group: list[tuple[Noted, Note]]) -> str:
     whole = size(sum(tensor.nbytes for tensor, _ in group))
     largest, note = max(group, key=lambda pair: pair[0].nbytes)
     example = f"such as {largest.name}" if len(group) > 1 else largest.name
     reason = KINDS[kind].summary or note.text
-    return f"{chosen} leaves {many(len(group), 'tensor')} ({whole}) lossless: {reason} ({example})"
+    return f"left lossless: {many(len(group), 'tensor')} ({whole}): {reason} ({example})"
 
 
 def _sum_up(kind: str, group: list[tuple[Noted, Note]]) -> str:
@@ -180,6 +187,16 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} TB"
+
+
+def enough(count: float) -> str:
+    """Bytes for people, rounded up."""
+    if count < 1000:
+        return size(ceil(count))
+    tenth = 100
+    while count >= 10000 * tenth:
+        tenth *= 1000
+    return size(tenth * ceil(count / tenth))
 
 
 def many(count: int, noun: str) -> str:

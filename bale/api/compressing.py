@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
+from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_of, open_inputs, open_source, renames_of
+from bale.engine.estimate.budget import most_bytes
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.compressing import compress_folder, strangers
 from bale.engine.guards import bases_apart
-from bale.engine.inputs import Options
+from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.reports import ReportBeside, same_archive
 from bale.engine.run import Progress, Run
 from bale.engine.targets import Targets, default_archive, made_folder
 from bale.engine.writing.archive import Compressed, compress_file
-from bale.errors import OutputError
+from bale.errors import CheckFailed, OutputError, UsageError
 from bale.io.archive.archive import is_archive
+from bale.io.checkpoint import Checkpoint
 from bale.io.folders.selection import Selection
 from bale.io.storage.commit import Target, check_target
+from bale.notes import Note, enough
+from bale.notes import size as in_words
+from bale.planning.budget import Budget
 from bale.planning.recipe import Recipe
 from bale.report.files import FileRow
+from bale.report.gates.vocabularies import COMPRESS, COMPRESS_WITH_STATISTICS
 from bale.report.model import Report
+
+_TRIES = 4
+_SPENT = 0.99  # share of a size from which on it counts as spent
+_ALLOW = "allow more, or give rules that let more be lossy"
 
 
 def compress(
@@ -39,11 +51,14 @@ def compress(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
+    budget: Budget | None = None,
     report: PathLike | None = None,
     threads: int | None = None,
     force: bool = False,
     verify: bool = True,
     skip_existing: bool = False,
+    fail_if: Sequence[str] = (),
+    keep: bool = False,
     made: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -63,9 +78,10 @@ def compress(
         What is done with floating-point tensors of at least two dimensions and 4,096 elements, like ``int4``.
     rules : sequence of str
         ``GLOB=PIPELINE`` each; the first that matches a tensor's whole name wins.
-    recipe : path or None
-        A TOML file of rules, which come after `rules`, or a plan saved by `plan`, which has a choice for every tensor;
-        or all of these choices, as `choices` has read them.
+    recipe : path, str or None
+        A TOML file of rules, which come after `rules`, and of a budget (docs/recipes.md), or a plan saved by `plan`,
+        which has a choice for every tensor. A text may be the name of a preset, like ``small``; a `Path` is always a
+        file. Or all of these choices, as `choices` has read them.
     base : path or None
         A checkpoint, an archive (lossy ones included) or a folder: tensors that it has too are stored as differences to
         it, and it is needed to decompress.
@@ -80,6 +96,9 @@ def compress(
         Patterns as well: files that match one are left out.
     allow_unmatched : bool
         Whether a rule or a pattern may match nothing.
+    budget : Budget or None
+        What all tensors that no rule chooses for may take or lose together, or each of them; see `bale.budget`. The
+        pipeline is then its method.
     report : path or None
         Where the JSON report goes; None: the archive's name with ``.report.json`` behind.
     threads : int or None
@@ -91,6 +110,10 @@ def compress(
     skip_existing : bool
         Whether an archive that is there is left as it is, if it is of the same bytes and the same choices: the report
         then has `skipped`. Any other one is an error, or overwritten with `force`.
+    fail_if : sequence of str
+        Conditions on the report, like ``max(relative_error) > 2%`` (docs/gates.md); where one is true, nothing is made.
+    keep : bool
+        Whether the archive is made even so, and only then `GatesFailed` raised.
     made : mapping or None
         Archives that are not touched, even with `force`: real paths, each with the source that it is of.
     progress : callable or None
@@ -106,11 +129,14 @@ def compress(
     ------
     UsageError, SourceError, OutputError
         See `bale.errors`; nothing is left behind.
+    GatesFailed
+        A `CheckFailed`, for `fail_if`; its `result` is the report.
     """
     source = Path(source)
+    gates = gates_of(fail_if, COMPRESS if stats is None else COMPRESS_WITH_STATISTICS, keep)
     if out is None:
         default_archive(source)  # which needs a name
-    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
+    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched, budget)
     renames = renames_of(rename, base)
     opened = open_source(source, Selection(tuple(include), tuple(exclude), allow_unmatched))
     checkpoints = checkpoints_of(opened, source)
@@ -128,38 +154,103 @@ def compress(
     )
     if out is not None:
         targets.of(opened, lossy=False)  # before any work
-    options = Options(verify, force)
+
+    def passed(report: Report) -> Report:
+        return gates.passed(report.to_json, report, "" if keep else "--keep would keep the archive all the same")
+
     with ExitStack() as stack:
         if into is not None:
             stack.enter_context(made_folder(Path(into)))
         run = stack.enter_context(Run(threads, progress=progress))
-        run.expect(opened.size)
         inputs = stack.enter_context(open_inputs(base, stats, run, renames))
-        resolved = resolve_plan(checkpoints, chosen, run, inputs)
+        options = Options(verify, force)
+        work = _Work(source, opened, checkpoints, chosen, targets, run, inputs, options, skip_existing, passed, keep)
+        return passed(work.within_budget())
+
+
+class _OverBudget(CheckFailed):
+    """What was made takes more bytes than a budget allows; nothing of it is kept."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(f"{size} bytes, and the budget is {most}")
+        self.size, self.excess = size, size - most
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One source with all that it is compressed by."""
+
+    source: Path
+    opened: SourceFolder | Checkpoint
+    checkpoints: Mapping[str, Checkpoint]
+    chosen: Recipe
+    targets: Targets
+    run: Run
+    inputs: Inputs
+    options: Options
+    skip_existing: bool
+    passed: Callable[[Report], Report]
+    keep: bool
+
+    def within_budget(self) -> Report:
+        """Decide, and write, again if that takes more than a budget allows.
+
+        That happens where no stream of a tensor is small enough for its share, so that it stays lossless.
+        """
+        excess, sizes = 0, []
+        for _ in range(_TRIES):
+            try:
+                return self._done(excess)
+            except _OverBudget as problem:
+                excess += problem.excess
+                sizes.append(problem.size)
+        raise UsageError(f"{self.chosen.origin} cannot be met: the least is {enough(min(sizes))}", _ALLOW)
+
+    def _check(self, most: int | None, report: Report) -> Report:
+        """The report, as the budget and the gates let it pass."""
+        size = report.stored_bytes
+        if most is not None and size > most:
+            raise _OverBudget(size, most)
+        if most is not None and size < _SPENT * most and not report.exact:
+            text = f"{self.chosen.origin} leaves {in_words(most - size)} unused"
+            report = replace(report, notes=(*report.notes, Note("unspent", text)))
+        return report if self.keep else self.passed(report)
+
+    def _done(self, excess: int) -> Report:
+        """Decide, and write; `excess` bytes less than the budget allows."""
+        opened, run, inputs, targets, chosen = self.opened, self.run, self.inputs, self.targets, self.chosen
+        force = self.options.force
+        run.expect(opened.size)
+        beside = replace(beside_of(opened), excess=excess)
+        most = most_bytes(chosen.budget, (checkpoint.size for checkpoint in self.checkpoints.values()), beside)
+        options = replace(self.options, force=force or excess > 0)
+        resolved = resolve_plan(self.checkpoints, chosen, run, inputs, beside)
         to = targets.of(opened, lossy=not resolved.lossless)
-        may_stay = skip_existing or to.lost
+        may_stay = self.skip_existing or to.lost
         notes = resolved.notes
         if isinstance(opened, SourceFolder):
             notes = (*opened.notes, *strangers(opened, to.out), *notes)
-        beside = ReportBeside(to.report, force, to.orphaned, to.out, verify, notes, inputs.statistics)
+        report = ReportBeside(
+            to.report, force, to.orphaned, to.out, options.verify, notes, inputs.statistics, partial(self._check, most)
+        )
         if isinstance(opened, SourceFolder):
-            files = dict(zip(checkpoints, resolved.files, strict=True))
-            kept = beside.kept if may_stay else None
-            compress_folder(opened, files, to.out, run, inputs, options, report=beside.made, kept=kept)
-            return beside.result
+            files = dict(zip(self.checkpoints, resolved.files, strict=True))
+            kept = report.kept if may_stay else None
+            compress_folder(opened, files, to.out, run, inputs, options, report=report.made, kept=kept)
+            return report.result
         (file,) = resolved.files
         if may_stay and is_archive(to.out):
             found = same_archive(file, to.out, to.report, run, inputs, options)
             if isinstance(found, FileRow):
-                beside.kept((found,))
-                return beside.result
-            if skip_existing and not force:
+                report.kept((found,))
+                return report.result
+            if self.skip_existing and not force:
                 hint = "use -f to overwrite it, or choose another name with -o"
                 raise OutputError(f"{to.out} exists already: {found}", hint)
         check_target(to.out, force, targets.inputs)
 
         def report_of(done: Compressed) -> AbstractContextManager[Target]:
-            return beside.made((done.row(source.name, to.out.name),))
+            return report.made((done.row(self.source.name, to.out.name),))
 
-        compress_file(file, to.out, run, inputs, options, report=report_of)
-    return beside.result
+        compress_file(file, to.out, run, inputs, replace(options, force=force), report=report_of)
+        return report.result

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bale.engine.estimate.budget import Beside
+from bale.engine.folder.rows import planned_folder_row
 from bale.engine.inputs import Inputs
 from bale.engine.reading.archives import Archives
 from bale.engine.reading.listing import SourceFolder, archives_of, check_whole, open_folder
@@ -19,8 +21,11 @@ from bale.io.folders.selection import Selection
 from bale.io.names import own_name
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import check_readable
+from bale.planning.budget import Budget
 from bale.planning.recipe import Recipe, make_recipe
 from bale.planning.renames import Renames
+from bale.report.gates.gate import Gates
+from bale.report.gates.vocabularies import Vocabulary
 
 PathLike = str | Path
 
@@ -39,6 +44,15 @@ def open_source(path: Path, selection: Selection) -> SourceFolder | Checkpoint:
 def checkpoints_of(opened: SourceFolder | Checkpoint, path: Path) -> dict[str, Checkpoint]:
     """The checkpoints of a source, by name within the folder, or by their own."""
     return opened.checkpoints if isinstance(opened, SourceFolder) else {own_name(path): opened}
+
+
+def beside_of(opened: SourceFolder | Checkpoint) -> Beside:
+    """What counts beside the checkpoints of a source."""
+    if not isinstance(opened, SourceFolder):
+        return Beside()
+    copied = opened.copied.bytes
+    record = planned_folder_row(opened, {name: each.size for name, each in opened.checkpoints.items()}).record_bytes
+    return Beside(copied, copied + record)
 
 
 def open_archives(
@@ -78,6 +92,7 @@ def choices(
     base: PathLike | None = None,
     stats: PathLike | None = None,
     allow_unmatched: bool = False,
+    budget: Budget | None = None,
 ) -> Recipe:
     """All choices of a command, read once: they can be the `recipe` of any number of sources.
 
@@ -90,7 +105,7 @@ def choices(
     """
     if isinstance(recipe, Recipe):
         return recipe
-    made = make_recipe(pipeline, tuple(rules), Path(recipe) if recipe is not None else None, allow_unmatched)
+    made = make_recipe(pipeline, tuple(rules), recipe, allow_unmatched, budget)
     if made.saved is not None and base is not None and not any(chosen.on_base for chosen in made.pipelines):
         raise UsageError(f"{made.saved.path} uses no base", "leave out --base, or make the plan with it")
     for chosen in made.pipelines if base is None else ():
@@ -106,6 +121,13 @@ def renames_of(texts: Sequence[str], base: PathLike | None) -> Renames:
     if texts and base is None:
         raise UsageError("--rename gives names in a base, and there is no --base", "name the base, or leave it out")
     return Renames.parse(texts)
+
+
+def gates_of(texts: Sequence[str], verb: Vocabulary, keep: bool = False) -> Gates:
+    """The gates of a command; `UsageError` for one that makes no sense, and for `keep` without any."""
+    if keep and not texts:
+        raise UsageError("--keep is for what --fail-if would not keep, and there is none", "leave it out")
+    return Gates.parse(texts, verb)
 
 
 def is_first(layers: int | None) -> bool:

@@ -8,20 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
-from bale.api.inputs import PathLike, checkpoints_of, choices, open_inputs, open_source, renames_of
+from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_of, open_inputs, open_source, renames_of
 from bale.api.results import Planned
+from bale.engine.estimate.budget import most_bytes
+from bale.engine.estimate.explain import check_names, explanations
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.rows import planned_folder_row
 from bale.engine.guards import bases_apart, check_targets
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.run import Progress, Run
-from bale.errors import OutputError
+from bale.errors import OutputError, UsageError
 from bale.io.folders.selection import Selection
 from bale.io.names import own_name
 from bale.io.storage.commit import check_target, staged
+from bale.notes import enough
+from bale.planning.budget import Budget
 from bale.planning.decide import FilePlan, saved_choices
 from bale.planning.saved import plan_text
+from bale.report.gates.vocabularies import PLAN
+
+_SURE = 1.02  # times a size: it is predicted
 
 
 def plan(
@@ -36,9 +43,12 @@ def plan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     allow_unmatched: bool = False,
+    budget: Budget | None = None,
     save: PathLike | None = None,
+    explain: Sequence[str] = (),
     threads: int | None = None,
     force: bool = False,
+    fail_if: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `compress` would do with the same choices, tensor by tensor.
@@ -50,36 +60,51 @@ def plan(
     save : path or None
         A TOML file that is written with all choices, for the `recipe` of `compress`, which then gives the same bytes
         for the same base and statistics. Nothing else is written.
+    explain : sequence of str
+        Tensors whose choices are explained, with what other pipelines would make of them: names, or patterns.
     force : bool
         Whether that file may exist already.
+    fail_if : sequence of str
+        Conditions on the plan, like ``ratio < 1.4`` (docs/gates.md). Where one is true, `GatesFailed` is raised, whose
+        `result` is the plan, and nothing is written.
 
     The others are those of `compress`.
     """
     source = Path(source)
-    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched)
+    gates = gates_of(fail_if, PLAN)
+    chosen = choices(pipeline, rules, recipe, base, stats, allow_unmatched, budget)
     renames = renames_of(rename, base)
     opened = open_source(source, Selection(tuple(include), tuple(exclude), allow_unmatched))
     checkpoints = checkpoints_of(opened, source)
+    check_names(explain, (unit for each in checkpoints.values() for unit in each.units))
     bases = bases_apart(None if base is None else Path(base), checkpoints.values())
-    inputs_of = (*(Path(each) for each in (source, recipe, stats) if each is not None), *bases)
+    inputs_of = (*(Path(each) for each in (source, chosen.path, stats) if each is not None), *bases)
     if save is not None:
         with _saving():  # before any work
             check_targets([Path(save)], inputs_of, "an input, or lies in one")
             check_target(Path(save), force, inputs_of)
     with Run(threads, progress=progress) as run, open_inputs(base, stats, run, renames) as inputs:
         run.expect(sum(unit.spec.nbytes for each in checkpoints.values() for unit in each.units))
-        resolved = resolve_plan(checkpoints, chosen, run, inputs)
+        resolved = resolve_plan(checkpoints, chosen, run, inputs, beside_of(opened))
         pairs = zip(checkpoints, resolved.files, strict=True)
         files = tuple(predict_file(file, name, run, inputs) for name, file in pairs)
         statistics = inputs.statistics
         named = None if statistics is None else (statistics.name, statistics.sha256)
+        explained = explanations(explain, resolved.files, run, inputs)
+    row, notes = None, resolved.notes
+    if isinstance(opened, SourceFolder):
+        row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
+        notes = (*opened.notes, *notes)
+    made = Planned(source, files, notes, named, row, resolved.budgets, explained, run.threads)
+    most = most_bytes(chosen.budget, (each.size for each in checkpoints.values()), beside_of(opened))
+    if most is not None and made.predicted_bytes > _SURE * most:  # nothing was for the budget to choose
+        least = f"the least is {enough(made.predicted_bytes)}"
+        raise UsageError(f"{chosen.origin} cannot be met: {least}", "allow more, or give rules that let more be lossy")
+    gates.passed(made.to_json, made)
     if save is not None:
         with _saving():
             _save(Path(save), source, [file.plan for file in resolved.files], base, rename, stats, force)
-    if not isinstance(opened, SourceFolder):
-        return Planned(source, files, resolved.notes, named)
-    row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
-    return Planned(source, files, (*opened.notes, *resolved.notes), named, row)
+    return made
 
 
 def _save(

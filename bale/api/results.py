@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bale.engine.estimate.explain import Explained
+from bale.engine.estimate.memory import most_memory
 from bale.engine.estimate.predict import Predicted, Prediction
+from bale.engine.estimate.warnings import warnings
+from bale.engine.resolved import Met
 from bale.engine.verify import LossyTensor
 from bale.io.names import own_name
 from bale.metrics import ErrorSums
@@ -58,6 +62,26 @@ class Planned:
     notes: tuple[Note, ...]
     stats: tuple[str, str] | None = None
     folder: FolderRow | None = None
+    budgets: tuple[Met, ...] = ()
+    explained: tuple[Explained, ...] = ()
+    threads: int = 1
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """Choices that a user should look at."""
+        return warnings([row for file in self.files for row in file.tensors])
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Bytes of the largest temporary file beside the target: an archive before it has its name."""
+        return max((file.predicted_bytes for file in self.files), default=0)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes in memory at most, about."""
+        return most_memory(
+            [row.decision.pipeline for row in self._rows], [row.spec for row in self._rows], self.threads
+        )
 
     @property
     def original_bytes(self) -> int:
@@ -99,6 +123,8 @@ class Planned:
             entry["predicted_bytes"] += row.predicted_bytes
         weights = [file for file in self.files if file.kind != OPAQUE] or self.files
         before, after = (sum(getattr(file, f"{key}_bytes") for file in weights) for key in ("original", "predicted"))
+        rows = [row for file in weights for row in file.tensors if row.same_as is None]
+        lossy = [row for row in self._rows if not row.decision.pipeline.lossless]
         document = {
             "source": {
                 "name": own_name(self.source),
@@ -112,12 +138,27 @@ class Planned:
                 "overhead_bytes": sum(file.overhead_bytes for file in self.files) + self._record_bytes,
                 "ratio": self.original_bytes / self.predicted_bytes,
                 "weights": {"original_bytes": before, "predicted_bytes": after, "ratio": ratio(before, after)},
+                "bits_per_weight": ratio(8 * after, sum(row.spec.elements for row in rows)),
                 "relative_error": finite_or_none(self.errors.relative_error),
                 "snr_db": finite_or_none(self.errors.snr_db),
+                "lossy": {
+                    "tensors": len(lossy),
+                    "original_bytes": sum(row.held_bytes for row in lossy),
+                    "predicted_bytes": sum(row.predicted_bytes for row in lossy),
+                },
                 "seconds": round(sum(row.estimate.seconds for row in self._rows), 6),
+                "memory_bytes": self.memory_bytes,
+                "temporary_bytes": self.temporary_bytes,
                 "coverage": coverage,
             },
             "tensors": [row.to_json() for file in self.files for row in file.tensors],
+            "budgets": [
+                {"budget": met.budget.origin, "weight": met.budget.weight, "gain_db": met.gain, "loss_db": met.loss}
+                for met in self.budgets
+            ],
+            "explained": [each.to_json() for each in self.explained],
+            "warnings": [note.text for note in self.warnings],
+            "warning_kinds": [note.kind for note in self.warnings],
             "notes": [note.text for note in self.all_notes],
             "note_kinds": [note.kind for note in self.all_notes],
         }

@@ -10,6 +10,7 @@ from bale.errors import Refused
 from bale.io.checkpoint import Checkpoint
 from bale.io.storage.bytes import Version
 from bale.notes import Note
+from bale.planning.budget import Budget
 from bale.planning.decide import FilePlan
 
 
@@ -46,11 +47,29 @@ class ResolvedFile:
 
 
 @dataclass(frozen=True)
+class Met:
+    """How a budget is met.
+
+    Attributes
+    ----------
+    budget : Budget
+        The budget.
+    gain, loss : float
+        dB of the signal-to-noise ratio of what it chooses for that 10 % more bytes would gain, and 10 % fewer lose.
+    """
+
+    budget: Budget
+    gain: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class Resolved:
-    """The choices for all files of a source, and notes on the rules."""
+    """The choices for all files of a source, notes on the rules, and how budgets are met."""
 
     files: tuple[ResolvedFile, ...]
     notes: tuple[Note, ...] = ()
+    budgets: tuple[Met, ...] = ()
 
     @property
     def lossless(self) -> bool:

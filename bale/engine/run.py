@@ -99,7 +99,7 @@ class Run:
 
     def set_memory_budget(self, largest: int) -> None:
         """Set the memory budget to fit the largest job; it is never below a floor."""
-        self._budget = max(_FLOOR + _FLOOR_A_THREAD * self.threads, largest)
+        self._budget = max(least_budget(self.threads), largest)
 
     def raise_memory_budget(self, largest: int) -> None:
         """Raise the memory budget to fit the largest job, where it does not."""
@@ -161,6 +161,11 @@ class Run:
         finally:
             self._held -= cost
         then()
+
+
+def least_budget(threads: int) -> int:
+    """Bytes that jobs under way together may hold in any case."""
+    return _FLOOR + _FLOOR_A_THREAD * threads
 
 
 def keep_freed_memory() -> None:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from bale.compressors.base import Values
 from bale.compressors.pipeline import Pipeline
 from bale.compressors.rate_controlled import Member, RateControlled
-from bale.engine.estimate.sampling import norm2_of, rows_of
+from bale.engine.estimate.sampling import read
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.statistics import Statistics
 from bale.engine.resolved import ResolvedFile
@@ -76,15 +77,14 @@ def _solve(
     most = max(1 << 12, min(_EACH, _ALL // len(units)))
 
     def member(source: SourceFile, unit: Unit) -> Member | None:
-        sample = rows_of(source, unit, most)
-        importance = None if statistics is None else statistics.sampled(unit, pipeline, sample.starts, sample.spec)
-        norm2 = None if codec.bits is not None else norm2_of(source, unit)
+        array = read(source, unit, 0, unit.spec.elements).reshape(unit.spec.shape)
+        importance = None if statistics is None else statistics.importance(unit, pipeline)
         try:
-            return codec.member(sample.array, sample.spec, unit.spec.elements, norm2, importance)
+            return codec.member(Values(unit.spec, array, importance=importance), most)
         except Refused:
             return None  # it stays lossless, and says so once it is coded
 
-    jobs = ((None, Job(partial(member, source, unit), 16 * most)) for source, unit in units)
+    jobs = ((None, Job(partial(member, source, unit), 16 * most + unit.spec.nbytes)) for source, unit in units)
     members = [found for _, future in run.ordered(jobs) if (found := future.result()) is not None]
 
     def trials(step: float, measured: bool) -> list[Any]:

@@ -14,15 +14,14 @@ from bale.engine.coding.choose import coding_of
 from bale.engine.coding.encoded import Encoded
 from bale.engine.coding.growth import refuse_growth
 from bale.engine.coding.task import SECOND_EXACT, ReferenceTensor, Task
+from bale.engine.estimate.overhead import folded_skeleton, overhead
 from bale.engine.estimate.sampling import SAMPLE, Sample, middle_of, rows_of, slices_of
 from bale.engine.inputs import Inputs
 from bale.engine.reading.source import SourceFile
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
-from bale.engine.writing.archive import header_entries
 from bale.engine.writing.building import WORTH_A_NOTE
 from bale.errors import Refused, SourceError
-from bale.io.archive.archive import header_room
 from bale.io.storage.files import reading
 from bale.metrics import ErrorSums
 from bale.notes import DENSE, Note
@@ -33,8 +32,6 @@ from bale.spec import TensorSpec, Unit
 _WHOLE = 1 << 24  # elements up to which decompositions are made in full: the rank of a sample says little
 _WARM = 1 << 16
 _SLICE = 1 << 16  # of them in one run: a run much shorter than a Huffman table's block would mispredict
-_MANIFEST_UNIT, _MANIFEST_CHUNK = 48, 11  # bytes after compression, measured on public checkpoints: digests dominate
-_MANIFEST_LOSS, _MANIFEST_PART = 80, 14  # for what is not exact, and each part beyond the first
 
 
 @dataclass(frozen=True)
@@ -128,13 +125,11 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
         source = SourceFile.of(checkpoint, opened)
         source.check_version(resolved.version)
         estimates = list(_estimates(resolved, source, run, inputs))
-        skeleton = source.skeleton()
+        skeleton = folded_skeleton(source)
     rows: list[Predicted] = []
-    payload = manifest = 0
+    payload = 0
     for index, (unit, estimate) in enumerate(zip(plan.units, estimates, strict=True)):
         first = resolved.duplicate_of.get(index)
-        if first is None and estimate.decision.pipeline.transforms:
-            manifest += _MANIFEST_LOSS + _MANIFEST_PART * (len(estimate.decision.pipeline.leaves(unit.spec)) - 1)
         if not unit.views:
             payload += estimate.size
         duplicate_of = None if first is None else plan.units[first].views[0].name
@@ -142,10 +137,8 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
             same_as = unit.views[0].name if position else duplicate_of
             held = min(view.spec.nbytes, unit.spec.nbytes)
             rows.append(Predicted(view.name, name, view.spec, estimate, same_as, held))
-    chunks = sum(unit.spec.elements // SAMPLE for unit in plan.units)
-    manifest += 200 + _MANIFEST_UNIT * len(plan.units) + _MANIFEST_CHUNK * chunks
-    overhead = payload + 8 + header_room(header_entries(plan), checkpoint.size) + _folded(skeleton) + manifest
-    return Prediction(name, checkpoint.kind, checkpoint.size, overhead, tuple(rows), checkpoint.notes)
+    around = payload + overhead(resolved, [estimate.decision for estimate in estimates], skeleton)
+    return Prediction(name, checkpoint.kind, checkpoint.size, around, tuple(rows), checkpoint.notes)
 
 
 def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[Estimate]:
@@ -172,7 +165,7 @@ def _warm_up(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Input
             first.setdefault(tuple(codec.name for codec in decision.pipeline.codecs), at)
     for index in first.values():
         with suppress(Refused):
-            estimator = _Estimator(resolved.plan.units[index], source, run, inputs, _WARM)
+            estimator = Estimator(resolved.plan.units[index], source, run, inputs, _WARM)
             estimator.estimate(resolved.plan.decisions[index], resolved.reference(index))
 
 
@@ -197,7 +190,7 @@ def _cost(unit: Unit, decision: Decision) -> int:
 
 def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: Run, inputs: Inputs) -> Estimate:
     unit, decision = resolved.plan.units[index], resolved.plan.decisions[index]
-    estimator = _Estimator(unit, source, run, inputs)
+    estimator = Estimator(unit, source, run, inputs)
     try:
         return estimator.estimate(decision, resolved.reference(index))
     except Refused as refusal:
@@ -205,7 +198,7 @@ def _estimate_unit(resolved: ResolvedFile, index: int, source: SourceFile, run: 
 
 
 @dataclass(frozen=True)
-class _Estimator:
+class Estimator:
     """Takes a sample of one unit through its coding."""
 
     unit: Unit
@@ -288,9 +281,3 @@ class _Estimator:
 def _needs_whole(pipeline: Pipeline) -> bool:
     """Whether a sample of rows predicts little of the result."""
     return any(stage.needs_whole for layer in pipeline.layers for stage in layer.transforms)
-
-
-def _folded(skeleton: bytes) -> int:
-    import zstandard
-
-    return len(zstandard.ZstdCompressor(level=9).compress(skeleton))

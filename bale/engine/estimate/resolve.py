@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from bale.engine.estimate.budget import Beside, meet_budgets
 from bale.engine.estimate.header import within_header
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
@@ -26,13 +27,15 @@ from bale.planning.recipe import Recipe
 from bale.spec import Unit
 
 
-def resolve_plan(files: Mapping[str, Checkpoint], recipe: Recipe, run: Run, inputs: Inputs) -> Resolved:
-    """Decide for every unit of the files, by name, of a source.
+def resolve_plan(
+    files: Mapping[str, Checkpoint], recipe: Recipe, run: Run, inputs: Inputs, beside: Beside | None = None
+) -> Resolved:
+    """Decide for every unit of the files, by name, of a source; `beside` them is what counts in a budget too.
 
     Raises
     ------
     UsageError
-        For rules that do nothing, and for pools that cannot be met.
+        For rules that do nothing, and for pools and budgets that cannot be met.
     SourceError
         When a source cannot be read, or statistics are not of it.
     """
@@ -62,7 +65,8 @@ def resolve_plan(files: Mapping[str, Checkpoint], recipe: Recipe, run: Run, inpu
             notes = (*notes, untouched(recipe, "what it could take has no negative values"))
         if sources:
             resolved = share_steps(resolved, sources, run, inputs.statistics)
-    return Resolved(tuple(resolved), notes)
+    resolved, met = meet_budgets(resolved, run, inputs, beside or Beside())
+    return Resolved(tuple(resolved), notes, met)
 
 
 def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, is_saved: bool) -> ResolvedFile:

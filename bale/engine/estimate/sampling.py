@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.compressors.base import Reference
-from bale.compressors.chunks import chunk_ranges, flat_bytes, flat_spec
-from bale.compressors.floats import to_float32
+from bale.compressors.chunks import flat_bytes, flat_spec
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.source import SourceFile
 from bale.metrics import row_width
@@ -138,15 +137,6 @@ def _row(spec: TensorSpec) -> int:
 
 def _of_rows(spec: TensorSpec, row: int, elements: int) -> TensorSpec:
     return TensorSpec(spec.dtype, (elements // row, *spec.shape[1:]) if row > 1 else (elements,))
-
-
-def norm2_of(source: SourceFile, unit: Unit) -> float:
-    """The sum of squares of all elements."""
-    total = 0.0
-    for start, count in chunk_ranges(unit.spec.elements):
-        values = to_float32(read(source, unit, start, count), flat_spec(unit.spec, count))
-        total += float(np.einsum("i,i->", values, values, dtype=np.float64, casting="same_kind"))
-    return total
 
 
 def read(source: SourceFile, unit: Unit, start: int, count: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import Run
-from bale.errors import BaleError, OutOfRoom, OutputError
+from bale.errors import BaleError, CheckFailed, OutOfRoom, OutputError
 from bale.io.folders.record import (
     RECORD,
     Entry,
@@ -54,9 +54,11 @@ def compress_folder(
     `report` gives the file that takes its name together with the record, and is called with the rows of the archives
     and that of the folder. `kept` is called with them in its place where a finished folder is the one that would be
     made again; any other finished one is refused, unless it may be overwritten, and so is one that was begun with other
-    choices.
+    choices. Where `report` refuses with `CheckFailed`, a folder that was begun by this run is removed again; any other
+    one stays as it is, incomplete.
     """
     with ExitStack() as stack:
+        is_new = not os.path.lexists(out)
         found = _begin(source, out, options.force, kept is not None, stack)
         writer = FolderWriter(source, resolved, out, run, inputs, options)
         names = (*source.side, *source.checkpoints)
@@ -74,9 +76,11 @@ def compress_folder(
         earlier = found.entries
         if found.complete:  # each is to be made again
             earlier = {name: replace(entry, choices="") for name, entry in earlier.items()}
+        entries: dict[str, Entry] = {}
+        if not earlier:
+            stack.enter_context(_removed_if_refused(out, entries, is_new))
         progress = stack.enter_context(Progress(out, earlier))
         remove_leftovers(out)
-        entries: dict[str, Entry] = {}
         rows = []
         for name in names:
             try:
@@ -154,6 +158,22 @@ def _whole(source: SourceFolder, stored: Mapping[str, Entry]) -> int:
     whole = sum(os.path.getsize(source.path / name) for name in (*source.side, *source.checkpoints))
     done = sum(entry.source_bytes for entry in stored.values())
     return sum(entry.stored_bytes for entry in stored.values()) * whole // done if done else whole
+
+
+@contextmanager
+def _removed_if_refused(out: Path, entries: Mapping[str, Entry], folder_too: bool) -> Iterator[None]:
+    """What a run writes into a folder where nothing was is removed when a check of it fails that the user asked for."""
+    try:
+        yield
+    except CheckFailed:
+        for stored in (*(entry.stored for entry in entries.values()), RECORD):
+            with suppress(OSError):
+                (out / stored).unlink()
+        for folder, _, _ in os.walk(out, topdown=False):
+            if folder_too or folder != str(out):
+                with suppress(OSError):  # files of others
+                    os.rmdir(folder)
+        raise
 
 
 def _remove_strays(out: Path, earlier: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:

@@ -1,0 +1,1 @@
+"""Says what is in a checkpoint and what to do with it, from one look at a sample of each tensor."""
