@@ -1,8 +1,8 @@
 """Checkpoint compression: lossless by default, quantized or low-rank on request.
 
-The functions stand behind the verbs of the command line: `compress`, `decompress`, `plan`, `inspect`, `verify` and
-`compare`; `open` gives the tensors of an archive as a mapping, and `bale.torch` has what needs torch. Nothing heavy is
-imported before it is used.
+The functions stand behind the verbs of the command line: `compress`, `decompress`, `plan`, `inspect`, `verify`,
+`compare` and `advise`; `budget` makes what `compress` and `plan` take for a limit, `open` gives the tensors of an
+archive as a mapping, and `bale.torch` has what needs torch. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all
 if TYPE_CHECKING:
     from typing import Any
 
-    from bale.api import compare, compress, decompress, inspect, open, plan, verify  # noqa: A004
+    from bale.api import advise, budget, compare, compress, decompress, inspect, open, plan, verify  # noqa: A004
 
-__all__ = ["compare", "compress", "decompress", "inspect", "open", "plan", "verify"]
+__all__ = ["advise", "budget", "compare", "compress", "decompress", "inspect", "open", "plan", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,12 +17,12 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from bale.cli import app, codecs, compare, completion, compress, decompress, plan, stats, verify
+from bale.cli import advise, app, codecs, compare, completion, compress, decompress, plan, recipes, stats, verify
 from bale.cli import inspect as inspect_verb
 from bale.compressors import registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-VERBS = (compress, decompress, plan, inspect_verb, verify, compare, codecs, stats, completion)
+VERBS = (compress, decompress, plan, advise, inspect_verb, verify, compare, codecs, recipes, stats, completion)
 GENERATED = "<!-- Written by scripts/docs.py (`make docs`). Do not edit. -->"
 KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",
@@ -37,7 +37,7 @@ EXIT_CODES = (
     ("2", "usage, recipe or plan refused"),
     ("3", "an input is missing, not permitted, broken or with unsafe paths; the base is wrong"),
     ("4", "not a bale, damaged, truncated, of a newer version, or of a codec that is not installed"),
-    ("5", "a check failed: `verify --against`, `compare --max-error`"),
+    ("5", "a check failed: `verify --against`, `compare --max-error`, `--fail-if`"),
     ("6", "output could not be written, exists already, is the input, or is a folder"),
     ("130, 143, 129", "ended by SIGINT (Ctrl-C), SIGTERM, SIGHUP; cleaned up"),
 )
@@ -95,7 +95,7 @@ def _verb(verb: ModuleType) -> Iterator[str]:
         yield f"| `{info.metavar}` | {_cell(info.help)} |"
     for name, info in infos.items():
         if isinstance(info, OptionInfo):
-            yield f"| `{_spelling(info)}` | {_cell(info.help)}{_repeated(hints[name])} |"
+            yield f"| `{_cell(_spelling(info))}` | {_cell(info.help)}{_repeated(hints[name])} |"
     yield "| `-h, --help` | Show help and stop. |"
     yield ""
 

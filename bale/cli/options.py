@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bale.cli.given import Given, given, to_path
+from bale.cli.given import Given, given, preset_or_path, to_path
 
 Include = Annotated[
     list[str] | None,
@@ -44,9 +44,14 @@ Pipeline = Annotated[
     ),
 ]
 Recipe = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--recipe", "-r", parser=to_path, metavar="FILE", help="Rules in a TOML file, or a plan that bale plan saved."
+        "--recipe",
+        "-r",
+        parser=preset_or_path,
+        metavar="RECIPE",
+        help="Rules or a budget in a TOML file, a plan that bale plan saved, or a preset (see bale recipes); a file "
+        "with the name of a preset is written ./NAME.",
     ),
 ]
 Rule = Annotated[
@@ -86,6 +91,47 @@ Stats = Annotated[
         metavar="FILE",
         help="How the inputs of tensors are distributed (see bale stats): which errors matter. It is not needed to "
         "decompress.",
+    ),
+]
+MaxSize = Annotated[
+    str | None,
+    typer.Option(
+        "--max-size",
+        metavar="SIZE",
+        help="Budget: all that is stored takes this at most, like 500MB, 1.5GiB or 62% of the source.",
+    ),
+]
+Bits = Annotated[
+    str | None,
+    typer.Option("--bits", metavar="N", help="Budget: bits a weight at most, on average of all that is lossy."),
+]
+MaxError = Annotated[
+    str | None, typer.Option("--max-error", metavar="E", help="Budget: relative error of each tensor at most.")
+]
+MinSnr = Annotated[
+    str | None,
+    typer.Option("--min-snr", metavar="DB", help="Budget: signal-to-noise ratio of each tensor in dB at least."),
+]
+MeanError = Annotated[
+    str | None,
+    typer.Option("--mean-error", metavar="E", help="Budget: relative error of all lossy tensors together at most."),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        "--weight",
+        metavar="quality|relative|absolute",
+        help="What errors mean across tensors: small tensors and kinds of them apart, relative errors, or their sum. "
+        "[default: quality]",
+    ),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        metavar="CONDITION",
+        help="Fail (exit 5) when this is true, like 'ratio < 1.4', 'max(relative_error) > 2%', "
+        "'worst_row_error > 0.5 or bytes > 500MB'; docs/gates.md has the names.",
     ),
 ]
 KnownBase = Annotated[

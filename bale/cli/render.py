@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +29,8 @@ _CONTROL = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}  # line separators break l
 _BETWEEN_WORDS = re.compile(r"(?<!\d) | (?!(?:[kMGT]?B|dB|%)(?!\w))")  # a number stays with its unit
 _LAST_PART = re.compile(r"[^./:]*$")
 _ORDER = re.compile(r"##(?=[^\s\[]{0,40}\[)")  # Azure's ##vso[...], TeamCity's ##teamcity[...], GitHub's older ##[...]
+
+_SETTINGS = re.compile(r":[^+/]*")  # of the codecs of a pipeline
 
 
 class Printer:
@@ -105,12 +107,15 @@ def say(text: str) -> None:
 
 def error_document(error: BaleError) -> dict[str, Any]:
     """The JSON form of an error."""
-    return {"error": {"code": error.code, "kind": error.kind, "message": error.message, "hint": error.hint}}
+    known = {"code": error.code, "kind": error.kind, "message": error.message, "hint": error.hint}
+    return {"error": known | error.details}
 
 
-def print_error(error: BaleError) -> None:
-    """One line on stderr."""
-    say(f"error: {error}")
+def print_error(error: BaleError, of: str = "") -> None:
+    """One line on stderr, of failed gates one each with those of tensors below; `of` is the path, of several."""
+    for line in error.lines:
+        is_below = line.startswith(" ")
+        say(line if is_below else f"error: {of}: {line}" if of else f"error: {line}")
 
 
 def plain(text: str) -> str:
@@ -284,6 +289,18 @@ def with_files(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "tensors": shown}
 
 
+def by_method(coverage: Mapping[str, Mapping[str, int]], key: str) -> dict[str, dict[str, int]]:
+    """The sums of pipelines, of those that differ only in their settings together; `key` is that of their size."""
+    groups: dict[str, list[str]] = {}
+    for pipeline in coverage:
+        groups.setdefault(_SETTINGS.sub("", pipeline), []).append(pipeline)
+    found = {}
+    for method, pipelines in groups.items():
+        name = pipelines[0] if len(pipelines) == 1 else f"{method}, {len(pipelines)} settings"
+        found[name] = {each: sum(coverage[p][each] for p in pipelines) for each in ("tensors", "original_bytes", key)}
+    return found
+
+
 def sized_cells(row: dict[str, Any], key: str) -> list[str]:
     """Cells of a tensor and of its size, the bytes that stand under `key`, up to its bits a weight."""
     cells = [row["name"], row["dtype"], shape_text(row["shape"]), row["pipeline"], size(row["original_bytes"])]
@@ -303,7 +320,13 @@ def sized_table(
     """A table of tensors whose first four columns are those of `sized_cells`; in a pipe with their notes."""
     if width is None:
         return table((*head, "notes"), [[*cells(row), remarks(row)] for row in rows], left=4)
-    return table(head, [cells(row) for row in rows], left=4, width=width, spare=("shape", "dtype", "bytes", "floor"))
+    return table(
+        head,
+        [cells(row) for row in rows],
+        left=4,
+        width=width,
+        spare=("rule", "SNR", "shape", "dtype", "bytes", "floor"),
+    )
 
 
 def show_notes(printer: Printer, document: dict[str, Any], width: int | None, of: str = "") -> list[str]:

@@ -23,7 +23,9 @@ SYNONYMS = {
     "decompress": ("restore", "extract", "unpack", "decode", "uncompress", "expand", "unzip", "d", "x"),
     "compress": ("pack", "encode", "archive", "quantize", "convert", "zip", "create", "c", "a"),
     "plan": ("dry-run", "dryrun", "estimate", "predict", "preview"),
+    "advise": ("advice", "recommend", "suggest", "analyze", "analyse"),
     "codecs": ("formats", "methods", "codec", "pipelines", "algorithms"),
+    "recipes": ("presets", "recipe", "preset", "profiles"),
     "stats": ("calibrate", "statistics", "imatrix"),
 }
 _MEANT = {word: verb for verb, words in SYNONYMS.items() for word in words}

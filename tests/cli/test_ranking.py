@@ -309,14 +309,14 @@ def test_notes_stand_below_a_table_on_a_terminal_and_beside_it_in_a_pipe(
         piped = bale(*command)
         assert "notes" in piped.out.splitlines()[0]
         assert "same as" in piped.out
-        assert "bale: note: -p leaves 6 tensors" in piped.err
+        assert "bale: note: left lossless: 6 tensors" in piped.err
         said = terminal(*command)
         assert said.err == ""
         assert "notes" not in said.out.splitlines()[0]
         notes = said.out[said.out.index("note: ") :].replace("\n  ", " ").splitlines()
         assert all(note.startswith("note: ") for note in notes)
         assert len(notes) <= 4  # not one for each tensor
-        assert any(note.startswith("note: -p leaves 6 tensors") for note in notes)
+        assert any(note.startswith("note: left lossless: 6 tensors") for note in notes)
         assert any("0.weight" in note and "twin" in note for note in notes)
         assert "note" not in terminal(*command, "-q").out
         found = terminal(*command, "--json")
@@ -331,7 +331,7 @@ def test_what_compress_says_stands_below_its_result_on_a_terminal(
     command = ["compress", "m.safetensors", "-f", "-p", "int:bits=1"]
     piped, said = bale(*command), terminal(*command)
     assert "note: " not in piped.out
-    assert piped.err.startswith("bale: note: -p leaves 1 tensor")
+    assert piped.err.startswith("bale: note: left lossless: 1 tensor")
     assert said.err == ""
     lines = said.out.replace("\n  ", " ").splitlines()
     assert lines[0].startswith("m.safetensors -> ")

@@ -12,7 +12,19 @@ from bale.cli.app import app
 from tests.cli.conftest import Bale
 from tests.making import bf16, names_in, sha256, weights, write
 
-VERBS = ["compress", "decompress", "plan", "inspect", "verify", "compare", "codecs", "stats", "completion"]
+VERBS = [
+    "compress",
+    "decompress",
+    "plan",
+    "advise",
+    "inspect",
+    "verify",
+    "compare",
+    "codecs",
+    "recipes",
+    "stats",
+    "completion",
+]
 
 
 @pytest.fixture
@@ -39,7 +51,7 @@ def test_every_verb_has_help_with_an_example(bale: Bale, verb: str) -> None:
 def test_every_verb_takes_the_common_options(bale: Bale, verb: str) -> None:
     text = bale(verb, "--help").out
     expected = {"--json", "--quiet", "--help"}
-    expected |= {"--threads"} if verb not in ("inspect", "codecs", "completion") else set()
+    expected |= {"--threads"} if verb not in ("inspect", "codecs", "recipes", "completion") else set()
     expected |= {"--force"} if verb in ("compress", "decompress", "stats") else set()
     assert {option for option in expected if option in text} == expected
 
@@ -56,7 +68,7 @@ def test_version_and_top_help(bale: Bale) -> None:
 
 def test_unknown_verbs_and_missing_arguments(bale: Bale) -> None:
     bale("comprss").failed(2, "comprss")
-    for verb in ("compress", "decompress", "plan", "inspect", "verify", "compare", "stats", "completion"):
+    for verb in ("compress", "decompress", "plan", "advise", "inspect", "verify", "compare", "stats", "completion"):
         bale(verb).failed(2, f"bale {verb} --help")
     said = bale("compress", "--json")
     assert said.code == 2
@@ -232,6 +244,8 @@ def test_a_failed_comparison_is_one_document(bale: Bale, model: Path, lossy: Pat
         "only_in_a": 0,
         "only_in_b": 0,
         "renamed": 0,
+        "relative_error": pytest.approx(0.0918, abs=1e-3),
+        "snr_db": pytest.approx(20.74, abs=0.1),
     }
 
 

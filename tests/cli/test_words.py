@@ -150,6 +150,7 @@ def test_help_says_what_to_write_where(bale: Bale, shell: str, file: str) -> Non
     ("words", "found"),
     [
         ("bale comp", ["compress", "compare", "completion"]),
+        ("bale rec", ["recipes"]),
         ("bale compress --rec", ["--recipe"]),
         ("bale xyz ab", []),
         ("bale -", ["--help", "--version", "-V", "-h"]),
