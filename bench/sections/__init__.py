@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.section import Section
 from bench.sections import (
+    budgets,
     codec,
     differences,
     lowrank,
@@ -28,6 +29,7 @@ SECTIONS: tuple[Section, ...] = (
     progressive.SECTION,
     quantization.SECTION,
     trellis.SECTION,
+    budgets.SECTION,
     lowrank.SECTION,
     quantizers.SECTION,
     process.SECTION,
