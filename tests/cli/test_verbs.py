@@ -394,7 +394,7 @@ def test_the_folder_one_stands_in_has_a_name(
     model.rename(tmp_path / "here" / "m.safetensors")
     monkeypatch.chdir(tmp_path / "here")
     for verb in ("compress", "plan", "inspect"):
-        assert "here" in bale(verb, ".").out.splitlines()[0 if verb == "compress" else -1].split()[0]
+        assert any("here" in line.split()[0] for line in bale(verb, ".").out.splitlines() if line)
     monkeypatch.chdir(tmp_path / "here.bale")
     bale("decompress", ".").failed(2, ". does not end in .bale", "-o")
     assert bale("decompress", ".", "-o", "../out/", "-q").code == 0

@@ -302,7 +302,7 @@ def test_a_pool_weighs_its_samples(uneven: tuple[Path, Path], monkeypatch: pytes
     honest = pool.Member.__init__
 
     def init(self: Any, *arguments: Any) -> None:
-        found.append(arguments[-1])
+        found.append(arguments[0].importance)
         honest(self, *arguments)
 
     monkeypatch.setattr(pool.Member, "__init__", init)
