@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_of, open_inputs, open_source, renames_of
-from bale.engine.estimate.budget import most_bytes
+from bale.engine.estimate.budget import Beside, most_bytes
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.compressing import compress_folder, strangers
 from bale.engine.guards import bases_apart
@@ -33,6 +33,7 @@ from bale.report.gates.vocabularies import COMPRESS, COMPRESS_WITH_STATISTICS
 from bale.report.model import Report
 
 _TRIES = 4
+_LESS = 0.999  # of a mean that was above a budget
 _SPENT = 0.99  # share of a size from which on it counts as spent
 _ALLOW = "allow more, or give rules that let more be lossy"
 
@@ -176,6 +177,22 @@ class _OverBudget(CheckFailed):
         self.size, self.excess = size, size - most
 
 
+class _OverMean(CheckFailed):
+    """What was made has so many times the bits or the error that a budget allows; nothing of it is kept."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__(f"{times} times the budget")
+        self.times = times
+
+
+def _mean(budget: Budget, report: Report) -> float:
+    """Stored bits a weight, or the relative error, of all that is lossy together."""
+    rows = [row for row in report.rows if row.error > 0 and row.same_as is None]
+    if budget.key == "mean_error":
+        return float((report.totals["lossy"] or {}).get("relative_error") or 0.0)
+    return 8 * sum(row.stored_bytes for row in rows) / max(1, sum(row.spec.elements for row in rows))
+
+
 @dataclass(frozen=True)
 class _Work:
     """One source with all that it is compressed by."""
@@ -197,33 +214,38 @@ class _Work:
 
         That happens where no stream of a tensor is small enough for its share, so that it stays lossless.
         """
-        excess, sizes = 0, []
+        beside, sizes = beside_of(self.opened), []
         for _ in range(_TRIES):
             try:
-                return self._done(excess)
+                return self._done(beside)
             except _OverBudget as problem:
-                excess += problem.excess
+                beside = replace(beside, excess=beside.excess + problem.excess)
                 sizes.append(problem.size)
-        raise UsageError(f"{self.chosen.origin} cannot be met: the least is {enough(min(sizes))}", _ALLOW)
+            except _OverMean as problem:
+                beside = replace(beside, times=beside.times / problem.times * _LESS)
+        least = f": the least is {enough(min(sizes))}" if sizes else ""
+        raise UsageError(f"{self.chosen.origin} cannot be met{least}", _ALLOW)
 
     def _check(self, most: int | None, report: Report) -> Report:
         """The report, as the budget and the gates let it pass."""
         size = report.stored_bytes
         if most is not None and size > most:
             raise _OverBudget(size, most)
+        budget = self.chosen.budget
+        if budget is not None and (times := _mean(budget, report) / budget.value if budget.is_mean else 0.0) > 1:
+            raise _OverMean(times)
         if most is not None and size < _SPENT * most and not report.exact:
             text = f"{self.chosen.origin} leaves {in_words(most - size)} unused"
             report = replace(report, notes=(*report.notes, Note("unspent", text)))
         return report if self.keep else self.passed(report)
 
-    def _done(self, excess: int) -> Report:
-        """Decide, and write; `excess` bytes less than the budget allows."""
+    def _done(self, beside: Beside) -> Report:
+        """Decide, and write."""
         opened, run, inputs, targets, chosen = self.opened, self.run, self.inputs, self.targets, self.chosen
         force = self.options.force
         run.expect(opened.size)
-        beside = replace(beside_of(opened), excess=excess)
         most = most_bytes(chosen.budget, (checkpoint.size for checkpoint in self.checkpoints.values()), beside)
-        options = replace(self.options, force=force or excess > 0)
+        options = replace(self.options, force=force or beside != beside_of(opened))
         resolved = resolve_plan(self.checkpoints, chosen, run, inputs, beside)
         to = targets.of(opened, lossy=not resolved.lossless)
         may_stay = self.skip_existing or to.lost

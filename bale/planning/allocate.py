@@ -25,7 +25,6 @@ from bale.planning.budget import Weight
 from bale.spec import Array
 
 WEIGHT, EMBEDDING, TIED, FIRST, SECOND = "weight", "embedding", "tied-embedding", "first-moment", "second-moment"
-KINDS = (WEIGHT, EMBEDDING, TIED, FIRST, SECOND)
 _LOOKED_UP = 2.0  # octaves by which an embedding is coarser that is only looked up
 _FINER, _COARSER = 2.5, 1.5  # bits that a moment gets at most above and below the mean of its kind
 _HALVINGS = 50

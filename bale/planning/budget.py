@@ -89,6 +89,11 @@ class Budget:
         return self.key in ("max_error", "min_snr")
 
     @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean of all that is lossy."""
+        return self.key in ("bits", "mean_error")
+
+    @property
     def pipeline(self) -> Pipeline:
         """The pipeline of the tensors that it chooses for: with its target, if that is one of each."""
         if not self.of_each:

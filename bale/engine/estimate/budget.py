@@ -20,6 +20,7 @@ from bale.engine.inputs import Inputs
 from bale.engine.resolved import Met, ResolvedFile
 from bale.engine.run import Job, Run
 from bale.errors import UsageError
+from bale.io.archive.manifest import StoredUnit
 from bale.metrics import ErrorSums
 from bale.notes import Note, enough
 from bale.notes import size as in_words
@@ -74,11 +75,14 @@ class Beside:
         Bytes of other files: in the source, and in the compressed folder.
     excess : int
         Bytes by which what was made with this budget before was above it.
+    times : float
+        Share of a number of bits, or of an error, that may be used, after what was made before was above it.
     """
 
     source: int = 0
     stored: int = 0
     excess: int = 0
+    times: float = 1.0
 
 
 def most_bytes(budget: Budget | None, sizes: Iterable[int], beside: Beside) -> int | None:
@@ -93,8 +97,7 @@ class _Meeting:
         self._budget, self._files, self._run, self._inputs, self._beside = budget, files, run, inputs, beside
         self._decisions = [list(file.plan.decisions) for file in files]
         self._repeated = [_repeated(file.duplicate_of) for file in files]
-        self._fixed: list[tuple[str, int]] = []  # what the budget does not choose, with its bytes
-        self._sums: list[ErrorSums] = []  # of what is lossy by rules
+        self._fixed: dict[tuple[int, int], StoredUnit] = {}  # what the budget does not choose, by file and index
         self._moments: list[Candidate] = []  # which have a pipeline of their own, unless all fits without loss
         self._candidates = self._look()
         self._count_fixed()
@@ -157,7 +160,7 @@ class _Meeting:
 
     def _count_fixed(self) -> None:
         chosen = {(each.file, each.index) for each in (*self._candidates, *self._moments)}
-        needed = self._budget.key in ("max_size", "mean_error") and not self._budget.of_rule
+        needed = not self._budget.of_rule
         for number, file in enumerate(self._files):
             indices = [
                 index
@@ -177,10 +180,17 @@ class _Meeting:
             return
         file = self._file(number)
         with opened(file) as source:
-            for stored in coded(file, indices, source, self._run, self._inputs):
-                self._fixed.append((stored.unit.label, sum(part.size for part in stored.parts)))
-                if stored.errors is not None:
-                    self._sums.append(ErrorSums(*stored.errors))
+            found = coded(file, indices, source, self._run, self._inputs)
+        self._fixed.update(zip(((number, index) for index in indices), found, strict=True))
+
+    @property
+    def _ruled(self) -> list[StoredUnit]:
+        """What is lossy by rules, zeros apart, which come back as they are."""
+        return [each for each in self._fixed.values() if each.errors is not None and ErrorSums(*each.errors).error2]
+
+    @property
+    def _sums(self) -> list[ErrorSums]:
+        return [ErrorSums(*stored.errors) for stored in self._ruled if stored.errors is not None]
 
     def _fit_lossless(self) -> bool:
         """Keep all candidates and moments lossless, if they fit so."""
@@ -191,7 +201,7 @@ class _Meeting:
         if least > _SURE * self._limit([]):
             return False
         decisions = [list(each) for each in self._decisions]
-        fixed = list(self._fixed)
+        fixed = dict(self._fixed)
         self._leave_all([*self._candidates, *self._moments])
         if self._limit([]) >= 0:
             return True
@@ -204,22 +214,19 @@ class _Meeting:
             return False
         items = [each.item for each in self._candidates]
         room = self._limit(items) - sum(item.size(step) for item, step in zip(items, steps, strict=True))
-        if room < _UNSPENT * sum(size for _, size in self._fixed):
+        if room < _UNSPENT * sum(map(_bytes, self._fixed.values())):
             return False
-        now = dict(self._fixed)
         cheapest = sorted(self._moments, key=lambda each: each.unit.spec.nbytes)
         upgraded = []
         for each in cheapest:
-            before, count = now[each.unit.label], len(self._fixed)
-            kept = list(self._decisions[each.file])
+            place = each.file, each.index
+            before, kept = self._fixed[place], list(self._decisions[each.file])
             self._leave_all([each])
-            more = sum(size for _, size in self._fixed[count:]) - before
+            more = _bytes(self._fixed[place]) - _bytes(before)
             if more > room:
-                self._decisions[each.file] = kept
-                del self._fixed[count:]
+                self._decisions[each.file], self._fixed[place] = kept, before
                 break
             room -= more
-            self._fixed.remove((each.unit.label, before))
             upgraded.append(each)
         return bool(upgraded)
 
@@ -276,7 +283,7 @@ class _Meeting:
     def _limit2(self, items: Sequence[Item]) -> float:
         """Squared error that all candidates may have."""
         norm2 = sum(item.norm2 for item in items) + sum(sums.norm2 for sums in self._sums)
-        return self._budget.value**2 * norm2 - sum(sums.error2 for sums in self._sums)
+        return self._value**2 * norm2 - sum(sums.error2 for sums in self._sums)
 
     def _common(self, items: Sequence[Item], factors: Array) -> float:
         """The step (its logarithm) of them all, less the factors."""
@@ -290,21 +297,25 @@ class _Meeting:
         return found
 
     def _common_of_error(self, items: Sequence[Item], factors: Array) -> float:
-        norm2 = sum(item.norm2 for item in items) + sum(sums.norm2 for sums in self._sums)
-        lost2 = sum(sums.error2 for sums in self._sums)
-        limit2 = self._budget.value**2 * norm2 - lost2
+        limit2, lost2 = self._limit2(items), sum(sums.error2 for sums in self._sums)
         if limit2 <= 0 < lost2:
-            error = sqrt(lost2 / norm2)
+            error = self._value * sqrt(lost2 / (limit2 + lost2))
             raise UsageError(
                 f"{self._budget.origin} cannot be met: by the rules alone it is {error:.3g}",
                 "change the rules, or allow more",
             )
         return solve_error(items, factors, limit2) if items else 0.0
 
+    @property
+    def _value(self) -> float:
+        return self._budget.value * self._beside.times
+
     def _limit(self, items: Sequence[Item]) -> float:
         """Bytes for what the budget chooses."""
         if self._budget.key == "bits":
-            return self._budget.value / 8 * sum(item.elements for item in items)
+            ruled = self._ruled
+            elements = sum(item.elements for item in items) + sum(stored.unit.spec.elements for stored in ruled)
+            return self._value / 8 * elements - sum(map(_bytes, ruled))
         most = most_bytes(self._budget, (file.checkpoint.size for file in self._files), self._beside)
         assert most is not None
         return most - self._beside.excess - self._other_bytes
@@ -313,20 +324,21 @@ class _Meeting:
     def _other_bytes(self) -> int:
         """Bytes of all that the budget does not choose."""
         around = sum(most_overhead(file, folded) for file, folded in zip(self._files, self._folded, strict=True))
-        return self._beside.stored + around + sum(size for _, size in self._fixed)
+        return self._beside.stored + around + sum(map(_bytes, self._fixed.values()))
 
     def _beyond(self, least: float, elements: int) -> UsageError:
         """The error for a budget that cannot be met."""
         if self._budget.key == "bits":
-            return UsageError(
-                f"{self._budget.origin} cannot be met: the least is {ceil(800 * least / elements) / 100:g}"
-            )
+            ruled = self._ruled
+            least, elements = least + sum(map(_bytes, ruled)), elements + sum(each.unit.spec.elements for each in ruled)
+            found = f"the least is {ceil(800 * least / elements) / 100:g}{', with what rules choose' if ruled else ''}"
+            return UsageError(f"{self._budget.origin} cannot be met: {found}")
         least += self._other_bytes + self._beside.excess
-        fixed = sum(size for _, size in self._fixed)
-        name, size = max(self._fixed, key=lambda each: each[1], default=("", 0))
-        held = (
-            f"; {in_words(fixed)} of it are chosen otherwise, the most for {name} ({in_words(size)})" if fixed else ""
-        )
+        fixed, held = sum(map(_bytes, self._fixed.values())), ""
+        if fixed:
+            largest = max(self._fixed.values(), key=_bytes)
+            most = f"{largest.unit.label} ({in_words(_bytes(largest))})"
+            held = f"; {in_words(fixed)} of it are chosen otherwise, the most for {most}"
         return UsageError(
             f"{self._budget.origin} cannot be met: the least is {enough(least)}{held}",
             "allow more, or give rules that let more be lossy",
@@ -378,6 +390,10 @@ def _repeated(duplicate_of: Mapping[int, int]) -> dict[int, list[int]]:
     for index, first in duplicate_of.items():
         found[first].append(index)
     return found
+
+
+def _bytes(stored: StoredUnit) -> int:
+    return sum(part.size for part in stored.parts)
 
 
 def _near(codec: RateControlled, begin: float) -> RateControlled:

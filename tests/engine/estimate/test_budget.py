@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import bale
+from bale.engine.estimate import budget
 from bale.errors import UsageError
 from tests.making import bf16, weights, write
 
@@ -229,3 +230,43 @@ def test_predictions_are_what_is_made(source: Path) -> None:
 
 def test_reports_hold_no_more_than_documented(source: Path) -> None:
     assert json.loads(json.dumps(compressed(source, {"bits": 4})))["tensors"][0]["rule"] == "--bits 4"
+
+
+def test_bits_of_rules_are_counted(source: Path) -> None:
+    rows = lossy(compressed(source, {"bits": 4}, rules=["usual=int8", "again=int8"]))
+    assert 0.98 * 4 <= 8 * sum(row["stored_bytes"] for row in rows) / elements(rows) <= 4
+    with pytest.raises(UsageError, match=r"--bits 0.5 cannot be met: the least is [0-9.]+, with what rules choose"):
+        compressed(source, {"bits": 0.5}, rules=["usual=int8", "again=int8"])
+
+
+@pytest.mark.parametrize(("key", "limit"), [("bits", 4), ("mean_error", 0.05)])
+def test_what_is_above_a_mean_is_made_again(
+    source: Path, monkeypatch: pytest.MonkeyPatch, key: str, limit: float
+) -> None:
+    honest, calls = budget.rounded_down, []
+
+    def generous(value: float) -> float:
+        calls.append(value)
+        return honest(value) if len(calls) > 3 else 1.02 * value
+
+    monkeypatch.setattr(budget, "rounded_down", generous)
+    report = compressed(source, {key: limit})
+    rows = lossy(report)
+    assert len(calls) == 6
+    if key == "bits":
+        assert 8 * sum(row["stored_bytes"] for row in rows) / elements(rows) <= limit
+    else:
+        assert report["totals"]["lossy"]["relative_error"] <= limit
+
+
+def test_moments_of_one_name_in_several_files(tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for name in ("a", "b"):
+        moments = {f"optimizer.state.{n}.exp_avg": 1e-5 * weights(80, 80, seed=n) for n in range(3)}
+        write(folder / f"{name}.safetensors", {"model.w": weights(80, 80), **moments})
+    plain = bale.compress(folder, tmp_path / "plain").to_json()["totals"]["stored_bytes"]
+    for share in (0.97, 0.9, 0.8, 0.6):
+        limit = round(share * plain)
+        made = bale.compress(folder, tmp_path / "out", budget=bale.budget(max_size=limit), force=True)
+        assert made.to_json()["totals"]["stored_bytes"] <= limit
