@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_of, open_inputs, open_source, renames_of
-from bale.engine.estimate.budget import Beside, most_bytes
+from bale.engine.estimate.limits import Beside, most_bytes
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.compressing import compress_folder, strangers
 from bale.engine.guards import bases_apart

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bale.engine.estimate.budget import Beside
+from bale.engine.estimate.limits import Beside
 from bale.engine.folder.rows import planned_folder_row
 from bale.engine.inputs import Inputs
 from bale.engine.reading.archives import Archives

@@ -10,8 +10,8 @@ from shlex import quote
 
 from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_of, open_inputs, open_source, renames_of
 from bale.api.results import Planned
-from bale.engine.estimate.budget import most_bytes
 from bale.engine.estimate.explain import check_names, explanations
+from bale.engine.estimate.limits import most_bytes
 from bale.engine.estimate.predict import predict_file
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.rows import planned_folder_row

@@ -112,7 +112,7 @@ class Budget:
         codec = pipeline.stages[0]
         if len(pipeline.codecs) > 1 or not isinstance(codec, RateControlled):
             raise UsageError(f"{option} chooses pipelines, and so does -p {pipeline}", "leave one of them out")
-        if codec != codec.with_bits(type(codec)().bits or 0) or codec.is_pooled:
+        if codec.is_pooled or any(f"{target}=" in text for target in ("bits", "error", "snr", "step")):
             raise UsageError(f"-p {pipeline} has a target, and so has {option}", "leave one of them out")
         return replace(self, method=pipeline)
 

@@ -63,6 +63,7 @@ def test_each_budget(bale: Bale, layer: Path, verb: str, options: list[str], rul
         (["--max-error", "0.1", "--weight", "relative"], ["--weight", "--max-error is of each"]),
         (["--bits", "4", "-p", "int8"], ["--bits chooses pipelines, and so does -p int8"]),
         (["--bits", "4", "-p", "trellis:bits=3"], ["-p trellis:bits=3 has a target, and so has --bits"]),
+        (["--bits", "3", "-p", "trellis:bits=4"], ["-p trellis:bits=4 has a target, and so has --bits"]),  # its default
     ],
 )
 @pytest.mark.parametrize("verb", ["compress", "plan"])

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import compress, groupby
-from math import ceil, floor, log10, sqrt
+from math import floor, log10, sqrt
 from operator import attrgetter
 from pathlib import Path
 
 from bale.compressors.rate_controlled import RateControlled
-from bale.engine.estimate.counting import coded
-from bale.engine.estimate.curves import LEAST_BITS, Candidate, candidates, opened
+from bale.engine.estimate.curves import LEAST_BITS, Candidate, candidates
+from bale.engine.estimate.fixed import Fixed
 from bale.engine.estimate.kinds import kinds_of
-from bale.engine.estimate.overhead import folded_skeleton, most_overhead
+from bale.engine.estimate.limits import UNSPENT, Beside, Limits
 from bale.engine.inputs import Inputs
 from bale.engine.resolved import Met, ResolvedFile
 from bale.engine.run import Job, Run
-from bale.errors import UsageError
-from bale.io.archive.manifest import StoredUnit
-from bale.metrics import ErrorSums
-from bale.notes import Note, enough
-from bale.notes import size as in_words
-from bale.planning.allocate import Item, offsets, solve_error, solve_size
+from bale.notes import Note
+from bale.planning.allocate import Item, offsets, solve_size
 from bale.planning.budget import Budget, with_target
 from bale.planning.decide import Decision
-from bale.spec import Array
 
 _ROUNDS = 5
-_UNSPENT = 1e-3  # share of the bytes from which on steps cannot use more
-_SURE = 1.02  # times the size without loss that a sample says: it may take more
 _DIGITS, _STEP_DIGITS = 5, 4
 _STEPS = (1e-38, 1e18)  # that pipelines can name
 _NO_LARGER = Note("grows", "without loss it takes no more than the budget gives it")
@@ -65,46 +58,19 @@ def _open_budgets(files: Sequence[ResolvedFile]) -> list[Budget]:
     return list(dict.fromkeys(each for each in budgets if each is not None and not each.of_each))
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What counts beside the files that are coded.
-
-    Attributes
-    ----------
-    source, stored : int
-        Bytes of other files: in the source, and in the compressed folder.
-    excess : int
-        Bytes by which what was made with this budget before was above it.
-    times : float
-        Share of a number of bits, or of an error, that may be used, after what was made before was above it.
-    """
-
-    source: int = 0
-    stored: int = 0
-    excess: int = 0
-    times: float = 1.0
-
-
-def most_bytes(budget: Budget | None, sizes: Iterable[int], beside: Beside) -> int | None:
-    """Bytes that all that is stored may take, by the sizes of the files that are coded; None for no limit."""
-    if budget is None or budget.key != "max_size":
-        return None
-    return budget.limit(sum(sizes) + beside.source)
-
-
 class _Meeting:
     def __init__(self, budget: Budget, files: list[ResolvedFile], run: Run, inputs: Inputs, beside: Beside) -> None:
-        self._budget, self._files, self._run, self._inputs, self._beside = budget, files, run, inputs, beside
+        self._budget, self._files, self._run, self._inputs = budget, files, run, inputs
         self._decisions = [list(file.plan.decisions) for file in files]
         self._repeated = [_repeated(file.duplicate_of) for file in files]
-        self._fixed: dict[tuple[int, int], StoredUnit] = {}  # what the budget does not choose, by file and index
+        self._fixed, self._limits = Fixed(), Limits(budget, beside, files)
         self._moments: list[Candidate] = []  # which have a pipeline of their own, unless all fits without loss
         self._candidates = self._look()
-        self._count_fixed()
+        self._code_fixed()
         self.slopes = (0.0, 0.0)
         if self._fit_lossless():
             return
-        self._add_all(self._moments)
+        self._fix(self._moments)
         for _ in range(_ROUNDS):
             if not self._improve(self._steps()):
                 break
@@ -158,39 +124,27 @@ class _Meeting:
 
     # What the budget does not choose
 
-    def _count_fixed(self) -> None:
+    def _code_fixed(self) -> None:
+        """Code what counts beside the candidates."""
+        if self._budget.of_rule:
+            return
         chosen = {(each.file, each.index) for each in (*self._candidates, *self._moments)}
-        needed = not self._budget.of_rule
         for number, file in enumerate(self._files):
             indices = [
                 index
                 for index, decision in enumerate(self._decisions[number])
-                if needed and index not in file.duplicate_of and (number, index) not in chosen
+                if index not in file.duplicate_of and (number, index) not in chosen
                 if self._budget.key == "max_size" or not decision.pipeline.lossless
             ]
-            self._add_fixed(number, indices)
-        self._folded = []
-        if self._budget.key == "max_size":
-            for file in self._files:
-                with opened(file) as source:
-                    self._folded.append(folded_skeleton(source))
+            self._fixed = self._also(number, indices)
 
-    def _add_fixed(self, number: int, indices: Sequence[int]) -> None:
-        if not indices:
-            return
-        file = self._file(number)
-        with opened(file) as source:
-            found = coded(file, indices, source, self._run, self._inputs)
-        self._fixed.update(zip(((number, index) for index in indices), found, strict=True))
+    def _also(self, number: int, indices: Sequence[int]) -> Fixed:
+        return self._fixed.also(number, self._file(number), indices, self._run, self._inputs)
 
-    @property
-    def _ruled(self) -> list[StoredUnit]:
-        """What is lossy by rules, zeros apart, which come back as they are."""
-        return [each for each in self._fixed.values() if each.errors is not None and ErrorSums(*each.errors).error2]
-
-    @property
-    def _sums(self) -> list[ErrorSums]:
-        return [ErrorSums(*stored.errors) for stored in self._ruled if stored.errors is not None]
+    def _fix(self, some: Sequence[Candidate]) -> None:
+        """Code some candidates as it has been decided."""
+        for file, own in groupby(sorted(some, key=attrgetter("file", "index")), key=attrgetter("file")):
+            self._fixed = self._also(file, [each.index for each in own])
 
     def _fit_lossless(self) -> bool:
         """Keep all candidates and moments lossless, if they fit so."""
@@ -198,12 +152,11 @@ class _Meeting:
             return False
         least = sum(each.item.lossless for each in self._candidates)
         least += sum(each.unit.spec.nbytes for each in self._moments) / 2
-        if least > _SURE * self._limit([]):
+        if not self._limits.fits_lossless(least, self._fixed):
             return False
-        decisions = [list(each) for each in self._decisions]
-        fixed = dict(self._fixed)
+        decisions, fixed = [list(each) for each in self._decisions], self._fixed
         self._leave_all([*self._candidates, *self._moments])
-        if self._limit([]) >= 0:
+        if self._limits.size([], self._fixed) >= 0:
             return True
         self._decisions, self._fixed = decisions, fixed
         return False
@@ -212,137 +165,49 @@ class _Meeting:
         """Keep moments lossless, the cheapest first, with what steps cannot use; whether any are."""
         if self._budget.key != "max_size" or not self._moments:
             return False
-        items = [each.item for each in self._candidates]
-        room = self._limit(items) - sum(item.size(step) for item, step in zip(items, steps, strict=True))
-        if room < _UNSPENT * sum(map(_bytes, self._fixed.values())):
+        items = self._items
+        room = self._limits.size(items, self._fixed)
+        room -= sum(item.size(step) for item, step in zip(items, steps, strict=True))
+        if room < UNSPENT * self._fixed.size:
             return False
-        cheapest = sorted(self._moments, key=lambda each: each.unit.spec.nbytes)
-        upgraded = []
-        for each in cheapest:
-            place = each.file, each.index
-            before, kept = self._fixed[place], list(self._decisions[each.file])
+        upgraded = False
+        for each in sorted(self._moments, key=lambda each: each.unit.spec.nbytes):
+            before, kept = self._fixed, list(self._decisions[each.file])
             self._leave_all([each])
-            more = _bytes(self._fixed[place]) - _bytes(before)
+            more = self._fixed.size - before.size
             if more > room:
-                self._decisions[each.file], self._fixed[place] = kept, before
+                self._decisions[each.file], self._fixed = kept, before
                 break
             room -= more
-            upgraded.append(each)
-        return bool(upgraded)
+            upgraded = True
+        return upgraded
 
     def _leave_all(self, left: Sequence[Candidate]) -> None:
         """Keep some candidates lossless, and count what they take."""
         for each in left:
             self._leave(each, _NO_LARGER)
         if self._budget.key == "max_size":
-            self._add_all(left)
-
-    def _add_all(self, some: Sequence[Candidate]) -> None:
-        for file, own in groupby(sorted(some, key=attrgetter("file", "index")), key=attrgetter("file")):
-            self._add_fixed(file, [each.index for each in own])
+            self._fix(left)
 
     # Finding the steps
 
+    @property
+    def _items(self) -> list[Item]:
+        return [each.item for each in self._candidates]
+
     def _steps(self) -> list[float]:
-        """The step (its logarithm) of each candidate; those that are no larger without loss are left."""
+        """The step (its logarithm) of each candidate; those that are better lossless are left."""
         while True:
-            items = [each.item for each in self._candidates]
+            items = self._items
             factors = offsets(items, self._budget.weight)
-            common = self._common(items, factors)
+            common = self._limits.common_step(items, factors, self._fixed)
             steps = [common + float(factor) for factor in factors]
-            exact = self._exact_ones(items, [item.size(step) for item, step in zip(items, steps, strict=True)], steps)
+            exact = self._limits.exact_ones(items, steps, self._fixed)
             if not any(exact):
                 return steps
             left = list(compress(self._candidates, exact))
             self._candidates = [each for each, is_exact in zip(self._candidates, exact, strict=True) if not is_exact]
             self._leave_all(left)
-
-    def _exact_ones(self, items: Sequence[Item], sizes: Sequence[float], steps: Sequence[float]) -> list[bool]:
-        """Whether each candidate is lossless: where that is no larger, or there is more room than steps can use."""
-        if self._budget.key == "mean_error" and (too_lossy := self._most_lossy(items, steps)) is not None:
-            return [number == too_lossy for number in range(len(items))]
-        found = [size >= item.lossless for item, size in zip(items, sizes, strict=True)]
-        if any(found) or self._budget.key != "max_size":
-            return found
-        room = self._limit(items) - sum(sizes)
-        if room < _UNSPENT * sum(sizes):
-            return found
-        more = [item.lossless - size for item, size in zip(items, sizes, strict=True)]
-        for number in sorted(range(len(items)), key=more.__getitem__):
-            if _SURE * more[number] + (_SURE - 1) * items[number].lossless < room:
-                found[number], room = True, room - more[number]
-        return found
-
-    def _most_lossy(self, items: Sequence[Item], steps: Sequence[float]) -> int | None:
-        """The candidate that loses most, if even the finest steps lose more than they may together."""
-        lost2 = [item.error2(step) for item, step in zip(items, steps, strict=True)]
-        if sum(lost2) <= self._limit2(items) * (1 + 1e-6):
-            return None
-        return max(range(len(items)), key=lost2.__getitem__)
-
-    def _limit2(self, items: Sequence[Item]) -> float:
-        """Squared error that all candidates may have."""
-        norm2 = sum(item.norm2 for item in items) + sum(sums.norm2 for sums in self._sums)
-        return self._value**2 * norm2 - sum(sums.error2 for sums in self._sums)
-
-    def _common(self, items: Sequence[Item], factors: Array) -> float:
-        """The step (its logarithm) of them all, less the factors."""
-        if self._budget.key == "mean_error":
-            return self._common_of_error(items, factors)
-        limit = self._limit(items) * (1 + 1e-9)
-        least = sum(item.least + item.side for item in items)
-        found = solve_size(items, factors, limit) if items else 0.0
-        if found is None or limit < 0:
-            raise self._beyond(least, sum(item.elements for item in items))
-        return found
-
-    def _common_of_error(self, items: Sequence[Item], factors: Array) -> float:
-        limit2, lost2 = self._limit2(items), sum(sums.error2 for sums in self._sums)
-        if limit2 <= 0 < lost2:
-            error = self._value * sqrt(lost2 / (limit2 + lost2))
-            raise UsageError(
-                f"{self._budget.origin} cannot be met: by the rules alone it is {error:.3g}",
-                "change the rules, or allow more",
-            )
-        return solve_error(items, factors, limit2) if items else 0.0
-
-    @property
-    def _value(self) -> float:
-        return self._budget.value * self._beside.times
-
-    def _limit(self, items: Sequence[Item]) -> float:
-        """Bytes for what the budget chooses."""
-        if self._budget.key == "bits":
-            ruled = self._ruled
-            elements = sum(item.elements for item in items) + sum(stored.unit.spec.elements for stored in ruled)
-            return self._value / 8 * elements - sum(map(_bytes, ruled))
-        most = most_bytes(self._budget, (file.checkpoint.size for file in self._files), self._beside)
-        assert most is not None
-        return most - self._beside.excess - self._other_bytes
-
-    @property
-    def _other_bytes(self) -> int:
-        """Bytes of all that the budget does not choose."""
-        around = sum(most_overhead(file, folded) for file, folded in zip(self._files, self._folded, strict=True))
-        return self._beside.stored + around + sum(map(_bytes, self._fixed.values()))
-
-    def _beyond(self, least: float, elements: int) -> UsageError:
-        """The error for a budget that cannot be met."""
-        if self._budget.key == "bits":
-            ruled = self._ruled
-            least, elements = least + sum(map(_bytes, ruled)), elements + sum(each.unit.spec.elements for each in ruled)
-            found = f"the least is {ceil(800 * least / elements) / 100:g}{', with what rules choose' if ruled else ''}"
-            return UsageError(f"{self._budget.origin} cannot be met: {found}")
-        least += self._other_bytes + self._beside.excess
-        fixed, held = sum(map(_bytes, self._fixed.values())), ""
-        if fixed:
-            largest = max(self._fixed.values(), key=_bytes)
-            most = f"{largest.unit.label} ({in_words(_bytes(largest))})"
-            held = f"; {in_words(fixed)} of it are chosen otherwise, the most for {most}"
-        return UsageError(
-            f"{self._budget.origin} cannot be met: the least is {enough(least)}{held}",
-            "allow more, or give rules that let more be lossy",
-        )
 
     def _improve(self, steps: Sequence[float]) -> bool:
         """Measure all candidates with their steps; whether any had to be."""
@@ -355,7 +220,7 @@ class _Meeting:
 
     def _gains(self, steps: Sequence[float]) -> tuple[float, float]:
         """Decibels that 10 % more bytes would gain, and 10 % fewer lose."""
-        items = [each.item for each in self._candidates]
+        items = self._items
         if not items:
             return 0.0, 0.0
         factors = offsets(items, self._budget.weight)
@@ -390,10 +255,6 @@ def _repeated(duplicate_of: Mapping[int, int]) -> dict[int, list[int]]:
     for index, first in duplicate_of.items():
         found[first].append(index)
     return found
-
-
-def _bytes(stored: StoredUnit) -> int:
-    return sum(part.size for part in stored.parts)
 
 
 def _near(codec: RateControlled, begin: float) -> RateControlled:

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from bale.engine.estimate.budget import Beside, meet_budgets
+from bale.engine.estimate.budget import meet_budgets
 from bale.engine.estimate.header import within_header
+from bale.engine.estimate.limits import Beside
 from bale.engine.estimate.pools import check_pools, pooled, share_steps
 from bale.engine.estimate.positivity import is_never_negative
 from bale.engine.inputs import Inputs
@@ -25,6 +26,8 @@ from bale.notes import Note
 from bale.planning.decide import Decision, FilePlan, is_lossy, make_plan, on_base, untouched, with_remarks
 from bale.planning.recipe import Recipe
 from bale.spec import Unit
+
+_UNLIKE = "the base's tensor has nothing in common with it"
 
 
 def resolve_plan(
@@ -76,18 +79,26 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
     if base is not None:
         matches = base.matches(plan.units, partial(UnitSource, source), run)
         if not is_saved:
-            pairs = zip(plan.units, matches, strict=True)
-            plan = on_base(plan, [None if match is not None else base.lacks(unit) for unit, match in pairs])
+            pairs = zip(plan.units, plan.decisions, matches, strict=True)
+            lacking = [
+                base.lacks(unit) if match is None else _unlike(decision, match) for unit, decision, match in pairs
+            ]
+            plan = on_base(plan, lacking)
         plan = with_remarks(plan, [match.note if match is not None and match.is_related else None for match in matches])
     plan = within_header(plan, source.checkpoint.size)
     references = tuple(map(_reference, matches))
     return ResolvedFile(source.checkpoint, source.version, plan, references, find_duplicates(source, plan))
 
 
+def _unlike(decision: Decision, match: Match) -> str | None:
+    """The reason why a lossy choice is made without the base, if it is; a lossless one finds out as it is coded."""
+    return _UNLIKE if is_lossy(decision.pipeline) and not match.is_related else None
+
+
 def _reference(match: Match | None) -> UnitValues | Refused | None:
     if match is None or match.is_related:
         return None if match is None else match.tensor
-    return Refused("the base's tensor has nothing in common with it", note="reference-unused")
+    return Refused(_UNLIKE, note="reference-unused")
 
 
 def _without_positives(source: SourceFile, plan: FilePlan, run: Run) -> FilePlan:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -273,6 +274,16 @@ def test_what_the_base_does_not_have_is_noted(files: tuple[Path, Path], tmp_path
     for name in ("head", "b.weight"):
         row = next(row for row in report.rows if row.name == name)
         assert row.notes == (Note("reference-unused", "the base is not used: int4/exact is exact already"),)
+
+
+@pytest.mark.parametrize("choice", [{"pipeline": "trellis:bits=3"}, {"budget": bale.budget(bits=3)}])
+def test_a_lossy_choice_is_made_without_an_unlike_tensor(tmp_path: Path, choice: dict[str, Any]) -> None:
+    base = write(tmp_path / "a.safetensors", {"like": weights(64, 512), "unlike": weights(64, 512, seed=1)})
+    tuned = write(tmp_path / "b.safetensors", {"like": 1.001 * weights(64, 512), "unlike": weights(64, 512, seed=2)})
+    like, unlike = bale.compress(tuned, tmp_path / "b.bale", base=base, **choice).rows
+    assert like.pipeline.startswith("base/trellis")
+    assert unlike.pipeline.startswith("trellis")
+    assert unlike.notes == (Note("no-reference", "the base's tensor has nothing in common with it"),)
 
 
 def test_a_source_is_not_its_own_base(files: tuple[Path, Path], tmp_path: Path) -> None:
