@@ -22,7 +22,7 @@ from bale.engine.run import Run
 from bale.engine.verify import verify_file
 from bale.errors import ArchiveError, BaleError, OutputError
 from bale.io.archive.archive import manifest_digest, open_archive
-from bale.io.archive.manifest import FORMAT, StoredUnit
+from bale.io.archive.manifest import OLDEST, StoredUnit, least_format
 from bale.io.folders.record import COPY, is_stored_folder, read_record
 from bale.io.names import report_path
 from bale.io.reports import read_report
@@ -265,7 +265,7 @@ def make_report(
     """The report of a finished plan, with its notes."""
     found = Report(
         tool=version("bale"),
-        format_version=".".join(map(str, FORMAT)),
+        format_version=".".join(map(str, max((least_format(row.kind) for row in rows), default=OLDEST))),
         verified=verified,
         files=rows,
         folder=folder,

@@ -29,7 +29,8 @@ def report_of(archives: Sequence[ArchiveFile], folder: Path | None = None) -> Re
         )
         for archive, name in stored
     )
-    first = archives[0].manifest
+    manifests = [archive.manifest for archive in archives]
+    version = max(manifest.format for manifest in manifests)
     row, notes = (None, []) if folder is None else stored_folder_row(folder)
     notes += [] if folder is None else same_tensors_of_rows(files)
-    return Report(first.tool, ".".join(map(str, first.format)), False, files, row, tuple(notes))
+    return Report(manifests[0].tool, ".".join(map(str, version)), False, files, row, tuple(notes))

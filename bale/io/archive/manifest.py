@@ -16,8 +16,11 @@ from bale.io.checkpoint import Checksum, Unit, View
 from bale.notes import Note
 from bale.spec import CHUNK_LIMIT, DTYPES, TensorSpec
 
-FORMAT = (1, 1)
-KINDS = ("safetensors", "torch", "torch-legacy", "opaque")
+FORMAT = (1, 2)
+"""The newest version that is read. The oldest that has all of an archive's contents is written."""
+OLDEST = (1, 1)
+_KINDS_OF_1_1 = ("safetensors", "torch", "torch-legacy", "opaque")
+_KIND = re.compile(r"[a-z0-9-]+")
 PART_NAME = re.compile(r"[a-z0-9_.]+")
 DIGEST64 = re.compile(r"[0-9a-f]{16}")
 DIGEST128 = re.compile(r"[0-9a-f]{32}")
@@ -132,7 +135,13 @@ class Manifest:
     notes: tuple[Note, ...] = ()
     checksums: tuple[Checksum, ...] = ()
     base: str | None = None
-    format: tuple[int, int] = field(default=FORMAT)
+    read_format: tuple[int, int] | None = field(default=None, compare=False)
+    """The version that was read, of an archive that was."""
+
+    @property
+    def format(self) -> tuple[int, int]:
+        """Major and minor version."""
+        return self.read_format or least_format(self.kind)
 
     def part_names(self) -> Iterator[tuple[str, Part]]:
         """Header name and part, in file order."""
@@ -171,6 +180,11 @@ class Manifest:
             data["base"] = self.base
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
         return text.encode("utf-8", "surrogatepass")
+
+
+def least_format(kind: str) -> tuple[int, int]:
+    """The oldest version that has sources of a kind."""
+    return OLDEST if kind in _KINDS_OF_1_1 else (1, 2)
 
 
 def decode_manifest(text: bytes) -> Manifest:
@@ -248,12 +262,10 @@ def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
     if version <= FORMAT and not data.keys() <= _KEYS:  # a newer minor version may say more
         raise ValueError("keys that this version does not have")
     source, skeleton, base = data["source"], data["skeleton"], data.get("base")
-    if source["kind"] not in KINDS:
-        raise ValueError(f"kind {source['kind']!r}")
     return Manifest(
         tool=_text(data["tool"]),
         codecs={_text(name): _integer(number) for name, number in data["codecs"].items()},
-        kind=source["kind"],
+        kind=_match(_KIND, source["kind"]),
         source_bytes=_integer(source["bytes"]),
         source_sha256=_match(SHA256, source["sha256"]),
         skeleton_bytes=_integer(skeleton["bytes"]),
@@ -266,7 +278,7 @@ def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
             for start, length, fields in data["checksums"]
         ),
         base=None if base is None else _text(base),
-        format=version,
+        read_format=version,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
@@ -11,38 +10,18 @@ from pathlib import Path
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
-from bale.io.sources.safetensors import read_safetensors
-from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
-from bale.io.sources.torch.zip import read_torch_zip
-from bale.io.stand_ins import EMPTY, LFS, WEB, as_text, stand_in
+from bale.io.sources.formats import HEAD, SAFETENSORS, format_of
+from bale.io.stand_ins import EMPTY, LFS, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
 from bale.notes import Note
 from bale.spec import TensorSpec, Unit, View
 
-_HEAD = 1024  # bytes that distinguish the formats
-_SAFETENSORS = "safetensors"
 _UNKNOWN = "content that no reader recognizes"
-
-# A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
-# a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
-_SAFETENSORS_HEAD = re.compile(rb"[\s\S]{6}\0\0[ \t\r\n]*\{\s*[\"}]")
 _INDEX = ".index.json"  # behind the name of what lists the shards of a folder
 _SKELETON_RANGE, _SKELETON = 1 << 20, 96 << 20
 """Bytes of one range between units, and of all, from which on ranges become units of their own, coded in chunks."""
-
-_READERS: dict[str, Callable[[Path, ByteSource], Checkpoint]] = {
-    "torch": read_torch_zip,
-    "torch-legacy": read_torch_legacy,
-    _SAFETENSORS: read_safetensors,
-}
-_LOOKS = {
-    "torch": "a ZIP file, as torch writes",
-    "torch-legacy": "a torch file of the old format",
-    WEB.what: "a web page",
-    "tar": "a tar file",
-}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -59,9 +38,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     """The same of a source that is open, wherever it is; `path` is its name."""
     size = source.size
-    content = _content(path, source.read(min(size, _HEAD), 0))
+    reader = _reader(path, source.read(min(size, HEAD), 0))
     try:
-        return _bounded(_reader(content, path)(path, source))
+        if isinstance(reader, str):
+            raise Unsupported(reader)
+        return _bounded(reader(path, source))
     except Unsupported as reason:
         return _opaque(path, size, str(reason))
     except Malformed as problem:
@@ -70,41 +51,30 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
 
 def is_unknown(head: bytes) -> bool:
     """Whether a file that begins with these bytes is of no format that bale knows by name."""
-    return _sniff(head) == _UNKNOWN
+    return format_of(head) is None
 
 
-def _content(path: Path, head: bytes) -> str:
-    """The format that the first bytes show, checked against the one that the name promises."""
-    found = _sniff(head)
+def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint] | str:
+    """The reader of a file by its first bytes, checked against what the name promises; or why there is none."""
+    found = format_of(head)
     is_named = is_weights(path.name, SUFFIXES + OTHER_SUFFIXES)
-    wrong = stand_in(head) or (as_text(head) if found == _UNKNOWN and is_named else None)
+    wrong = stand_in(head) or (as_text(head) if found is None and is_named else None)
     if wrong in (EMPTY, LFS):
         raise SourceError(f"{path} {wrong.words}", wrong.hint)
-    if path.suffix.lower() != ".safetensors" or found == _SAFETENSORS:
-        return found if wrong is None else wrong.what.removeprefix("is ")
-    if wrong is not None:
-        raise SourceError(f"{path} {wrong.words}", wrong.hint)
-    if found in _LOOKS:
-        raise SourceError(f"{path} is no safetensors file: it looks like {_LOOKS[found]}", "give it its proper suffix")
-    raise SourceError(f"{path} is no safetensors file: it does not begin with a header", EMPTY.hint)
-
-
-def _sniff(head: bytes) -> str:
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "torch"
-    if _SAFETENSORS_HEAD.match(head):
-        return _SAFETENSORS
-    if head[257:262] == b"ustar":
-        return "tar"
-    return "torch-legacy" if is_torch_legacy(head) else _UNKNOWN
-
-
-def _reader(content: str, path: Path) -> Callable[[Path, ByteSource], Checkpoint]:
-    if content in _READERS:
-        return _READERS[content]
+    if path.suffix.lower() == ".safetensors" and found is not SAFETENSORS:
+        if wrong is not None:
+            raise SourceError(f"{path} {wrong.words}", wrong.hint)
+        if found is not None:
+            message = f"{path} is no safetensors file: it looks like {found.looks}"
+            raise SourceError(message, "give it its proper suffix")
+        raise SourceError(f"{path} is no safetensors file: it does not begin with a header", EMPTY.hint)
+    if found is not None and found.read is not None:
+        return found.read
     if path.name.endswith(_INDEX):
-        raise Unsupported("an index of shards; give the folder that holds it to have the shards compressed")
-    raise Unsupported(_LOOKS.get(content, content))
+        return "an index of shards; give the folder that holds it to have the shards compressed"
+    if wrong is not None:
+        return wrong.what.removeprefix("is ").removeprefix("looks like ")
+    return _UNKNOWN if found is None else found.looks
 
 
 def _bounded(checkpoint: Checkpoint) -> Checkpoint:

@@ -327,7 +327,7 @@ FORGED = {
     "errors that are not numbers": _set("quantized.errors", [1, 2, 3, 4, "x"]),
     "errors that are infinite": _set("quantized.errors", [1, 2, 3, 4, 1e999]),
     "too few errors": _set("quantized.errors", [1, 2]),
-    "unknown kind of source": _set("=source.kind", "gguf"),
+    "kind of source that is no word": _set("=source.kind", "two words"),
     "skeleton of another size": _set("=skeleton.bytes", 5),
     "skeleton digest": _set("=skeleton.digest", "0" * 16),
     "checksum out of the file": _set("=checksums", [[0, 1 << 40, [0]]]),

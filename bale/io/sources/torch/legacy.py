@@ -8,9 +8,9 @@ from typing import Any
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
+from bale.io.sources.storages import Storage, make_units
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import Parsed, PickleError, PickleTooLarge, parse_pickle, read_pickle
-from bale.io.sources.torch.storages import Storage, make_units
 from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
 from bale.io.sources.torch.unnamed import of_pickle, of_storages
 from bale.io.sources.unnamed import Unnamed, is_much, unnamed_notes

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
 from bale.io.faults import Malformed, Unsupported, printable
+from bale.io.sources.storages import Names, Tensor
 from bale.io.sources.torch.pickle_reader import Global, Object, Persistent
 from bale.notes import Note, many
-from bale.spec import DTYPES
 
 NAME_LIMIT = 250_000
 TEXT_LIMIT = 64_000_000  # characters of all names together
@@ -83,36 +82,6 @@ _PER_BYTE = {"QUInt4x2Storage": 2, "QUInt2x4Storage": 4}  # elements that share 
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor and where it lies in its storage; `offset` and `strides` count elements."""
-
-    name: str
-    storage: str
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """Bytes of an element."""
-        return DTYPES[self.dtype].bits // 8
-
-    @property
-    def start(self) -> int:
-        """Offset in bytes of the first element within the storage."""
-        return self.offset * self.width
-
-    @cached_property
-    def end(self) -> int:
-        """Offset in bytes behind the last element within the storage; `start` when there is none."""
-        if 0 in self.shape:
-            return self.start
-        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        return self.start + (last + 1) * self.width
-
-
-@dataclass(frozen=True)
 class StorageRef:
     """A storage as a persistent id names it; `offset` is where a view of the legacy format begins, in elements."""
 
@@ -163,7 +132,7 @@ def find_tensors(root: Any) -> Found:
 
     Raises `Unsupported` when there are more names than any checkpoint has.
     """
-    tensors, bare, nameless, notes, names = list[Tensor](), list[Tensor](), dict[str, list[str]](), _Notes(), _Names()
+    tensors, bare, nameless, notes, names = list[Tensor](), list[Tensor](), dict[str, list[str]](), _Notes(), Names()
     for path, node in _walk(root):
         name = names.unique(".".join(map(printed, path)) if path else ROOT)
         try:
@@ -185,23 +154,6 @@ def find_tensors(root: Any) -> Found:
 
 class _Undescribed(Exception):
     """The reason why a tensor is kept as bytes of its storage without a name."""
-
-
-class _Names:
-    """Hands out names; one that is taken gets ``~2``, ``~3``."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._next: dict[str, int] = {}
-
-    def unique(self, name: str) -> str:
-        name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
-        found = name
-        while found in self._taken:
-            self._next[name] = self._next.get(name, 1) + 1
-            found = f"{name}~{self._next[name]}"
-        self._taken.add(found)
-        return found
 
 
 class _Notes:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 from bale.io.faults import printable
+from bale.io.sources.storages import Storage, Tensor
 from bale.io.sources.torch.literals import find_literals
-from bale.io.sources.torch.storages import Storage
-from bale.io.sources.torch.tensors import Found, Tensor
+from bale.io.sources.torch.tensors import Found
 from bale.io.sources.unnamed import Unnamed, is_much, listed
 from bale.notes import size
 

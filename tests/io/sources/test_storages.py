@@ -17,8 +17,7 @@ import bale
 from bale.errors import SourceError
 from bale.io.faults import Malformed
 from bale.io.sources.open import open_checkpoint
-from bale.io.sources.torch.storages import HOLES, MIXED, OVERLAP, Storage, make_units
-from bale.io.sources.torch.tensors import Tensor
+from bale.io.sources.storages import HOLES, MIXED, OVERLAP, Storage, Tensor, make_units
 from bale.spec import TensorSpec
 from tests.io.reading import assert_like_torch, bits, named_values, opened, torch_zip, unit_of
 

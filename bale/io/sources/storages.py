@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 
 from bale.io.faults import Malformed, printable
-from bale.io.sources.torch.tensors import Tensor
 from bale.spec import DTYPES, TensorSpec, Unit, View
 
 OVERLAP = "tensors overlap in it"
@@ -17,12 +17,60 @@ BIG_ENDIAN = "big-endian"
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """A tensor and where it lies in its storage; `offset` and `strides` count elements."""
+
+    name: str
+    storage: str
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element."""
+        return DTYPES[self.dtype].bits // 8
+
+    @property
+    def start(self) -> int:
+        """Offset in bytes of the first element within the storage."""
+        return self.offset * self.width
+
+    @cached_property
+    def end(self) -> int:
+        """Offset in bytes behind the last element within the storage; `start` when there is none."""
+        if 0 in self.shape:
+            return self.start
+        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        return self.start + (last + 1) * self.width
+
+
+@dataclass(frozen=True)
 class Storage:
     """A run of payload in the file; `dtype` is that of the parts that no tensor claims."""
 
     start: int
     nbytes: int
     dtype: str = "U8"
+
+
+class Names:
+    """Hands out names; one that is taken gets ``~2``, ``~3``."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """The same name, or one made of it that nothing has yet."""
+        name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
+        found = name
+        while found in self._taken:
+            self._next[name] = self._next.get(name, 1) + 1
+            found = f"{name}~{self._next[name]}"
+        self._taken.add(found)
+        return found
 
 
 def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapped: bool = False) -> tuple[Unit, ...]:

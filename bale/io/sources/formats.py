@@ -1,0 +1,57 @@
+"""The formats of sources: what files of each begin with, and what reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bale.io.checkpoint import Checkpoint
+from bale.io.sources.safetensors import read_safetensors
+from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
+from bale.io.sources.zip import read_zip
+from bale.io.sources.zip_file import begins_as_zip
+from bale.io.storage.bytes import ByteSource
+
+HEAD = 1024
+"""Bytes that distinguish the formats."""
+
+# A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
+# a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
+_SAFETENSORS = re.compile(rb"[\s\S]{6}\0\0[ \t\r\n]*\{\s*[\"}]")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Attributes
+    ----------
+    looks : str
+        What a file of it looks like, for messages.
+    begins : callable
+        Whether a file begins so, by up to `HEAD` bytes.
+    read : callable or None
+        Its reader; None for one that is known by name alone. It raises `Malformed` for a file that is broken for
+        certain, and `Unsupported` for one that is coded as opaque bytes then.
+    """
+
+    looks: str
+    begins: Callable[[bytes], bool]
+    read: Callable[[Path, ByteSource], Checkpoint] | None = None
+
+
+SAFETENSORS = Format("a safetensors file", lambda head: _SAFETENSORS.match(head) is not None, read_safetensors)
+FORMATS = (
+    Format("a ZIP file, as torch writes", begins_as_zip, read_zip),
+    SAFETENSORS,
+    Format("a tar file", lambda head: head[257:262] == b"ustar"),
+    Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
+)
+"""In this order: the first that a file begins as is its format."""
+
+
+def format_of(head: bytes) -> Format | None:
+    """The format of a file that begins with these bytes; None for none that bale knows by name."""
+    return next((each for each in FORMATS if each.begins(head)), None)

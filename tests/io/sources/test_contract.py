@@ -1,0 +1,121 @@
+"""What every reader keeps: each byte belongs to one unit, and no file makes it crash or take much memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bale
+from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint
+from bale.io.sources.open import open_checkpoint, read_checkpoint
+from tests.io.in_memory import InMemory
+from tests.io.reading import named_values, opened
+from tests.io.sources.samples import BIAS, SAMPLES, WEIGHTS, Sample
+
+TRIED = 400  # places of a structure
+MEMORY = 40_000_000  # bytes that a small file may take to be read
+
+pytestmark = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+
+
+def read(sample: Sample, data: bytes) -> Checkpoint | None:
+    """What a file with these bytes is; None for one that is refused, with one line."""
+    try:
+        found = read_checkpoint(Path(sample.name), InMemory(data))
+    except SourceError as problem:
+        refusal = str(problem)
+    else:
+        return _checked(found, data)
+    assert "\n" not in refusal
+    return None
+
+
+def _checked(found: Checkpoint, data: bytes) -> Checkpoint:
+    at = 0
+    for unit in found.units:
+        assert at <= unit.start <= unit.end <= len(data)
+        assert all(view.reach <= 8 * unit.spec.nbytes for view in unit.views)
+        at = unit.end
+    return found
+
+
+def structure(sample: Sample, data: bytes) -> list[int]:
+    """Some places of what lies around the tensors, its first and last ones among them."""
+    found = read(sample, data)
+    assert found is not None
+    places = [at for start, size in found.skeleton_ranges() for at in range(start, start + size)]
+    return [
+        places[number]
+        for number in sorted({*range(min(64, len(places))), *range(0, len(places), max(1, len(places) // TRIED))})
+    ]
+
+
+def file(sample: Sample, folder: Path) -> Path:
+    path = folder / sample.name
+    path.write_bytes(sample.make())
+    return path
+
+
+def test_tensors_by_name(sample: Sample, tmp_path: Path) -> None:
+    checkpoint = opened(file(sample, tmp_path))
+    values = named_values(checkpoint)
+    assert checkpoint.kind == sample.kind
+    assert {view.name for unit in checkpoint.units for view in unit.views} == set(sample.names)
+    assert {value.shape for value in values.values()} == {WEIGHTS.shape, BIAS.shape}
+    for value in values.values():
+        assert (value == (BIAS if value.ndim == 1 else WEIGHTS)).all()
+
+
+def test_the_same_bytes_come_back(sample: Sample, tmp_path: Path) -> None:
+    source = file(sample, tmp_path)
+    bale.compress(source, tmp_path / "m.bale")
+    bale.decompress(tmp_path / "m.bale", tmp_path / f"back-{sample.name}")
+    assert (tmp_path / f"back-{sample.name}").read_bytes() == source.read_bytes()
+
+
+def test_lossy_values_lie_in_the_same_places(sample: Sample, tmp_path: Path) -> None:
+    source = file(sample, tmp_path)
+    (weight,) = [name for name in sample.names if "bias" not in name]
+    bale.compress(source, tmp_path / "m.bale", rules=[f"{weight}=int8"])
+    bale.decompress(tmp_path / "m.bale", tmp_path / f"back-{sample.name}")
+    before, after = open_checkpoint(source), open_checkpoint(tmp_path / f"back-{sample.name}")
+    assert after.kind == before.kind
+    assert [(unit.start, unit.spec, unit.views) for unit in after.units] == [
+        (unit.start, unit.spec, unit.views) for unit in before.units
+    ]
+    lossy = named_values(after)[weight]
+    assert 0 < np.abs(lossy - WEIGHTS).max() < 0.02
+
+
+def test_a_file_that_ends_early(sample: Sample) -> None:
+    data = sample.make()
+    for at in structure(sample, data):
+        read(sample, data[:at])
+
+
+@pytest.mark.parametrize(
+    "pattern", [b"\xff" * 8, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\xff" * 7 + b"\x7f", b"\0" * 8, b"\x80"]
+)
+def test_lengths_that_lie(sample: Sample, pattern: bytes) -> None:
+    data = sample.make()
+    tracemalloc.start()
+    try:
+        for at in structure(sample, data):
+            read(sample, (data[:at] + pattern + data[at + len(pattern) :])[: len(data)])
+        assert tracemalloc.get_traced_memory()[1] < MEMORY
+    finally:
+        tracemalloc.stop()
+
+
+def test_random_bytes(sample: Sample) -> None:
+    data, rng = sample.make(), np.random.default_rng(1)
+    places = structure(sample, data)
+    for _ in range(TRIED):
+        changed = bytearray(data)
+        for at in rng.choice(places, size=int(rng.integers(1, 4))):
+            changed[at] = int(rng.integers(256))
+        read(sample, bytes(changed))
