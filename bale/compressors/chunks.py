@@ -14,7 +14,9 @@ from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
-_RANS, _MAX = "rans", "lossless:effort=max"
+_RANS, _FAST, _MAX = "rans", "lossless", "lossless:effort=max"
+_EFFORTS = {_FAST: "fast", _MAX: "max"}
+_FEW_BYTES = 1 << 12  # from which on they are looked at for words
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
 
 
@@ -52,7 +54,7 @@ def encode_chunk(
         if known is not None:
             found.append((EXACT, given(EXACT).encode(values, known)))
         if known is None or len(found[-1][1]) > _WORSE * plain.nbytes:
-            chain = forced or (_MAX if compiled else "lossless")
+            chain = _with_words(values, forced or (_MAX if compiled else _FAST))
             found.append((chain, _encode(values, chain)))
         return min(found, key=lambda each: len(each[1]))
     return smallest(values, compiled=compiled) if forced is None else (forced, _encode(values, forced))
@@ -127,6 +129,16 @@ def _encode(values: Values, chain: str) -> bytes | bytearray | memoryview:
     serializer, compressor = _stages(chain)
     data = serializer.encode(values)
     return data if compressor is None else compressor.encode(data)
+
+
+def _with_words(values: Values, chain: str) -> str:
+    """The same chain, or, for bytes that turn out to be words of some kind, one of these with the same effort."""
+    if values.spec.dtype != "U8" or chain not in _EFFORTS or values.spec.elements < _FEW_BYTES:
+        return chain
+    from bale.compressors.serializers.words import words_in
+
+    words = words_in(flat_bytes(values.array), _EFFORTS[chain])
+    return chain if words is None else str(Pipeline((words,)))
 
 
 @cache

@@ -50,6 +50,7 @@ _CODECS = [
     ("trellis", "bale.compressors.trellis.codec:Trellis"),
     ("tt", "bale.compressors.lowrank.tt:Tt"),
     ("tucker", "bale.compressors.lowrank.tucker:Tucker"),
+    ("words", "bale.compressors.serializers.words:Words"),
     ("zstd", "bale.compressors.serializers.zstd:Zstd"),
 ]
 _ALIASES = [

@@ -34,6 +34,7 @@ TEXTS = {
     "trellis": ["trellis", "trellis:bits=2.7,balance=column", "trellis:error=0.1,effort=high", "trellis:step=0.1"],
     "tt": ["tt:rank=2", "tt:error=0.3", "tt:ratio=0.5"],
     "tucker": ["tucker:rank=2", "tucker:error=0.3", "tucker:ratio=0.5"],
+    "words": ["words", "words:of=F16,phase=1", "words:of=F64,phase=7,effort=max"],
     "zstd": ["zstd", "zstd:level=1"],
 }
 
