@@ -27,7 +27,7 @@ from bale.spec import Array
 WEIGHT, EMBEDDING, TIED, FIRST, SECOND = "weight", "embedding", "tied-embedding", "first-moment", "second-moment"
 _LOOKED_UP = 2.0  # octaves by which an embedding is coarser that is only looked up
 _FINER, _COARSER = 2.5, 1.5  # bits that a moment gets at most above and below the mean of its kind
-_HALVINGS = 50
+_HALVINGS = 36  # of some 40 octaves: far finer than the digits of a step
 _MUCH_COARSER = 2  # octaves from a measured step that it says nothing about; what lies nearer shapes the curve there
 _FINER_THAN_CURVES = 16  # octaves below the first point of a curve that matter
 
@@ -175,6 +175,16 @@ def solve_error(items: Sequence[Item], factors: Array, limit2: float) -> float:
     low, high = table.range
     found = _bisect(lambda finer: float(table.errors2(-finer).sum()), limit2, -high, -low)
     return low if found is None else -found
+
+
+def sizes(items: Sequence[Item], steps: Sequence[float] | Array) -> Array:
+    """Bytes of items with a step (its logarithm) for each, none more than without loss."""
+    return _Table(items, np.asarray(steps)).sizes(0.0) if items else np.zeros(0)
+
+
+def errors2(items: Sequence[Item], steps: Sequence[float] | Array) -> Array:
+    """Squared errors of items with a step (its logarithm) for each."""
+    return _Table(items, np.asarray(steps)).errors2(0.0) if items else np.zeros(0)
 
 
 class _Table:

@@ -29,7 +29,7 @@ def curve(values: Array) -> tuple[Array, Array, Array] | None:
     steps, bits, errors
         Binary logarithms of the steps, bits a value, squared errors a value.
     """
-    values = values[:: max(1, values.size // _ENOUGH)]
+    values = np.ascontiguousarray(values[:: max(1, values.size // _ENOUGH)])
     squares = float(np.einsum("i,i->", values, values, dtype=np.float64, casting="same_kind"))
     deviation = math.sqrt(squares / values.size)
     if not deviation:
@@ -40,7 +40,8 @@ def curve(values: Array) -> tuple[Array, Array, Array] | None:
     for number, step in enumerate(steps):
         levels = np.rint(values * np.float32(2.0 ** (-step - 1)))
         errors[number] = float(np.square(values - levels * np.float32(2.0 ** (step + 1)), dtype=np.float64).mean())
-        counts = np.bincount(np.clip(levels, -_LARGEST, _LARGEST).astype(np.int64) + _LARGEST)
+        np.clip(levels, -_LARGEST, _LARGEST, out=levels)
+        counts = np.bincount((levels - levels.min()).astype(np.int64))
         counts = counts[counts > 0]
         entropy = math.log2(values.size) - float((counts * np.log2(counts)).sum()) / values.size
         bits[number] = entropy + (counts.size - 1) / (2 * math.log(2) * values.size)  # Miller and Madow 1955

@@ -20,7 +20,7 @@ from bale.engine.inputs import Inputs
 from bale.engine.resolved import Met, ResolvedFile
 from bale.engine.run import Job, Run
 from bale.notes import Note
-from bale.planning.allocate import Item, offsets, solve_size
+from bale.planning.allocate import Item, errors2, offsets, sizes, solve_size
 from bale.planning.budget import Budget, with_target
 from bale.planning.decide import Decision
 
@@ -166,8 +166,7 @@ class _Meeting:
         if self._budget.key != "max_size" or not self._moments:
             return False
         items = self._items
-        room = self._limits.size(items, self._fixed)
-        room -= sum(item.size(step) for item, step in zip(items, steps, strict=True))
+        room = self._limits.size(items, self._fixed) - sizes(items, steps).sum()
         if room < UNSPENT * self._fixed.size:
             return False
         upgraded = False
@@ -224,15 +223,11 @@ class _Meeting:
         if not items:
             return 0.0, 0.0
         factors = offsets(items, self._budget.weight)
-        size = sum(item.size(step) for item, step in zip(items, steps, strict=True))
-        now = sum(item.error2(step) for item, step in zip(items, steps, strict=True))
+        size, now = float(sizes(items, steps).sum()), float(errors2(items, steps).sum())
         found = []
         for share in (1.1, 0.9):
             common = solve_size(items, factors, share * size)
-            if common is None:
-                found.append(0.0)
-                continue
-            then = sum(item.error2(common + factor) for item, factor in zip(items, factors, strict=True))
+            then = 0.0 if common is None else float(errors2(items, common + factors).sum())
             found.append(abs(10 * log10(now / then)) if now and then else 0.0)
         return found[0], found[1]
 

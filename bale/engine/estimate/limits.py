@@ -13,7 +13,7 @@ from bale.engine.resolved import ResolvedFile
 from bale.errors import UsageError
 from bale.notes import enough
 from bale.notes import size as in_words
-from bale.planning.allocate import Item, solve_error, solve_size
+from bale.planning.allocate import Item, errors2, sizes, solve_error, solve_size
 from bale.planning.budget import Budget
 from bale.spec import Array
 
@@ -110,14 +110,14 @@ class Limits:
         """Whether each item is better lossless: where that is no larger, or there is more room than steps can use."""
         if self._budget.key == "mean_error" and (too_lossy := self._most_lossy(items, steps, fixed)) is not None:
             return [number == too_lossy for number in range(len(items))]
-        sizes = [item.size(step) for item, step in zip(items, steps, strict=True)]
-        found = [size >= item.lossless for item, size in zip(items, sizes, strict=True)]
+        used = sizes(items, steps)
+        found = [size >= item.lossless for item, size in zip(items, used, strict=True)]
         if any(found) or self._budget.key != "max_size":
             return found
-        room = self.size(items, fixed) - sum(sizes)
-        if room < UNSPENT * sum(sizes):
+        room = self.size(items, fixed) - used.sum()
+        if room < UNSPENT * used.sum():
             return found
-        more = [item.lossless - size for item, size in zip(items, sizes, strict=True)]
+        more = [item.lossless - size for item, size in zip(items, used, strict=True)]
         for number in sorted(range(len(items)), key=more.__getitem__):
             if _SURE * more[number] + (_SURE - 1) * items[number].lossless < room:
                 found[number], room = True, room - more[number]
@@ -125,10 +125,10 @@ class Limits:
 
     def _most_lossy(self, items: Sequence[Item], steps: Sequence[float], fixed: Fixed) -> int | None:
         """The item that loses most, if even the finest steps lose more than they may together."""
-        lost2 = [item.error2(step) for item, step in zip(items, steps, strict=True)]
-        if sum(lost2) <= self.error2(items, fixed) * (1 + 1e-6):
+        lost2 = errors2(items, steps)
+        if lost2.sum() <= self.error2(items, fixed) * (1 + 1e-6):
             return None
-        return max(range(len(items)), key=lost2.__getitem__)
+        return int(lost2.argmax())
 
     def _too_small(self, items: Sequence[Item], fixed: Fixed) -> UsageError:
         least = sum(item.least + item.side for item in items)

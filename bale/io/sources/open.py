@@ -11,6 +11,7 @@ from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.formats import HEAD, SAFETENSORS, format_of
+from bale.io.sources.looks import looks_like
 from bale.io.stand_ins import EMPTY, LFS, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
@@ -74,7 +75,10 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint]
         return "an index of shards; give the folder that holds it to have the shards compressed"
     if wrong is not None:
         return wrong.what.removeprefix("is ").removeprefix("looks like ")
-    return _UNKNOWN if found is None else found.looks
+    if found is not None:
+        return found.looks
+    look = looks_like(head)
+    return _UNKNOWN if look is None else f"it looks like {look}, which no reader follows"
 
 
 def _bounded(checkpoint: Checkpoint) -> Checkpoint:

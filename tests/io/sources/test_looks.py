@@ -1,0 +1,38 @@
+import gzip
+import io
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+
+from bale.io.sources.looks import looks_like
+from bale.io.sources.open import open_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("data", "look"),
+    [
+        (gzip.compress(b"x" * 100), "a gzip file"),
+        (zstandard.compress(b"x" * 100), "a zstd file"),
+        (lzma.compress(b"x" * 100), "an xz file"),
+        (b"\x1c\0\0\0TFL3" + bytes(100), "a TensorFlow Lite file"),
+    ],
+)
+def test_the_note_names_it(tmp_path: Path, data: bytes, look: str) -> None:
+    assert looks_like(data) == look
+    (tmp_path / "m.dat").write_bytes(data)
+    (note,) = open_checkpoint(tmp_path / "m.dat").notes
+    assert note.text == f"coded as opaque bytes: it looks like {look}, which no reader follows"
+
+
+def test_what_numpy_writes() -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    assert looks_like(file.getvalue()) == "a NumPy file"
+
+
+def test_nothing_is_made_up() -> None:
+    for data in (b"", b"\x80", b"text", bytes(100), b"\x80\x04AB"):
+        assert looks_like(data) is None
