@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats \
-	bench-budgets bench-quality-budgets bench-menu
+	bench-budgets bench-formats bench-quality-budgets bench-menu
 
 NATIVE := bale/compressors/kernels/native
 
@@ -70,6 +70,9 @@ bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec be
 bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 10 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only budgets
 
+bench-formats: fetch  ## other formats of checkpoints: sizes, and whether their libraries load them again; 10 minutes
+	$(BIN)/python -m bench --models $(MODELS) --only formats
+
 bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; more than 20 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only programs
 
@@ -99,4 +102,4 @@ soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .venv-formats .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ NEEDS = {
     "finetuned": "the fine-tunes that `make finetune` makes",
     "lossless": "the virtual environment of lossless peers, which is made",
     "quantizers": "the virtual environment of quantizers, which is made",
+    "formats": "the virtual environment of libraries of formats, which is made; a gigabyte and a half",
     "zstd": "the program zstd; its columns are left out without it",
 }
 """All that a section can need, by the words of `Section.needs`."""
@@ -28,8 +29,8 @@ class Run:
     ----------
     models, finetuned : Path
         Folders of checkpoints and of fine-tunes.
-    peers, others : Path
-        Folders of the virtual environments of lossless peers and of quantizers.
+    peers, others, libraries : Path
+        Folders of the virtual environments of lossless peers, of quantizers, and of libraries of formats.
     large : bool
         Whether files of several gigabytes are measured too.
     quick : bool
@@ -42,6 +43,7 @@ class Run:
     finetuned: Path = ROOT / ".finetuned"
     peers: Path = ROOT / ".venv-peers"
     others: Path = ROOT / ".venv-peers-quant"
+    libraries: Path = ROOT / ".venv-formats"
     large: bool = False
     quick: bool = False
     plots: Path = ROOT / "docs"
@@ -55,6 +57,11 @@ class Run:
     def quantizers(self) -> Path:
         """The python of the quantizers, with all of them installed."""
         return venvs.quantizers(self.others).python()
+
+    @cached_property
+    def formats(self) -> Path:
+        """The python of the libraries of formats, with all of them installed."""
+        return venvs.formats(self.libraries).python()
 
     def rounds(self, usual: int) -> int:
         """How often something is measured."""

@@ -60,6 +60,7 @@ def versions(python: Path, packages: Sequence[str]) -> str:
 
 _LOSSLESS = ("zipnn", "openzl", "zstandard", "blosc2", "numpy", "numba", "safetensors", "torch")
 _QUANTIZERS = ("gguf", "pywhispercpp", "bitsandbytes", "hqq", "nncodec", "torchao")
+_FORMATS = ("safetensors", "ml_dtypes", "joblib", "h5py", "keras", "tensorflow", "onnx", "gguf", "flax", "torch")
 _TORCH = "torch==2.13.0"
 
 
@@ -71,3 +72,9 @@ def lossless(folder: Path = ROOT / ".venv-peers") -> Venv:
 def quantizers(folder: Path = ROOT / ".venv-peers-quant") -> Venv:
     """Quantizers of other projects; pywhispercpp is there for the ggml library inside it."""
     return Venv(folder, ([_TORCH], [*_QUANTIZERS, "safetensors", _TORCH]), _QUANTIZERS)
+
+
+def formats(folder: Path = ROOT / ".venv-formats") -> Venv:
+    """The libraries that write and load the formats of checkpoints."""
+    packages = [name.replace("tensorflow", "tensorflow-cpu") for name in _FORMATS[:-1]]
+    return Venv(folder, ([_TORCH], [*packages, _TORCH]), _FORMATS)

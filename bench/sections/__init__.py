@@ -7,6 +7,7 @@ from bench.sections import (
     budgets,
     codec,
     differences,
+    formats,
     lowrank,
     many,
     peers,
@@ -23,6 +24,7 @@ from bench.sections import (
 
 SECTIONS: tuple[Section, ...] = (
     sizes.SECTION,
+    formats.SECTION,
     codec.SECTION,
     peers.SECTION,
     differences.SECTION,
