@@ -32,7 +32,8 @@ _OTHER = {
     ".onnx": "ONNX files",
 }
 
-_NOT_WHOLE = (NPY, ".npz", ".gguf", ".h5", ".hdf5", ".onnx")
+_NOT_WHOLE = {NPY: "npy", ".npz": "npz", ".gguf": "gguf", ".h5": "hdf5", ".hdf5": "hdf5", ".onnx": "onnx"}
+"""Suffixes that no whole checkpoint has, but one of that kind."""
 _SMALL = 1 << 16  # bytes of a tensor that is decoded whole
 
 
@@ -108,10 +109,11 @@ def _extract_array(
 
 def check_whole(archive: Path, out: Path) -> None:
     """Raise `UsageError` where a whole checkpoint would get the suffix of a format that it is not."""
-    if out.suffix.lower() in _NOT_WHOLE and is_archive(archive):
+    own = _NOT_WHOLE.get(out.suffix.lower())
+    if own is not None and is_archive(archive):
         with open_archive(archive) as opened:
             kind = opened.manifest.kind
-        if kind != "opaque":
+        if kind not in ("opaque", own):
             hint = "give it another suffix, or name a tensor with --tensor"
             raise UsageError(f"{out} would be a whole checkpoint, of kind {kind}", hint)
 

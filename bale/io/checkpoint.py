@@ -28,7 +28,7 @@ class Checkpoint:
     Attributes
     ----------
     kind : str
-        ``safetensors``, ``torch``, ``torch-legacy`` or ``opaque``.
+        ``safetensors``, ``torch``, ``hdf5`` and others, by the format; ``opaque`` where it is not followed.
     size : int
         Bytes of the file.
     units : tuple of Unit

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
+from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.zip import read_zip
@@ -46,6 +47,7 @@ SAFETENSORS = Format("a safetensors file", lambda head: _SAFETENSORS.match(head)
 FORMATS = (
     Format("a ZIP file, as torch writes", begins_as_zip, read_zip),
     SAFETENSORS,
+    Format("an HDF5 file", begins_as_hdf5, read_hdf5),
     Format("a tar file", lambda head: head[257:262] == b"ustar"),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
 )
