@@ -6,11 +6,12 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
+from bale.io.sources.keras import is_keras, read_keras
 from bale.io.sources.torch.zip import is_torch_zip, read_torch_zip
 from bale.io.sources.zip_file import ZipArchive
 from bale.io.storage.bytes import ByteSource
 
-_READERS = ((is_torch_zip, read_torch_zip),)
+_READERS = ((is_torch_zip, read_torch_zip), (is_keras, read_keras))
 
 
 def read_zip(path: Path, source: ByteSource) -> Checkpoint:

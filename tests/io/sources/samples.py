@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import safetensors.numpy
 import torch
+
+from tests.io.sources.hdf5_files import File, hdf5
 
 WEIGHTS = np.random.default_rng(0).standard_normal((24, 64)).astype(np.float32)
 BIAS = np.linspace(-1, 1, 24, dtype=np.float32)
@@ -47,8 +50,27 @@ def _torch(legacy: bool = False) -> bytes:
     return file.getvalue()
 
 
+def _dense() -> bytes:
+    file = File(new=True)
+    return file.finish(file.dense_group({"weight": file.dataset(WEIGHTS), "bias": file.dataset(BIAS)}))
+
+
+def keras() -> bytes:
+    """A Keras file, as far as bale reads it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr("metadata.json", '{"keras_version": "3.15.1"}')
+        written.writestr("config.json", "{}")
+        written.writestr("model.weights.h5", hdf5({"weight": WEIGHTS, "bias": BIAS}))
+    return file.getvalue()
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
     "torch-legacy": Sample("m.pt", "torch-legacy", ("weight", "bias"), lambda: _torch(legacy=True)),
+    "hdf5": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS})),
+    "hdf5-new": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS}, new=True)),
+    "hdf5-dense": Sample("m.h5", "hdf5", ("weight", "bias"), _dense),
+    "keras": Sample("m.keras", "keras", ("weight", "bias"), keras),
 }

@@ -1,0 +1,41 @@
+"""Keras 3 files (``.keras``): a ZIP file that stores ``model.weights.h5`` beside JSON members.
+
+The names of tensors are those in a ``.weights.h5``. Not followed: files whose weights are deflated, which Keras never
+writes, and those of Keras 2, in a folder of the member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from bale.io.checkpoint import Checkpoint
+from bale.io.sources.hdf5.walk import read_hdf5
+from bale.io.sources.nested import Window, shifted
+from bale.io.sources.unnamed import unnamed_notes
+from bale.io.sources.zip_file import ZipArchive
+from bale.io.storage.bytes import ByteSource
+
+_WEIGHTS = "model.weights.h5"
+
+
+def is_keras(names: Collection[str]) -> bool:
+    """Whether a ZIP file with these members is one by Keras."""
+    return _WEIGHTS in names
+
+
+def read_keras(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoint:
+    """Read the weights within a Keras file; their CRC in the ZIP file is renewed where they come back changed."""
+    member = archive.members[_WEIGHTS]
+    member.check_plain()
+    inner = read_hdf5(path, Window(source, member.start, member.info.file_size))
+    checksum = archive.checksum(member)
+    others = [each for name, each in archive.members.items() if name != _WEIGHTS]
+    return replace(
+        shifted(inner, member.start),
+        kind="keras",
+        size=source.size,
+        notes=(*inner.notes, *unnamed_notes(source.size, archive.unnamed(others))),
+        checksums=() if checksum is None else (checksum,),
+    )
