@@ -97,9 +97,10 @@ def incomplete_sets(names: Iterable[str], left_out: Collection[str]) -> Iterator
                 shown |= {(shard.of, shard.count)} if chosen else set()
     for of, count in sorted(shown):
         there = sets[of, count]
-        missing = [number for number in range(1, min(count, len(there) + 1) + 1) if number not in there]
+        first = 0 if 0 in there else 1  # TensorFlow counts from 0
+        missing = [number for number in range(first, first + min(count, len(there) + 1)) if number not in there]
         if missing:
-            known = sum(1 <= number <= count for number in there)
+            known = sum(first <= number < first + count for number in there)
             text = f"{of}: {many(count - known, 'shard')} of {count} {'is' if count - known == 1 else 'are'} not here"
             yield Note("shards-missing", f"{text}, first number {missing[0]}, and no index names them")
 

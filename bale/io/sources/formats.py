@@ -10,6 +10,7 @@ from pathlib import Path
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.safetensors import read_safetensors
+from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.zip import read_zip
 from bale.io.sources.zip_file import begins_as_zip
@@ -36,11 +37,14 @@ class Format:
     read : callable or None
         Its reader; None for one that is known by name alone. It raises `Malformed` for a file that is broken for
         certain, and `Unsupported` for one that is coded as opaque bytes then.
+    called : callable or None
+        Whether its files have such a name, where nothing in them says what they are.
     """
 
     looks: str
     begins: Callable[[bytes], bool]
     read: Callable[[Path, ByteSource], Checkpoint] | None = None
+    called: Callable[[str], bool] | None = None
 
 
 SAFETENSORS = Format("a safetensors file", lambda head: _SAFETENSORS.match(head) is not None, read_safetensors)
@@ -50,10 +54,11 @@ FORMATS = (
     Format("an HDF5 file", begins_as_hdf5, read_hdf5),
     Format("a tar file", lambda head: head[257:262] == b"ustar"),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
+    Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
 )
 """In this order: the first that a file begins as is its format."""
 
 
-def format_of(head: bytes) -> Format | None:
-    """The format of a file that begins with these bytes; None for none that bale knows by name."""
-    return next((each for each in FORMATS if each.begins(head)), None)
+def format_of(head: bytes, name: str = "") -> Format | None:
+    """The format of a file that begins with these bytes and is called so; None for none that bale knows."""
+    return next((each for each in FORMATS if each.begins(head) and (each.called is None or each.called(name))), None)

@@ -57,7 +57,7 @@ def is_unknown(head: bytes) -> bool:
 
 def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint] | str:
     """The reader of a file by its first bytes, checked against what the name promises; or why there is none."""
-    found = format_of(head)
+    found = format_of(head, path.name)
     is_named = is_weights(path.name, SUFFIXES + OTHER_SUFFIXES)
     wrong = stand_in(head) or (as_text(head) if found is None and is_named else None)
     if wrong in (EMPTY, LFS):

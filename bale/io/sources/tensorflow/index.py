@@ -1,0 +1,118 @@
+"""The ``.index`` of a TensorFlow checkpoint: what lies where in its data files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from bale.io.faults import Unsupported
+from bale.io.sources.tensorflow.table import pairs
+from bale.io.sources.tensorflow.wire import Cut, fields
+from bale.spec import TensorSpec
+
+NAME_LIMIT = 250_000
+TEXT_LIMIT = 64_000_000  # characters of all names together
+_RANK_LIMIT, _SIZE_LIMIT = 64, 1 << 62
+_SHARDS, _ENDIANNESS = 1, 2
+_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES = 1, 2, 3, 4, 5, 7
+_DIMENSION = 2  # of a shape
+_DTYPES = {
+    1: "F32",
+    2: "F64",
+    3: "I32",
+    4: "U8",
+    5: "I16",
+    6: "I8",
+    8: "C64",
+    9: "I64",
+    10: "BOOL",
+    11: "I8",
+    12: "U8",
+    13: "I32",
+    14: "BF16",
+    15: "I16",
+    16: "U16",
+    17: "U16",
+    18: "C128",
+    19: "F16",
+    22: "U32",
+    23: "U64",
+    24: "F8_E5M2",
+    25: "F8_E4M3",
+    26: "F8_E4M3FNUZ",
+    28: "F8_E5M2FNUZ",
+}
+"""Those of types.proto, quantized integers as plain ones; texts, resources, variants and types below a byte are not."""
+
+
+class Entry(NamedTuple):
+    """A tensor of one data file, and the bytes that it takes; no spec where it is of no type that bale knows."""
+
+    name: str
+    spec: TensorSpec | None
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """The number of data files, the byte order of their values, and the tensors of one of them."""
+
+    shards: int
+    swapped: bool
+    entries: tuple[Entry, ...]
+
+
+def read_index(data: bytes, shard: int) -> Index:
+    """The tensors of a shard; raise `Unsupported` where the index is damaged or says too much."""
+    try:
+        found = pairs(data)
+        key, header = next(found, (b"-", b""))
+        numbers = {number: value for number, value in fields(header) if isinstance(value, int)}
+        if key:
+            raise Cut("no header")
+        entries = tuple(_entries(found, shard))
+    except Cut as problem:
+        raise Unsupported(f"a TensorFlow checkpoint whose .index cannot be read ({problem})") from None
+    return Index(numbers.get(_SHARDS, 0), bool(numbers.get(_ENDIANNESS, 0)), entries)
+
+
+def _entries(found: Iterator[tuple[bytes, bytes]], shard: int) -> Iterator[Entry]:
+    count = text = 0
+    for key, value in found:
+        count += 1
+        text += len(key)
+        if count > NAME_LIMIT or text > TEXT_LIMIT:
+            raise Unsupported(f"a TensorFlow checkpoint with more than {NAME_LIMIT} names")
+        numbers, shape, is_sliced = dict[int, int](), b"", False
+        for number, field in fields(value):
+            if isinstance(field, int):
+                numbers[number] = field
+            elif number == _SHAPE:
+                shape = field
+            elif number == _SLICES:
+                is_sliced = True
+        if not is_sliced and numbers.get(_SHARD, 0) == shard:  # a sliced one lies nowhere, its slices do
+            spec = _spec(numbers.get(_DTYPE, 0), shape)
+            yield Entry(_name(key), spec, numbers.get(_OFFSET, 0), numbers.get(_SIZE, 0))
+
+
+@lru_cache(1024)
+def _spec(dtype: int, shape: bytes) -> TensorSpec | None:
+    sizes = []
+    for number, dimension in fields(shape):
+        if number == _DIMENSION and isinstance(dimension, bytes):
+            sizes.append(next((value for inner, value in fields(dimension) if inner == 1), 0))
+    dimensions = tuple(size for size in sizes if isinstance(size, int))
+    if len(dimensions) > _RANK_LIMIT or max(dimensions, default=0) >= _SIZE_LIMIT:
+        raise Unsupported("a TensorFlow checkpoint with a tensor of impossible dimensions")
+    return TensorSpec(_DTYPES[dtype], dimensions) if dtype in _DTYPES else None
+
+
+def _name(key: bytes) -> str:
+    """The name of a tensor; that of a slice is written in a way that keeps the order of bytes."""
+    if key.startswith(b"\0"):
+        key = key[1:].partition(b"\0\1")[0].replace(b"\0\xff", b"\0").replace(b"\xff\0", b"\xff")
+    return key.decode("utf-8", "backslashreplace")
