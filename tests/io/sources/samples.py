@@ -12,6 +12,7 @@ import safetensors.numpy
 import torch
 
 from tests.io.sources.hdf5_files import File, hdf5
+from tests.io.sources.tensorflow_files import entry, header, table
 
 WEIGHTS = np.random.default_rng(0).standard_normal((24, 64)).astype(np.float32)
 BIAS = np.linspace(-1, 1, 24, dtype=np.float32)
@@ -31,12 +32,18 @@ class Sample:
         The names of its tensors.
     make : callable
         Its bytes.
+    beside : callable
+        Files that lie beside it, and that it is read by.
+    is_lossy : bool
+        Whether loss is possible.
     """
 
     name: str
     kind: str
     names: tuple[str, ...]
     make: Callable[[], bytes]
+    beside: Callable[[], dict[str, bytes]] = dict
+    is_lossy: bool = True
 
 
 def _safetensors() -> bytes:
@@ -65,6 +72,14 @@ def keras() -> bytes:
     return file.getvalue()
 
 
+def _tensorflow() -> tuple[bytes, bytes]:
+    """A data file and its index; a text at the end of it is no tensor."""
+    data = WEIGHTS.tobytes() + BIAS.tobytes()
+    places = {b"bias": (BIAS, WEIGHTS.nbytes), b"weight": (WEIGHTS, 0)}
+    pairs = [(name, entry(1, value.shape, at, value.nbytes)) for name, (value, at) in places.items()]
+    return data + bytes(300), table([header(), *pairs, (b"~text", entry(7, (), len(data), 300))])
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
@@ -73,4 +88,12 @@ SAMPLES = {
     "hdf5-new": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS}, new=True)),
     "hdf5-dense": Sample("m.h5", "hdf5", ("weight", "bias"), _dense),
     "keras": Sample("m.keras", "keras", ("weight", "bias"), keras),
+    "tensorflow": Sample(
+        "m.data-00000-of-00001",
+        "tensorflow",
+        ("weight", "bias"),
+        lambda: _tensorflow()[0],
+        lambda: dict.fromkeys(("m.index", "back-m.index"), _tensorflow()[1]),
+        is_lossy=False,
+    ),
 }

@@ -80,9 +80,8 @@ def read_index(data: bytes, shard: int) -> Index:
 
 
 def _entries(found: Iterator[tuple[bytes, bytes]], shard: int) -> Iterator[Entry]:
-    count = text = 0
-    for key, value in found:
-        count += 1
+    text = 0
+    for count, (key, value) in enumerate(found, 1):
         text += len(key)
         if count > NAME_LIMIT or text > TEXT_LIMIT:
             raise Unsupported(f"a TensorFlow checkpoint with more than {NAME_LIMIT} names")
