@@ -209,4 +209,20 @@ def test_paths_that_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         at = file.group({"a": at})
     found = read(tmp_path, file.finish(at))
     assert found.kind == "opaque"
-    assert "very long names" in str(found.notes[0])
+    assert "very long ones" in str(found.notes[0])
+
+
+def test_very_many_names_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "NAME_LIMIT", 50)
+    file = File()
+    w = file.dataset(W)
+    found = read(tmp_path, file.finish(file.group({f"{number}": w for number in range(50)})))
+    assert found.kind == "opaque"
+    assert "more than 50 names" in str(found.notes[0])
+
+
+def test_an_object_of_very_many_messages(tmp_path: Path) -> None:
+    file = File(new=True)
+    found = read(tmp_path, file.finish(file.object([(LINK, b"")] * 140_000)))
+    assert found.kind == "opaque"
+    assert "very many messages" in str(found.notes[0])

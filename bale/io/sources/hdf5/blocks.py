@@ -6,8 +6,8 @@ from bale.io.faults import Malformed, Unsupported
 from bale.io.storage.bytes import ByteSource
 
 UNDEFINED = (1 << 64) - 1
-BLOCK_LIMIT = 1 << 24  # bytes of one block of structure
-WORK_LIMIT = 10_000_000  # messages, links and nodes
+BLOCK_LIMIT = 1 << 25  # bytes of one block of structure
+WORK_LIMIT = 5_000_000  # messages, links and nodes
 _PAGE, _PAGES = 1 << 13, 256  # bytes of what is kept at once, as blocks are small and lie together
 _SLACK, _TIMES = 1 << 24, 4  # each byte of an honest file is read once or twice
 

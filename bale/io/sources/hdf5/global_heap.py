@@ -9,6 +9,7 @@ from bale.io.sources.hdf5.blocks import Blocks
 _COLLECTION = struct.Struct("<4x4xQ")
 _OBJECT = struct.Struct("<HHIQ")
 _REFERENCE = struct.Struct("<IQI")  # the length of a text, and its place: a collection, and a number in it
+_LIMIT = 1 << 20  # bytes of a collection, which has 4 KiB unless one object takes more
 _NAME, _TEXT = b"dtype\0", b"bfloat16"
 
 
@@ -27,6 +28,8 @@ class GlobalHeaps:
 
     def _parse(self, at: int) -> dict[int, bytes]:
         (size,) = _COLLECTION.unpack(self._blocks.signed(at, _COLLECTION.size, b"GCOL"))
+        if size > _LIMIT:
+            return {}
         block, place, found = self._blocks.read(at, size), _COLLECTION.size, dict[int, bytes]()
         while place + _OBJECT.size <= len(block):
             self._blocks.work()

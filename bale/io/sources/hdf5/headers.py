@@ -68,9 +68,9 @@ def _parse(
             continued.append(_PLACE.unpack_from(block, at))
         elif kind in _USED:
             found.append(Message(kind, block[at : at + size], flags & 2 != 0))
+            if len(found) > _MESSAGE_LIMIT:
+                raise Unsupported("an HDF5 file with an object of very many messages")
         at += size
-        if steps > _MESSAGE_LIMIT:
-            raise Unsupported("an HDF5 file with an object of very many messages")
     blocks.work(steps)
     return continued
 

@@ -21,6 +21,7 @@ from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
 from bale.spec import Unit, View
 
+NAME_LIMIT = 250_000
 TEXT_LIMIT = 64_000_000  # characters of all paths together
 _GROUP, _DATASET = 4096, 512  # bytes of structure that a group, and a dataset, ordinarily takes beside its name
 
@@ -34,8 +35,8 @@ def read_hdf5(path: Path, source: ByteSource) -> Checkpoint:
     """Each contiguous dataset of numbers is a unit; raise `Malformed` for a file that is damaged."""
     found = _walk(Blocks(source))
     names = Names()
-    units = [_unit(each, found.names[at], names) for at, each in found.datasets.items()]
-    units.sort(key=attrgetter("start", "end"))
+    units = [_unit(each, (found.names[at], *found.more.get(at, ())), names) for at, each in found.datasets.items()]
+    units.sort(key=attrgetter("start"))
     _refuse_overlap(units)
     notes = unnamed_notes(source.size, _unnamed(found, units, source.size))
     return Checkpoint(path, "hdf5", source.size, tuple(units), notes)
@@ -43,21 +44,27 @@ def read_hdf5(path: Path, source: ByteSource) -> Checkpoint:
 
 @dataclass
 class _Found:
-    """What a walk has found: datasets and the names of all objects, by address; names of what is not followed."""
+    """What a walk has found: by address datasets, first names of all objects and more of some; what is not followed."""
 
     datasets: dict[int, Dataset] = field(default_factory=dict)
-    names: dict[int, list[str]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    more: dict[int, list[str]] = field(default_factory=dict)
     others: dict[str, list[str]] = field(default_factory=dict)
     groups: int = 0
+    links: int = 0
     text: int = 0
 
     def visit(self, at: int, name: str) -> bool:
         """Keep a name of an object; whether it is its first."""
+        self.links += 1
         self.text += len(name)
-        if self.text > TEXT_LIMIT:
-            raise Unsupported("an HDF5 file with very long names")
-        self.names.setdefault(at, []).append(name)
-        return len(self.names[at]) == 1
+        if self.links > NAME_LIMIT or self.text > TEXT_LIMIT:
+            raise Unsupported(f"an HDF5 file with more than {NAME_LIMIT} names, or very long ones")
+        if at not in self.names:
+            self.names[at] = name
+            return True
+        self.more.setdefault(at, []).append(name)
+        return False
 
 
 def _walk(blocks: Blocks) -> _Found:
@@ -76,7 +83,7 @@ def _walk(blocks: Blocks) -> _Found:
         else:
             found.groups += 1
             prefix = f"{name}/" if name else ""
-            inner = [Link(prefix + link.name, link.at) for link in _links(blocks, own)]
+            inner = (Link(prefix + link.name, link.at) for link in _links(blocks, own))
             pending += reversed([link for link in inner if found.visit(link.at, link.name)])
     return found
 
@@ -93,7 +100,7 @@ def _links(blocks: Blocks, own: list[Message]) -> Iterator[Link]:
             yield from in_dense_group(blocks, message.data)
 
 
-def _unit(found: Dataset, names: list[str], taken: Names) -> Unit:
+def _unit(found: Dataset, names: tuple[str, ...], taken: Names) -> Unit:
     views = tuple([View(taken.unique(name), found.spec) for name in names])
     return Unit(found.start, found.spec, views, BIG_ENDIAN if found.swapped else None, found.swapped)
 
@@ -107,8 +114,7 @@ def _refuse_overlap(units: list[Unit]) -> None:
 
 def _unnamed(found: _Found, units: list[Unit], size: int) -> Iterator[Unnamed]:
     """What lies around the units beyond ordinary structure."""
-    names = sum(map(len, chain.from_iterable(found.names.values())))
-    structure = found.groups * _GROUP + (len(found.names) - found.groups) * _DATASET + names
+    structure = found.groups * _GROUP + (len(found.names) - found.groups) * _DATASET + found.text
     left = size - sum(unit.spec.nbytes for unit in units) - structure
     if not found.others:
         yield Unnamed(left, "attributes and free space")
