@@ -139,6 +139,7 @@ COMPILED = {
     "compressors/conditional/cells",
     "compressors/conditional/delta",
     "compressors/contexts/axes",
+    "compressors/contexts/columns",
     "compressors/contexts/fields",
     "compressors/lossless/max_effort",
     "compressors/contexts/tokens",

@@ -9,12 +9,13 @@ import numpy as np
 
 from bale.compressors.base import Compressor, Conditional, Reference, Serializer, Values
 from bale.compressors.pipeline import Pipeline
+from bale.compressors.serializers.records import are_records
 from bale.compressors.serializers.smallest import smallest
 from bale.spec import CHUNK_LIMIT, Array, TensorSpec
 
 PLAIN = ""
 EXACT = "exact"
-_RANS, _FAST, _MAX = "rans", "lossless", "lossless:effort=max"
+_RANS, _RECORDS, _FAST, _MAX = "rans", "records", "lossless", "lossless:effort=max"
 _EFFORTS = {_FAST: "fast", _MAX: "max"}
 _FEW_BYTES = 1 << 12  # from which on they are looked at for words
 _WORSE = 0.6  # of the plain bytes: a difference above is compared with coding without it
@@ -42,8 +43,8 @@ def encode_chunk(
     """Code one chunk with the chain that makes it smallest, or with the one the user forced.
 
     Given known values, the chunk is coded as its difference to them where that is smaller. What is not codes and would
-    grow stays plain. What is not codes, and few codes, are coded by compiled code only if that is used anyway; `rans`
-    asks for it, and leaves the choice. Returns the chain and the bytes.
+    grow stays plain. What is not codes, and few codes, are coded by compiled code only if that is used anyway, and
+    bytes that may be records; `rans` asks for it, and leaves the choice. Returns the chain and the bytes.
     """
     plain = flat_bytes(values.array).data
     compiled |= known is not None
@@ -56,6 +57,8 @@ def encode_chunk(
         if known is None or len(found[-1][1]) > _WORSE * plain.nbytes:
             chain = _with_words(values, forced or (_MAX if compiled else _FAST))
             found.append((chain, _encode(values, chain)))
+            if known is None and forced in (None, _MAX) and are_records(values):
+                found.append((_RECORDS, _encode(values, _RECORDS)))
         return min(found, key=lambda each: len(each[1]))
     return smallest(values, compiled=compiled) if forced is None else (forced, _encode(values, forced))
 

@@ -46,6 +46,7 @@ _CODECS = [
     ("nvfp4", "bale.compressors.quantizers.microscaling:Nvfp4"),
     (POSITIVE, "bale.compressors.quantizers.positive:Positive"),
     ("rans", "bale.compressors.serializers.rans:Rans"),
+    ("records", "bale.compressors.serializers.records:Records"),
     ("svd", "bale.compressors.lowrank.svd:Svd"),
     ("trellis", "bale.compressors.trellis.codec:Trellis"),
     ("tt", "bale.compressors.lowrank.tt:Tt"),

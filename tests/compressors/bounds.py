@@ -30,6 +30,7 @@ TEXTS = {
     "nvfp4": ["nvfp4"],
     "positive": ["positive:domain=sqrt", "positive"],
     "rans": ["rans"],
+    "records": ["records"],
     "svd": ["svd:rank=1", "svd:error=0.5", "svd:ratio=1.0,force=true", "svd:rank=2,unfold=in"],
     "trellis": ["trellis", "trellis:bits=2.7,balance=column", "trellis:error=0.1,effort=high", "trellis:step=0.1"],
     "tt": ["tt:rank=2", "tt:error=0.3", "tt:ratio=0.5"],

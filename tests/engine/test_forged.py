@@ -46,6 +46,7 @@ CHAINS = [
     "bitpack",
     "bitpack+zstd",
     "rans",
+    "records",
     "zstd",
     "int8",
     "+",

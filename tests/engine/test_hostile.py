@@ -32,7 +32,7 @@ CHOICES = {
     **dict.fromkeys(("int8", "int4+huffman", "nvfp4", "positive+int8", "fp8", "log:bits=4")),
     **dict.fromkeys(("svd:rank=8+int8", "svd:rank=8/int4", "trellis:bits=3")),
 }
-CHAINS = ("", "lossless", "lossless:effort=max", "exact", "huffman", "bitpack", "bitpack+zstd", "rans")
+CHAINS = ("", "lossless", "lossless:effort=max", "exact", "huffman", "bitpack", "bitpack+zstd", "rans", "records")
 FRAME = b"\x28\xb5\x2f\xfd"
 
 
