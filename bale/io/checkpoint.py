@@ -9,7 +9,10 @@ from pathlib import Path
 from bale.notes import Note
 from bale.spec import Unit, View
 
-__all__ = ["Checkpoint", "Checksum", "Unit", "View"]
+__all__ = ["QUANTIZED", "Checkpoint", "Checksum", "Unit", "View"]
+
+QUANTIZED = "quantized already: "
+"""Begins the reason of a unit that is exact because its elements are the codes of a quantizer, which is named then."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Checkpoint:
     Attributes
     ----------
     kind : str
-        ``safetensors``, ``torch``, ``hdf5`` and others, by the format; ``opaque`` where it is not followed.
+        The format, such as ``safetensors``, ``torch``, ``gguf`` or ``opaque``.
     size : int
         Bytes of the file.
     units : tuple of Unit

@@ -24,4 +24,5 @@ def test_one_model_in_several_formats() -> None:
 
 def test_suffixes() -> None:
     assert is_weights("a/B.PT")
-    assert not is_weights("model.gguf")
+    assert is_weights("model.gguf")
+    assert not is_weights("model.tflite")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bale.engine.estimate.kinds import kinds_of
+from bale.io.checkpoint import QUANTIZED
 from bale.planning.allocate import FIRST, SECOND, WEIGHT
 from bale.planning.decide import FilePlan
 from bale.planning.kinds import is_embedding
@@ -52,6 +53,7 @@ class Contents:
         self._scales = {key for key, kind in noted.items() if kind == "quantized"}
         self._coded = {_module(view.name) for view in views if id(view) in self._scales}
         self._buffers = {key for key, kind in noted.items() if kind == "buffer"}
+        self._quantizers = sorted({found for unit in named if (found := _quantizer(unit))})
         self._leaves = {_leaf(view.name) for view in views}
         hidden = {id(unit) for plan, is_opaque in zip(plans, opaque, strict=True) if is_opaque for unit in plan.units}
         self._kinds = {id(unit): "other" if id(unit) in hidden else self._look(unit) for unit in named}
@@ -70,13 +72,13 @@ class Contents:
         for name, leaves in _LAYOUTS:
             if leaves <= self._leaves:
                 return name
-        return "codes and scales"
+        return " and ".join(self._quantizers) or "codes and scales"
 
     def _look(self, unit: Unit) -> str:
         found = self._found[id(unit)]
         if found in (FIRST, SECOND):
             return "first moments" if found == FIRST else "second moments"
-        if any(id(view) in self._scales or self._is_code(view) for view in unit.views):
+        if _quantizer(unit) or any(id(view) in self._scales or self._is_code(view) for view in unit.views):
             return "quantized"
         if any(id(view) in self._buffers for view in unit.views):
             return "buffers"
@@ -89,6 +91,11 @@ class Contents:
         info, name = view.spec.info, view.name
         is_short = info.bits <= 8 or (info.kind == "int" and info.bits < 64 and len(view.spec.shape) > 1)
         return info.packed or (is_short and info.kind != "bool" and bool({name, _module(name)} & self._coded))
+
+
+def _quantizer(unit: Unit) -> str:
+    """The quantizer of a unit that the format of its file says to be quantized; else empty."""
+    return unit.exact.removeprefix(QUANTIZED) if unit.exact and unit.exact.startswith(QUANTIZED) else ""
 
 
 def _module(name: str) -> str:

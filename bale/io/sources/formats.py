@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
+from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
@@ -52,6 +53,7 @@ FORMATS = (
     Format("a ZIP file, as torch writes", begins_as_zip, read_zip),
     SAFETENSORS,
     Format("an HDF5 file", begins_as_hdf5, read_hdf5),
+    Format("a GGUF file", begins_as_gguf, read_gguf),
     Format("a tar file", lambda head: head[257:262] == b"ustar"),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import bale
+from tests.io.sources.samples import gguf
 from tests.making import Raw, random_raw, weights, write
 
 
@@ -72,3 +73,11 @@ def test_what_has_no_reader(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF" + bytes(5000))
     assert kinds(path) == {"other": 1}
+
+
+def test_a_format_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    tensors = {"b": (8, (2, 64), bytes(136)), "a": (12, (2, 256), bytes(288)), "w": (0, (2, 8), bytes(64))}
+    path.write_bytes(gguf(tensors))
+    assert kinds(path) == {"quantized": 2, "weights": 1}
+    assert layout(path) == "Q4_K and Q8_0"

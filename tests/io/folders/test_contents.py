@@ -191,21 +191,21 @@ def test_a_cache_of_the_hub(tmp_path: Path) -> None:
 
 def test_large_files_without_a_reader_are_coded(folder: Path, tmp_path: Path) -> None:
     array = weights(600, 500)
-    (folder / "model.gguf").write_bytes(b"GGUF" + array.tobytes())
-    (folder / "small.gguf").write_bytes(b"GGUF" + array[:10].tobytes())
+    (folder / "model.ot").write_bytes(b"ABCD" + array.tobytes())
+    (folder / "small.ot").write_bytes(b"ABCD" + array[:10].tobytes())
     (folder / "tokenizer.json").write_text(json.dumps({str(n): n for n in range(100_000)}))
-    (folder / "small.bin2").write_bytes(b"GGUF" + array[:10].tobytes())
+    (folder / "small.bin2").write_bytes(b"ABCD" + array[:10].tobytes())
     found = examine(folder)
-    assert list(found.checkpoints) == ["model.gguf", "model.safetensors", "small.gguf"]  # weights by suffix too
+    assert list(found.checkpoints) == ["model.ot", "model.safetensors", "small.ot"]  # weights by suffix too
     assert list(found.side) == ["small.bin2", "tokenizer.json"]
     document = bale.compress(folder).to_json()
-    assert [note for note in document["notes"] if note.startswith("model.gguf: coded as opaque bytes")]
+    assert [note for note in document["notes"] if note.startswith("model.ot: coded as opaque bytes")]
     weights_file = (folder / "model.safetensors").stat().st_size
     assert document["totals"]["weights"]["original_bytes"] == weights_file
     bale.decompress(f"{folder}.bale", tmp_path / "back")
-    assert (tmp_path / "back" / "model.gguf").read_bytes() == (folder / "model.gguf").read_bytes()
+    assert (tmp_path / "back" / "model.ot").read_bytes() == (folder / "model.ot").read_bytes()
     with bale.open(folder.with_name("model.bale")) as tensors:
-        assert set(tensors) == {"a", "model.gguf:bytes", "small.gguf:bytes"}
+        assert set(tensors) == {"a", "model.ot:bytes", "small.ot:bytes"}
     assert [row.name for row in bale.compare(folder, f"{folder}.bale")] == ["a"]  # weights only
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,10 +79,29 @@ def _tensorflow() -> tuple[bytes, bytes]:
     places = {b"bias": (BIAS, WEIGHTS.nbytes), b"weight": (WEIGHTS, 0)}
     pairs = [(name, entry(1, value.shape, at, value.nbytes)) for name, (value, at) in places.items()]
     return data + bytes(300), table([header(), *pairs, (b"~text", entry(7, (), len(data), 300))])
+def gguf(tensors: Mapping[str, tuple[int, tuple[int, ...], bytes]], keys: bytes = b"", count: int = 0) -> bytes:
+    """A GGUF file of tensors: the number of their type, their shape and their bytes; and of some coded keys."""
+    directory, data = b"", b""
+    for name, (kind, shape, content) in tensors.items():
+        data += bytes(-len(data) % 32)
+        sizes = struct.pack(f"<{len(shape)}Q", *reversed(shape))
+        directory += struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", len(shape)) + sizes
+        directory += struct.pack("<IQ", kind, len(data))
+        data += content
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + keys + directory
+    return head + bytes(-len(head) % 32) + data
+
+
+def _gguf() -> bytes:
+    text = b"\x14\0\0\0\0\0\0\0general.architecture" + struct.pack("<IQ", 8, 4) + b"bert"
+    words = b"\x05\0\0\0\0\0\0\0words" + struct.pack("<IIQQ", 9, 8, 2, 3) + b"one" + struct.pack("<Q", 3) + b"two"
+    tensors = {"weight": (0, WEIGHTS.shape, WEIGHTS.tobytes()), "bias": (0, BIAS.shape, BIAS.tobytes())}
+    return gguf(tensors, text + words, 2)
 
 
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
+    "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
     "torch-legacy": Sample("m.pt", "torch-legacy", ("weight", "bias"), lambda: _torch(legacy=True)),
     "hdf5": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS})),
