@@ -53,7 +53,10 @@ KINDS = {
         "fewer than 2 dimensions or 4,096 elements",
         left=True,
     ),
-    "overlap": Kind("tensors that share a part of their memory, or are stored big-endian", "always lossless"),
+    "overlap": Kind(
+        "tensors that share a part of their memory, are stored big-endian, or hold codes of a quantizer",
+        "always lossless",
+    ),
     # tensors for which a choice was made that did not suit them
     "refused": Kind("the codec cannot take the tensor", "chosen to be lossy and kept lossless"),
     "non-finite": Kind("NaN, infinity, or values beyond float32: never lossy", "kept lossless"),
@@ -83,6 +86,7 @@ KINDS = {
     "dangerous": Kind("a pickle names what can run code; bale never runs it"),
     "unknown-name": Kind("a pickle names what bale does not know"),
     "undescribed": Kind("tensors that are kept as bytes without a name"),
+    "external": Kind("tensors whose data lie in another file than their model's"),
     "unnamed": Kind("more than 1 % of a file, and 8 kB, lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras", ".onnx")
 """Of weights that bale reads: such a file is never meant to be empty."""
 
-OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".onnx", ".ot", ".tflite")
+OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot", ".tflite")
 """Of weights that only other programs read."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")

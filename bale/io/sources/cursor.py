@@ -24,6 +24,8 @@ class Cursor:
         ``<`` for numbers that are little-endian, ``>`` for big-endian ones.
     at, end : int
         Where it begins, and what it does not pass; the end of the source without one.
+    window : int
+        Bytes that are read at a time: fewer, where much is skipped.
 
     Raises
     ------
@@ -31,8 +33,10 @@ class Cursor:
         By all that moves on, where it would pass the end.
     """
 
-    def __init__(self, source: ByteSource, order: str = "<", at: int = 0, end: int | None = None) -> None:
-        self.source, self.order, self.at = source, order, at
+    def __init__(
+        self, source: ByteSource, order: str = "<", at: int = 0, end: int | None = None, window: int = _WINDOW
+    ) -> None:
+        self.source, self.order, self.at, self._size = source, order, at, window
         self.end = source.size if end is None else end
         self._first, self._window = 0, b""
 
@@ -52,6 +56,21 @@ class Cursor:
         found: int = self.numbers(form)[0]
         return found
 
+    def varint(self) -> int:
+        """A number in bytes of seven bits, lowest first, with the highest bit set on all but the last; below 2^64."""
+        start = self.at - self._first
+        if start < len(self._window) and (byte := self._window[start]) < 128:  # nearly always
+            self.at += 1
+            return byte
+        start, value, shift = self._reach(1), 0, 0
+        while (byte := self._window[start]) > 127 and shift < 63:
+            value |= (byte & 127) << shift
+            shift += 7
+            start = self._reach(1)
+        if byte > (127 if shift < 63 else 1):
+            raise Malformed(f"it has a number of more than 64 bits at byte {self.at}")
+        return value | byte << shift
+
     def text(self, size: int) -> bytes:
         """Bytes of a text, of which only short ones are read."""
         if size > TEXT_LIMIT:
@@ -69,7 +88,7 @@ class Cursor:
         start = self.at - self._first
         if start + size > len(self._window):  # which never passes the end
             self._check(size)
-            self._window = self.source.read(min(max(size, _WINDOW), self.left), self.at)
+            self._window = self.source.read(min(max(size, self._size), self.left), self.at)
             self._first, start = self.at, 0
         self.at += size
         return start

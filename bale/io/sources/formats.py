@@ -10,6 +10,8 @@ from pathlib import Path
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
+from bale.io.sources.onnx.head import begins_as_onnx
+from bale.io.sources.onnx.read import read_onnx
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
@@ -57,6 +59,7 @@ FORMATS = (
     Format("a tar file", lambda head: head[257:262] == b"ustar"),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
+    Format("an ONNX model", begins_as_onnx, read_onnx),
 )
 """In this order: the first that a file begins as is its format."""
 

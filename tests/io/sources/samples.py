@@ -99,9 +99,43 @@ def _gguf() -> bytes:
     return gguf(tensors, text + words, 2)
 
 
+def field(number: int, value: int | bytes) -> bytes:
+    """A field of a protocol buffer: a varint, or bytes."""
+    if isinstance(value, int):
+        return varint(8 * number) + varint(value)
+    return varint(8 * number + 2) + varint(len(value)) + value
+
+
+def varint(value: int) -> bytes:
+    """A number in bytes of seven bits."""
+    data = b""
+    while value > 127:
+        data, value = data + bytes([value & 127 | 128]), value >> 7
+    return data + bytes([value])
+
+
+def onnx_tensor(name: str, kind: int, dims: tuple[int, ...], *fields: tuple[int, int | bytes]) -> bytes:
+    """A tensor of an ONNX model, with the fields that hold its numbers."""
+    sizes = b"".join(field(1, size) for size in dims)
+    return sizes + field(2, kind) + b"".join(field(*each) for each in fields) + field(8, name.encode())
+
+
+def onnx(graph: bytes) -> bytes:
+    """An ONNX model with this graph, as its library writes it."""
+    return field(1, 8) + field(2, b"pytorch") + field(3, b"2.1") + field(7, graph) + field(8, field(2, 17))
+
+
+def _onnx() -> bytes:
+    node = field(1, b"x") + field(1, b"weight") + field(2, b"y") + field(4, b"MatMul")
+    weight = onnx_tensor("weight", 1, WEIGHTS.shape, (9, WEIGHTS.tobytes()))
+    bias = onnx_tensor("bias", 1, BIAS.shape, (4, BIAS.tobytes()))
+    return onnx(field(1, node) + field(2, b"graph") + field(5, weight) + field(5, bias) + field(12, field(1, b"y")))
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
+    "onnx": Sample("m.onnx", "onnx", ("weight", "bias"), _onnx),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
     "torch-legacy": Sample("m.pt", "torch-legacy", ("weight", "bias"), lambda: _torch(legacy=True)),
     "hdf5": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS})),

@@ -8,6 +8,8 @@ from tests.io.in_memory import InMemory
 
 
 def test_numbers_texts_and_gaps() -> None:
+    assert Cursor(InMemory(b"\xac\x02")).varint() == 300
+    assert Cursor(InMemory(b"\xff" * 9 + b"\1")).varint() == 2**64 - 1
     cursor = Cursor(InMemory(b"\1\0\0\0\2\0abc----\xff"))
     assert cursor.numbers("IH") == (1, 2)
     assert cursor.text(3) == b"abc"
