@@ -138,7 +138,7 @@ def _with_words(values: Values, chain: str) -> str:
     """The same chain, or, for bytes that turn out to be words of some kind, one of these with the same effort."""
     if values.spec.dtype != "U8" or chain not in _EFFORTS or values.spec.elements < _FEW_BYTES:
         return chain
-    from bale.compressors.serializers.words import words_in
+    from bale.compressors.lossless.words import words_in
 
     words = words_in(flat_bytes(values.array), _EFFORTS[chain])
     return chain if words is None else str(Pipeline((words,)))

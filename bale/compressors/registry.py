@@ -51,7 +51,7 @@ _CODECS = [
     ("trellis", "bale.compressors.trellis.codec:Trellis"),
     ("tt", "bale.compressors.lowrank.tt:Tt"),
     ("tucker", "bale.compressors.lowrank.tucker:Tucker"),
-    ("words", "bale.compressors.serializers.words:Words"),
+    ("words", "bale.compressors.lossless.words:Words"),
     ("zstd", "bale.compressors.serializers.zstd:Zstd"),
 ]
 _ALIASES = [

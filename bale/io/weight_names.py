@@ -8,6 +8,9 @@ from dataclasses import dataclass
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras", ".onnx")
 """Of weights that bale reads: such a file is never meant to be empty."""
 
+NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
+"""Those without which a folder is not whole; files of the others lie beside weights as exports of the same model."""
+
 OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot", ".tflite")
 """Of weights that only other programs read."""
 

@@ -20,7 +20,7 @@ from bale.io.sources.open import is_unknown, read_checkpoint
 from bale.io.stand_ins import LFS, UNKNOWN, StandIn, Text, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
-from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
+from bale.io.weight_names import NEEDED_SUFFIXES, OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
@@ -185,7 +185,7 @@ def _stand_ins(folder: Path, found: _Found, bound: Collection[str], shards: Coll
     others = {**dict.fromkeys(sorted(found.unknown), UNKNOWN), **found.stand_ins} if found.checkpoints else {}
     for name, what in others.items():
         is_needed = name in bound or set_of(name) in sets
-        is_there = same_model(name) in models or not (is_weights(name) or name in shards)
+        is_there = same_model(name) in models or not (is_weights(name, NEEDED_SUFFIXES) or name in shards)
         is_meant = isinstance(what, Text) and name not in shards
         if is_needed or not (is_there or is_meant or what is UNKNOWN):
             raise not_fetched(folder, name, what)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
+from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
 from bale.io.sources.safetensors import read_safetensors

@@ -79,6 +79,8 @@ def _tensorflow() -> tuple[bytes, bytes]:
     places = {b"bias": (BIAS, WEIGHTS.nbytes), b"weight": (WEIGHTS, 0)}
     pairs = [(name, entry(1, value.shape, at, value.nbytes)) for name, (value, at) in places.items()]
     return data + bytes(300), table([header(), *pairs, (b"~text", entry(7, (), len(data), 300))])
+
+
 def gguf(tensors: Mapping[str, tuple[int, tuple[int, ...], bytes]], keys: bytes = b"", count: int = 0) -> bytes:
     """A GGUF file of tensors: the number of their type, their shape and their bytes; and of some coded keys."""
     directory, data = b"", b""

@@ -8,7 +8,7 @@ import bale
 from bale.compressors.base import Values
 from bale.compressors.chunks import encode_chunk
 from bale.compressors.lossless.codec import Lossless
-from bale.compressors.serializers.words import Words, words_in
+from bale.compressors.lossless.words import Words, words_in
 from bale.spec import TensorSpec
 from tests.making import weights, write
 
