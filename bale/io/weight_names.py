@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras", ".onnx")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras", ".onnx", ".tflite")
 """Of weights that bale reads: such a file is never meant to be empty."""
 
 NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
 """Those without which a folder is not whole; files of the others lie beside weights as exports of the same model."""
 
-OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot", ".tflite")
+OTHER_SUFFIXES = (".msgpack", ".npz", ".ot")
 """Of weights that only other programs read."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")

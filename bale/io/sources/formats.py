@@ -14,6 +14,7 @@ from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
+from bale.io.sources.tflite.read import begins_as_tflite, read_tflite
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.zip import read_zip
 from bale.io.sources.zip_file import begins_as_zip
@@ -56,6 +57,7 @@ FORMATS = (
     SAFETENSORS,
     Format("an HDF5 file", begins_as_hdf5, read_hdf5),
     Format("a GGUF file", begins_as_gguf, read_gguf),
+    Format("a TensorFlow Lite model", begins_as_tflite, read_tflite),
     Format("a tar file", lambda head: head[257:262] == b"ustar"),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),

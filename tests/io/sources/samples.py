@@ -134,10 +134,74 @@ def _onnx() -> bytes:
     return onnx(field(1, node) + field(2, b"graph") + field(5, weight) + field(5, bias) + field(12, field(1, b"y")))
 
 
+Field = bytes | str | list[int] | list["Table"] | memoryview
+Table = dict[int, Field]
+
+
+def flatbuffer(root: Table) -> bytes:
+    """A FlatBuffer of tables by the numbers of their fields: bytes lie in the table, all else is referred to."""
+    out = bytearray(b"\0\0\0\0TFL3")
+    _refer(out, 0, _put_table(out, root))
+    return bytes(out)
+
+
+def _refer(out: bytearray, at: int, target: int) -> None:
+    out[at : at + 4] = struct.pack("<I", target - at)
+
+
+def _put_table(out: bytearray, fields: Table) -> int:
+    count = max(fields, default=-1) + 1
+    places = {number: 4 + 8 * place for place, number in enumerate(fields)}
+    out += bytes(-(len(out) + 4 + 2 * count) % 4)
+    out += struct.pack(f"<{2 + count}H", 4 + 2 * count, 4 + 8 * len(fields), *(places.get(n, 0) for n in range(count)))
+    table = len(out)
+    out += struct.pack("<i", 4 + 2 * count) + bytes(8 * len(fields))
+    for number, value in fields.items():
+        at = table + places[number]
+        if isinstance(value, bytes):
+            out[at : at + len(value)] = value
+        else:
+            _refer(out, at, _put_vector(out, value))
+    return table
+
+
+def _put_vector(out: bytearray, value: str | list[int] | list[Table] | memoryview) -> int:
+    content = value.encode() if isinstance(value, str) else value
+    out += bytes(-(len(out) + 4) % (16 if isinstance(value, memoryview) else 4))
+    start = len(out)
+    out += struct.pack("<I", len(content))
+    if not isinstance(content, list):
+        out += content
+        return start
+    numbers = [each for each in content if isinstance(each, int)]
+    out += struct.pack(f"<{len(numbers)}I", *numbers)
+    tables = [each for each in content if isinstance(each, dict)]
+    out += bytes(4 * len(tables))
+    for index, table in enumerate(tables):
+        _refer(out, start + 4 + 4 * index, _put_table(out, table))
+    return start
+
+
+def tflite(tensors: list[tuple[str, int, tuple[int, ...], int]], buffers: list[bytes]) -> bytes:
+    """A TensorFlow Lite model: name, type, shape and buffer of each tensor, the buffers from number 1 on."""
+    rows: list[Table] = [
+        {0: list(shape), 1: bytes([kind]), 2: struct.pack("<I", number), 3: name}
+        for name, kind, shape, number in tensors
+    ]
+    filled: list[Table] = [{}, *({0: memoryview(data)} for data in buffers)]
+    return flatbuffer({0: struct.pack("<I", 3), 2: [{0: rows}], 4: filled})
+
+
+def _tflite() -> bytes:
+    rows = [("x", 0, (1, 64), 0), ("weight", 0, WEIGHTS.shape, 1), ("bias", 0, BIAS.shape, 2)]
+    return tflite(rows, [WEIGHTS.tobytes(), BIAS.tobytes()])
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
     "onnx": Sample("m.onnx", "onnx", ("weight", "bias"), _onnx),
+    "tflite": Sample("m.tflite", "tflite", ("weight", "bias"), _tflite),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
     "torch-legacy": Sample("m.pt", "torch-legacy", ("weight", "bias"), lambda: _torch(legacy=True)),
     "hdf5": Sample("m.h5", "hdf5", ("weight", "bias"), lambda: hdf5({"weight": WEIGHTS, "bias": BIAS})),
