@@ -182,3 +182,10 @@ def test_blocks_are_coded_as_records_and_are_never_lossy(tmp_path: Path) -> None
     back = opened(tmp_path / "back.gguf")
     assert back.kind == "gguf"
     assert (named_values(back)["q"] == blocks).all()
+
+
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = key(b"t", 9, array(8, 3, text(b"a") * 3))
+    monkeypatch.setattr("bale.io.sources.gguf.read._TEXTS", 5)
+    assert read(gguf(ONE, texts, 1)).kind == "gguf"
+    assert "more than 5 texts in arrays" in reason(gguf(ONE, texts * 2, 2))

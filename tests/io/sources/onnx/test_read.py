@@ -151,3 +151,11 @@ def test_the_beginning() -> None:
         field(1, 8) + field(9, b"x" * 90) + graph,
     ):
         assert not begins_as_onnx(other)
+
+
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = onnx(field(5, onnx_tensor("w", 1, (4,), (9, FOUR))) * 3)
+    monkeypatch.setattr("bale.io.sources.onnx.read._TENSORS", 2)
+    assert "more than 2 tensors" in read(data).notes[0].text
+    monkeypatch.setattr("bale.io.sources.onnx.wire._FIELDS", 8)
+    assert "more than 8 fields" in read(data).notes[0].text

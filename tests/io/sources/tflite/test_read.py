@@ -87,3 +87,13 @@ def test_references_that_lead_nowhere() -> None:
     for broken in (b"\xff\xff\xff\x7f" + data[4:], data[: len(data) // 2], data[:8], b"\x10\0\0\0TFL3" + b"\xff" * 40):
         with pytest.raises(SourceError, match=r"broken: it (refers|has)"):
             read(broken)
+
+
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tflite([("w", 0, (4,), 1)] * 3, [FOUR])
+    monkeypatch.setattr("bale.io.sources.tflite.read._LIMIT", 2)
+    assert "more than 2 tensors" in read(data).notes[0].text
+    monkeypatch.setattr("bale.io.sources.tflite.read._LIMIT", 1)
+    assert "with 2 buffers" in read(data).notes[0].text
+    monkeypatch.setattr("bale.io.sources.tflite.flatbuffer._READS", 4)
+    assert "too many tables" in read(data).notes[0].text
