@@ -11,7 +11,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", 
 NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
 """Those without which a folder is not whole; files of the others lie beside weights as exports of the same model."""
 
-OTHER_SUFFIXES = (".msgpack", ".npz", ".ot")
+OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot")
 """Of weights that only other programs read."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")

@@ -177,8 +177,8 @@ def _put_vector(out: bytearray, value: str | list[int] | list[Table] | memoryvie
     out += struct.pack(f"<{len(numbers)}I", *numbers)
     tables = [each for each in content if isinstance(each, dict)]
     out += bytes(4 * len(tables))
-    for index, table in enumerate(tables):
-        _refer(out, start + 4 + 4 * index, _put_table(out, table))
+    for index, each in enumerate(tables):
+        _refer(out, start + 4 + 4 * index, _put_table(out, each))
     return start
 
 
