@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp", ".gguf", ".h5", ".keras", ".onnx", ".tflite")
+NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
+"""Of weights without which a folder is not whole; files of other formats lie beside them as exports of the model."""
+
+_EXPORTS = (".pt2", ".nemo", ".npy", ".npz", ".gguf", ".h5", ".keras", ".onnx", ".tflite")
+
+SUFFIXES = NEEDED_SUFFIXES + _EXPORTS
 """Of weights that bale reads: such a file is never meant to be empty."""
 
-NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
-"""Those without which a folder is not whole; files of the others lie beside weights as exports of the same model."""
-
 OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot")
-"""Of weights that only other programs read."""
+"""Of weights that only other programs read, or also in forms that only they do."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")
 _FRAMEWORK = re.compile(r"(?:pytorch|tf|flax|rust|jax)_")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
+from bale.io.sources.nested import Inside
+from bale.io.sources.npy import begins_as_npy, read_npy
 from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
 from bale.io.sources.safetensors import read_safetensors
+from bale.io.sources.tar import begins_as_tar, read_tar
 from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
 from bale.io.sources.tflite.read import begins_as_tflite, read_tflite
 from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
@@ -51,21 +55,47 @@ class Format:
     called: Callable[[str], bool] | None = None
 
 
+def reader_of(formats: tuple[Format, ...]) -> Inside:
+    """Reads a file within another, if it is of one of these formats."""
+
+    def inside(path: Path, source: ByteSource) -> Checkpoint | None:
+        found = _first(formats, source.read(min(source.size, HEAD), 0), "")
+        return None if found is None or found.read is None else found.read(path, source)
+
+    return inside
+
+
+def _with_containers(formats: tuple[Format, ...]) -> tuple[Format, ...]:
+    """These, and files that store such files."""
+    inside = reader_of(formats)
+    return (
+        Format("a ZIP file, as torch and NumPy write", begins_as_zip, partial(read_zip, inside=inside)),
+        Format("a tar file", begins_as_tar, partial(read_tar, inside=inside)),
+        *formats,
+    )
+
+
+def _first(formats: tuple[Format, ...], head: bytes, name: str) -> Format | None:
+    return next((each for each in formats if each.begins(head) and (each.called is None or each.called(name))), None)
+
+
 SAFETENSORS = Format("a safetensors file", lambda head: _SAFETENSORS.match(head) is not None, read_safetensors)
-FORMATS = (
-    Format("a ZIP file, as torch writes", begins_as_zip, read_zip),
+_PLAIN = (
     SAFETENSORS,
     Format("an HDF5 file", begins_as_hdf5, read_hdf5),
     Format("a GGUF file", begins_as_gguf, read_gguf),
     Format("a TensorFlow Lite model", begins_as_tflite, read_tflite),
-    Format("a tar file", lambda head: head[257:262] == b"ustar"),
+    Format("an array of NumPy", begins_as_npy, read_npy),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
-    Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
     Format("an ONNX model", begins_as_onnx, read_onnx),
 )
-"""In this order: the first that a file begins as is its format."""
+FORMATS = (
+    *_with_containers(_with_containers(_PLAIN)),
+    Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
+)
+"""In this order: the first that a file begins as is its format. Files are read in files in files, and no deeper."""
 
 
 def format_of(head: bytes, name: str = "") -> Format | None:
     """The format of a file that begins with these bytes and is called so; None for none that bale knows."""
-    return next((each for each in FORMATS if each.begins(head) and (each.called is None or each.called(name))), None)
+    return _first(FORMATS, head, name)

@@ -7,12 +7,11 @@ writes, and those of Keras 2, in a folder of the member.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.hdf5.walk import read_hdf5
-from bale.io.sources.nested import Window, shifted
+from bale.io.sources.nested import Window, moved
 from bale.io.sources.unnamed import unnamed_notes
 from bale.io.sources.zip_file import ZipArchive
 from bale.io.storage.bytes import ByteSource
@@ -32,10 +31,6 @@ def read_keras(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoin
     inner = read_hdf5(path, Window(source, member.start, member.info.file_size))
     checksum = archive.checksum(member)
     others = [each for name, each in archive.members.items() if name != _WEIGHTS]
-    return replace(
-        shifted(inner, member.start),
-        kind="keras",
-        size=source.size,
-        notes=(*inner.notes, *unnamed_notes(source.size, archive.unnamed(others))),
-        checksums=() if checksum is None else (checksum,),
-    )
+    units, _ = moved(inner, member.start, str)
+    notes = (*inner.notes, *unnamed_notes(source.size, archive.unnamed(others)))
+    return Checkpoint(path, "keras", source.size, tuple(units), notes, () if checksum is None else (checksum,))

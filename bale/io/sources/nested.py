@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
 
-from bale.errors import BaleError
+from bale.errors import BaleError, SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
+from bale.io.faults import Malformed, TooMuch, Unsupported, printable
+from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
 from bale.io.storage.bytes import ByteSource, Version
 from bale.io.storage.files import flat
+from bale.notes import Note
 from bale.spec import Array, Unit, View
+
+_NOTES = 8  # of members, beyond which none is told
+
+Inside = Callable[[Path, ByteSource], Checkpoint | None]
+"""Reads a file within another; None where it is of no known format. It may raise `Malformed` and `Unsupported`."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +53,121 @@ class Window(ByteSource):
 
     def read_into(self, buffer: memoryview | Array, offset: int) -> None:
         """Fill a contiguous buffer from `offset`, never from beyond the range."""
-        size = flat(buffer).nbytes
+        self.whole.read_into(buffer, self._place(flat(buffer).nbytes, offset))
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Bytes from `offset`, all or an error."""
+        return self.whole.read(size, self._place(size, offset))
+
+    def _place(self, size: int, offset: int) -> int:
         if not 0 <= offset <= self.nbytes - size:
             raise self.error(f"{self.name} ends at byte {self.start + self.nbytes}, within what was to be read")
-        self.whole.read_into(buffer, self.start + offset)
+        return self.start + offset
 
     def raising(self, error: type[BaleError]) -> Window:
         """The same range, of which another error is raised."""
         return replace(self, whole=self.whole.raising(error))
 
 
-def shifted(checkpoint: Checkpoint, start: int, prefix: str = "") -> Checkpoint:
-    """The same structure where the file begins at an offset of another one; names get a prefix."""
-    return replace(
-        checkpoint,
-        units=tuple(_shifted_unit(unit, start, prefix) for unit in checkpoint.units),
-        checksums=tuple(
-            Checksum(each.start + start, each.length, tuple(at + start for at in each.fields))
-            for each in checkpoint.checksums
-        ),
-    )
+@dataclass(frozen=True)
+class Part:
+    """A file within another: its name, and the range that it takes."""
+
+    name: str
+    start: int
+    size: int
 
 
-def _shifted_unit(unit: Unit, start: int, prefix: str) -> Unit:
-    views: tuple[View, ...] = unit.views
-    if prefix:
-        views = tuple(replace(view, name=prefix + view.name) for view in views)
-    return replace(unit, start=unit.start + start, views=views)
+@dataclass(frozen=True)
+class Contents:
+    """The tensors of all parts, and the parts that none were found in."""
+
+    units: tuple[Unit, ...]
+    checksums: tuple[Checksum, ...]
+    notes: tuple[Note, ...]
+    others: tuple[Part, ...]
+
+
+def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: Inside) -> Contents:
+    """Read the files within one; their ranges are disjoint. Each is given the path of the whole: none lies beside them.
+
+    Names are prefixed by that of the part where several have tensors; one that has a lone tensor without a name gives
+    its own, without the suffix.
+    """
+    read, notes, others, limit = list[tuple[Part, Checkpoint]](), list[Note](), list[Part](), _Limit()
+    for part in parts:
+        try:
+            found = inside(path, Window(source, part.start, part.size))
+        except TooMuch:
+            raise
+        except (Malformed, Unsupported, SourceError) as problem:
+            found = None
+            if len(notes) < _NOTES:
+                notes.append(Note("undescribed", f"{printable(part.name)} is kept as bytes: {_words(problem)}"))
+        if found is None or not _names(found):
+            others.append(part)
+        else:
+            limit.count(part, found)
+            read.append((part, found))
+    units, checksums, names = list[Unit](), list[Checksum](), Names()
+    for part, found in read:
+        prefix = f"{part.name}/" if len(read) > 1 else ""
+        alone = _stem(part.name) if _names(found) == [ROOT] else None
+        named = partial(_unique, names, prefix, alone)
+        moved_units, moved_checksums = moved(found, part.start, named)
+        units += moved_units
+        checksums += moved_checksums
+        notes += (
+            Note(note.kind, f"{printable(part.name)}: {note.text}") for note in found.notes[: _NOTES - len(notes)]
+        )
+    units.sort(key=attrgetter("start", "end"))
+    return Contents(tuple(units), tuple(checksums), tuple(notes), tuple(others))
+
+
+def moved(checkpoint: Checkpoint, by: int, named: Callable[[str], str]) -> tuple[list[Unit], list[Checksum]]:
+    """Units and checksums of a file that begins at an offset of another, with names that are made of its own."""
+    units = [
+        Unit(
+            unit.start + by,
+            unit.spec,
+            tuple(View(named(view.name), view.spec, view.offset, view.strides) for view in unit.views),
+            unit.exact,
+            unit.swapped,
+        )
+        for unit in checkpoint.units
+    ]
+    checksums = [
+        Checksum(each.start + by, each.length, tuple(at + by for at in each.fields)) for each in checkpoint.checksums
+    ]
+    return units, checksums
+
+
+class _Limit:
+    """Counts the names of all parts; raises `TooMuch` where these are more than any file has."""
+
+    def __init__(self) -> None:
+        self._count = self._text = 0
+
+    def count(self, part: Part, found: Checkpoint) -> None:
+        names = _names(found)
+        self._count += len(names)
+        self._text += sum(map(len, names)) + len(names) * (len(part.name) + 1)
+        if self._count > NAME_LIMIT or self._text > TEXT_LIMIT:
+            raise TooMuch(f"its members give names to more than {NAME_LIMIT} tensors")
+
+
+def _names(found: Checkpoint) -> list[str]:
+    return [view.name for unit in found.units for view in unit.views]
+
+
+def _unique(names: Names, prefix: str, alone: str | None, name: str) -> str:
+    return names.unique(alone or prefix + name)
+
+
+def _stem(part: str) -> str:
+    folder, slash, name = part.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def _words(problem: Exception) -> str:
+    return problem.message if isinstance(problem, BaleError) else str(problem)

@@ -14,6 +14,9 @@ OVERLAP = "tensors overlap in it"
 HOLES = "its tensor is strided, with gaps between the elements"
 MIXED = "tensors of different dtypes share it"
 BIG_ENDIAN = "big-endian"
+ROOT = "tensor"  # the name of a tensor that was saved by itself
+NAME_LIMIT = 250_000  # names of tensors in a file
+TEXT_LIMIT = 64_000_000  # characters of all names together
 
 
 @dataclass(frozen=True)

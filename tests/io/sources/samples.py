@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -197,6 +199,76 @@ def _tflite() -> bytes:
     return tflite(rows, [WEIGHTS.tobytes(), BIAS.tobytes()])
 
 
+def _npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def _script() -> bytes:
+    """A file of torch with what makes it one of TorchScript."""
+    with zipfile.ZipFile(io.BytesIO(_torch())) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    return zipped({**content, "archive/constants.pkl": b"\x80\x02).", "archive/code/__torch__.py": b"class M: pass"})
+
+
+def _distcp() -> bytes:
+    """Items behind one another, without the file that has their names."""
+    items = []
+    for name, values in (("weight", WEIGHTS), ("bias", BIAS)):
+        file = io.BytesIO()
+        torch.save({name: torch.from_numpy(values)}, file)
+        items.append(file.getvalue())
+    return b"".join(items)
+
+
+def _npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, weight=WEIGHTS, bias=BIAS)
+    return file.getvalue()
+
+
+def zipped(content: dict[str, bytes]) -> bytes:
+    """A ZIP file that stores these members as they are."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def _export() -> bytes:
+    config = {
+        name: {
+            "path_name": f"weight_{number}",
+            "is_param": True,
+            "use_pickle": False,
+            "tensor_meta": {
+                "dtype": 7,
+                "sizes": [{"as_int": size} for size in values.shape],
+                "strides": [{"as_int": stride // 4} for stride in values.strides],
+                "storage_offset": {"as_int": 0},
+                "layout": 7,
+            },
+        }
+        for number, (name, values) in enumerate({"weight": WEIGHTS, "bias": BIAS}.items())
+    }
+    weights = {"m/data/weights/weight_0": WEIGHTS.tobytes(), "m/data/weights/weight_1": BIAS.tobytes()}
+    described = json.dumps({"config": config}).encode()
+    return zipped({**weights, "m/data/weights/model_weights_config.json": described, "m/byteorder": b"little"})
+
+
+def tarred(content: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar file of these members."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:", format=form) as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), 1.5  # type: ignore[assignment]  # a fraction takes a pax header
+            archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
@@ -216,4 +288,10 @@ SAMPLES = {
         lambda: dict.fromkeys(("m.index", "back-m.index"), _tensorflow()[1]),
         is_lossy=False,
     ),
+    "torchscript": Sample("m.pt", "torchscript", ("weight", "bias"), _script),
+    "distcp": Sample("__0_0.distcp", "distcp", ("weight", "bias"), _distcp),
+    "torch-export": Sample("m.pt2", "torch-export", ("weight", "bias"), _export),
+    "tar": Sample("m.nemo", "tar", ("weight", "bias"), lambda: tarred({"./m.ckpt": _torch(), "./m.yaml": b"a: 1"})),
+    "npz": Sample("m.npz", "npz", ("weight", "bias"), _npz),
+    "zip": Sample("m.zip", "zip", ("weight", "bias"), lambda: zipped({"model.pt": _torch(), "notes.txt": b"hello"})),
 }

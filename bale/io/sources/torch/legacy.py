@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Malformed, Unsupported
+from bale.io.faults import Malformed, TooMuch, Unsupported
 from bale.io.sources.storages import Storage, make_units
 from bale.io.sources.torch.pickle_globals import global_notes
 from bale.io.sources.torch.pickle_reader import Parsed, PickleError, PickleTooLarge, parse_pickle, read_pickle
@@ -64,7 +64,7 @@ def _read_pickles(source: ByteSource) -> list[Parsed]:
         while len(parsed) < 5:
             parsed.append(read_pickle(source.read, parsed[-1].end if parsed else 0, source.size))
     except PickleTooLarge as problem:
-        raise Unsupported(f"a torch file that is not followed: {problem}") from None
+        raise TooMuch(f"a torch file that is not followed: {problem}") from None
     except PickleError as problem:
         raise Malformed(str(problem)) from None
     return parsed

@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from bale.io.faults import Malformed, Unsupported, printable
-from bale.io.sources.storages import Names, Tensor
+from bale.io.faults import Malformed, TooMuch, printable
+from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names, Tensor
 from bale.io.sources.torch.pickle_reader import Global, Object, Persistent
 from bale.notes import Note, many
 
-NAME_LIMIT = 250_000
-TEXT_LIMIT = 64_000_000  # characters of all names together
 LABEL_LIMIT = 64  # characters of a key that is no string
 VISIT_LIMIT = 2_000_000  # containers entered, or listed: shared ones can multiply without end
 DEPTH_LIMIT = 10_000  # containers in containers: no pickler goes as deep
 SIZE_LIMIT = 1 << 62
 RANK_LIMIT = 64
-ROOT = "tensor"  # the name of a tensor that was saved by itself
 
 _STORAGES = {
     "DoubleStorage": "F64",
@@ -130,7 +127,7 @@ class Found(NamedTuple):
 def find_tensors(root: Any) -> Found:
     """All tensors that can be reached from an object, in its order; behind them storages that lie there by themselves.
 
-    Raises `Unsupported` when there are more names than any checkpoint has.
+    Raises `TooMuch` when there are more names than any checkpoint has.
     """
     tensors, bare, nameless, notes, names = list[Tensor](), list[Tensor](), dict[str, list[str]](), _Notes(), Names()
     for path, node in _walk(root):
@@ -213,13 +210,13 @@ def _walk(root: Any) -> Iterator[tuple[list[Any], Object | Persistent]]:
                 found += 1
                 text += length
                 if found > NAME_LIMIT or text > TEXT_LIMIT:
-                    raise Unsupported(f"the pickle gives names to more than {NAME_LIMIT} tensors")
+                    raise TooMuch(f"the pickle gives names to more than {NAME_LIMIT} tensors")
                 labels = [*(each.label for each in frames), label]
                 yield [each for each in labels if each is not SAME], child
             elif id(child) not in active and id(child) not in barren:
                 visits += 1
                 if visits > VISIT_LIMIT or len(frames) > DEPTH_LIMIT:
-                    raise Unsupported(f"the pickle has {visits} containers, {len(frames)} deep")
+                    raise TooMuch(f"the pickle has {visits} containers, {len(frames)} deep")
                 active.add(id(child))
                 frames.append(_Frame(child, label, length, found, iter(children.of(child))))
                 break
@@ -243,7 +240,7 @@ class _Children:
             self._known[id(node)] = children = list(islice(_leading(found), VISIT_LIMIT - self._count + 1))
             self._count += len(children)
             if self._count > VISIT_LIMIT:
-                raise Unsupported(f"the pickle lists more than {VISIT_LIMIT} containers")
+                raise TooMuch(f"the pickle lists more than {VISIT_LIMIT} containers")
         return self._known[id(node)]
 
 

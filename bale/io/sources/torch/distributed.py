@@ -1,0 +1,133 @@
+"""Files of torch.distributed.checkpoint (`.distcp`, by its FileSystemWriter): items behind one another.
+
+Each item is a file of `torch.save`, of a tensor or of an object; its ZIP directory, at its end, says where it begins,
+so they are found from the last to the first. Their names stand in the file `.metadata` of the same folder, a pickle
+that is parsed and never executed; without it, items have their own. A tensor that is divided has the same name in each
+file. Not followed are items that an extension has compressed, and other bytes before the items.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint, Checksum
+from bale.io.faults import Malformed, TooMuch, Unsupported
+from bale.io.sources.nested import Window, moved
+from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
+from bale.io.sources.torch.pickle_reader import Object, PickleError, read_pickle
+from bale.io.sources.torch.zip import is_torch_zip, read_torch_zip
+from bale.io.sources.unnamed import Unnamed, unnamed_notes
+from bale.io.sources.zip_file import ZipArchive
+from bale.io.storage.bytes import ByteSource
+from bale.io.storage.files import reading
+from bale.notes import Note
+from bale.notes import size as size_text
+from bale.spec import Unit
+
+SUFFIX = ".distcp"
+_METADATA = ".metadata"
+_ITEM_LIMIT = NAME_LIMIT
+_NOTES = 8  # of items, beyond which none is told
+
+
+def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkpoint:
+    """Read a file whose last item is `last`; raise `Unsupported` where it does not consist of items."""
+    found = list[tuple[int, Checkpoint]]()
+    count = text = others = 0
+    for end, archive in _items(source, last):
+        item = _read(path, Window(source, 0, end), archive)
+        if item is None:
+            others += end - archive.first
+            continue
+        own = [view.name for unit in item.units for view in unit.views]
+        count, text = count + len(own), text + sum(map(len, own))
+        if count > NAME_LIMIT or text > TEXT_LIMIT:
+            raise TooMuch(f"its items give names to more than {NAME_LIMIT} tensors")
+        found.append((archive.first, item))
+    if not count:
+        raise Unsupported("ZIP files behind one another, in which no reader finds tensors")
+    labels, names = _labels(source.local_path), Names()
+    units, checksums, notes = list[Unit](), list[Checksum](), dict[Note, None]()
+    for start, item in reversed(found):
+        item_units, item_checksums = moved(item, 0, partial(_unique, names, labels.get(start)))
+        units += item_units
+        checksums += item_checksums
+        notes.update(dict.fromkeys(item.notes))
+    units.sort(key=attrgetter("start", "end"))
+    told = (*list(notes)[:_NOTES], *unnamed_notes(source.size, [Unnamed(others, "items that are not followed")]))
+    return Checkpoint(path, "distcp", source.size, tuple(units), told, tuple(checksums))
+
+
+def _items(source: ByteSource, last: ZipArchive) -> Iterator[tuple[int, ZipArchive]]:
+    """End and directory of each item, from the last one on."""
+    yield source.size, last
+    end = last.first
+    for _ in range(_ITEM_LIMIT):
+        if not end:
+            return
+        archive = _directory(Window(source, 0, end))
+        if archive is None:
+            raise Unsupported(
+                f"{size_text(end)} of {size_text(source.size)} lie before the first member of its ZIP directory"
+            )
+        yield end, archive
+        end = archive.first
+    raise TooMuch(f"it has more than {_ITEM_LIMIT} items")
+
+
+def _directory(source: ByteSource) -> ZipArchive | None:
+    """The directory at the end, if there is one and it has a first member."""
+    try:
+        archive = ZipArchive(source)
+    except Malformed:
+        return None
+    return archive if archive.members else None
+
+
+def _read(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoint | None:
+    """The tensors of an item; None where it is not followed, as objects may not be."""
+    try:
+        return read_torch_zip(path, source, archive) if is_torch_zip(archive.members) else None
+    except TooMuch:
+        raise
+    except (Malformed, Unsupported):
+        return None
+
+
+def _unique(names: Names, label: str | None, name: str) -> str:
+    """An item's tensor has the name of the item; those of an object have theirs behind it."""
+    if label is not None:
+        name = label if name == ROOT else f"{label}.{name}"
+    return names.unique(name)
+
+
+def _labels(path: Path | None) -> dict[int, str]:
+    """Names of items by their offsets in a file, as far as what lies beside it says."""
+    beside = None if path is None else path.with_name(_METADATA)
+    if beside is None or not os.path.isfile(beside):
+        return {}
+    try:
+        with reading(beside, SourceError) as source:
+            root = read_pickle(source.read, 0, source.size).value
+    except (PickleError, SourceError):
+        return {}
+    listed = _state(root, "storage_data")
+    pairs = listed.items if isinstance(listed, Object) else []
+    labels: dict[int, str] = {}
+    for index, place in pairs:
+        label, offset = _state(index, "fqn"), _state(place, "offset")
+        is_here = path is not None and _state(place, "relative_path") == path.name
+        if is_here and type(label) is str and type(offset) is int:
+            labels[offset] = label
+    return labels
+
+
+def _state(node: object, key: str) -> object:
+    """An attribute of an object that was pickled."""
+    state = node.state if isinstance(node, Object) else None
+    return state.get(key) if isinstance(state, Object) else None
