@@ -8,12 +8,25 @@ from dataclasses import dataclass
 NEEDED_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".distcp")
 """Of weights without which a folder is not whole; files of other formats lie beside them as exports of the model."""
 
-_EXPORTS = (".pt2", ".nemo", ".npy", ".npz", ".gguf", ".h5", ".keras", ".onnx", ".tflite")
+_EXPORTS = (
+    ".pt2",
+    ".nemo",
+    ".npy",
+    ".npz",
+    ".gguf",
+    ".h5",
+    ".keras",
+    ".onnx",
+    ".tflite",
+    ".pdparams",
+    ".joblib",
+    ".msgpack",
+)
 
 SUFFIXES = NEEDED_SUFFIXES + _EXPORTS
 """Of weights that bale reads: such a file is never meant to be empty."""
 
-OTHER_SUFFIXES = (".distcp", ".msgpack", ".npz", ".ot")
+OTHER_SUFFIXES = (".distcp", ".npz", ".ot")
 """Of weights that only other programs read, or also in forms that only they do."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")

@@ -27,9 +27,9 @@ from bale.engine.reading.open import open_tensors
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive import archive as archive_module
 from bale.io.faults import Unsupported
-from bale.io.sources.torch import pickle_reader
-from bale.io.sources.torch import tensors as torch_tensors
-from bale.io.sources.torch.pickle_reader import PickleError, parse_pickle
+from bale.io.sources.pickle import reader as pickle_reader
+from bale.io.sources.pickle import walk
+from bale.io.sources.pickle.reader import PickleError, parse_pickle
 from bale.io.sources.torch.tensors import find_tensors
 from bale.io.storage import files
 from bale.spec import TensorSpec
@@ -70,7 +70,7 @@ def test_a_container_that_lists_itself_very_often_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is stored all the same."""
-    monkeypatch.setattr(torch_tensors, "VISIT_LIMIT", 20_000)
+    monkeypatch.setattr(walk, "VISIT_LIMIT", 20_000)
     data = b"\x80\x02]" + b"2" * 100_000 + b"a" * 100_000 + b"."
     parsed = parse_pickle(data)
     with at_most(3_500_000), pytest.raises(Unsupported, match="lists more than 20000 containers"):

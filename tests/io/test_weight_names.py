@@ -25,4 +25,4 @@ def test_one_model_in_several_formats() -> None:
 def test_suffixes() -> None:
     assert is_weights("a/B.PT")
     assert is_weights("model.gguf")
-    assert not is_weights("model.msgpack")
+    assert not is_weights("model.ot")

@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
+from bale.io.sources.flax import begins_as_flax, read_flax
 from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.nested import Inside
 from bale.io.sources.npy import begins_as_npy, read_npy
 from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
+from bale.io.sources.pickle.file import begins_as_pickle, read_pickle_file
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.tar import begins_as_tar, read_tar
 from bale.io.sources.tensorflow.data import is_tensorflow_data, read_tensorflow
@@ -88,6 +90,8 @@ _PLAIN = (
     Format("an array of NumPy", begins_as_npy, read_npy),
     Format("a torch file of the old format", is_torch_legacy, read_torch_legacy),
     Format("an ONNX model", begins_as_onnx, read_onnx),
+    Format("a pickle", begins_as_pickle, read_pickle_file),
+    Format("msgpack, as Flax writes", begins_as_flax, read_flax),
 )
 FORMATS = (
     *_with_containers(_with_containers(_PLAIN)),

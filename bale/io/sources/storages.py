@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 
 from bale.io.faults import Malformed, printable
@@ -96,8 +98,12 @@ def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapp
             size = "that is not there" if storage is None else f"of {storage.nbytes} bytes"
             raise Malformed(f"{printable(tensor.name)!r} reaches to byte {tensor.end} of a storage {size}")
         members[tensor.storage].append(tensor)
-    units = [unit for key in storages for unit in _Layout(storages[key], swapped).units(members[key])]
-    return tuple(sorted(units, key=attrgetter("start", "end")))
+    return merged(unit for key in storages for unit in _Layout(storages[key], swapped).units(members[key]))
+
+
+def merged(*units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """Units from several places of a file, by ascending offset."""
+    return tuple(sorted(chain(*units), key=attrgetter("start", "end")))
 
 
 class _Layout:
@@ -108,6 +114,11 @@ class _Layout:
         self.swapped = swapped
 
     def units(self, tensors: list[Tensor]) -> Iterator[Unit]:
+        if len(tensors) == 1 and self._is_filled_by(tensors[0]):  # as nearly all are: the same, sooner
+            spec = TensorSpec(tensors[0].dtype, tensors[0].shape)
+            exact = BIG_ENDIAN if self.swapped else None
+            yield Unit(self.storage.start, spec, (View(tensors[0].name, spec),), exact, self.swapped)
+            return
         solid = []
         for tensor in tensors:
             if 0 in tensor.shape:
@@ -120,6 +131,10 @@ class _Layout:
             yield self._shared(start, end, group)
             at = end
         yield from self._gap(at, self.storage.nbytes)
+
+    def _is_filled_by(self, tensor: Tensor) -> bool:
+        is_whole = tensor.offset == 0 and math.prod(tensor.shape) * tensor.width == self.storage.nbytes > 0
+        return is_whole and _is_contiguous(tensor.shape, tensor.strides)
 
     def _groups(self, tensors: list[Tensor]) -> Iterator[tuple[int, int, list[Tensor]]]:
         """Ranges that share no byte, and their tensors in pickle order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import struct
 import tarfile
 import zipfile
@@ -19,6 +20,7 @@ from tests.io.sources.tensorflow_files import entry, header, table
 
 WEIGHTS = np.random.default_rng(0).standard_normal((24, 64)).astype(np.float32)
 BIAS = np.linspace(-1, 1, 24, dtype=np.float32)
+ARRAYS = {"weight": WEIGHTS, "bias": BIAS}
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,52 @@ def tarred(content: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     return file.getvalue()
 
 
+def _torch_arrays() -> bytes:
+    file = io.BytesIO()
+    torch.save({"weight": WEIGHTS, "bias": torch.from_numpy(BIAS)}, file, pickle_protocol=4)
+    return file.getvalue()
+
+
+def joblib_pickle(arrays: dict[str, np.ndarray], alignment: int | None = 16) -> bytes:
+    """A file as `joblib.dump` writes one of a dict of arrays, in opcodes of protocol 3."""
+    data = b"\x80\x03}("
+    for name, array in arrays.items():
+        order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        state = {"subclass": np.ndarray, "shape": array.shape, "order": order, "dtype": array.dtype}
+        if alignment is not None:
+            state["numpy_array_alignment_bytes"] = alignment
+        data += pickle.dumps(name, 3)[2:-1] + b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81"
+        data += pickle.dumps(state, 3)[2:-1] + b"b"
+        if array.dtype.hasobject:
+            data += pickle.dumps(array, 5)
+        else:
+            if alignment is not None:
+                padding = alignment - (len(data) + 1) % alignment
+                data += bytes([padding]) + b"\xff" * padding
+            data += array.tobytes(order)
+    return data + b"u."
+
+
+def flax_array(shape: tuple[int, ...], dtype: str, data: bytes) -> bytes:
+    """The extension that `flax.serialization` writes of an array."""
+    sizes = b"".join(b"\xce" + size.to_bytes(4) for size in shape)
+    inner = b"\x93" + bytes([0x90 + len(shape)]) + sizes + bytes([0xA0 + len(dtype)]) + dtype.encode()
+    inner += b"\xc6" + len(data).to_bytes(4) + data
+    return b"\xc9" + len(inner).to_bytes(4) + b"\x01" + inner
+
+
+def flax_map(entries: dict[str, bytes]) -> bytes:
+    """A map of keys to what is msgpack already."""
+    return bytes([0x80 + len(entries)]) + b"".join(
+        bytes([0xA0 + len(key)]) + key.encode() + value for key, value in entries.items()
+    )
+
+
+def _flax() -> bytes:
+    arrays = {name: flax_array(array.shape, "float32", array.tobytes()) for name, array in ARRAYS.items()}
+    return flax_map({"params": flax_map(arrays)})
+
+
 SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
@@ -294,4 +342,8 @@ SAMPLES = {
     "tar": Sample("m.nemo", "tar", ("weight", "bias"), lambda: tarred({"./m.ckpt": _torch(), "./m.yaml": b"a: 1"})),
     "npz": Sample("m.npz", "npz", ("weight", "bias"), _npz),
     "zip": Sample("m.zip", "zip", ("weight", "bias"), lambda: zipped({"model.pt": _torch(), "notes.txt": b"hello"})),
+    "torch-arrays": Sample("m.pt", "torch", ("weight", "bias"), _torch_arrays),
+    "pickle": Sample("m.pkl", "pickle", ("weight", "bias"), lambda: pickle.dumps(ARRAYS, 4)),
+    "flax": Sample("m.msgpack", "flax", ("params.weight", "params.bias"), _flax),
+    "joblib": Sample("m.joblib", "pickle", ("weight", "bias"), lambda: joblib_pickle(ARRAYS)),
 }

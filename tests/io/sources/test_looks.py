@@ -18,6 +18,7 @@ from bale.io.sources.open import open_checkpoint
         (lzma.compress(b"x" * 100), "an xz file"),
         (bz2.compress(b"x" * 100), "a bzip2 file"),
     ],
+    ids=["gzip", "zstd", "xz", "bzip2"],
 )
 def test_the_note_names_it(tmp_path: Path, data: bytes, look: str) -> None:
     assert looks_like(data) == look

@@ -18,8 +18,8 @@ from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Malformed, TooMuch, Unsupported
 from bale.io.sources.nested import Window, moved
+from bale.io.sources.pickle.reader import Object, PickleError, read_pickle
 from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
-from bale.io.sources.torch.pickle_reader import Object, PickleError, read_pickle
 from bale.io.sources.torch.zip import is_torch_zip, read_torch_zip
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.sources.zip_file import ZipArchive

@@ -8,11 +8,12 @@ from typing import Any
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, TooMuch, Unsupported
-from bale.io.sources.storages import Storage, make_units
-from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import Parsed, PickleError, PickleTooLarge, parse_pickle, read_pickle
-from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
-from bale.io.sources.torch.unnamed import of_pickle, of_storages
+from bale.io.sources.pickle.globals import global_notes
+from bale.io.sources.pickle.reader import Parsed, PickleError, PickleTooLarge, parse_pickle, read_pickle
+from bale.io.sources.pickle.unnamed import of_pickle
+from bale.io.sources.storages import Storage, make_units, merged
+from bale.io.sources.torch.tensors import find_tensors, is_leaf, storage_dtypes
+from bale.io.sources.torch.unnamed import of_storages
 from bale.io.sources.unnamed import Unnamed, is_much, unnamed_notes
 from bale.io.storage.bytes import ByteSource
 from bale.notes import size as size_text
@@ -48,10 +49,11 @@ def read_torch_legacy(path: Path, source: ByteSource) -> Checkpoint:
         storage = _storage(source, at, _dtype(key, dtypes))
         storages[key] = storage
         at = storage.start + storage.nbytes
-    units = make_units(storages, found.tensors)
+    units = merged(make_units(storages, found.tensors), found.arrays.units())
     _check_tail(source, at)
     seen = [name for parsed in pickles for name in parsed.globals]
-    unnamed = [*of_storages(storages, found), *of_pickle(content.value, keys.end, source.size, found)]
+    in_pickles = keys.end - found.arrays.nbytes
+    unnamed = [*of_storages(storages, found), *of_pickle(content.value, is_leaf, in_pickles, source.size, found.names)]
     unnamed.append(Unnamed(source.size - at, "bytes behind its storages"))
     notes = (*global_notes(seen), *found.notes, *unnamed_notes(source.size, unnamed))
     return Checkpoint(path, "torch-legacy", source.size, units, notes)

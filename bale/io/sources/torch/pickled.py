@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from bale.io.checkpoint import Checksum
 from bale.io.faults import TooMuch, Unsupported
-from bale.io.sources.storages import Storage, Tensor, make_units
-from bale.io.sources.torch.pickle_reader import Global, Parsed, PickleError, PickleTooLarge, read_pickle
-from bale.io.sources.torch.tensors import find_tensors, storage_dtypes
-from bale.io.sources.torch.unnamed import of_pickle, of_storages
+from bale.io.sources.pickle.reader import Global, Parsed, PickleError, PickleTooLarge, read_pickle
+from bale.io.sources.pickle.unnamed import of_pickle
+from bale.io.sources.storages import Storage, Tensor, make_units, merged
+from bale.io.sources.torch.tensors import find_tensors, is_leaf, storage_dtypes
+from bale.io.sources.torch.unnamed import of_storages
 from bale.io.sources.unnamed import Unnamed
 from bale.io.sources.zip_file import Member, ZipArchive
 from bale.notes import Note
@@ -32,6 +33,8 @@ class Pickled:
         Members that are storages, by name.
     swapped : bool
         Whether elements are big-endian.
+    arrays : tuple of Unit
+        Arrays in the pickle itself.
     """
 
     pickle: str
@@ -39,17 +42,19 @@ class Pickled:
     swapped: bool
     storages: Mapping[str, Storage]
     tensors: tuple[Tensor, ...]
+    arrays: tuple[Unit, ...]
     globals: tuple[Global, ...]
     notes: tuple[Note, ...]
     unnamed: tuple[Unnamed, ...]
 
     def units(self) -> tuple[Unit, ...]:
-        """Units of all storages, by ascending offset."""
-        return make_units(self.storages, self.tensors, self.swapped)
+        """Units of all storages and arrays, by ascending offset."""
+        return merged(make_units(self.storages, self.tensors, self.swapped), self.arrays)
 
     def checksums(self, archive: ZipArchive) -> tuple[Checksum, ...]:
-        """Of all storages."""
-        return tuple(filter(None, map(archive.checksum, self.payloads.values())))
+        """Of all members that hold units."""
+        pickle = [archive.members[self.pickle]] if self.arrays else []
+        return tuple(filter(None, map(archive.checksum, (*self.payloads.values(), *pickle))))
 
 
 def read_pickled(archive: ZipArchive, prefix: str, name: str, whole: int) -> Pickled:
@@ -66,13 +71,15 @@ def read_pickled(archive: ZipArchive, prefix: str, name: str, whole: int) -> Pic
     parsed = _parse(archive, pickle)
     found = find_tensors(parsed.value)
     storages = _storages(parsed, {key.removeprefix(folder): member for key, member in payloads.items()})
-    unnamed = (*of_storages(storages, found), *of_pickle(parsed.value, pickle.info.file_size, whole, found))
+    in_pickle = pickle.info.file_size - found.arrays.nbytes
+    unnamed = (*of_storages(storages, found), *of_pickle(parsed.value, is_leaf, in_pickle, whole, found.names))
     return Pickled(
         f"{prefix}/{name}.pkl",
         payloads,
         swapped,
         storages,
         tuple(found.tensors),
+        tuple(found.arrays.units()),
         parsed.globals,
         tuple(found.notes),
         unnamed,
@@ -89,7 +96,7 @@ def is_big_endian(archive: ZipArchive, member: Member | None) -> bool:
 
 def _parse(archive: ZipArchive, member: Member) -> Parsed:
     try:
-        return read_pickle(lambda size, at: archive.read(size, member.start + at), 0, member.info.file_size)
+        return read_pickle(archive.read, member.start, member.end)
     except PickleTooLarge as problem:
         raise TooMuch(f"a torch file that is not followed: {problem}") from None
     except PickleError as problem:

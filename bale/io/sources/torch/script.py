@@ -13,9 +13,9 @@ from operator import attrgetter
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
+from bale.io.sources.pickle.globals import global_notes
+from bale.io.sources.pickle.reader import Global
 from bale.io.sources.storages import Names
-from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import Global
 from bale.io.sources.torch.pickled import RECORDS, Pickled, read_pickled
 from bale.io.sources.unnamed import unnamed_notes
 from bale.io.sources.zip_file import ZipArchive

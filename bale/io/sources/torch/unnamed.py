@@ -1,4 +1,4 @@
-"""Bytes of a torch file that lie in no tensor: rests of storages, and values within its pickles."""
+"""Bytes of the storages of a torch file that lie in no tensor."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from bale.io.faults import printable
 from bale.io.sources.storages import Storage, Tensor
-from bale.io.sources.torch.literals import find_literals
 from bale.io.sources.torch.tensors import Found
-from bale.io.sources.unnamed import Unnamed, is_much, listed
+from bale.io.sources.unnamed import Unnamed, listed
 from bale.notes import size
-
-_ENTRY = 1 << 10  # bytes that a pickle ordinarily takes for a tensor, beside its name
 
 
 def of_storages(storages: Mapping[str, Storage], found: Found) -> Iterator[Unnamed]:
@@ -35,21 +32,6 @@ def of_storages(storages: Mapping[str, Storage], found: Found) -> Iterator[Unnam
     views.sort(key=lambda each: -each[0])
     yield Unnamed(whole, f"storages that no tensor describes{listed(nameless)}")
     yield Unnamed(rest, f"the rest of larger storages{listed([text for _, text in views])}")
-
-
-def of_pickle(root: object, nbytes: int, whole: int, found: Found) -> Iterator[Unnamed]:
-    """Bytes of a pickle beyond what it takes for its tensors, in a file of `whole` bytes."""
-    names = [*(tensor.name for tensor in found.tensors), *(name for names in found.nameless.values() for name in names)]
-    objects = nbytes - sum(_ENTRY + len(name) for name in names)
-    if not is_much(nbytes, whole):
-        return
-    literals = find_literals(root)
-    for is_array, what in ((True, "arrays in its pickle"), (False, "texts in its pickle")):
-        of_kind = [each for each in literals if each.is_array == is_array]
-        total = sum(each.nbytes for each in of_kind)
-        objects -= total
-        yield Unnamed(total, f"{what}{listed([printable(each.name) for each in of_kind])}")
-    yield Unnamed(objects, "Python objects in its pickle")
 
 
 def _reached(tensors: set[Tensor], nbytes: int) -> int:

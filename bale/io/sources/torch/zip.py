@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
-from bale.io.sources.torch.pickle_globals import global_notes
+from bale.io.sources.pickle.globals import global_notes
 from bale.io.sources.torch.pickled import RECORDS, read_pickled
 from bale.io.sources.torch.script import is_script, read_script
 from bale.io.sources.unnamed import unnamed_notes

@@ -71,13 +71,13 @@ def test_whole_modules(tmp_path: Path) -> None:
 
 
 def test_pickles_longer_than_the_window(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
+    monkeypatch.setattr("bale.io.sources.pickle.reader._WINDOW", 20)
     assert_like_torch(model, "torch-legacy")
 
 
 def test_pickles_longer_than_the_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
-    monkeypatch.setattr("bale.io.sources.torch.pickle_reader.PICKLE_LIMIT", 100)
+    monkeypatch.setattr("bale.io.sources.pickle.reader._WINDOW", 20)
+    monkeypatch.setattr("bale.io.sources.pickle.reader.PICKLE_LIMIT", 100)
     assert opened(model).kind == "opaque"
 
 

@@ -251,7 +251,7 @@ class TestOpaque:
         assert_opaque(rezip(tmp_path / "x.pt", {"a/data.pkl": b"N.", "b/data.pkl": b"N."}), "without the data.pkl")
 
     def test_a_pickle_that_cannot_be_followed(self, tmp_path: Path) -> None:
-        assert_opaque(torch_zip(tmp_path / "x.pt", b"\x80\x02]\x97."), "cannot be followed at byte 4")
+        assert_opaque(torch_zip(tmp_path / "x.pt", b"\x80\x02]\x97."), "cannot be followed at byte 50")
 
     def test_an_unknown_byte_order(self, model: Path, tmp_path: Path) -> None:
         path = rezip(tmp_path / "x.pt", members(model) | {"model/byteorder": b"middle"})
@@ -262,8 +262,8 @@ class TestOpaque:
         assert_opaque(model, "directory of")
 
     def test_a_large_pickle(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bale.io.sources.torch.pickle_reader.PICKLE_LIMIT", 50)
-        monkeypatch.setattr("bale.io.sources.torch.pickle_reader._WINDOW", 20)
+        monkeypatch.setattr("bale.io.sources.pickle.reader.PICKLE_LIMIT", 50)
+        monkeypatch.setattr("bale.io.sources.pickle.reader._WINDOW", 20)
         assert_opaque(model, "the pickle has more than 50 bytes")
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from bale.io.sources.torch.literals import Literal, find_literals
-from bale.io.sources.torch.pickle_reader import parse_pickle
+from bale.io.sources.pickle.literals import Literal, find_literals
+from bale.io.sources.pickle.reader import parse_pickle
+from bale.io.sources.torch.tensors import is_leaf
 from tests.io.test_bombs import at_most
 
 
 def literals(value: Any, protocol: int = 2) -> list[Literal]:
-    return find_literals(parse_pickle(pickle.dumps(value, protocol)).value)
+    return find_literals(parse_pickle(pickle.dumps(value, protocol)).value, lambda node: False)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -49,7 +50,7 @@ def test_each_once_and_without_tensors() -> None:
     torch.save({"a": array, "b": [array], "t": torch.zeros(3), "p": torch.nn.Parameter(torch.ones(2))}, stream)
     with zipfile.ZipFile(stream) as file:
         data = file.read(next(name for name in file.namelist() if name.endswith("data.pkl")))
-    (found,) = find_literals(parse_pickle(data).value)
+    (found,) = find_literals(parse_pickle(data).value, is_leaf)
     assert found.name in ("a", "b.0")
     assert found.nbytes == 8000
 
@@ -61,4 +62,4 @@ def test_an_array_by_itself_has_no_name() -> None:
 def test_lists_of_many_numbers_take_nothing() -> None:
     root = parse_pickle(b"\x80\x02](" + b"K\x07" * 100_000 + b"e.").value
     with at_most(50_000):
-        assert find_literals([root, root]) == []
+        assert find_literals([root, root], is_leaf) == []

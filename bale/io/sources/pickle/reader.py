@@ -38,9 +38,13 @@ class Global:
 
     module: str
     name: str
+    dotted: str = field(init=False, repr=False, compare=False)  # asked for so often that it is kept
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dotted", f"{self.module}.{self.name}")
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return self.dotted
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +63,7 @@ class Object:
     @property
     def callee(self) -> str:
         """Dotted name of the class or function; empty for anything else, which is never spelled out."""
-        return str(self.cls) if isinstance(self.cls, Global) else ""
+        return self.cls.dotted if isinstance(self.cls, Global) else ""
 
     def get(self, key: str) -> Any:
         """The value last set for a key, or None."""
@@ -75,9 +79,28 @@ class Persistent:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Long:
-    """A text, or bytes, that was passed over: the values of an array, for one."""
+    """A text, or bytes, that was passed over; `at` is where bytes begin, such as the values of an array."""
 
     nbytes: int
+    at: int | None = None
+
+
+class Bytes(bytes):
+    """Bytes that are held, and where they begin."""
+
+    at: int
+
+
+def _bytes(data: bytes, at: int) -> Bytes:
+    made = Bytes(data)
+    made.at = at
+    return made
+
+
+class OldBytes(str):
+    """What Python 2 wrote as a string, and is hardly a text; `raw` is what it may be."""
+
+    raw: Bytes
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,9 @@ class Parsed:
     persistents: tuple[Persistent, ...]
 
 
+Behind = Callable[[Object, Read, int, int], int]
+"""The bytes behind an object that has just been set up that are no opcodes: by the object, and where they would be."""
+
 DICT = Global("builtins", "dict")
 SET = Global("builtins", "set")
 FROZENSET = Global("builtins", "frozenset")
@@ -100,9 +126,9 @@ def parse_pickle(data: bytes, start: int = 0) -> Parsed:
     return read_pickle(lambda size, offset: data[offset : offset + size], start, len(data))
 
 
-def read_pickle(read: Read, start: int, end: int) -> Parsed:
+def read_pickle(read: Read, start: int, end: int, behind: Behind | None = None) -> Parsed:
     """The same of bytes that are read piece by piece, so that what is long is never held; `end` is where they end."""
-    machine = _Machine(read, start, end)
+    machine = _Machine(read, start, end, behind)
     try:
         value = machine.run()
     except PickleTooLarge:
@@ -117,11 +143,13 @@ def read_pickle(read: Read, start: int, end: int) -> Parsed:
 class _Machine:
     """Stack, marks and memo; `at` is the place of the next byte in `data`, a window that moves along."""
 
-    def __init__(self, read: Read, start: int, end: int) -> None:
+    def __init__(self, read: Read, start: int, end: int, behind: Behind | None = None) -> None:
         self._read, self._start, self._end = read, start, end
+        self._behind = behind
         self._base = start  # where `data` begins
         self._passed = 0
         self._allowed = 0
+        self._seen = -1  # up to here an opcode needs not ask for what it looks at
         self.data = b""
         self.at = 0
         self.stack: list[Any] = []
@@ -137,17 +165,17 @@ class _Machine:
 
     def run(self) -> Any:
         table, costs, spent = _OPCODES, _COSTS, 0
-        self.look(_AHEAD)
-        while (code := self.data[self.at]) != _STOP:
+        while True:
+            if self.at > self._seen:
+                self.look(_AHEAD)
+            code = self.data[self.at]
             self.at += 1
+            if code == _STOP:
+                return self.stack.pop()
             table[code](self)
             spent += costs[code]
             if spent > self._allowed:
                 raise PickleTooLarge(f"what the pickle makes takes more than {self._allowed} bytes of memory")
-            if self.at + _AHEAD > len(self.data):
-                self.look(_AHEAD)
-        self.at += 1
-        return self.stack.pop()
 
     def look(self, size: int) -> None:
         """Have so many bytes in the window, or all that are left."""
@@ -155,6 +183,7 @@ class _Machine:
             return
         self._base, self.at = self.offset, 0
         self.data = self._read(min(max(size, _WINDOW), self._end - self._base), self._base)
+        self._seen = len(self.data) - _AHEAD
         followed = self._base - self._start - self._passed
         if followed > PICKLE_LIMIT:
             raise PickleTooLarge(f"the pickle has more than {PICKLE_LIMIT} bytes")
@@ -171,7 +200,16 @@ class _Machine:
         if size <= LONG:
             return self.data[start : self.at]
         self._passed += size
-        return Long(size)
+        return Long(size, self.offset - size)
+
+    def pass_over(self, node: Object) -> None:
+        """Leave out what lies behind an object and is no part of the pickle."""
+        if self._behind is not None:
+            size = self._behind(node, self._read, self.offset, self._end)
+            if not 0 <= size <= self._end - self.offset:
+                raise PickleError(f"{size} bytes are announced where {self._end - self.offset} are left")
+            self.at += size
+            self._passed += size
 
     def unpack(self, layout: struct.Struct) -> Any:
         (value,) = layout.unpack_from(self.data, self.at)
@@ -196,7 +234,9 @@ class _Machine:
 
     def push_global(self, module: str, name: str) -> None:
         key = (module, name)
-        self.stack.append(self.globals.setdefault(key, Global(*key)))
+        if key not in self.globals:
+            self.globals[key] = Global(*key)
+        self.stack.append(self.globals[key])
 
     def push_persistent(self, pid: Any) -> None:
         self.persistents.append(Persistent(pid))
@@ -213,13 +253,29 @@ def _constant(value: Any) -> _Opcode:
 
 
 def _fixed(layout: struct.Struct) -> _Opcode:
-    return lambda machine: machine.stack.append(machine.unpack(layout))
+    size, unpack = layout.size, layout.unpack_from
+
+    def run(machine: _Machine) -> None:
+        machine.stack += unpack(machine.data, machine.at)
+        machine.at += size
+
+    return run
 
 
 def _counted(layout: struct.Struct, convert: Callable[[bytes], Any]) -> _Opcode:
     def run(machine: _Machine) -> None:
         taken = machine.take(machine.unpack(layout))
-        machine.stack.append(taken if isinstance(taken, Long) else convert(taken))
+        machine.stack.append(Long(taken.nbytes) if isinstance(taken, Long) else convert(taken))
+
+    return run
+
+
+def _raw(layout: struct.Struct, convert: Callable[[Bytes], Any] = lambda data: data) -> _Opcode:
+    def run(machine: _Machine) -> None:
+        taken = machine.take(machine.unpack(layout))
+        if isinstance(taken, bytes):
+            taken = convert(_bytes(taken, machine.offset - len(taken)))
+        machine.stack.append(taken)
 
     return run
 
@@ -309,6 +365,7 @@ def _build(machine: _Machine) -> None:
     state = machine.stack.pop()
     if isinstance(machine.stack[-1], Object):
         machine.stack[-1].state = state
+        machine.pass_over(machine.stack[-1])
 
 
 def _append(machine: _Machine) -> None:
@@ -365,6 +422,15 @@ def _old_string(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")  # Python 2 did not say in which encoding
 
 
+def _old_bytes(data: Bytes) -> str:
+    text = _old_string(data)
+    if data.isascii() and text.isprintable():
+        return text
+    made = OldBytes(text)
+    made.raw = data
+    return made
+
+
 def _quoted(text: bytes) -> str:
     text = text.strip()
     if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"":
@@ -408,16 +474,16 @@ _OPCODES: dict[int, _Opcode] = {
     0x8A: _counted(_U1, _little_endian),
     0x8B: _counted(_I4, _little_endian),
     ord("S"): _lined(_quoted),
-    ord("T"): _counted(_I4, _old_string),
-    ord("U"): _counted(_U1, _old_string),
+    ord("T"): _raw(_I4, _old_bytes),
+    ord("U"): _raw(_U1, _old_bytes),
     ord("V"): _lined(lambda text: text.decode("raw-unicode-escape")),
     ord("X"): _counted(_U4, _utf8),
     0x8C: _counted(_U1, _utf8),
     0x8D: _counted(_U8, _utf8),
-    ord("B"): _counted(_U4, bytes),
-    ord("C"): _counted(_U1, bytes),
-    0x8E: _counted(_U8, bytes),
-    0x96: _counted(_U8, bytes),
+    ord("B"): _raw(_U4),
+    ord("C"): _raw(_U1),
+    0x8E: _raw(_U8),
+    0x96: _raw(_U8),
     0x98: lambda machine: None,  # READONLY_BUFFER: all that we make is
     # containers
     ord("]"): lambda machine: machine.stack.append([]),
@@ -465,6 +531,12 @@ _OPCODES: dict[int, _Opcode] = {
 
 _COSTS = [16] * 256
 """Bytes in memory that come of an opcode, about: an object, a list, a tuple, a place in the memo, or anything else."""
-for _codes, _bytes in ((b"}\x8f\x91dR\x81\x92oi", 200), (b"](", 80), (b"\x85\x86\x87tlPQ", 80), (b"pqr\x94", 100)):
+for _codes, _cost in (
+    (b"}\x8f\x91dR\x81\x92oi", 200),
+    (b"](", 80),
+    (b"\x85\x86\x87tlPQ", 80),
+    (b"pqr\x94", 100),
+    (b"BC\x8e\x96", 300),
+):
     for _code in _codes:
-        _COSTS[_code] = _bytes
+        _COSTS[_code] = _cost

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bale.io.sources.torch.pickle_reader import Global, Long, Object
-from bale.io.sources.torch.tensors import SAME, is_tensor, members, printed
+from bale.io.sources.pickle.members import SAME, members, printed
+from bale.io.sources.pickle.reader import Global, Long, Object
+from bale.io.sources.pickle.walk import Test
 
 LEAST = 1 << 10  # bytes: what is shorter is a part of the structure
 _ARRAYS = {
@@ -36,8 +37,8 @@ class Literal:
 Path = tuple[Any, Any] | None  # of its container, and a label
 
 
-def find_literals(root: Any) -> list[Literal]:
-    """Those of some length, each once, the largest first; tensors are passed over."""
+def find_literals(root: Any, is_leaf: Test) -> list[Literal]:
+    """Those of some length, each once, the largest first; leaves are passed over."""
     found: list[tuple[int, bool, Path]] = []
     seen: dict[int, Any] = {}  # which keeps them, so that no other has their identity
     rest: list[tuple[Any, Path, bool]] = [(Object(_ENCODE, (root,)), None, False)]  # which gives it no name
@@ -51,7 +52,7 @@ def find_literals(root: Any) -> list[Literal]:
                 continue
             seen[id(child)] = child
             to = path if in_array or label is SAME else (path, label)
-            if is_container and not is_tensor(child):
+            if is_container and not is_leaf(child):
                 rest.append((child, to, in_array))
             elif nbytes:
                 found.append((nbytes, in_array, to))

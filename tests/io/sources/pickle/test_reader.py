@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bale.io.sources.torch import pickle_reader
-from bale.io.sources.torch.pickle_globals import global_notes
-from bale.io.sources.torch.pickle_reader import (
+from bale.io.sources.pickle import reader as pickle_reader
+from bale.io.sources.pickle.globals import global_notes
+from bale.io.sources.pickle.reader import (
     DICT,
     Global,
     Object,

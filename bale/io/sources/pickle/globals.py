@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bale.io.faults import printable
-from bale.io.sources.torch.pickle_reader import Global
+from bale.io.sources.pickle.reader import Global
 from bale.notes import Note
 
 SHOWN = 5
 
 
-def global_notes(found: Iterable[Global]) -> list[Note]:
-    """At most one warning of dangerous names, and one note of names that are merely unknown."""
+def global_notes(found: Iterable[Global], loader: str = "torch.load(weights_only=False)") -> list[Note]:
+    """At most one warning of dangerous names, which `loader` would follow, and one note of names that are unknown."""
     names = list(dict.fromkeys(found))
     dangerous = [each for each in names if _is_dangerous(each)]
     unknown = [each for each in names if not _is_dangerous(each) and not _is_known(each)]
     notes = []
     if dangerous:
-        what = "bale never runs it, but torch.load(weights_only=False) would"
+        what = f"bale never runs it, but {loader} would"
         notes.append(Note("dangerous", f"the pickle refers to {_listed(dangerous)}; {what}"))
     if unknown:
         what = "unknown to bale: kept as it stands, never imported"
@@ -68,14 +68,22 @@ _KNOWN_PACKAGES = _words("torch.nn torch.optim torch.storage torch.cuda torch.di
 _KNOWN_MODULES = _words(
     """
     torch torch._utils torch._tensor torch.tensor copyreg copy_reg numpy numpy.core.multiarray numpy._core.multiarray
-    numpy.core.numeric numpy._core.numeric numpy.dtypes argparse datetime pathlib
+    numpy.core.numeric numpy._core.numeric numpy.dtypes ml_dtypes argparse datetime pathlib
     """
 )
-_KNOWN_NAMES = _words("torch.serialization._get_layout")
+_KNOWN_NAMES = _words(
+    """
+    torch.serialization._get_layout jax._src.array._reconstruct_array jax.array._reconstruct_array
+    numpy.random._pickle.__randomstate_ctor joblib.numpy_pickle.NumpyArrayWrapper
+    sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper
+    """
+)
 _BUILTINS = _words("builtins __builtin__")
 
 
 def _is_dangerous(found: Global) -> bool:
+    if str(found) in _KNOWN_NAMES:
+        return False
     # A dotted name reaches the attributes of a module: `torch.serialization` and `os.system`.
     parts = found.name.split(".")
     if found.module in _BUILTINS:

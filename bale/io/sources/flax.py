@@ -1,0 +1,70 @@
+"""Files of Flax: msgpack of nested dicts, with arrays as extensions (flax.serialization).
+
+Extension 1 is an array: msgpack of shape, name of the dtype, and the elements, little-endian, in C order. Names are
+keys joined by dots. An array above 1 GiB is a dict of `shape` and `chunks`, of which each chunk is an array of one
+dimension, ``NAME.chunks.0``. Not followed: numbers (extension 3) and complex numbers (extension 2).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bale.io.checkpoint import Checkpoint
+from bale.io.faults import Unsupported
+from bale.io.sources.msgpack import TEXT_LIMIT, Item, Items, walk
+from bale.io.sources.pickle.dtypes import BY_NAME
+from bale.io.sources.storages import Names
+from bale.io.sources.unnamed import Unnamed, unnamed_notes
+from bale.io.storage.bytes import ByteSource
+from bale.spec import TensorSpec, Unit, View
+
+NAME_LIMIT = 250_000
+RANK_LIMIT = 64
+_ARRAY = 1  # type of the extension
+_HEAD = 1 << 10  # bytes that are read at once of what an array is
+_ENTRY = 128  # bytes that an array takes beside its name and elements, at most
+# A map of some entries, the first of which has a text of printable letters as its key.
+_BEGINNING = re.compile(rb"(?:[\x81-\x8f]|\xde[\s\S]{2}|\xdf[\s\S]{4})(?:[\xa1-\xbf]|\xd9[\s\S])[ -~]")
+
+
+def begins_as_flax(head: bytes) -> bool:
+    """Whether a file begins as a map with texts as keys."""
+    return _BEGINNING.match(head) is not None
+
+
+def read_flax(path: Path, source: ByteSource) -> Checkpoint:
+    """Read a msgpack file; raise `Unsupported` for any other, and for one without arrays."""
+    items, names, units, text = Items(source.read, 0, source.size), Names(), list[Unit](), 0
+    for labels, item in walk(items):
+        if item.kind == "extension" and item.code == _ARRAY:
+            text += sum(map(len, labels)) + len(labels)
+            if len(units) >= NAME_LIMIT or text > TEXT_LIMIT:
+                raise Unsupported(f"msgpack that gives names to more than {NAME_LIMIT} arrays")
+            found = _array(items, item)
+            if found is not None:
+                at, spec = found
+                units.append(Unit(at, spec, (View(names.unique(".".join(labels) or "array"), spec),)))
+    if not units:
+        raise Unsupported("msgpack without arrays as Flax writes them")
+    others = items.at - sum(unit.spec.nbytes for unit in units) - text - _ENTRY * len(units)
+    unnamed = [Unnamed(others, "other values in it"), Unnamed(source.size - items.at, "bytes behind it")]
+    return Checkpoint(path, "flax", source.size, tuple(units), unnamed_notes(source.size, unnamed))
+
+
+def _array(items: Items, item: Item) -> tuple[int, TensorSpec] | None:
+    """Where the elements of an array lie, and what they are; None where it is not as Flax writes it."""
+    inner = Items(items.bytes_at, item.at, item.at + item.size, _HEAD)
+    outer = inner.next()
+    sizes = inner.next()
+    if (outer.kind, outer.size) != ("array", 3) or sizes.kind != "array" or sizes.size > RANK_LIMIT:
+        return None
+    shape = [inner.next() for _ in range(sizes.size)]
+    name, values = inner.next(), inner.next()
+    if any(size.kind != "integer" or size.code < 0 for size in shape) or name.size > 32:
+        return None
+    dtype = BY_NAME.get(inner.bytes_at(name.size, name.at).decode("ascii", "replace"))
+    if dtype is None or values.kind != "bytes" or inner.at != item.at + item.size:
+        return None
+    spec = TensorSpec(dtype, tuple(size.code for size in shape))
+    return (values.at, spec) if spec.nbytes == values.size and max(spec.shape, default=0) < 1 << 62 else None

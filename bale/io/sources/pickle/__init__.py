@@ -1,0 +1,1 @@
+"""Pickles, read without running them: values as inert records, and the numpy arrays in them."""
