@@ -6,6 +6,7 @@ _LOOKS = (
     (b"\x1f\x8b", "a gzip file"),
     (b"\x28\xb5\x2f\xfd", "a zstd file"),
     (b"\xfd7zXZ\0", "an xz file"),
+    *((bytes([0x78, level]), "a zlib file, as joblib writes") for level in (0x01, 0x5E, 0x9C, 0xDA)),
     (b"BZh", "a bzip2 file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip file"),
     (b"\x04\x22\x4d\x18", "an LZ4 file"),
