@@ -27,7 +27,6 @@ DIGEST64 = re.compile(r"[0-9a-f]{16}")
 DIGEST128 = re.compile(r"[0-9a-f]{32}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NOTE_KIND = re.compile(r"[a-z0-9-]+")
-_PASSES = 2  # over a source to compute its checksums again: of a ZIP file in a ZIP file there are two
 
 
 _KEYS = {"base", "format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}

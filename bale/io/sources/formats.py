@@ -94,8 +94,8 @@ _PLAIN = (
     Format("msgpack, as Flax writes", begins_as_flax, read_flax),
 )
 FORMATS = (
-    *_with_containers(_with_containers(_PLAIN)),
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
+    *_with_containers(_with_containers(_PLAIN)),
 )
 """In this order: the first that a file begins as is its format. Files are read in files in files, and no deeper."""
 

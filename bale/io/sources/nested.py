@@ -95,6 +95,7 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
     its own, without the suffix.
     """
     read, notes, others, limit = list[tuple[Part, Checkpoint]](), list[Note](), list[Part](), _Limit()
+    told = list[Note]()
     for part in parts:
         try:
             found = inside(path, Window(source, part.start, part.size))
@@ -117,11 +118,15 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
         moved_units, moved_checksums = moved(found, part.start, named)
         units += moved_units
         checksums += moved_checksums
-        notes += (
-            Note(note.kind, f"{printable(part.name)}: {note.text}") for note in found.notes[: _NOTES - len(notes)]
-        )
+        told += (Note(note.kind, f"{printable(part.name)}: {note.text}") for note in found.notes)
     units.sort(key=attrgetter("start", "end"))
-    return Contents(tuple(units), tuple(checksums), tuple(notes), tuple(others))
+    return Contents(tuple(units), tuple(checksums), (*notes, *first_notes(told)), tuple(others))
+
+
+def first_notes(notes: Iterable[Note]) -> list[Note]:
+    """The first of many notes, and all that warn."""
+    seen = list(dict.fromkeys(notes))
+    return [note for number, note in enumerate(seen) if number < _NOTES or note.kind == "dangerous"]
 
 
 def moved(checkpoint: Checkpoint, by: int, named: Callable[[str], str]) -> tuple[list[Unit], list[Checksum]]:

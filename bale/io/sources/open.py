@@ -12,6 +12,7 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.formats import HEAD, SAFETENSORS, format_of
 from bale.io.sources.looks import looks_like
+from bale.io.sources.order import in_order
 from bale.io.stand_ins import EMPTY, LFS, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
@@ -43,7 +44,7 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     try:
         if isinstance(reader, str):
             raise Unsupported(reader)
-        return _bounded(reader(path, source))
+        return _bounded(in_order(reader(path, source)))
     except Unsupported as reason:
         return _opaque(path, size, str(reason))
     except Malformed as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -87,6 +88,7 @@ class ZipArchive:
         self._source = source
         self._infos, self._directory = self._read_directory()
         self.members = self._find_members()
+        self._starts = sorted((*(each.info.header_offset for each in self.members.values()), self._directory))
 
     def read(self, size: int, offset: int) -> bytes:
         """Bytes of the file."""
@@ -119,9 +121,14 @@ class ZipArchive:
         if info.flag_bits & _DESCRIBED:
             descriptor = self.read(8, member.end)
             at = 4 if descriptor.startswith(_DESCRIPTOR_MAGIC) else 0
-            if int.from_bytes(descriptor[at : at + 4], "little") == info.CRC:
+            is_free = member.end + at + 4 <= self._next_start(member)
+            if is_free and int.from_bytes(descriptor[at : at + 4], "little") == info.CRC:
                 fields.append(member.end + at)
         return Checksum(member.start, info.file_size, tuple(sorted(fields)))
+
+    def _next_start(self, member: Member) -> int:
+        """Where the next member begins, or the directory."""
+        return self._starts[bisect_left(self._starts, member.end)]
 
     def _read_directory(self) -> tuple[list[zipfile.ZipInfo], int]:
         try:

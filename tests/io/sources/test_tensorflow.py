@@ -80,6 +80,14 @@ def test_big_endian_values(tmp_path: Path) -> None:
     assert [(unit.label, unit.swapped) for unit in found.units] == [("w", True), ("b", False)]
 
 
+@pytest.mark.parametrize("head", [b"\x81\xa1a", b"\x80\x02.", b"PK\x03\x04"])
+def test_data_that_begins_as_another_format(tmp_path: Path, head: bytes) -> None:
+    values = np.frombuffer(head.ljust(64, b"\7"), "<f4")
+    checkpoint(tmp_path, {"w": values, "x": W})
+    found = opened(tmp_path / "m.data-00000-of-00001")
+    assert (found.kind, [unit.label for unit in found.units]) == ("tensorflow", ["w", "x"])
+
+
 def test_texts_are_told_of(tmp_path: Path) -> None:
     (note,) = opened(checkpoint(tmp_path, VALUES, text=bytes(20_000))).notes
     assert "no numbers (~text)" in str(note)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pickle
 import zipfile
 import zlib
 from pathlib import Path
@@ -92,6 +94,47 @@ def test_members_that_are_not_followed_are_told(tmp_path: Path) -> None:
         "o.npy is kept as bytes: an array of NumPy of Python objects",
         "x.npy is kept as bytes: its array takes 96 bytes and it has 92, as in a file that was cut",
     ]
+
+
+class _Call:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+def test_what_is_dangerous_is_told_behind_any_number_of_other_notes(tmp_path: Path) -> None:
+    broken = {f"{number}.npy": b"\x93NUMPY\1\0" for number in range(20)}
+    pickled = pickle.dumps({"w": WEIGHTS, "call": _Call()}, 4)
+    notes = opened(rezip(tmp_path / "m.zip", {**broken, "p.pkl": pickled})).notes
+    assert len(notes) < 12
+    assert "posix.system" in next(note.text for note in notes if note.kind == "dangerous")
+
+
+def test_a_descriptor_that_is_the_next_member_is_left_alone(tmp_path: Path) -> None:
+    """Of a CRC that is the signature of a member: nothing stands behind the payload."""
+    content = bytearray(npy(WEIGHTS))
+    content[-4:] = _ending(zlib.crc32(content[:-4]), 0x04034B50)
+    data = bytearray(zipped({"a.npy": bytes(content), "b.txt": b"hello"}))
+    for at in (6, data.index(b"PK\1\2") + 8):
+        data[at] |= 8  # says that a descriptor follows
+    (tmp_path / "m.zip").write_bytes(data)
+    (checksum,) = opened(tmp_path / "m.zip").checksums
+    assert set(checksum.fields) == {14, data.index(b"PK\1\2") + 16}
+
+
+def _ending(before: int, wanted: int) -> bytes:
+    """Four bytes with which a CRC-32 becomes the one that is wanted."""
+    table = [zlib.crc32(bytes([byte])) ^ 0xFF000000 for byte in range(256)]
+    table = [value ^ table[0] for value in table]
+    by_top = {value >> 24: byte for byte, value in enumerate(table)}
+    state, found = wanted ^ 0xFFFFFFFF, []
+    for _ in range(4):
+        found.append(by_top[state >> 24])
+        state = (state ^ table[found[-1]]) << 8 & 0xFFFFFFFF
+    state, ending = before ^ 0xFFFFFFFF, b""
+    for byte in reversed(found):
+        ending += bytes([state & 255 ^ byte])
+        state = state >> 8 ^ table[byte]
+    return ending
 
 
 def test_names_of_one_file_are_its_own(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Malformed, TooMuch, Unsupported
-from bale.io.sources.nested import Window, moved
+from bale.io.sources.nested import Window, first_notes, moved
 from bale.io.sources.pickle.reader import Object, PickleError, read_pickle
 from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
 from bale.io.sources.torch.zip import is_torch_zip, read_torch_zip
@@ -32,7 +32,6 @@ from bale.spec import Unit
 SUFFIX = ".distcp"
 _METADATA = ".metadata"
 _ITEM_LIMIT = NAME_LIMIT
-_NOTES = 8  # of items, beyond which none is told
 
 
 def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkpoint:
@@ -59,7 +58,7 @@ def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkp
         checksums += item_checksums
         notes.update(dict.fromkeys(item.notes))
     units.sort(key=attrgetter("start", "end"))
-    told = (*list(notes)[:_NOTES], *unnamed_notes(source.size, [Unnamed(others, "items that are not followed")]))
+    told = (*first_notes(notes), *unnamed_notes(source.size, [Unnamed(others, "items that are not followed")]))
     return Checkpoint(path, "distcp", source.size, tuple(units), told, tuple(checksums))
 
 

@@ -1,0 +1,45 @@
+"""The order of units, which all readers have to keep: what one of them lets through is seen here."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import pairwise
+from operator import attrgetter
+
+from bale.io.checkpoint import Checkpoint
+from bale.io.faults import Malformed, Unsupported, printable
+from bale.spec import Unit
+
+
+def in_order(checkpoint: Checkpoint) -> Checkpoint:
+    """The same file with its units by ascending offset; those of no bytes lie within the file, and in no other.
+
+    Raises
+    ------
+    Malformed
+        For a unit that reaches out of the file.
+    Unsupported
+        For units that overlap.
+    """
+    units, order = checkpoint.units, attrgetter("start", "end")
+    filled = sorted((unit for unit in units if unit.end > unit.start), key=order)
+    for unit in filled:
+        if not 0 <= unit.start <= unit.end <= checkpoint.size:
+            raise Malformed(f"{printable(unit.label)!r} reaches to byte {unit.end} of {checkpoint.size}")
+    for one, other in pairwise(filled):
+        if one.end > other.start:
+            raise Unsupported(f"the tensors {printable(one.label)!r} and {printable(other.label)!r} overlap")
+    starts = [unit.start for unit in filled]
+
+    def placed(unit: Unit) -> Unit:
+        if unit.end > unit.start:
+            return unit
+        at = min(unit.start, checkpoint.size)
+        number = bisect_right(starts, at) - 1
+        if number >= 0 and at < filled[number].end:
+            at = starts[number]
+        return unit if at == unit.start else replace(unit, start=at)
+
+    found = tuple(sorted(map(placed, units), key=order))
+    return checkpoint if found == units else replace(checkpoint, units=found)
