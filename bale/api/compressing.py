@@ -26,7 +26,7 @@ from bale.io.folders.selection import Selection
 from bale.io.storage.commit import Target, check_target
 from bale.notes import Note, enough
 from bale.notes import size as in_words
-from bale.planning.budget import Budget
+from bale.planning.budget import ALLOW_MORE, Budget
 from bale.planning.recipe import Recipe
 from bale.report.files import FileRow
 from bale.report.gates.vocabularies import COMPRESS, COMPRESS_WITH_STATISTICS
@@ -35,7 +35,6 @@ from bale.report.model import Report
 _TRIES = 4
 _LESS = 0.999  # of a mean that was above a budget
 _SPENT = 0.99  # share of a size from which on it counts as spent
-_ALLOW = "allow more, or give rules that let more be lossy"
 
 
 def compress(
@@ -224,7 +223,7 @@ class _Work:
             except _OverMean as problem:
                 beside = replace(beside, times=beside.times / problem.times * _LESS)
         least = f": the least is {enough(min(sizes))}" if sizes else ""
-        raise UsageError(f"{self.chosen.origin} cannot be met{least}", _ALLOW)
+        raise UsageError(f"{self.chosen.origin} cannot be met{least}", ALLOW_MORE)
 
     def _check(self, most: int | None, report: Report) -> Report:
         """The report, as the budget and the gates let it pass."""

@@ -23,7 +23,7 @@ from bale.io.folders.selection import Selection
 from bale.io.names import own_name
 from bale.io.storage.commit import check_target, staged
 from bale.notes import enough
-from bale.planning.budget import Budget
+from bale.planning.budget import ALLOW_MORE, Budget
 from bale.planning.decide import FilePlan, saved_choices
 from bale.planning.saved import plan_text
 from bale.report.gates.vocabularies import PLAN
@@ -99,7 +99,7 @@ def plan(
     most = most_bytes(chosen.budget, (each.size for each in checkpoints.values()), beside_of(opened))
     if most is not None and made.predicted_bytes > _SURE * most:  # nothing was for the budget to choose
         least = f"the least is {enough(made.predicted_bytes)}"
-        raise UsageError(f"{chosen.origin} cannot be met: {least}", "allow more, or give rules that let more be lossy")
+        raise UsageError(f"{chosen.origin} cannot be met: {least}", ALLOW_MORE)
     gates.passed(made.to_json, made)
     if save is not None:
         with _saving():

@@ -28,7 +28,7 @@ Threads = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what exists.")]
 Sources = Annotated[
     list[Given],
-    typer.Argument(parser=given, metavar="SOURCE", help="A checkpoint (safetensors, PyTorch), or a folder of weights."),
+    typer.Argument(parser=given, metavar="SOURCE", help="A checkpoint of any format, or a folder of weights."),
 ]
 Archives = Annotated[
     list[Given], typer.Argument(parser=given, metavar="ARCHIVE", help="A .bale file, or a folder of them.")

@@ -18,6 +18,7 @@ _EXPORTS = (
     ".keras",
     ".onnx",
     ".tflite",
+    ".pkl",
     ".pdparams",
     ".joblib",
     ".msgpack",
@@ -28,6 +29,9 @@ SUFFIXES = NEEDED_SUFFIXES + _EXPORTS
 
 OTHER_SUFFIXES = (".distcp", ".npz", ".ot")
 """Of weights that only other programs read, or also in forms that only they do."""
+
+TENSORFLOW_DATA = re.compile(r"(?P<stem>.+)\.data-(?P<shard>\d{5})-of-(?P<shards>\d{5})", re.DOTALL)
+"""Names of the data files of TensorFlow checkpoints."""
 
 _NUMBERED = re.compile(r"(?P<before>.*?)-(?P<number>\d+)-of-(?P<count>\d+)(?P<after>[^/]*)")
 _FRAMEWORK = re.compile(r"(?:pytorch|tf|flax|rust|jax)_")

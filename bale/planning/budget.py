@@ -26,6 +26,9 @@ One step for a whole tensor is no good for them: it makes single updates up to 9
 on an Adam checkpoint; see the preset ``training-checkpoint``).
 """
 
+ALLOW_MORE = "allow more, or let more be lossy by rules: only tensors of floating-point numbers can be"
+"""The hint where a size cannot be met."""
+
 OPTIONS = {
     "max_size": "--max-size",
     "bits": "--bits",

@@ -14,7 +14,7 @@ from bale.errors import UsageError
 from bale.notes import enough
 from bale.notes import size as in_words
 from bale.planning.allocate import Item, errors2, sizes, solve_error, solve_size
-from bale.planning.budget import Budget
+from bale.planning.budget import ALLOW_MORE, Budget
 from bale.spec import Array
 
 UNSPENT = 1e-3  # share of the bytes from which on steps cannot use more
@@ -145,5 +145,5 @@ class Limits:
             held = f"; {in_words(fixed.size)} of it are chosen otherwise, the most for {most}"
         return UsageError(
             f"{self._budget.origin} cannot be met: the least is {enough(least)}{held}",
-            "allow more, or give rules that let more be lossy",
+            ALLOW_MORE,
         )

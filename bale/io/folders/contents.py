@@ -20,7 +20,16 @@ from bale.io.sources.open import is_unknown, read_checkpoint
 from bale.io.stand_ins import LFS, UNKNOWN, StandIn, Text, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
-from bale.io.weight_names import NEEDED_SUFFIXES, OTHER_SUFFIXES, SUFFIXES, is_weights, numbered, same_model, set_of
+from bale.io.weight_names import (
+    NEEDED_SUFFIXES,
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    TENSORFLOW_DATA,
+    is_weights,
+    numbered,
+    same_model,
+    set_of,
+)
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
@@ -145,15 +154,20 @@ class _Found:
         try:
             return read_checkpoint(path, source)
         except SourceError as problem:
-            if named or is_weights(name):
+            if named or is_weights(name) or TENSORFLOW_DATA.fullmatch(name):
                 raise
             self.notes.append(Note("broken", f"{name}{problem.message.removeprefix(str(path))}: it is copied as it is"))
             return None
 
 
 def _is_coded(checkpoint: Checkpoint, head: bytes) -> bool:
-    is_large = checkpoint.size > _WORTH_CODING or checkpoint.path.name.lower().endswith(OTHER_SUFFIXES)
-    return checkpoint.kind != "opaque" or (is_large and not _is_text(head))
+    is_called = is_weights(checkpoint.path.name, SUFFIXES + OTHER_SUFFIXES) and not _is_any(checkpoint.path.name)
+    return checkpoint.kind != "opaque" or ((checkpoint.size > _WORTH_CODING or is_called) and not _is_text(head))
+
+
+def _is_any(name: str) -> bool:
+    """Whether a name is one that all kinds of files have."""
+    return name.lower().endswith(".bin")
 
 
 def _is_text(head: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bale.io.folders.contents import examine
 from bale.io.folders.record import RECORD
 from bale.io.folders.selection import Selection
 from tests.io.folders.examining import index, kinds, note_of
+from tests.io.sources.tensorflow_files import checkpoint
 from tests.making import names_in, weights, write
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234567\n"
@@ -261,3 +263,15 @@ def test_a_small_file_of_weights_without_a_reader_is_coded(tmp_path: Path) -> No
     (tmp_path / "__0_0.distcp").write_bytes(weights(20, 20).tobytes())
     (tmp_path / ".metadata").write_bytes(b"\x80\x02.")
     assert list(examine(tmp_path).checkpoints) == ["__0_0.distcp"]
+
+
+def test_a_small_pickle_that_is_cut_is_coded(folder: Path) -> None:
+    (folder / "m.pkl").write_bytes(pickle.dumps({"w": weights(20, 30)}, 4)[:-40])
+    assert list(examine(folder).checkpoints) == ["m.pkl", "model.safetensors"]
+
+
+def test_tensorflow_data_that_is_cut_is_an_error(folder: Path) -> None:
+    data = checkpoint(folder, {"w": weights(20, 30), "x": weights(3, 4)})
+    data.write_bytes(data.read_bytes()[:-40])
+    with pytest.raises(SourceError, match=r"m\.data-00000-of-00001 is broken"):
+        examine(folder)

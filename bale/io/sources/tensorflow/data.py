@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -15,21 +14,21 @@ from bale.io.sources.tensorflow.index import Entry, Index, read_index
 from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
+from bale.io.weight_names import TENSORFLOW_DATA
 from bale.spec import Unit, View
 
 CHECKED = "TensorFlow checks its CRC-32C in the .index"
 INDEX_LIMIT = 1 << 26  # bytes
-_DATA = re.compile(r"(?P<stem>.+)\.data-(?P<shard>\d{5})-of-(?P<shards>\d{5})", re.DOTALL)
 
 
 def is_tensorflow_data(name: str) -> bool:
     """Whether a file is called as data files are; nothing in them says what they are."""
-    return _DATA.fullmatch(name) is not None
+    return TENSORFLOW_DATA.fullmatch(name) is not None
 
 
 def read_tensorflow(path: Path, source: ByteSource) -> Checkpoint:
     """Read a data file by the index beside it; raise `Unsupported` without one, `Malformed` where the file is cut."""
-    named = _DATA.fullmatch(path.name)
+    named = TENSORFLOW_DATA.fullmatch(path.name)
     if named is None:
         raise Unsupported("a TensorFlow checkpoint of another name")
     index = read_index(_beside(path.with_name(f"{named['stem']}.index")), int(named["shard"]))
