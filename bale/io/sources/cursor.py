@@ -59,7 +59,7 @@ class Cursor:
     def varint(self) -> int:
         """A number in bytes of seven bits, lowest first, with the highest bit set on all but the last; below 2^64."""
         start = self.at - self._first
-        if start < len(self._window) and (byte := self._window[start]) < 128:  # nearly always
+        if 0 <= start < len(self._window) and (byte := self._window[start]) < 128:  # nearly always
             self.at += 1
             return byte
         start, value, shift = self._reach(1), 0, 0
@@ -86,7 +86,7 @@ class Cursor:
     def _reach(self, size: int) -> int:
         """Move on by bytes that are held then; where in the window they begin."""
         start = self.at - self._first
-        if start + size > len(self._window):  # which never passes the end
+        if start < 0 or start + size > len(self._window):  # which never passes the end
             self._check(size)
             self._window = self.source.read(min(max(size, self._size), self.left), self.at)
             self._first, start = self.at, 0

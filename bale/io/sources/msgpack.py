@@ -7,12 +7,13 @@ binaries, which are passed over. All lengths are big-endian, and checked against
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from bale.io.faults import Unsupported
+from bale.io.faults import TooMuch, Unsupported
 
 DEPTH_LIMIT = 1000
 KEY_LIMIT = 1 << 16  # bytes of a key
+ITEM_LIMIT = 1_000_000  # of a file: 250,000 arrays take half of that, with their keys
 TEXT_LIMIT = 64_000_000  # characters of all names together, for those who keep them
 WINDOW = 1 << 18  # bytes that are read at once
 _HEAD = 16  # bytes that the head of an item takes at most
@@ -28,12 +29,11 @@ _LENGTHS = {
 _FIXED = {0xCA: 4, 0xCB: 8} | {0xCC + n: 1 << n for n in range(4)} | {0xD0 + n: 1 << n for n in range(4)}
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item: `size` counts the bytes of its payload, or what a map or array holds.
 
     `kind` is ``map``, ``array``, ``text``, ``bytes``, ``extension``, ``integer`` or ``other``; `code` is the type of an
-    extension, or the value of a small integer.
+    extension, or the value of an integer.
     """
 
     kind: str
@@ -43,11 +43,11 @@ class Item:
 
 
 class Items:
-    """Reads items one after the other; raises `Unsupported` for what is none, or ends too early."""
+    """Reads items one after the other; raises `Unsupported` for what is none, ends too early or goes on too long."""
 
     def __init__(self, read: Callable[[int, int], bytes], at: int, end: int, window: int = WINDOW) -> None:
         self._read, self.at, self._end, self._window = read, at, end, window
-        self._base, self._data = at, b""
+        self._base, self._data, self._left = at, b"", ITEM_LIMIT
 
     def bytes_at(self, size: int, at: int) -> bytes:
         """Bytes of the file, of a window that moves along where it can."""
@@ -59,6 +59,9 @@ class Items:
 
     def next(self) -> Item:
         """The item that comes next; payload is passed over, what a container holds is not."""
+        self._left -= 1
+        if self._left < 0:
+            raise TooMuch(f"msgpack of more than {ITEM_LIMIT} items")
         head = self.bytes_at(min(_HEAD, self._end - self.at), self.at)
         if not head:
             raise Unsupported(f"msgpack that ends at byte {self._end}, before all that it announces")

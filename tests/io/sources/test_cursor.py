@@ -40,3 +40,14 @@ def test_it_never_passes_the_end(end: int | None) -> None:
 def test_long_texts_are_not_read() -> None:
     with pytest.raises(Malformed, match="a name of"):
         Cursor(InMemory(b"")).text(TEXT_LIMIT + 1)
+
+
+def test_it_goes_back_to_what_it_no_longer_holds() -> None:
+    data = bytes(range(1, 100))
+    cursor = Cursor(InMemory(data), window=8)
+    cursor.skip(20)
+    for at in (20, 19, 30, 3):
+        cursor.at = at
+        assert cursor.varint() == data[at]
+        cursor.at = at - 1
+        assert cursor.text(2) == data[at - 1 : at + 1]

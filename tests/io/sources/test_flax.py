@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from bale.io.checkpoint import Checkpoint
+from bale.io.faults import TooMuch
+from bale.io.sources import msgpack
 from bale.io.sources.msgpack import Items, walk
 from tests.io.reading import named_values, opened
 from tests.io.sources.samples import WEIGHTS, flax_array, flax_map
@@ -70,3 +72,15 @@ def test_windows_of_any_length() -> None:
     for window in range(1, 20):
         found = walk(Items(lambda size, at: data[at : at + size], 0, len(data), window))
         assert [".".join(labels) for labels, _ in found] == expected
+
+
+def test_more_items_than_any_file_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(msgpack, "ITEM_LIMIT", 100)
+    for count, is_read in ((97, True), (98, False)):  # beside a map, a key and the array
+        data = flax_map({"a": b"\xdc" + count.to_bytes(2) + bytes(count)})
+        found = walk(Items(lambda size, at, data=data: data[at : at + size], 0, len(data)))
+        if is_read:
+            assert len(list(found)) == count
+        else:
+            with pytest.raises(TooMuch, match="more than 100 items"):
+                list(found)

@@ -226,3 +226,24 @@ def test_an_object_of_very_many_messages(tmp_path: Path) -> None:
     found = read(tmp_path, file.finish(file.object([(LINK, b"")] * 140_000)))
     assert found.kind == "opaque"
     assert "very many messages" in str(found.notes[0])
+
+
+def test_enumerations(tmp_path: Path) -> None:
+    links, file = dict[str, int](), File()
+    head, base = struct.pack("<BBBBI", 0x18, 2, 0, 0, 1), datatype(np.dtype("i1"))
+    booleans = head + base + b"FALSE\0\0\0TRUE\0\0\0\0\0\1"
+    value_at = file.put(bytes(3))
+    for name, element in {"b": booleans, "deep": head * 4000 + base}.items():
+        messages = [(DATASPACE, dataspace((3,))), (DATATYPE, element), (LAYOUT, layout(value_at, 3))]
+        links[name] = file.object(messages)
+    (unit,) = read(tmp_path, file.finish(file.group(links))).units
+    assert (unit.label, str(unit.spec)) == ("b", "BOOL[3]")
+
+
+def test_continuations_of_nothing_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = File()
+    empty = file.object([(CONTINUATION, struct.pack("<QQ", 8 + at, 0)) for at in range(70)])
+    data = file.finish(file.group({"empty": empty}))
+    assert read(tmp_path, data).kind == "hdf5"
+    monkeypatch.setattr(blocks, "WORK_LIMIT", 100)
+    assert "more than 100 steps" in str(read(tmp_path, data).notes[0])

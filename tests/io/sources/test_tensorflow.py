@@ -14,7 +14,7 @@ from bale.io.sources.tensorflow import index
 from bale.io.sources.tensorflow.data import CHECKED
 from bale.io.sources.tensorflow.index import read_index
 from tests.io.reading import named_values, opened
-from tests.io.sources.tensorflow_files import checkpoint, entry, header, nested, number, table
+from tests.io.sources.tensorflow_files import MAGIC, block, checkpoint, entry, header, nested, number, table, varint
 
 W = np.random.default_rng(0).standard_normal((24, 64)).astype(np.float32)
 VALUES = {"layer/kernel": W, "layer/bias": W[0], "step": np.int64(7), "half": W[:2].astype("f2"), "none": W[:0]}
@@ -145,3 +145,12 @@ def test_names_share_their_beginnings() -> None:
     found = read_index(written, 0)
     assert len(found.entries) == 2000
     assert found.entries[-1].name == "layer/001999"
+
+
+def test_no_block_is_read_twice() -> None:
+    data = block([header()]) + bytes(5)
+    places = [varint(0) + varint(len(data) - 5)] * 2
+    handles = block((b"%d" % number, place) for number, place in enumerate(places))
+    footer = (bytes(2) + varint(len(data)) + varint(len(handles))).ljust(40, b"\0") + MAGIC
+    with pytest.raises(Unsupported, match="a block at byte 0, before the end of another"):
+        read_index(data + handles + bytes(5) + footer, 0)

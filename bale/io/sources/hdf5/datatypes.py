@@ -38,7 +38,8 @@ def datatype(data: bytes) -> Datatype | None:
     kind, bits, _, _, size = _HEAD.unpack_from(data)
     kind &= 0x0F
     if kind == _ENUMERATION:
-        base = datatype(data[_HEAD.size :])
+        of = data[_HEAD.size] & 0x0F
+        base = datatype(data[_HEAD.size :]) if of == _FIXED else None  # no other has names of its values
         return Datatype("BOOL", False) if base == ("I8", False) and b"FALSE\0" in data and b"TRUE\0" in data else base
     swapped = bool(bits & _BIG)
     if kind == _FIXED and size in (1, 2, 4, 8) and _INTEGER.unpack_from(data, _HEAD.size) == (0, 8 * size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import NamedTuple
 
 from bale.io.faults import Malformed, Unsupported
@@ -42,9 +43,10 @@ def messages(blocks: Blocks, at: int) -> list[Message]:
         raise Malformed(f"at byte {at} is no object header, to which its structure leads")
     whole = first if start + size <= len(first) else blocks.read(at, start + size)
     found: list[Message] = []
-    pending, seen = _parse(blocks, form, order, whole[start : start + size], found), {at}
+    pending, seen = deque(_parse(blocks, form, order, whole[start : start + size], found)), {at}
     while pending:
-        place, length = pending.pop(0)
+        place, length = pending.popleft()
+        blocks.work()  # as one may have no messages
         if place in seen:
             raise Malformed(f"the object header at byte {at} goes on in a circle")
         seen.add(place)

@@ -101,5 +101,5 @@ def read_tensor(wire: Wire, end: int, name: str) -> Tensor:
                 found.varints += value - cursor.at
             elif number == _DIMS:
                 while cursor.at < value and len(found.dims) <= _RANK:
-                    found.dims.append(cursor.varint())
+                    found.dims.append(wire.varint(value))
     return found

@@ -38,7 +38,7 @@ class Wire:
             tag = varint()
             number, kind = tag >> 3, tag & 7
             if kind == VARINT:
-                yield number, kind, varint()
+                yield number, kind, self.varint(end)
                 continue
             if kind == BYTES:
                 size = varint()
@@ -51,6 +51,13 @@ class Wire:
                 raise Malformed(f"a field at byte {cursor.at} reaches out of its message, to byte {stop} of {end}")
             yield number, kind, stop
             cursor.at = stop
+
+    def varint(self, end: int) -> int:
+        """A number from here, which does not pass `end`."""
+        value = self.cursor.varint()
+        if self.cursor.at > end:
+            raise Malformed(f"a number reaches out of its message, to byte {self.cursor.at} of {end}")
+        return value
 
     def text(self, end: int) -> str:
         """A text from here to its end."""

@@ -22,9 +22,13 @@ def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, at = varint(footer, at)
     start, at = varint(footer, at)
     size, _ = varint(footer, at)
+    end = 0
     for _, place in _block(data, start, size):
         at, behind = varint(place, 0)
         size, _ = varint(place, behind)
+        if at < end:  # so that no block is read twice
+            raise Cut(f"a block at byte {at}, before the end of another")
+        end = at + size
         yield from _block(data, at, size)
 
 

@@ -5,7 +5,7 @@ numbers of their fields: the model has graphs (2) and buffers (4); a graph has t
 type (1), the number of its buffer (2) and a name (3); a buffer its bytes (0), or in files above 2 GB where they lie (1)
 and how many they are (2).
 
-Each buffer that a tensor names is a unit, with one view for each tensor of its size; those of 4 bits are bytes. Not
+Each buffer that a tensor fills is a unit, with one view for each such tensor; those of 4 bits are bytes. Not
 followed: texts, sparse tensors (by their size), metadata and weights of custom operators, which stay as they are.
 """
 

@@ -9,6 +9,7 @@ file. Not followed are items that an extension has compressed, and other bytes b
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from functools import partial
 from operator import attrgetter
@@ -32,6 +33,8 @@ from bale.spec import Unit
 SUFFIX = ".distcp"
 _METADATA = ".metadata"
 _ITEM_LIMIT = NAME_LIMIT
+_END_MAGIC = b"PK\x05\x06"
+_END = struct.Struct("<4s16xH")  # what a ZIP file ends with: signature, and length of a comment behind it
 
 
 def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkpoint:
@@ -80,7 +83,12 @@ def _items(source: ByteSource, last: ZipArchive) -> Iterator[tuple[int, ZipArchi
 
 
 def _directory(source: ByteSource) -> ZipArchive | None:
-    """The directory at the end, if there is one and it has a first member."""
+    """The directory at the end, if there is one and it has a first member.
+
+    `torch.save` writes no comment behind it, for which much would be searched, again for each item.
+    """
+    if source.size < _END.size or _END.unpack(source.read(_END.size, source.size - _END.size)) != (_END_MAGIC, 0):
+        return None
     try:
         archive = ZipArchive(source)
     except Malformed:

@@ -129,6 +129,8 @@ def test_broken_models() -> None:
         (data[:-20], "reaches out of its message"),
         (data + b"\x0b", "a field of kind 3"),
         (data + b"\x08" + b"\xff" * 10, "more than 64 bits"),
+        (onnx(field(1, b"\x08\x80") + field(2, b"g")), "a number reaches out of its message"),
+        (onnx(field(5, field(1, b"\x04\x80") + field(2, 1))), "a number reaches out of its message"),
         (data + b"\x02\x00", "reaches out of its message"),
     ):
         with pytest.raises(SourceError, match=message):

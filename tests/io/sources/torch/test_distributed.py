@@ -93,6 +93,14 @@ def test_what_is_no_item(tmp_path: Path) -> None:
     assert opened(tmp_path / "m.distcp").kind == "opaque"
 
 
+def test_no_comments_are_searched_for(tmp_path: Path) -> None:
+    data = stream({"w": torch.ones(3)})
+    (tmp_path / "m.distcp").write_bytes(data[:-2] + b"\1\0x" + data)
+    checkpoint = opened(tmp_path / "m.distcp")
+    assert checkpoint.kind == "opaque"
+    assert "lie before the first member of its ZIP directory" in checkpoint.notes[0].text
+
+
 def test_items_that_are_not_followed_are_told(tmp_path: Path) -> None:
     packed = rezip(tmp_path / "x.zip", {"a/data.pkl": b"N." * 9000}, lambda _: zipfile.ZIP_STORED).read_bytes()
     (tmp_path / "m.distcp").write_bytes(packed.replace(b"N.", b"\xffx") + stream({"w": torch.ones(300)}))
