@@ -12,14 +12,13 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
-from bale.io.sources.msgpack import TEXT_LIMIT, Item, Items, walk
+from bale.io.sources.msgpack import Item, Items, walk
 from bale.io.sources.pickle.dtypes import BY_NAME
 from bale.io.sources.storages import Names
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
 from bale.spec import TensorSpec, Unit, View
 
-NAME_LIMIT = 250_000
 RANK_LIMIT = 64
 _ARRAY = 1  # type of the extension
 _HEAD = 1 << 10  # bytes that are read at once of what an array is
@@ -35,19 +34,16 @@ def begins_as_flax(head: bytes) -> bool:
 
 def read_flax(path: Path, source: ByteSource) -> Checkpoint:
     """Read a msgpack file; raise `Unsupported` for any other, and for one without arrays."""
-    items, names, units, text = Items(source.read, 0, source.size), Names(), list[Unit](), 0
+    items, names, units = Items(source.read, 0, source.size), Names(), list[Unit]()
     for labels, item in walk(items):
         if item.kind == "extension" and item.code == _ARRAY:
-            text += sum(map(len, labels)) + len(labels)
-            if len(units) >= NAME_LIMIT or text > TEXT_LIMIT:
-                raise Unsupported(f"msgpack that gives names to more than {NAME_LIMIT} arrays")
             found = _array(items, item)
             if found is not None:
                 at, spec = found
                 units.append(Unit(at, spec, (View(names.unique(".".join(labels) or "array"), spec),)))
     if not units:
         raise Unsupported("msgpack without arrays as Flax writes them")
-    others = items.at - sum(unit.spec.nbytes for unit in units) - text - _ENTRY * len(units)
+    others = items.at - sum(unit.spec.nbytes for unit in units) - names.text - _ENTRY * len(units)
     unnamed = [Unnamed(others, "other values in it"), Unnamed(source.size - items.at, "bytes behind it")]
     return Checkpoint(path, "flax", source.size, tuple(units), unnamed_notes(source.size, unnamed))
 

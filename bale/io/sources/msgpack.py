@@ -14,7 +14,6 @@ from bale.io.faults import TooMuch, Unsupported
 DEPTH_LIMIT = 1000
 KEY_LIMIT = 1 << 16  # bytes of a key
 ITEM_LIMIT = 1_000_000  # of a file: 250,000 arrays take half of that, with their keys
-TEXT_LIMIT = 64_000_000  # characters of all names together, for those who keep them
 WINDOW = 1 << 18  # bytes that are read at once
 _HEAD = 16  # bytes that the head of an item takes at most
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bale.errors import BaleError, SourceError
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Malformed, TooMuch, Unsupported, printable
-from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
+from bale.io.sources.storages import ROOT, Names
 from bale.io.storage.bytes import ByteSource, Version
 from bale.io.storage.files import flat
 from bale.notes import Note
@@ -94,7 +94,7 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
     Names are prefixed by that of the part where several have tensors; one that has a lone tensor without a name gives
     its own, without the suffix.
     """
-    read, notes, others, limit = list[tuple[Part, Checkpoint]](), list[Note](), list[Part](), _Limit()
+    read, notes, others, names = list[tuple[Part, Checkpoint]](), list[Note](), list[Part](), Names()
     told = list[Note]()
     for part in parts:
         try:
@@ -108,9 +108,10 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
         if found is None or not _names(found):
             others.append(part)
         else:
-            limit.count(part, found)
+            for name in _names(found):
+                names.count(len(part.name) + 1 + len(name))
             read.append((part, found))
-    units, checksums, names = list[Unit](), list[Checksum](), Names()
+    units, checksums = list[Unit](), list[Checksum]()
     for part, found in read:
         prefix = f"{part.name}/" if len(read) > 1 else ""
         alone = _stem(part.name) if _names(found) == [ROOT] else None
@@ -147,26 +148,12 @@ def moved(checkpoint: Checkpoint, by: int, named: Callable[[str], str]) -> tuple
     return units, checksums
 
 
-class _Limit:
-    """Counts the names of all parts; raises `TooMuch` where these are more than any file has."""
-
-    def __init__(self) -> None:
-        self._count = self._text = 0
-
-    def count(self, part: Part, found: Checkpoint) -> None:
-        names = _names(found)
-        self._count += len(names)
-        self._text += sum(map(len, names)) + len(names) * (len(part.name) + 1)
-        if self._count > NAME_LIMIT or self._text > TEXT_LIMIT:
-            raise TooMuch(f"its members give names to more than {NAME_LIMIT} tensors")
-
-
 def _names(found: Checkpoint) -> list[str]:
     return [view.name for unit in found.units for view in unit.views]
 
 
 def _unique(names: Names, prefix: str, alone: str | None, name: str) -> str:
-    return names.unique(alone or prefix + name)
+    return names.free(alone or prefix + name)
 
 
 def _stem(part: str) -> str:

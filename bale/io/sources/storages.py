@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 
-from bale.io.faults import Malformed, printable
+from bale.io.faults import Malformed, TooMuch, printable
 from bale.spec import DTYPES, TensorSpec, Unit, View
 
 OVERLAP = "tensors overlap in it"
@@ -61,14 +61,35 @@ class Storage:
 
 
 class Names:
-    """Hands out names; one that is taken gets ``~2``, ``~3``."""
+    """Hands out names; one that is taken gets ``~2``, ``~3``.
+
+    Few bytes of a file can give one long name to very many tensors, so names and their text are counted.
+
+    Attributes
+    ----------
+    text : int
+        Characters of all names that were counted.
+    """
 
     def __init__(self) -> None:
+        self.text = self._count = 0
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
 
+    def count(self, length: int) -> None:
+        """Count a name of so many characters; raise `TooMuch` where names are more than any file has."""
+        self._count += 1
+        self.text += length
+        if self._count > NAME_LIMIT or self.text > TEXT_LIMIT:
+            raise TooMuch(f"it gives names to more than {NAME_LIMIT} tensors, or very long ones")
+
     def unique(self, name: str) -> str:
-        """The same name, or one made of it that nothing has yet."""
+        """The same name, or one made of it that nothing has yet; it is counted."""
+        self.count(len(name))
+        return self.free(name)
+
+    def free(self, name: str) -> str:
+        """The same of a name that has been counted."""
         name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
         found = name
         while found in self._taken:

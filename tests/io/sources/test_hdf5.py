@@ -9,7 +9,8 @@ import pytest
 import bale
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
-from bale.io.sources.hdf5 import blocks, walk
+from bale.io.sources import storages
+from bale.io.sources.hdf5 import blocks
 from bale.io.sources.open import open_checkpoint
 from tests.io.reading import named_values, opened
 from tests.io.sources.hdf5_files import (
@@ -202,7 +203,7 @@ def test_symbol_nodes_that_a_tree_lists_over_and_over(tmp_path: Path, monkeypatc
 
 
 def test_paths_that_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "TEXT_LIMIT", 10_000)
+    monkeypatch.setattr(storages, "TEXT_LIMIT", 10_000)
     file = File(new=True)
     at = file.dataset(W)
     for _ in range(200):
@@ -213,12 +214,12 @@ def test_paths_that_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_very_many_names_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "NAME_LIMIT", 50)
+    monkeypatch.setattr(storages, "NAME_LIMIT", 50)
     file = File()
     w = file.dataset(W)
     found = read(tmp_path, file.finish(file.group({f"{number}": w for number in range(50)})))
     assert found.kind == "opaque"
-    assert "more than 50 names" in str(found.notes[0])
+    assert "more than 50 tensors" in str(found.notes[0])
 
 
 def test_an_object_of_very_many_messages(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import bale
 from bale.errors import SourceError
-from bale.io.faults import Malformed
+from bale.io.faults import Malformed, TooMuch
+from bale.io.sources import storages
 from bale.io.sources.open import open_checkpoint
-from bale.io.sources.storages import HOLES, MIXED, OVERLAP, Storage, Tensor, make_units
+from bale.io.sources.storages import HOLES, MIXED, OVERLAP, Names, Storage, Tensor, make_units
 from bale.spec import TensorSpec
 from tests.io.reading import assert_like_torch, bits, named_values, opened, torch_zip, unit_of
 
@@ -472,3 +473,12 @@ def _positions(start: int, shape: Any, strides: Any) -> list[int]:
     """Offset in the file of each element, in logical order."""
     steps = itertools.product(*(range(size) for size in shape))
     return [start + 4 * sum(map(lambda step, stride: step * stride, step, strides)) for step in steps]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("NAME_LIMIT", 2), ("TEXT_LIMIT", 15)])
+def test_names_are_counted_with_their_text(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(storages, limit, value)
+    names = Names()
+    assert [names.unique("short"), names.unique("short")] == ["short", "short~2"]
+    with pytest.raises(TooMuch, match="it gives names to more than"):
+        names.count(6)

@@ -9,8 +9,8 @@ import bale
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
+from bale.io.sources import storages
 from bale.io.sources.open import open_checkpoint
-from bale.io.sources.tensorflow import index
 from bale.io.sources.tensorflow.data import CHECKED
 from bale.io.sources.tensorflow.index import read_index
 from tests.io.reading import named_values, opened
@@ -118,9 +118,9 @@ def test_an_index_that_is_not_followed(tmp_path: Path, written: bytes, words: st
 
 
 def test_names_beyond_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "NAME_LIMIT", 10)
+    monkeypatch.setattr(storages, "NAME_LIMIT", 10)
     written = table([header(), *((f"{each:03}".encode(), entry(1, (1,), 0, 4)) for each in range(11))])
-    with pytest.raises(Unsupported, match="more than 10 names"):
+    with pytest.raises(Unsupported, match="more than 10 tensors"):
         read_index(written, 0)
 
 

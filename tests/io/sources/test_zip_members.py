@@ -170,8 +170,7 @@ def test_no_deeper_than_files_in_files_in_files(tmp_path: Path) -> None:
 
 def test_names_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each member has few, all together have too many."""
-    monkeypatch.setattr("bale.io.sources.nested.NAME_LIMIT", 10)
-    assert storages.NAME_LIMIT > 10
+    monkeypatch.setattr(storages, "NAME_LIMIT", 10)
     content = {f"{number}.safetensors": safetensors.numpy.save({"a": BIAS, "b": BIAS}) for number in range(6)}
     checkpoint = opened(rezip(tmp_path / "m.zip", content))
     assert checkpoint.kind == "opaque"

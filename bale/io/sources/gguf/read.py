@@ -69,7 +69,8 @@ def read_gguf(path: Path, source: ByteSource) -> Checkpoint:
     if max(tensors, keys_count) > _ENTRIES:
         raise Unsupported(f"a GGUF file with {tensors} tensors and {keys_count} keys, more than are looked at")
     keys = _read_keys(cursor, keys_count)
-    entries = [_read_entry(cursor) for _ in range(tensors)]
+    names = Names()
+    entries = [_read_entry(cursor, names) for _ in range(tensors)]
     data = -(-cursor.at // keys.alignment) * keys.alignment
     units = _units(entries, data, source.size, cursor.order == ">")
     notes = unnamed_notes(source.size, _unnamed(entries, units, keys, max(0, source.size - data)))
@@ -89,9 +90,10 @@ def _begin(source: ByteSource) -> Cursor:
 
 
 def _read_keys(cursor: Cursor, count: int) -> _Keys:
-    keys, texts = _Keys(), 0
+    keys, names, texts = _Keys(), Names(), 0
     for _ in range(count):
         start, name = cursor.at, _text(cursor)
+        names.count(len(name))
         kind = cursor.number("I")
         if kind == _TEXT:
             cursor.skip(cursor.number("Q"))
@@ -133,8 +135,8 @@ def _text(cursor: Cursor) -> str:
     return cursor.text(cursor.number("Q")).decode("utf-8", "backslashreplace")
 
 
-def _read_entry(cursor: Cursor) -> _Entry:
-    name = _text(cursor)
+def _read_entry(cursor: Cursor, names: Names) -> _Entry:
+    name = names.unique(_text(cursor))
     dimensions = cursor.number("I")
     if dimensions > _DIMENSIONS:
         raise Malformed(f"{printable(name)!r} has {dimensions} dimensions, the limit is {_DIMENSIONS}")
@@ -143,11 +145,11 @@ def _read_entry(cursor: Cursor) -> _Entry:
 
 
 def _units(entries: list[_Entry], data: int, size: int, swapped: bool) -> tuple[Unit, ...]:
-    names, units = Names(), list[Unit]()
+    units = list[Unit]()
     for entry in entries:
         spec = _checked(entry, max(0, size - data))
         if spec is not None:
-            units.append(_unit(entry, spec, data + entry.offset, names.unique(entry.name), swapped))
+            units.append(_unit(entry, spec, data + entry.offset, swapped))
     units.sort(key=attrgetter("start", "end"))
     at = 0
     for unit in units:
@@ -183,10 +185,10 @@ def _spec(kind: GgmlType, shape: tuple[int, ...]) -> TensorSpec:
     return TensorSpec("U8", (*outer, row // kind.elements, kind.width))
 
 
-def _unit(entry: _Entry, spec: TensorSpec, start: int, name: str, swapped: bool) -> Unit:
+def _unit(entry: _Entry, spec: TensorSpec, start: int, swapped: bool) -> Unit:
     assert entry.kind is not None
     exact = QUANTIZED + entry.kind.name if entry.kind.is_quantized else BIG_ENDIAN if swapped else None
-    return Unit(start, spec, (View(name, spec),), exact, swapped and not entry.kind.is_quantized)
+    return Unit(start, spec, (View(entry.name, spec),), exact, swapped and not entry.kind.is_quantized)
 
 
 def _unnamed(entries: list[_Entry], units: tuple[Unit, ...], keys: _Keys, payload: int) -> Iterator[Unnamed]:

@@ -21,8 +21,6 @@ from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
 from bale.spec import Unit, View
 
-NAME_LIMIT = 250_000
-TEXT_LIMIT = 64_000_000  # characters of all paths together
 _GROUP, _DATASET = 4096, 512  # bytes of structure that a group, and a dataset, ordinarily takes beside its name
 
 
@@ -34,8 +32,9 @@ def begins_as_hdf5(head: bytes) -> bool:
 def read_hdf5(path: Path, source: ByteSource) -> Checkpoint:
     """Each contiguous dataset of numbers is a unit; raise `Malformed` for a file that is damaged."""
     found = _walk(Blocks(source))
-    names = Names()
-    units = [_unit(each, (found.names[at], *found.more.get(at, ())), names) for at, each in found.datasets.items()]
+    units = [
+        _unit(each, (found.names[at], *found.more.get(at, ())), found.given) for at, each in found.datasets.items()
+    ]
     units.sort(key=attrgetter("start"))
     _refuse_overlap(units)
     notes = unnamed_notes(source.size, _unnamed(found, units, source.size))
@@ -44,22 +43,21 @@ def read_hdf5(path: Path, source: ByteSource) -> Checkpoint:
 
 @dataclass
 class _Found:
-    """What a walk has found: by address datasets, first names of all objects and more of some; what is not followed."""
+    """What a walk has found: by address datasets, first names of all objects and more of some; what is not followed.
+
+    `given` counts all names, also those of groups.
+    """
 
     datasets: dict[int, Dataset] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     more: dict[int, list[str]] = field(default_factory=dict)
     others: dict[str, list[str]] = field(default_factory=dict)
     groups: int = 0
-    links: int = 0
-    text: int = 0
+    given: Names = field(default_factory=Names)
 
     def visit(self, at: int, name: str) -> bool:
         """Keep a name of an object; whether it is its first."""
-        self.links += 1
-        self.text += len(name)
-        if self.links > NAME_LIMIT or self.text > TEXT_LIMIT:
-            raise Unsupported(f"an HDF5 file with more than {NAME_LIMIT} names, or very long ones")
+        self.given.count(len(name))
         if at not in self.names:
             self.names[at] = name
             return True
@@ -101,7 +99,7 @@ def _links(blocks: Blocks, own: list[Message]) -> Iterator[Link]:
 
 
 def _unit(found: Dataset, names: tuple[str, ...], taken: Names) -> Unit:
-    views = tuple([View(taken.unique(name), found.spec) for name in names])
+    views = tuple([View(taken.free(name), found.spec) for name in names])
     return Unit(found.start, found.spec, views, BIG_ENDIAN if found.swapped else None, found.swapped)
 
 
@@ -114,7 +112,7 @@ def _refuse_overlap(units: list[Unit]) -> None:
 
 def _unnamed(found: _Found, units: list[Unit], size: int) -> Iterator[Unnamed]:
     """What lies around the units beyond ordinary structure."""
-    structure = found.groups * _GROUP + (len(found.names) - found.groups) * _DATASET + found.text
+    structure = found.groups * _GROUP + (len(found.names) - found.groups) * _DATASET + found.given.text
     left = size - sum(unit.spec.nbytes for unit in units) - structure
     if not found.others:
         yield Unnamed(left, "attributes and free space")

@@ -31,7 +31,7 @@ _GRAPH = 7  # of a model
 _NODE, _INITIALIZER = 1, 5  # of a graph
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of a node
 _TENSOR, _SUBGRAPH = 5, 6  # of an attribute
-_DEPTH, _TENSORS = 8, 250_000
+_DEPTH = 8
 _ORDINARY = 400
 """Bytes that a node or the entry of a tensor takes, about."""
 
@@ -54,14 +54,13 @@ def _read(path: Path, source: ByteSource) -> Checkpoint:
     for number, kind, end in wire.fields(source.size):
         if number == _GRAPH and kind == BYTES:
             model.read_graph(end, 0)
-    names, units, unread = Names(), list[Unit](), list[Tensor]()
+    units, unread = list[Unit](), list[Tensor]()
     for tensor in model.tensors:
         spec = tensor.spec
         if spec is None:
             unread.append(tensor)
         else:
-            name = names.unique(tensor.name)
-            units.append(Unit(tensor.start, spec, (View(name, spec),), model.reason(tensor)))
+            units.append(Unit(tensor.start, spec, (View(tensor.label, spec),), model.reason(tensor)))
     units.sort(key=attrgetter("start", "end"))
     payload = source.size - sum(unit.spec.nbytes for unit in units)
     notes = (*unnamed_notes(source.size, model.unnamed(payload, unread)), *model.external())
@@ -73,6 +72,7 @@ class _Model:
 
     def __init__(self, wire: Wire) -> None:
         self.wire, self.tensors, self._quantized, self._nodes = wire, list[Tensor](), dict[str, str](), 0
+        self._names = Names()
 
     def read_graph(self, end: int, depth: int) -> None:
         """Walk over a graph, and over those within it that are no deeper than such graphs are."""
@@ -109,9 +109,9 @@ class _Model:
                 self.read_graph(stop, depth + 1)
 
     def _read_tensor(self, end: int, name: str) -> None:
-        self.tensors.append(read_tensor(self.wire, end, name))
-        if len(self.tensors) > _TENSORS:
-            raise Unsupported(f"an ONNX model with more than {_TENSORS} tensors")
+        tensor = read_tensor(self.wire, end, name)
+        tensor.label = self._names.unique(tensor.name)
+        self.tensors.append(tensor)
 
     def reason(self, tensor: Tensor) -> str | None:
         """Why a tensor must never be lossy, if there is a reason."""

@@ -41,9 +41,13 @@ _PACKED = {21: ("UINT4", 4), 22: ("INT4", 4), 23: ("FLOAT4E2M1", 4), 25: ("UINT2
 
 @dataclass
 class Tensor:
-    """A TensorProto; `source` is the field that holds its numbers, if they lie side by side, from `start` on."""
+    """A TensorProto; `source` is the field that holds its numbers, if they lie side by side, from `start` on.
+
+    `name` is what nodes call it, `label` is like no other's.
+    """
 
     name: str
+    label: str = ""
     type: int = 0
     dims: list[int] = field(default_factory=list)
     source: int = 0

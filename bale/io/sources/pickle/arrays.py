@@ -22,6 +22,7 @@ SIZE_LIMIT = 1 << 62
 WRAPPERS = {f"{joblib}.numpy_pickle.NumpyArrayWrapper" for joblib in ("joblib", "sklearn.externals.joblib")}
 _RECONSTRUCT = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
 _FROM_BUFFER = {f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")}
+OF_NUMPY = _RECONSTRUCT | _FROM_BUFFER
 _OF_JAX = {"jax._src.array._reconstruct_array", "jax.array._reconstruct_array"}
 
 

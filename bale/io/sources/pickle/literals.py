@@ -6,20 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bale.io.sources.pickle.arrays import OF_NUMPY
 from bale.io.sources.pickle.members import SAME, members, printed
 from bale.io.sources.pickle.reader import Global, Long, Object
 from bale.io.sources.pickle.walk import Test
 
 LEAST = 1 << 10  # bytes: what is shorter is a part of the structure
-_ARRAYS = {
-    f"numpy.{module}.{name}"
-    for module, name in (
-        ("core.multiarray", "_reconstruct"),
-        ("_core.multiarray", "_reconstruct"),
-        ("core.numeric", "_frombuffer"),
-        ("_core.numeric", "_frombuffer"),
-    )
-}
 _ENCODE = Global("_codecs", "encode")
 _BYTES = {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")}
 _WRAPPERS = {str(_ENCODE), *_BYTES}  # around a text that stands for bytes
@@ -44,7 +36,7 @@ def find_literals(root: Any, is_leaf: Test) -> list[Literal]:
     rest: list[tuple[Any, Path, bool]] = [(Object(_ENCODE, (root,)), None, False)]  # which gives it no name
     while rest:
         node, path, in_array = rest.pop()
-        in_array = in_array or (isinstance(node, Object) and node.callee in _ARRAYS)
+        in_array = in_array or (isinstance(node, Object) and node.callee in OF_NUMPY)
         for label, child in _children(node):
             is_container = isinstance(child, (Object, list, tuple))
             nbytes = 0 if is_container else _length(child)

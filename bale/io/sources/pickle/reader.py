@@ -6,6 +6,7 @@ import codecs
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from bale.io.faults import printable
@@ -59,6 +60,7 @@ class Object:
     state: Any = None
     items: list[tuple[Any, Any]] = field(default_factory=list)
     elements: list[Any] = field(default_factory=list)
+    _asked: dict[str, tuple[int, Any]] | None = field(default=None, init=False, repr=False)
 
     @property
     def callee(self) -> str:
@@ -66,8 +68,15 @@ class Object:
         return self.cls.dotted if isinstance(self.cls, Global) else ""
 
     def get(self, key: str) -> Any:
-        """The value last set for a key, or None."""
-        return next((value for name, value in reversed(self.items) if isinstance(name, str) and name == key), None)
+        """The value last set for a key, or None; no item is looked at twice, as many may refer to one object."""
+        if self._asked is None:
+            self._asked = {}
+        known, value = self._asked.get(key, (0, None))
+        if known < len(self.items):
+            new = islice(reversed(self.items), len(self.items) - known)
+            value = next((item for name, item in new if isinstance(name, str) and name == key), value)
+            self._asked[key] = len(self.items), value
+        return value
 
 
 @dataclass(frozen=True, eq=False, slots=True)

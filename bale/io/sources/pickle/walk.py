@@ -10,7 +10,7 @@ from typing import Any
 from bale.io.faults import TooMuch
 from bale.io.sources.pickle.members import LABEL_LIMIT, SAME, members, printed
 from bale.io.sources.pickle.reader import Object
-from bale.io.sources.storages import NAME_LIMIT, TEXT_LIMIT, Names
+from bale.io.sources.storages import Names
 
 VISIT_LIMIT = 2_000_000  # containers entered, or listed: shared ones can multiply without end
 DEPTH_LIMIT = 10_000  # containers in containers: no pickler goes as deep
@@ -26,8 +26,8 @@ def named(root: Any, is_leaf: Test, alone: str) -> Iterator[tuple[str, Any]]:
     Raises `TooMuch` when there are more names than any checkpoint has.
     """
     names = Names()
-    for path, node in _walk(root, is_leaf):
-        yield names.unique(".".join(map(printed, path)) if path else alone), node
+    for path, node in _walk(root, is_leaf, names):
+        yield names.free(".".join(map(printed, path)) if path else alone), node
 
 
 @dataclass(eq=False, slots=True)
@@ -41,7 +41,7 @@ class _Frame:
     rest: Iterator[tuple[Any, Any]]
 
 
-def _walk(root: Any, is_leaf: Test) -> Iterator[tuple[list[Any], Any]]:
+def _walk(root: Any, is_leaf: Test, names: Names) -> Iterator[tuple[list[Any], Any]]:
     """Path and node of each leaf, depth first, by a stack of our own.
 
     Containers are left out while they are being walked (cycles) and once they turn out to hold no leaf (structures
@@ -49,7 +49,7 @@ def _walk(root: Any, is_leaf: Test) -> Iterator[tuple[list[Any], Any]]:
     """
     children = _Children(is_leaf)
     active, barren = set[int](), set[int]()
-    found = text = visits = 0
+    found = visits = 0
     frames = [_Frame(None, SAME, 0, 0, children.leading([(SAME, root)]))]
     while frames:
         frame = frames[-1]
@@ -57,9 +57,7 @@ def _walk(root: Any, is_leaf: Test) -> Iterator[tuple[list[Any], Any]]:
             length = frame.text + (len(label) + 1 if isinstance(label, str) else LABEL_LIMIT)
             if is_leaf(child):
                 found += 1
-                text += length
-                if found > NAME_LIMIT or text > TEXT_LIMIT:
-                    raise TooMuch(f"the pickle gives names to more than {NAME_LIMIT} tensors")
+                names.count(length)
                 labels = [*(each.label for each in frames), label]
                 yield [each for each in labels if each is not SAME], child
             elif id(child) not in active and id(child) not in barren:

@@ -8,12 +8,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from bale.io.faults import Unsupported
+from bale.io.sources.storages import Names
 from bale.io.sources.tensorflow.table import pairs
 from bale.io.sources.tensorflow.wire import Cut, fields
 from bale.spec import TensorSpec
 
-NAME_LIMIT = 250_000
-TEXT_LIMIT = 64_000_000  # characters of all names together
 _RANK_LIMIT, _SIZE_LIMIT = 64, 1 << 62
 _SHARDS, _ENDIANNESS = 1, 2
 _DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES = 1, 2, 3, 4, 5, 7
@@ -48,7 +47,10 @@ _DTYPES = {
 
 
 class Entry(NamedTuple):
-    """A tensor of one data file, and the bytes that it takes; no spec where it is of no type that bale knows."""
+    """A tensor of one data file, and the bytes that it takes; no spec where it is of no type that bale knows.
+
+    Names are not yet those of one tensor each: slices have that of the whole.
+    """
 
     name: str
     spec: TensorSpec | None
@@ -80,11 +82,9 @@ def read_index(data: bytes, shard: int) -> Index:
 
 
 def _entries(found: Iterator[tuple[bytes, bytes]], shard: int) -> Iterator[Entry]:
-    text = 0
-    for count, (key, value) in enumerate(found, 1):
-        text += len(key)
-        if count > NAME_LIMIT or text > TEXT_LIMIT:
-            raise Unsupported(f"a TensorFlow checkpoint with more than {NAME_LIMIT} names")
+    names = Names()
+    for key, value in found:
+        names.count(len(key))  # those in other data files as well
         numbers, shape, is_sliced = dict[int, int](), b"", False
         for number, field in fields(value):
             if isinstance(field, int):

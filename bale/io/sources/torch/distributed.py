@@ -20,7 +20,7 @@ from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.faults import Malformed, TooMuch, Unsupported
 from bale.io.sources.nested import Window, first_notes, moved
 from bale.io.sources.pickle.reader import Object, PickleError, read_pickle
-from bale.io.sources.storages import NAME_LIMIT, ROOT, TEXT_LIMIT, Names
+from bale.io.sources.storages import NAME_LIMIT, ROOT, Names
 from bale.io.sources.torch.zip import is_torch_zip, read_torch_zip
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.sources.zip_file import ZipArchive
@@ -40,20 +40,18 @@ _END = struct.Struct("<4s16xH")  # what a ZIP file ends with: signature, and len
 def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkpoint:
     """Read a file whose last item is `last`; raise `Unsupported` where it does not consist of items."""
     found = list[tuple[int, Checkpoint]]()
-    count = text = others = 0
+    labels, names, others = _labels(source.local_path), Names(), 0
     for end, archive in _items(source, last):
         item = _read(path, Window(source, 0, end), archive)
         if item is None:
             others += end - archive.first
             continue
-        own = [view.name for unit in item.units for view in unit.views]
-        count, text = count + len(own), text + sum(map(len, own))
-        if count > NAME_LIMIT or text > TEXT_LIMIT:
-            raise TooMuch(f"its items give names to more than {NAME_LIMIT} tensors")
+        before = len(labels.get(archive.first, "")) + 1
+        for view in (view for unit in item.units for view in unit.views):
+            names.count(before + len(view.name))
         found.append((archive.first, item))
-    if not count:
+    if not any(item.units for _, item in found):
         raise Unsupported("ZIP files behind one another, in which no reader finds tensors")
-    labels, names = _labels(source.local_path), Names()
     units, checksums, notes = list[Unit](), list[Checksum](), dict[Note, None]()
     for start, item in reversed(found):
         item_units, item_checksums = moved(item, 0, partial(_unique, names, labels.get(start)))
@@ -110,7 +108,7 @@ def _unique(names: Names, label: str | None, name: str) -> str:
     """An item's tensor has the name of the item; those of an object have theirs behind it."""
     if label is not None:
         name = label if name == ROOT else f"{label}.{name}"
-    return names.unique(name)
+    return names.free(name)
 
 
 def _labels(path: Path | None) -> dict[int, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import TooMuch, Unsupported
-from bale.io.sources.storages import NAME_LIMIT, TEXT_LIMIT, Names, Storage, Tensor, make_units
+from bale.io.sources.storages import Names, Storage, Tensor, make_units
 from bale.io.sources.torch.pickled import is_big_endian
 from bale.io.sources.unnamed import unnamed_notes
 from bale.io.sources.zip_file import Member, ZipArchive
@@ -25,8 +25,8 @@ from bale.io.storage.bytes import ByteSource
 from bale.spec import DTYPES
 
 _CONFIG = re.compile(r"(?P<folder>[^/]*/data/(?P<kind>weights|constants)/)(?P<model>[^/]*)_(?P=kind)_config\.json")
-_CONFIG_LIMIT = 1 << 26  # bytes: room for the tensors of NAME_LIMIT
-_VALUES = 48  # values of JSON for a tensor
+_CONFIG_LIMIT = 1 << 24  # bytes of all configs: room for 40 000 tensors, of about 400 bytes each
+_VALUES = 1 << 21  # values of a config: a tensor has some 20 to 40
 _SIZE_LIMIT, _RANK_LIMIT = 1 << 62, 64
 _DTYPES = {
     1: "U8",
@@ -64,18 +64,18 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
     """Read a file by `torch.export.save`; raise `Malformed` for tensors that reach out of their members."""
     members = archive.members
     configs = {name: found for name in members if (found := _CONFIG.fullmatch(name))}
+    described = sum(members[config].info.file_size for config in configs)
+    if described > _CONFIG_LIMIT:
+        raise TooMuch(f"descriptions of weights of {described} bytes")
     prefix = next(iter(configs)).partition("/")[0]
     models = {found["model"] for found in configs.values()}
-    tensors, names, text = list[Tensor](), Names(), 0
+    tensors, names = list[Tensor](), Names()
     for config, found in configs.items():
         model = f"{found['model']}/" if len(models) > 1 else ""
         for name, entry in _entries(archive, members[config]):
             tensor = _tensor(name, entry, found["folder"], members)
             if tensor is not None:
-                text += len(model) + len(name)
                 tensors.append(Tensor(names.unique(model + name), *tensor))
-        if len(tensors) > NAME_LIMIT or text > TEXT_LIMIT:
-            raise TooMuch(f"it gives names to more than {NAME_LIMIT} tensors")
     payloads = {tensor.storage: members[tensor.storage] for tensor in tensors}
     storages = {name: Storage(member.start, member.info.file_size) for name, member in payloads.items()}
     units = make_units(storages, tensors, is_big_endian(archive, members.get(f"{prefix}/byteorder")))
@@ -88,11 +88,8 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
 def _entries(archive: ZipArchive, member: Member) -> Iterator[tuple[str, Any]]:
     """Names of tensors, and what is said of each."""
     member.check_plain()
-    size = member.info.file_size
-    if size > _CONFIG_LIMIT:
-        raise TooMuch(f"a description of weights of {size} bytes")
-    text = archive.read(size, member.start)
-    if sum(map(text.count, (b"{", b"[", b","))) > _VALUES * NAME_LIMIT:
+    text = archive.read(member.info.file_size, member.start)
+    if sum(map(text.count, (b"{", b"[", b","))) > _VALUES:
         raise TooMuch("a description of weights with more values than any has")
     try:
         config = json.loads(text)["config"]

@@ -157,7 +157,14 @@ def test_the_beginning() -> None:
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     data = onnx(field(5, onnx_tensor("w", 1, (4,), (9, FOUR))) * 3)
-    monkeypatch.setattr("bale.io.sources.onnx.read._TENSORS", 2)
+    monkeypatch.setattr("bale.io.sources.storages.NAME_LIMIT", 2)
     assert "more than 2 tensors" in read(data).notes[0].text
     monkeypatch.setattr("bale.io.sources.onnx.wire._FIELDS", 8)
     assert "more than 8 fields" in read(data).notes[0].text
+
+
+def test_a_name_that_very_many_tensors_share() -> None:
+    """Tensors of an attribute have the name of the node's output."""
+    tensor = field(5, onnx_tensor("", 3, (1,), (9, b"x")))
+    name, attribute = b"n" * (1 << 19), tensor * 200
+    assert "very long ones" in read(onnx(node(b"Constant", (), name, attribute))).notes[0].text

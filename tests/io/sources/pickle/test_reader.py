@@ -4,6 +4,7 @@ import collections
 import pickle
 import pickletools
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -317,3 +318,21 @@ def test_a_line_that_does_not_end_is_not_held(opcode: bytes) -> None:
     assert sum(asked) < 8 * pickle_reader.LINE_LIMIT
     text = "x" * pickle_reader.LINE_LIMIT
     assert parse_pickle(b"V" + text.encode() + b"\n.").value == text
+
+
+def test_the_last_value_of_a_key() -> None:
+    node = Object(DICT, items=[("a", 1), (("a",), 2), ("a", 3)])
+    assert [node.get("a"), node.get("b")] == [3, None]
+    node.items += [("b", 4), ("c", 5)]
+    assert [node.get("a"), node.get("b")] == [3, 4]
+    node.items.append(("a", None))
+    assert node.get("a") is None
+
+
+def test_items_are_looked_at_once() -> None:
+    """Very many may refer to one object."""
+    node = Object(DICT, items=[(number, None) for number in range(100_000)])
+    began = time.process_time()
+    for _ in range(10_000):
+        node.get("dtype")
+    assert time.process_time() - began < 2

@@ -97,3 +97,9 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "with 2 buffers" in read(data).notes[0].text
     monkeypatch.setattr("bale.io.sources.tflite.flatbuffer._READS", 4)
     assert "too many tables" in read(data).notes[0].text
+
+
+def test_a_name_that_very_many_tensors_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tflite([("long name", 0, (4,), 1)] * 3, [FOUR])
+    monkeypatch.setattr("bale.io.sources.storages.TEXT_LIMIT", 20)
+    assert "very long ones" in read(data).notes[0].text

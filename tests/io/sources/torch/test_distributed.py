@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import bale
+from bale.io.sources import storages
 from bale.io.sources.torch import distributed
 from tests.io.reading import bits, named_values, opened, rezip
 
@@ -114,3 +115,14 @@ def test_more_items_than_any_file_has(saved: Path, monkeypatch: pytest.MonkeyPat
     checkpoint = opened(saved)
     assert checkpoint.kind == "opaque"
     assert "more than 3 items" in checkpoint.notes[0].text
+
+
+def test_a_label_that_very_many_tensors_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save({"n" * 3000: torch.ones(3)}, checkpoint_id=tmp_path, no_dist=True)
+    saved = tmp_path / "__0_0.distcp"
+    monkeypatch.setattr(storages, "TEXT_LIMIT", 2000)
+    checkpoint = opened(saved)
+    assert checkpoint.kind == "opaque"
+    assert "very long ones" in checkpoint.notes[0].text
+    saved.with_name(".metadata").unlink()
+    assert opened(saved).kind == "distcp"

@@ -103,3 +103,25 @@ def test_a_description_that_is_not_followed(tmp_path: Path, text: bytes) -> None
     checkpoint = opened(path)
     assert checkpoint.kind == "opaque"
     assert "description of weights" in checkpoint.notes[0].text
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("bale.io.sources.torch.export._CONFIG_LIMIT", 100, "descriptions of weights of"),
+        ("bale.io.sources.torch.export._VALUES", 10, "more values than any has"),
+        ("bale.io.sources.storages.TEXT_LIMIT", 2000, "very long ones"),
+    ],
+)
+def test_descriptions_beyond_all_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, words: str
+) -> None:
+    """The name of a model is that of all its tensors, where there are several models."""
+    (tmp_path / "m.pt2").write_bytes(SAMPLES["torch-export"].make())
+    content = members(tmp_path / "m.pt2")
+    config = content.pop(CONFIG)
+    content |= {CONFIG.replace("model_", "n" * 1200 + "_"): config, CONFIG: b'{"config":{}}'}
+    path = rezip(tmp_path / "m.pt2", content)
+    assert len(opened(path).units) == 2
+    monkeypatch.setattr(limit, value)
+    assert words in opened(path).notes[0].text
