@@ -90,7 +90,9 @@ class Names:
 
     def free(self, name: str) -> str:
         """The same of a name that has been counted."""
+        length = len(name)
         name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
+        self.text += len(name) - length
         found = name
         while found in self._taken:
             self._next[name] = self._next.get(name, 1) + 1

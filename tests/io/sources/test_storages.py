@@ -482,3 +482,11 @@ def test_names_are_counted_with_their_text(monkeypatch: pytest.MonkeyPatch, limi
     assert [names.unique("short"), names.unique("short")] == ["short", "short~2"]
     with pytest.raises(TooMuch, match="it gives names to more than"):
         names.count(6)
+
+
+def test_names_are_counted_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages, "TEXT_LIMIT", 10)
+    names = Names()
+    assert names.unique("\udc80\udc81") == r"\udc80\udc81"
+    with pytest.raises(TooMuch, match="very long ones"):
+        names.count(0)
