@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ from bale.engine.run import Progress, Run
 from bale.errors import UsageError
 from bale.io.folders.selection import Selection
 from bale.io.names import own_name
+from bale.notes import notes_of_files
 from bale.planning.quantities import parse_bandwidth
 from bale.report.advice import Advice
 
@@ -69,4 +71,7 @@ def advise(
     whole = Source(own_name(source), kind, opened.size, folder, files, beside_of(opened).stored)
     with Run(threads, progress=progress) as run:
         run.expect(sum(unit.spec.nbytes for each in files.values() for unit in each.units))
-        return advise_source(whole, run, purpose, rate)
+        advice = advise_source(whole, run, purpose, rate)
+    of_files = ((name, note) for name, each in files.items() for note in each.notes)
+    beside = opened.notes if isinstance(opened, SourceFolder) else ()
+    return replace(advice, notes=(*beside, *notes_of_files(of_files, is_folder)))

@@ -75,6 +75,8 @@ def command(
         )
     document = advice.to_json()
     printer.result(document, list(lines(document, shown(source), terminal_width())))
+    for note in document["notes"]:
+        printer.note(note)
     return 0
 
 
@@ -113,6 +115,8 @@ def _contents(document: dict[str, Any], width: int | None) -> Iterator[str]:
         number = f"{many(row['tensors'], 'tensor')} ({size(row['bytes'])})"
         yield from prose(plain(f"{_FOUND[row['kind']].format(row['value'])}: {number}, {such}"), width)
     found = document["low_rank"]
+    if not found and not any(row["name"] in _WEIGHTS for row in document["kinds"]):
+        return
     if not found:
         yield from prose("low rank: pays on no tensor, by their spectra", width)
         return
@@ -188,6 +192,7 @@ def _seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
+_WEIGHTS = ("weights", "embeddings", "first moments", "second moments")  # kinds that low rank is looked for in
 _NAMED = 3
 _FOUND = {
     "duplicates": "stored once, as the same bytes as {}",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bale.notes import Note
 from bale.report.figures import finite_or_none, ratio
 
 
@@ -160,6 +161,8 @@ class Advice:
         Bytes a second, of a transfer.
     layers : mapping
         Bytes of the first layer of ``int4/exact`` alone (``first``) and of both (``both``), of a transfer.
+    notes : sequence of Note
+        On how the source was read.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Advice:
     bandwidth: float | None = None
     transfer: Sequence[Sent] = ()
     layers: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``--json``; docs/advise.md explains its keys."""
@@ -191,6 +195,7 @@ class Advice:
             "bandwidth": self.bandwidth,
             "transfer": [each.to_json() for each in self.transfer],
             "layers": dict(self.layers),
+            "notes": [note.text for note in self.notes],
             "advice": [{"options": each.options, "why": each.why, "risk": each.risk} for each in self.steps],
         }
 

@@ -16,7 +16,7 @@ from tests.cli.conftest import Bale
 from tests.making import names_in, weights, write
 
 KEYS = ["source", "for", "threads", "kinds", "dtypes", "findings", "low_rank", "choices", "bandwidth", "transfer"]
-KEYS += ["layers", "advice"]
+KEYS += ["layers", "notes", "advice"]
 
 
 @pytest.fixture
@@ -88,6 +88,13 @@ def test_names_are_shown_without_harm(bale: Bale, tmp_path: Path) -> None:
     said = bale("advise", source)
     assert "\x1b" not in said.out
     assert "held exactly by F16" in said.out
+
+
+def test_notes_say_why_nothing_can_be_lossy(bale: Bale, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "m.npz", w=weights(64, 64))
+    found = bale("advise", tmp_path / "m.npz")
+    assert "an npz file whose members are all compressed" in found.err
+    assert "low rank" not in found.out
 
 
 def test_quiet_and_folders(bale: Bale, checkpoint: Path) -> None:
