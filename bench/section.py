@@ -43,10 +43,10 @@ class Run:
     finetuned: Path = ROOT / ".finetuned"
     peers: Path = ROOT / ".venv-peers"
     others: Path = ROOT / ".venv-peers-quant"
-    libraries: Path = ROOT / ".venv-formats"
     large: bool = False
     quick: bool = False
     plots: Path = ROOT / "docs"
+    libraries: Path = ROOT / ".venv-formats"
 
     @cached_property
     def lossless(self) -> Path:

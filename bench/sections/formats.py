@@ -63,9 +63,9 @@ def _comes_back(source: Path, work: Path) -> bool:
 
 def _lossy(run: Run, name: str, source: Path, model: Path, work: Path) -> list[str]:
     archive, back = work / "archive", work / "back"
-    totals = bale.compress(source, archive, pipeline="int8", force=True).to_json()["totals"]
-    share = f"{100 * totals['stored_bytes'] / totals['original_bytes']:.2f}"
-    if totals["exact"]:
+    report = bale.compress(source, archive, pipeline="int8", force=True)
+    share = f"{100 * report.stored_bytes / report.original_bytes:.2f}"
+    if report.exact:
         return ["-", "nothing is lossy"]
     _restore(archive, back, source)
     command = [str(run.formats), "-m", _MODULE, "load", name, str(back / source.name), str(model)]

@@ -91,8 +91,9 @@ def _resolve_file(source: SourceFile, plan: FilePlan, run: Run, inputs: Inputs, 
 
 
 def _unlike(decision: Decision, match: Match) -> str | None:
-    """The reason why a lossy choice is made without the base, if it is; a lossless one finds out as it is coded."""
-    return _UNLIKE if is_lossy(decision.pipeline) and not match.is_related else None
+    """The reason why a lossy choice is made without the base, if it is; other ones find out as they are coded."""
+    is_free = is_lossy(decision.pipeline) and not decision.pipeline.on_base
+    return _UNLIKE if is_free and not match.is_related else None
 
 
 def _reference(match: Match | None) -> UnitValues | Refused | None:
