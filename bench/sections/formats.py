@@ -45,9 +45,9 @@ def section(run: Run) -> str:
 
 
 def _row(run: Run, name: str, source: Path, library: str, model: Path, work: Path) -> list[str]:
-    fast = bale.compress(source, work / "archive", force=True)
+    fast = bale.compress(source, work / f"{source.name}.bale", force=True)
     same = _comes_back(source, work)
-    best = bale.compress(source, work / "archive", pipeline="lossless:effort=max", force=True)
+    best = bale.compress(source, work / f"{source.name}.bale", pipeline="lossless:effort=max", force=True)
     same &= _comes_back(source, work)
     size = fast.original_bytes
     kinds = ", ".join(sorted({file.kind for file in fast.files}))
@@ -57,12 +57,12 @@ def _row(run: Run, name: str, source: Path, library: str, model: Path, work: Pat
 
 
 def _comes_back(source: Path, work: Path) -> bool:
-    _restore(work / "archive", work / "back", source)
+    _restore(work / f"{source.name}.bale", work / "back", source)
     return _digests(work / "back" / source.name) == _digests(source)
 
 
 def _lossy(run: Run, name: str, source: Path, model: Path, work: Path) -> list[str]:
-    archive, back = work / "archive", work / "back"
+    archive, back = work / f"{source.name}.bale", work / "back"
     report = bale.compress(source, archive, pipeline="int8", force=True)
     share = f"{100 * report.stored_bytes / report.original_bytes:.2f}"
     if report.exact:
