@@ -5,7 +5,7 @@ MODELS ?= .models
 FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint fmt check docs demo soak zoos fetch finetune clean \
+.PHONY: setup test test-formats lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats \
 	bench-budgets bench-formats bench-quality-budgets bench-menu
 
@@ -23,6 +23,16 @@ setup: $(VENV)/ready
 
 test: $(VENV)/ready  ## installs what the tests need and passes them, two at a time
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal
+
+.venv-test-formats/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-test-formats
+	.venv-test-formats/bin/python -m pip install --quiet --upgrade pip
+	.venv-test-formats/bin/python -m pip install --quiet torch==2.13.0
+	.venv-test-formats/bin/python -m pip install --quiet --editable . --group test torch==2.13.0 h5py keras tensorflow-cpu
+	touch $@
+
+test-formats: .venv-test-formats/ready  ## the tests of files that h5py, Keras and TensorFlow make, which others skip; a gigabyte is installed
+	.venv-test-formats/bin/python -m pytest tests/io/sources/test_made_by_libraries.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -67,7 +77,7 @@ bench-lowrank: fetch  ## the section on low rank only; uses the fine-tunes that 
 bench-quant: fetch  ## quantization, with ggml, bitsandbytes, HQQ and nncodec beside bale; 15 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only quantization --only trellis --only quantizers
 
-bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 10 minutes
+bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 17 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only budgets
 
 bench-formats: fetch  ## other formats of checkpoints: sizes, and whether their libraries load them again; 10 minutes
@@ -102,4 +112,4 @@ soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .venv-formats .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .venv-formats .venv-test-formats .pytest_cache .mypy_cache .ruff_cache .hypothesis

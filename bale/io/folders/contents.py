@@ -33,9 +33,8 @@ from bale.io.weight_names import (
 from bale.notes import Note, many, size
 
 _HEAD = 4096  # bytes that are looked at
-_WORTH_CODING = (
-    1 << 20
-)  # bytes of a file without a reader from which on it is coded, as weights by suffix are, unless it is a text
+_WORTH_CODING = 1 << 20
+"""Bytes of a file without a reader from which on it is coded, as weights by suffix are, unless it is a text."""
 
 
 @dataclass(frozen=True)
