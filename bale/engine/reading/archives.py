@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bale.compressors.base import Values
 from bale.compressors.chunks import flat_bytes
+from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.layout import memory_order, native
@@ -24,7 +26,7 @@ from bale.engine.run import Run, one_blas_thread
 from bale.io.archive.archive import ArchiveFile, open_archive
 from bale.io.archive.manifest import StoredUnit
 from bale.report.model import Report
-from bale.spec import Array
+from bale.spec import Array, View
 
 
 class Archives(Tensors):
@@ -113,17 +115,25 @@ class Archives(Tensors):
         decoder, place = self._index[index]
         return decoder.array(place)
 
-    def blocks(self, name: str) -> Iterator[Array]:
-        """The bytes of a tensor in the order of its elements, in arrays that are bounded where it is a whole unit."""
+    def blocks(self, name: str) -> Iterator[Array]:  # noqa: D102
         index, view = self._open(name)
         decoder, place = self._index[index]
-        order = memory_order(view)
-        is_whole = view.spec.nbytes == decoder.archive.manifest.units[place].unit.spec.nbytes
-        if is_whole and order is not None and list(order) == sorted(order):
+        if self._is_plain(index, view):
             with one_blas_thread():
-                yield from (block.data for block in decoder.blocks([place]))
+                yield from (block.data for block in decoder.blocks([place]))  # all threads decode, unlike in runs
         else:
             yield flat_bytes(np.ascontiguousarray(self.bits(name)))
+
+    def _is_plain(self, index: int, view: View) -> bool:
+        """Whether a tensor is all of its unit, in the order of its elements."""
+        order = memory_order(view)
+        is_whole = view.spec.nbytes == self._stored(index).unit.spec.nbytes
+        return is_whole and order is not None and list(order) == sorted(order)
+
+    def pipeline(self, name: str) -> Pipeline | None:
+        """What a tensor was coded with; None where it is a part of what was coded, or lies in another order."""
+        index, view = self._open(name)
+        return self._index[index][0].pipeline(self._index[index][1]) if self._is_plain(index, view) else None
 
     def parts(self, name: str) -> dict[str, Array]:
         """The parts that a tensor is stored in, not put together: factors, for one.
@@ -147,8 +157,12 @@ class Archives(Tensors):
         ArchiveError
             For damaged parts.
         """
+        return {part: native(each.array, each.spec.dtype) for part, each in self.part_values(name).items()}
+
+    def part_values(self, name: str) -> dict[str, Values]:
+        """The same in their storage bits, as codecs take them."""
         decoder, place = self._index[self._open(name)[0]]
-        return {part: native(values.array, values.spec.dtype) for part, values in decoder.parts(place).items()}
+        return decoder.parts(place)
 
     @property
     def report(self) -> Report:

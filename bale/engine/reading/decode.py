@@ -146,6 +146,11 @@ class Decoder:
         if digest.hexdigest() != expected:
             raise _damaged(self.archive, stored, "does not match its digest once decoded")
 
+    def pipeline(self, index: int) -> Pipeline:
+        """What a unit was coded with."""
+        stored = self.archive.manifest.units[index]
+        return _pipeline(self.archive, stored) if stored.same_as is None else self.pipeline(stored.same_as)
+
     def parts(self, index: int) -> dict[str, Values]:
         """The parts of a unit that its pipeline's first codec put out, dequantized, but not put together.
 

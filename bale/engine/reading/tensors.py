@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
+from bale.compressors.chunks import chunk_ranges, flat_bytes
 from bale.engine.reading.layout import TensorRun, arrange, memory_order, native
 from bale.engine.reading.names import Names, Place
 from bale.engine.reading.unit_values import DecodedCache, UnitValues
@@ -54,6 +57,18 @@ class Tensors(Mapping[str, Array]):
                 "save the checkpoint again with less of it",
             )
         return arrange(unit, view)
+
+    def blocks(self, name: str) -> Iterator[Array]:
+        """The bytes of a tensor in the order of its elements, in arrays that are bounded where it lies so in memory.
+
+        Each is to be used before the next one is asked for.
+        """
+        run = self.run(name)
+        if run is None or list(run.axes) != sorted(run.axes):
+            yield flat_bytes(np.ascontiguousarray(self.bits(name)))
+            return
+        for start, count in chunk_ranges(run.spec.elements):
+            yield flat_bytes(run.read(start, count))
 
     def run(self, name: str) -> TensorRun | None:
         """The elements of a tensor in the order in which they lie in memory; None where they do not lie side by side.

@@ -1,39 +1,15 @@
-"""The part that needs torch: a state dict from an archive, a safetensors file or a torch file, in one line."""
+"""A state dict from a checkpoint or an archive, in one line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bale.engine.reading.open import open_tensors
 from bale.engine.reading.tensors import Tensors
 from bale.errors import UsageError
-from bale.spec import Array, TensorSpec
-
-_DTYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-    "C128": "complex128",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-}
+from bale.torch.values import tensor_of
 
 
 def load_state_dict(path: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -72,20 +48,5 @@ def load_state_dict(path: str | Path, prefix: str = "") -> dict[str, torch.Tenso
 def _load(tensors: Tensors, name: str, shared: dict[object, torch.Tensor]) -> torch.Tensor:
     key = (tensors.same_unit(name), tensors.spec(name))
     if key not in shared:
-        shared[key] = _tensor(np.ascontiguousarray(tensors.bits(name)), tensors.spec(name))
+        shared[key] = tensor_of(tensors, name)
     return shared[key]
-
-
-def _tensor(bits: Array, spec: TensorSpec) -> torch.Tensor:
-    dtype = getattr(torch, _DTYPES.get(spec.dtype, ""), None)
-    if dtype is None:
-        raise UsageError(f"torch has no counterpart of {spec.dtype}", "use bale.open for its bytes")
-    if not bits.flags.writeable or _is_cut(bits):
-        bits = bits.copy()
-    return torch.from_numpy(bits.reshape(-1).view(np.uint8)).view(dtype).reshape(spec.shape)
-
-
-def _is_cut(bits: Array) -> bool:
-    """Whether an array would keep more memory than its own."""
-    base = bits.base
-    return isinstance(base, np.ndarray) and base.nbytes > bits.nbytes

@@ -1,0 +1,1 @@
+"""Linear modules whose weights stay compressed in memory."""
