@@ -17,12 +17,25 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from bale.cli import advise, app, codecs, compare, completion, compress, decompress, plan, recipes, stats, verify
+from bale.cli import (
+    advise,
+    app,
+    codecs,
+    compare,
+    completion,
+    compress,
+    decompress,
+    export,
+    plan,
+    recipes,
+    stats,
+    verify,
+)
 from bale.cli import inspect as inspect_verb
 from bale.compressors import registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-VERBS = (compress, decompress, plan, advise, inspect_verb, verify, compare, codecs, recipes, stats, completion)
+VERBS = (compress, decompress, export, plan, advise, inspect_verb, verify, compare, codecs, recipes, stats, completion)
 GENERATED = "<!-- Written by scripts/docs.py (`make docs`). Do not edit. -->"
 KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",

@@ -49,7 +49,8 @@ class Int(Quantizer):
     ``scale``, shape ``(groups,)``; ``zero``, z as uint8 or m, shape ``(groups,)``, not when symmetric. Scales are F16,
     or F32 for the whole tensor when one of them would not be a normal F16, unless ``scale`` says otherwise: ``fp8`` and
     ``log`` take 8 bits each and two numbers for all (``scale.range``), and fit best where the scales of a tensor are
-    alike; ``fp16`` leaves a tensor that it does not suit lossless. They are rounded up, so that the range always fits,
+    alike; ``fp16`` leaves a tensor that it does not suit lossless; ``bf16`` is what software for models in BF16 loads
+    (`bale export`). They are rounded up, so that the range always fits,
     and never zero. m is F16 too, or F32 for the whole tensor where F16 would be off by more than a quarter of a step.
 
     Error: ``|x - x'| <= s / 2`` for each element with the stored scale of its group, for ``clip=absmax``. (As ``n =
@@ -88,7 +89,7 @@ class Int(Quantizer):
     )
     rows: int = setting(1, low=1, help="rows that share a scale, too: tiles of `rows` rows by `group` elements")
     zero: Literal["int", "float"] = setting("int", help="zero points: whole steps from zero, or any numbers")
-    scale: Literal["auto", "fp16", "fp32", "fp8", "log"] = setting(
+    scale: Literal["auto", "fp16", "bf16", "fp32", "fp8", "log"] = setting(
         "auto", help="form that scales are stored in; auto is fp16, or fp32 where that does not do"
     )
 
@@ -236,7 +237,7 @@ class Int(Quantizer):
     def _spans(self, start: int, count: int, spec: TensorSpec, scale: Array) -> Spans | None:
         """``hi - lo``, which lies between the scale and the one below it, times ``2^bits - 1``, for short groups."""
         groups = self._groups(spec)
-        if self.clip != "absmax" or self.symmetric or self.zero == "float" or scale.dtype == np.uint8:
+        if self.clip != "absmax" or self.symmetric or self.zero == "float" or scale.dtype.kind == "u":
             return None
         if groups.rows > 1 or start % groups.width or groups.width > _SHORT:
             return None

@@ -15,15 +15,18 @@ DOUBLE = "double"
 """The way of ``nf4:double=true``: 8 bits of a step that `SHARED` scales have in common."""
 
 SHARED = 256
+_FLOATS = {"auto": "F32", "fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+"""Ways that are floats by themselves, and the widest dtype of each."""
 _HALF_LEAST, _HALF_LARGEST = 2.0**-14, 65504.0
+_INF_BF16 = 0x7F80
 _LARGEST = float(np.finfo(np.float32).max)
 _E4M3, _LAST_E4M3, _LARGEST_E4M3 = TensorSpec("F8_E4M3", (127,)), 126, 448.0
 
 
 def parts(kind: str, groups: int) -> tuple[PartBound, ...]:
     """Names and upper bounds of what is stored."""
-    if kind in ("auto", "fp16", "fp32"):
-        return (PartBound("scale", TensorSpec("F16" if kind == "fp16" else "F32", (groups,))),)
+    if kind in _FLOATS:
+        return (PartBound("scale", TensorSpec(_FLOATS[kind], (groups,))),)
     shared = {"fp8": 1, "log": 2, DOUBLE: -(-groups // SHARED)}[kind]
     return (
         PartBound("scale", TensorSpec("U8", (groups,)), bits=8),
@@ -40,9 +43,10 @@ def rounded_up(exact: Array) -> Array:
 def store(wanted: Array, kind: str) -> dict[str, Array]:
     """Scales as they are stored, the least that are not below these (float32; where it is 0 any will do).
 
-    ``auto`` is F16, or F32 for all if one of them is no normal F16. ``fp8`` is a float of 4 bits of exponent and 3 of
-    mantissa (E4M3) times a factor. ``log`` has 256 values whose bits, as F32, are evenly spaced between those of the
-    least and the largest scale. ``double`` is 1 to 255 times a step for each `SHARED` scales.
+    ``auto`` is F16, or F32 for all if one of them is no normal F16. ``bf16`` has 8 bits of mantissa. ``fp8`` is a float
+    of 4 bits of exponent and 3 of mantissa (E4M3) times a factor. ``log`` has 256 values whose bits, as F32, are evenly
+    spaced between those of the least and the largest scale. ``double`` is 1 to 255 times a step for each `SHARED`
+    scales.
 
     Raises
     ------
@@ -51,13 +55,15 @@ def store(wanted: Array, kind: str) -> dict[str, Array]:
     """
     if not np.isfinite(wanted.max(initial=0)):
         raise Refused("its range is beyond float32")
-    floats = kind in ("auto", "fp16", "fp32")
+    floats = kind in _FLOATS
     spare = 1.0 if floats else np.min(wanted, where=wanted > 0, initial=_LARGEST)
     scale = np.where(wanted > 0, wanted, np.float32(spare))
     if kind in ("auto", "fp16") and _are_normal_halves(scale):
         return {"scale": _rounded_up(scale, np.float16)}
     if kind == "fp16":
         raise Refused("a scale is not a normal number of F16: scale=auto takes F32 then")
+    if kind == "bf16":
+        return {"scale": _rounded_up_to_bf16(scale)}
     if floats:
         return {"scale": scale}
     if kind == DOUBLE:
@@ -84,7 +90,9 @@ def load(side: Mapping[str, Values], kind: str, groups: int, at: slice) -> Array
     scale = side["scale"].array[at]
     if kind == "fp8" and scale.max(initial=0) > _LAST_E4M3:
         raise ValueError("a scale is not a number")
-    if kind in ("auto", "fp16", "fp32"):
+    if kind == "bf16":
+        found = to_float32(scale, TensorSpec("BF16", scale.shape))
+    elif kind in _FLOATS:
         found = scale.astype(np.float32)
     else:
         shared = side["scale.range"].array.astype(np.float32)
@@ -97,7 +105,7 @@ def load(side: Mapping[str, Values], kind: str, groups: int, at: slice) -> Array
 
 def values(state: Mapping[str, Array], zero_bits: int | None = None, place: Place | None = None) -> dict[str, Values]:
     """Arrays as parts, floats as they are and bytes as codes; `place` is where groups lie."""
-    dtypes = {"f2": "F16", "f4": "F32", "u1": "U8"}
+    dtypes = {"f2": "F16", "u2": "BF16", "f4": "F32", "u1": "U8"}
     return {
         name: Values(
             TensorSpec(dtypes[array.dtype.str[1:]], array.shape),
@@ -133,6 +141,14 @@ def _multiples(codes: Array, step: Array) -> Array:
     """Products, float32; the largest number where they are beyond it."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.minimum(codes.astype(np.float32) * step, np.float32(_LARGEST))
+
+
+def _rounded_up_to_bf16(scale: Array) -> Array:
+    """The least numbers of BF16 that are not below these, which are above zero, as their bits."""
+    bits = (scale.view(np.uint32) + np.uint32(0xFFFF)) >> np.uint32(16)
+    if (bits >= _INF_BF16).any():
+        raise Refused("its range is beyond BF16")
+    return bits.astype(np.uint16)
 
 
 def _are_normal_halves(exact: Array) -> bool:

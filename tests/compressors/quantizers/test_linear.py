@@ -210,6 +210,7 @@ def check_blocks(codec, cuts, seed):
         Int(bits=1, zero="float", group=16, scale="log"),
         Int(bits=6, zero="float", group=8),
         Int(bits=8, group=5, scale="fp16"),
+        Int(bits=4, group=5, scale="bf16"),
     ],
 )
 def test_bound_on_adversarial_tensors(codec, seed):

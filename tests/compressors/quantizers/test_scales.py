@@ -7,7 +7,7 @@ from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.scales import DOUBLE, load, store, values
 from bale.errors import Refused
 
-KINDS = ("auto", "fp16", "fp32", "fp8", "log", DOUBLE)
+KINDS = ("auto", "fp16", "bf16", "fp32", "fp8", "log", DOUBLE)
 
 
 def back(wanted, kind):
@@ -24,6 +24,12 @@ def test_floats_of_8_bits_by_hand():
     assert parts["scale.range"].array.tolist() == [1]
     assert parts["scale"].array.tolist() == [0x7E, 0x38, 0x39, 0x01, 0x01]  # 448, 1, 1.125, 2^-9 twice
     assert again.tolist() == [448, 1, 1.125, 2.0**-9, 2.0**-9]
+
+
+def test_bfloat16_by_hand():
+    parts, again = back([1, 1.0001, 1 + 2.0**-7, 3e38, 0], "bf16")
+    assert parts["scale"].array.tolist() == [0x3F80, 0x3F81, 0x3F81, 0x7F62, 0x3F80]
+    assert again[:3].tolist() == [1, 1 + 2.0**-7, 1 + 2.0**-7]
 
 
 def test_logarithmic_by_hand():
@@ -58,7 +64,7 @@ def test_never_below_and_never_zero(kind, seed):
     assert (again >= wanted).all()
     assert (again > 0).all()
     assert np.isfinite(again).all()
-    assert wanted.max() == 0 or again[wanted.argmax()] <= wanted.max() * (1 + 2.0**-10)
+    assert wanted.max() == 0 or again[wanted.argmax()] <= wanted.max() * (1 + 2.0 ** (-7 if kind == "bf16" else -10))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,6 +72,10 @@ def test_never_below_and_never_zero(kind, seed):
 def test_extremes(kind, only):
     if kind == "fp16" and only not in (0, 1):
         with pytest.raises(Refused, match="F16"):
+            back([only] * 3, kind)
+        return
+    if kind == "bf16" and only > 2:
+        with pytest.raises(Refused, match="beyond BF16"):
             back([only] * 3, kind)
         return
     _, again = back([only] * 3, kind)

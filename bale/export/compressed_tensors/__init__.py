@@ -1,0 +1,1 @@
+"""The format of compressed-tensors, which vLLM, SGLang and transformers load."""

@@ -1,0 +1,79 @@
+"""The protocol of a format that models are exported to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bale.export.model import Stored
+from bale.spec import Array, TensorSpec
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor of an exported file; `make` gives its bytes when it is written."""
+
+    name: str
+    spec: TensorSpec
+    make: Callable[[], Iterable[Array]]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A tensor whose numbers are carried over.
+
+    Attributes
+    ----------
+    scheme : str
+        How it is stored there, in words: equal for tensors that are stored alike.
+    pieces : tuple of Piece
+        What is written in its place.
+    settings : mapping
+        What the format's config says of it; equal for equal schemes.
+    """
+
+    scheme: str
+    pieces: tuple[Piece, ...]
+    settings: Mapping[str, Any]
+
+
+class NotCarried(Exception):
+    """The numbers of a tensor have no form in the format; `setting` would give them one."""
+
+    def __init__(self, reason: str, setting: str) -> None:
+        super().__init__(reason)
+        self.reason, self.setting = reason, setting
+
+
+class Target(ABC):
+    """A format. It decides by tensor, and writes the config that says so."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    needs_config: ClassVar[bool] = True
+    """Whether what loads it goes by a ``config.json``, so that only a model's folder can be exported."""
+
+    @abstractmethod
+    def carry(self, tensor: Stored, lossy_scales: bool) -> Carried | None:
+        """How a lossy tensor is carried over; None for its decoded values.
+
+        Raises
+        ------
+        NotCarried
+            Where neither is right: the numbers would have to be rounded again.
+        """
+
+    def together(self, name: str) -> str | None:
+        """A key that is equal for tensors that must be stored alike, if there are such."""
+        return None
+
+    def config(self, config: Mapping[str, Any], carried: Mapping[str, Carried], dense: Iterable[str]) -> dict[str, Any]:
+        """The model's config with what the format adds to it."""
+        return dict(config)
+
+
+def dense(tensor: Stored) -> Piece:
+    """A tensor with its decoded values."""
+    return Piece(tensor.name, tensor.spec, tensor.blocks)
