@@ -15,6 +15,7 @@ from tests.making import bf16, names_in, sha256, weights, write
 VERBS = [
     "compress",
     "decompress",
+    "export",
     "plan",
     "advise",
     "inspect",
