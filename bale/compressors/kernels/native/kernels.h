@@ -5,6 +5,9 @@
 
 int64_t k_log2(int64_t number);
 
+/* checksums.c */
+int64_t k_crc32c(const uint8_t *data, int64_t n, const uint32_t *table, int64_t places, int64_t width, int64_t crc);
+
 /* axes.c */
 void k_axis_sums__u8(const uint8_t *words, int64_t n, int64_t shift, int64_t mask, int64_t sign, int64_t inner,
                      int64_t at, int64_t *sums, int64_t size);
