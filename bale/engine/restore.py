@@ -50,10 +50,13 @@ def restore_file(
     """Write the checkpoint of an archive; it appears under `out` whole, with every digest checked, or not at all.
 
     `base` is where the base of its differences lies, if not beside it. With `first` only the first layer is decoded.
-    With `one_of_many` the caller brings the folder to the disk.
+    With `one_of_many` the caller brings the folder to the disk, and gives other files of it the checksums of what has
+    changed.
     """
     with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
+        if not force and not one_of_many:
+            _refuse_alone(archive, first)
         if not force and (first or not archive.manifest.exact):
             refuse_original(archive, out)
         with Target(out, archive.source.attributes, force, (path,), one_of_many) as target:
@@ -97,6 +100,16 @@ def refuse_original(archive: ArchiveFile, out: Path) -> None:
             )
 
 
+def _refuse_alone(archive: ArchiveFile, first: bool) -> None:
+    """Raise `OutputError` where values change that another file has checksums of."""
+    beside = archive.manifest.checked_by
+    if beside is not None and (first or not archive.manifest.exact):
+        message = (
+            f"{archive.path} is lossy, and {beside} has checksums of its source, which only the folder brings along"
+        )
+        raise OutputError(message, "decompress the folder that it is in; -f gives the file alone")
+
+
 def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None, first: bool = False) -> Restored:
     """Write the checkpoint of an archive to a stream; digests are checked as it goes, the last one at the end."""
     with opened(path, run, base, first) as (archive, decoder):
@@ -104,6 +117,7 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
             raise OutputError(
                 f"{path} is lossy, and of a ZIP file, whose checksums are written last", "name a file with -o"
             )
+        _refuse_alone(archive, first)
         digest = hashlib.sha256()
         try:
             for _, data in restored(decoder):

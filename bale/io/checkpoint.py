@@ -40,6 +40,9 @@ class Checkpoint:
         Remarks for the user on how the file was read.
     checksums : tuple of Checksum
         To be computed again where a unit within their range comes back changed.
+    checked_by : str or None
+        Name of a file beside it that has a checksum of each unit that may be lossy, and gets others where it is
+        restored together with this one.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Checkpoint:
     units: tuple[Unit, ...]
     notes: tuple[Note, ...] = ()
     checksums: tuple[Checksum, ...] = ()
+    checked_by: str | None = None
 
     def skeleton_ranges(self) -> Iterator[tuple[int, int]]:
         """Offset and length of each range between the units."""

@@ -20,6 +20,7 @@ from bale.engine.inputs import Inputs
 from bale.engine.reading.source import SourceFile
 from bale.engine.resolved import ResolvedFile
 from bale.engine.run import WHOLE_COST, Job, Run, one_blas_thread
+from bale.engine.writing.archive import renewed_notes
 from bale.engine.writing.building import WORTH_A_NOTE
 from bale.errors import Refused, SourceError
 from bale.io.storage.files import reading
@@ -138,7 +139,8 @@ def predict_file(resolved: ResolvedFile, name: str, run: Run, inputs: Inputs) ->
             held = min(view.spec.nbytes, unit.spec.nbytes)
             rows.append(Predicted(view.name, name, view.spec, estimate, same_as, held))
     around = payload + overhead(resolved, [estimate.decision for estimate in estimates], skeleton)
-    return Prediction(name, checkpoint.kind, checkpoint.size, around, tuple(rows), checkpoint.notes)
+    notes = (*checkpoint.notes, *renewed_notes(checkpoint, sum(each.errors is not None for each in estimates)))
+    return Prediction(name, checkpoint.kind, checkpoint.size, around, tuple(rows), notes)
 
 
 def _estimates(resolved: ResolvedFile, source: SourceFile, run: Run, inputs: Inputs) -> Iterator[Estimate]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive.archive import open_archive
+from bale.io.archive.manifest import Manifest
 from bale.io.folders.record import COPY, RECORD, Entry
 from bale.io.storage.commit import Target
 from bale.io.storage.files import reading
@@ -46,20 +47,24 @@ def copy_file(
     return size, sha256
 
 
-def check_stored(folder: Path, entry: Entry) -> None:
-    """Raise `ArchiveError` unless the stored form of a file is there, unchanged, and of the source that is named."""
+def check_stored(folder: Path, entry: Entry) -> Manifest | None:
+    """Raise `ArchiveError` unless the stored form of a file is there, unchanged, and of the source that is named.
+
+    Returns the manifest of an archive.
+    """
     path = folder / entry.stored
     if path.is_symlink() or not path.is_file():
         raise ArchiveError(f"{path} is missing", "fetch it again")
     if path.stat().st_size != entry.stored_bytes or sha256_of(path) != entry.stored_sha256:
         raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
-    found = COPY, entry.stored_bytes, entry.stored_sha256
+    found, manifest = (COPY, entry.stored_bytes, entry.stored_sha256), None
     if entry.kind != COPY:
         with open_archive(path) as archive:
             manifest = archive.manifest
             found = manifest.kind, manifest.source_bytes, manifest.source_sha256
     if found != (entry.kind, entry.source_bytes, entry.source_sha256):
         raise ArchiveError(f"{path} is not of the source that {RECORD} names", "fetch both again")
+    return manifest
 
 
 def sha256_of(path: Path) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from bale.engine.folder.files import check_stored, copy_file, is_file_of, is_inside
+from bale.engine.folder.renewing import changed_tensors, renew
 from bale.engine.reading.listing import complete_record
 from bale.engine.restore import restore_file
 from bale.engine.run import Run
@@ -26,9 +27,12 @@ def restore_folder(
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
     with TreeTarget(out, work, list(record.entries), size, is_file_of, force, record.folders) as target:
-        for entry in record.entries.values():
-            check_stored(path, entry)
-        for name, entry in record.entries.items():
+        changed = changed_tensors(((name, check_stored(path, each)) for name, each in record.entries.items()), first)
+        missing = next((name for name in changed if name not in record.entries), None)
+        if missing is not None:
+            raise ArchiveError(f"{path} has no {missing}, whose checksums change", "fetch it again")
+        for name in sorted(record.entries, key=changed.__contains__):  # behind the files that it has checksums of
+            entry = record.entries[name]
             if name in target.finished:
                 continue
             place = target.place(name)
@@ -38,6 +42,8 @@ def restore_folder(
             else:
                 restored = restore_file(path / entry.stored, place, run, base=base, first=first, one_of_many=True)
                 done = restored.size, restored.sha256
+            if name in changed:
+                done = renew(place, {target.place(file): tensors for file, tensors in changed[name].items()})
             target.add(name, *done)
         target.commit()
     return [out / name for name in record.entries]

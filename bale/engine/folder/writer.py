@@ -99,7 +99,13 @@ class FolderWriter:
             and entry.choices == self._choices(name)
             and is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
             and is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
+            and (entry.kind == COPY or self._has_same_units(name, entry))
         )
+
+    def _has_same_units(self, name: str, entry: Entry) -> bool:
+        """Whether an archive has the tensors of the file as it is read now: another file beside it may say which."""
+        with open_archive(self.out / entry.stored) as archive:
+            return tuple(each.unit for each in archive.manifest.units) == self.source.checkpoints[name].units
 
     def row(self, name: str, entry: Entry) -> FileRow | None:
         """The row of a weights file that has been stored before."""

@@ -24,8 +24,10 @@ from bale.io.archive.archive import ArchiveWriter, header_room, manifest_digest,
 from bale.io.archive.manifest import Manifest, StoredUnit
 from bale.io.checkpoint import Checkpoint, Checksum
 from bale.io.sources.open import open_checkpoint
+from bale.io.sources.tensorflow.data import with_index
 from bale.io.storage.commit import Target, commit_together
 from bale.io.storage.files import reading
+from bale.notes import Note, many
 from bale.notes import size as in_words
 from bale.planning.decide import Decision, FilePlan
 from bale.report.files import FileRow
@@ -89,7 +91,7 @@ def compress_file(
     with reading(checkpoint.path, SourceError) as opened, one_blas_thread(plan.pipelines):
         source = SourceFile.of(checkpoint, opened)
         source.check_version(resolved.version)
-        if verify and open_checkpoint(checkpoint.path) != checkpoint:
+        if verify and _again(checkpoint) != checkpoint:
             raise source.differs("its header")
         with Target(out, opened.attributes, options.force, (checkpoint.path,), one_of_many) as target:
             digest = Digest(source)
@@ -148,6 +150,12 @@ def _read_back(target: Target, out: Path, manifest: Manifest, size: int) -> str:
     return sha256
 
 
+def _again(checkpoint: Checkpoint) -> Checkpoint:
+    """The structure of a source, read once more."""
+    found = open_checkpoint(checkpoint.path)
+    return found if checkpoint.checked_by is None else with_index(found)
+
+
 def _covers(checksum: Checksum, starts: Sequence[int]) -> bool:
     """Whether a unit that begins at one of these offsets, ascending, lies in the range of the checksum."""
     at = bisect_right(starts, checksum.start + checksum.length - 1)
@@ -173,6 +181,14 @@ def unit_entries(unit: Unit, decision: Decision) -> list[tuple[str, tuple[Tensor
     ]
 
 
+def renewed_notes(checkpoint: Checkpoint, changed: int) -> tuple[Note, ...]:
+    """The note on checksums that another file has of this many tensors that come back with losses."""
+    if checkpoint.checked_by is None or not changed:
+        return ()
+    text = f"{checkpoint.checked_by} will come back with other checksums of {many(changed, 'lossy tensor')}"
+    return (Note("renewed", text),)
+
+
 def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base: str | None) -> Manifest:
     """The manifest, except for the fields of the skeleton, which the writer fills in."""
     chains = {chain for stored in units for part in stored.parts for chain in part.storage}
@@ -188,7 +204,8 @@ def _manifest(checkpoint: Checkpoint, units: list[StoredUnit], sha256: str, base
         skeleton_stored=0,
         skeleton_digest="",
         units=tuple(units),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *renewed_notes(checkpoint, sum(stored.errors is not None for stored in units))),
         checksums=tuple(checksum for checksum in checkpoint.checksums if _covers(checksum, changed)),
         base=base,
+        checked_by=checkpoint.checked_by if changed else None,
     )

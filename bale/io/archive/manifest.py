@@ -21,6 +21,7 @@ FORMAT = (1, 2)
 OLDEST = (1, 1)
 _KINDS_OF_1_1 = ("safetensors", "torch", "torch-legacy", "opaque")
 _KIND = re.compile(r"[a-z0-9-]+")
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\0]+")
 _PASSES = 2  # over a source to compute its checksums again: of a ZIP file in a ZIP file there are two
 PART_NAME = re.compile(r"[a-z0-9_.]+")
 DIGEST64 = re.compile(r"[0-9a-f]{16}")
@@ -29,7 +30,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 NOTE_KIND = re.compile(r"[a-z0-9-]+")
 
 
-_KEYS = {"base", "format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
+_KEYS = {"base", "checked_by", "format", "tool", "codecs", "source", "notes", "skeleton", "checksums", "units"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class StoredUnit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of an archive and of its source."""
+    """The description of an archive and of its source.
+
+    `checked_by` is the name of a file beside the source that has a checksum of each lossy unit, where there are any.
+    """
 
     tool: str
     codecs: Mapping[str, int]
@@ -136,6 +140,7 @@ class Manifest:
     notes: tuple[Note, ...] = ()
     checksums: tuple[Checksum, ...] = ()
     base: str | None = None
+    checked_by: str | None = None
     read_format: tuple[int, int] | None = field(default=None, compare=False)
     """The version that was read, of an archive that was."""
 
@@ -179,6 +184,8 @@ class Manifest:
         }
         if self.base is not None:
             data["base"] = self.base
+        if self.checked_by is not None:
+            data["checked_by"] = self.checked_by
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
         return text.encode("utf-8", "surrogatepass")
 
@@ -262,7 +269,7 @@ def _part_json(part: Part, unit: TensorSpec) -> dict[str, Any]:
 def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
     if version <= FORMAT and not data.keys() <= _KEYS:  # a newer minor version may say more
         raise ValueError("keys that this version does not have")
-    source, skeleton, base = data["source"], data["skeleton"], data.get("base")
+    source, skeleton, base, beside = data["source"], data["skeleton"], data.get("base"), data.get("checked_by")
     return Manifest(
         tool=_text(data["tool"]),
         codecs={_text(name): _integer(number) for name, number in data["codecs"].items()},
@@ -279,6 +286,7 @@ def _manifest(data: dict[str, Any], version: tuple[int, int]) -> Manifest:
             for start, length, fields in data["checksums"]
         ),
         base=None if base is None else _text(base),
+        checked_by=None if beside is None else _match(_PLAIN_NAME, beside),
         read_format=version,
     )
 

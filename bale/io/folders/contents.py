@@ -17,6 +17,7 @@ from bale.io.folders.indexes import is_index_of_weights
 from bale.io.folders.selection import ALL, Selection
 from bale.io.folders.shards import absent, check_complete, check_followed, contradictions, incomplete_sets, read_indexes
 from bale.io.sources.open import is_unknown, read_checkpoint
+from bale.io.sources.tensorflow.data import TENSORFLOW, index_of, with_index
 from bale.io.stand_ins import LFS, UNKNOWN, StandIn, Text, as_text, stand_in
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
@@ -107,6 +108,7 @@ def examine(folder: Path, selection: Selection = ALL) -> Contents:
         notes += contradictions(index, found.checkpoints)
     notes += incomplete_sets((name for name in found.checkpoints if name not in bound), listed.left_out)
     notes += _stand_ins(folder, found, bound, shards)
+    found.bind()
     notes += _archives(found.archives)
     return Contents(found.checkpoints, found.side, found.stand_ins, tuple(notes), listed.empty)
 
@@ -147,6 +149,14 @@ class _Found:
                 self.side[name] = source.size
         except SourceError as problem:
             raise Avoidable(problem.message, problem.hint, name) from None
+
+    def bind(self) -> None:
+        """Let data of TensorFlow be lossy whose index is restored beside it."""
+        for name, checkpoint in self.checkpoints.items():
+            index = index_of(name) if checkpoint.kind == TENSORFLOW else ""
+            beside = self.checkpoints.get(index)
+            if index in self.side or (beside is not None and beside.kind == "opaque"):
+                self.checkpoints[name] = with_index(checkpoint)
 
     def _read(self, path: Path, name: str, source: ByteSource, named: bool) -> Checkpoint | None:
         """The structure of a file; None for a broken one that is not called like weights, of which a note tells."""

@@ -30,9 +30,23 @@ def nested(field: int, value: bytes) -> bytes:
     return varint(field << 3 | 2) + varint(len(value)) + value
 
 
-def entry(dtype: int, shape: tuple[int, ...], offset: int, size: int, shard: int = 0) -> bytes:
+def masked_crc(data: bytes) -> bytes:
+    """The CRC-32C of bytes as LevelDB stores it, bit by bit of the definition."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def entry(
+    dtype: int, shape: tuple[int, ...], offset: int, size: int, shard: int = 0, data: bytes | None = None
+) -> bytes:
+    """The entry of a tensor, with the checksum of its bytes if these are given."""
     dimensions = b"".join(nested(2, number(1, each)) for each in shape)
-    crc = varint(6 << 3 | 5) + bytes(4)
+    crc = varint(6 << 3 | 5) + (bytes(4) if data is None else masked_crc(data))
     return number(1, dtype) + nested(2, dimensions) + number(3, shard) + number(4, offset) + number(5, size) + crc
 
 
@@ -46,12 +60,13 @@ def block(pairs: Pairs) -> bytes:
     return out + struct.pack("<II", 0, 1)
 
 
-def table(*blocks: Pairs, kind: int = 0) -> bytes:
-    """A table of several blocks."""
+def table(*blocks: Pairs, kind: int = 0, checked: bool = False) -> bytes:
+    """A table of several blocks, those of pairs with their checksums if these are wanted."""
     data, places = b"", []
     for pairs in blocks:
         places.append((list(pairs)[-1][0], len(data)))
-        data += block(pairs) + bytes([kind]) + bytes(4)
+        made = block(pairs) + bytes([kind])
+        data += made + (masked_crc(made) if checked else bytes(4))
     ends = [*(at for _, at in places[1:]), len(data)]
     index = block((key, varint(at) + varint(end - at - 5)) for (key, at), end in zip(places, ends, strict=True))
     empty = struct.pack("<II", 0, 1)

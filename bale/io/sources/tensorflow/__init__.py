@@ -6,6 +6,7 @@ shards, of little-endian and of big-endian machines, and slices of partitioned v
 by the name of the whole. Names are the keys of the table, as `tf.train.load_checkpoint` lists them.
 
 Not followed, and kept exactly as a part of the skeleton: texts, resources and variants. The first format of
-TensorFlow, a table of values without data files, is not followed at all. All tensors are exact: TensorFlow keeps the
-CRC-32C of each in the index, which is another file, and refuses those that differ.
+TensorFlow, a table of values without data files, is not followed at all. A data file by itself is exact: TensorFlow
+keeps the CRC-32C of each tensor in the index, which is another file, and refuses those that differ. Of a folder that
+holds both, `renew` gives an index the checksums of what comes back.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported, printable
-from bale.io.sources.storages import Names
+from bale.io.sources.storages import BIG_ENDIAN, Names
 from bale.io.sources.tensorflow.index import Entry, Index, read_index
 from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
@@ -17,7 +18,9 @@ from bale.io.storage.files import reading
 from bale.io.weight_names import TENSORFLOW_DATA
 from bale.spec import Unit, View
 
+TENSORFLOW = "tensorflow"
 CHECKED = "TensorFlow checks its CRC-32C in the .index"
+_UNCHECKED = "its .index has no CRC-32C of it that could be renewed"
 INDEX_LIMIT = 1 << 26  # bytes
 
 
@@ -31,7 +34,7 @@ def read_tensorflow(path: Path, source: ByteSource) -> Checkpoint:
     named = TENSORFLOW_DATA.fullmatch(path.name)
     if named is None:
         raise Unsupported("a TensorFlow checkpoint of another name")
-    index = read_index(_beside(path.with_name(f"{named['stem']}.index")), int(named["shard"]))
+    index = read_index(_beside(path.with_name(index_of(path.name))), int(named["shard"]))
     if index.shards != int(named["shards"]):
         raise Unsupported(f"a TensorFlow checkpoint whose .index is of {index.shards} data files")
     _check(index, source.size)
@@ -40,7 +43,8 @@ def read_tensorflow(path: Path, source: ByteSource) -> Checkpoint:
         if each.spec is not None and each.spec.nbytes == each.size:
             views = (View(names.unique(each.name), each.spec),)
             swapped = index.swapped and each.spec.info.bits > 8
-            units.append(Unit(each.start, each.spec, views, CHECKED, swapped))
+            exact = BIG_ENDIAN if swapped else _UNCHECKED if each.crc is None else CHECKED
+            units.append(Unit(each.start, each.spec, views, exact, swapped))
         else:
             others.append(each)
     units.sort(key=attrgetter("start", "end"))
@@ -49,7 +53,18 @@ def read_tensorflow(path: Path, source: ByteSource) -> Checkpoint:
         Unnamed(sum(each.size for each in others), f"no numbers{listed([printable(each.name) for each in others])}"),
         Unnamed(left, "bytes that its .index does not know"),
     ]
-    return Checkpoint(path, "tensorflow", source.size, tuple(units), unnamed_notes(source.size, unnamed))
+    return Checkpoint(path, TENSORFLOW, source.size, tuple(units), unnamed_notes(source.size, unnamed))
+
+
+def index_of(name: str) -> str:
+    """The name of the index of a data file."""
+    return f"{name.rpartition('.data-')[0]}.index"
+
+
+def with_index(checkpoint: Checkpoint) -> Checkpoint:
+    """The same data file where its index is restored too, and gets the CRC-32C of what has changed."""
+    units = tuple(replace(unit, exact=None) if unit.exact == CHECKED else unit for unit in checkpoint.units)
+    return replace(checkpoint, units=units, checked_by=index_of(checkpoint.path.name))
 
 
 def _beside(path: Path) -> bytes:

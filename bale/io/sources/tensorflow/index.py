@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from bale.io.faults import Unsupported
 from bale.io.sources.storages import Names
-from bale.io.sources.tensorflow.table import pairs
-from bale.io.sources.tensorflow.wire import Cut, fields
+from bale.io.sources.tensorflow.table import Pair, pairs
+from bale.io.sources.tensorflow.wire import Cut, fields, places
 from bale.spec import TensorSpec
 
 _RANK_LIMIT, _SIZE_LIMIT = 64, 1 << 62
 _SHARDS, _ENDIANNESS = 1, 2
-_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _SLICES = 1, 2, 3, 4, 5, 7
+_DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE, _CRC, _SLICES = 1, 2, 3, 4, 5, 6, 7
 _DIMENSION = 2  # of a shape
 _DTYPES = {
     1: "F32",
@@ -47,31 +47,34 @@ _DTYPES = {
 
 
 class Entry(NamedTuple):
-    """A tensor of one data file, and the bytes that it takes; no spec where it is of no type that bale knows.
+    """A tensor, the data file that it is in, and the bytes that it takes there.
 
-    Names are not yet those of one tensor each: slices have that of the whole.
+    Names are not yet those of one tensor each: slices have that of the whole. There is no spec where it is of no type
+    that bale knows, and no `crc` where the index has none: the offset in the index of its CRC-32C.
     """
 
     name: str
     spec: TensorSpec | None
+    shard: int
     start: int
     size: int
+    crc: int | None
 
 
 @dataclass(frozen=True)
 class Index:
-    """The number of data files, the byte order of their values, and the tensors of one of them."""
+    """The number of data files, the byte order of their values, and the tensors of one of them, or of all."""
 
     shards: int
     swapped: bool
     entries: tuple[Entry, ...]
 
 
-def read_index(data: bytes, shard: int) -> Index:
-    """The tensors of a shard; raise `Unsupported` where the index is damaged or says too much."""
+def read_index(data: bytes, shard: int | None = None) -> Index:
+    """The tensors of a shard, or of all; raise `Unsupported` where the index is damaged or says too much."""
     try:
         found = pairs(data)
-        key, header = next(found, (b"-", b""))
+        key, header, _ = next(found, Pair(b"-", b"", 0))
         numbers = {number: value for number, value in fields(header) if isinstance(value, int)}
         if key:
             raise Cut("no header")
@@ -81,21 +84,24 @@ def read_index(data: bytes, shard: int) -> Index:
     return Index(numbers.get(_SHARDS, 0), bool(numbers.get(_ENDIANNESS, 0)), entries)
 
 
-def _entries(found: Iterator[tuple[bytes, bytes]], shard: int) -> Iterator[Entry]:
+def _entries(found: Iterator[Pair], shard: int | None) -> Iterator[Entry]:
     names = Names()
-    for key, value in found:
+    for key, value, start in found:
         names.count(len(key))  # those in other data files as well
-        numbers, shape, is_sliced = dict[int, int](), b"", False
-        for number, field in fields(value):
+        numbers, shape, is_sliced, crc = dict[int, int](), b"", False, None
+        for number, field, at in places(value):
             if isinstance(field, int):
                 numbers[number] = field
+                if number == _CRC and at is not None:
+                    crc = start + at
             elif number == _SHAPE:
                 shape = field
             elif number == _SLICES:
                 is_sliced = True
-        if not is_sliced and numbers.get(_SHARD, 0) == shard:  # a sliced one lies nowhere, its slices do
+        own = numbers.get(_SHARD, 0)
+        if not is_sliced and shard in (None, own):  # a sliced one lies nowhere, its slices do
             spec = _spec(numbers.get(_DTYPE, 0), shape)
-            yield Entry(_name(key), spec, numbers.get(_OFFSET, 0), numbers.get(_SIZE, 0))
+            yield Entry(_name(key), spec, own, numbers.get(_OFFSET, 0), numbers.get(_SIZE, 0), crc)
 
 
 @lru_cache(1024)

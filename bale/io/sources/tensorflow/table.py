@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bale.io.faults import Unsupported
 from bale.io.sources.tensorflow.wire import Cut, varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER, _HANDLES = 48, 40
+TRAILER = 5  # bytes behind a block: its kind, and the CRC-32C of both, masked
 _KEY_LIMIT = 1 << 14  # bytes
 _PLAIN = 0
 
 
-def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+class Pair(NamedTuple):
+    """A key, its value, and the offset of the value in the table."""
+
+    key: bytes
+    value: bytes
+    at: int
+
+
+def pairs(data: bytes) -> Iterator[Pair]:
     """All pairs of a table; `Unsupported` for one that is compressed, `Cut` for one that is damaged."""
+    for start, size in blocks(data):
+        yield from _block(data, start, size)
+
+
+def blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Offset and size of each block of pairs, ascending; they and their trailers are apart from each other."""
     footer = data[-_FOOTER:]
     if len(footer) < _FOOTER or not footer.endswith(MAGIC):
         raise Cut("no table of LevelDB")
@@ -23,19 +39,19 @@ def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     start, at = varint(footer, at)
     size, _ = varint(footer, at)
     end = 0
-    for _, place in _block(data, start, size):
+    for _, place, _ in _block(data, start, size):
         at, behind = varint(place, 0)
         size, _ = varint(place, behind)
         if at < end:  # so that no block is read twice
             raise Cut(f"a block at byte {at}, before the end of another")
-        end = at + size
-        yield from _block(data, at, size)
+        end = at + size + TRAILER
+        yield at, size
 
 
-def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _block(data: bytes, start: int, size: int) -> Iterator[Pair]:
     """The pairs of a block; each key shares its first bytes with the one before."""
     end = start + size
-    if end >= len(data) or size < 4:
+    if end + TRAILER > len(data) or size < 4:
         raise Cut(f"a block at byte {start}")
     if data[end] != _PLAIN:
         raise Unsupported("a TensorFlow checkpoint whose .index is compressed")
@@ -50,5 +66,5 @@ def _block(data: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
             raise Cut(f"a pair at byte {at}")
         key = key[:shared] + data[at : at + own]
         at += own
-        yield key, data[at : at + length]
+        yield Pair(key, data[at : at + length], at)
         at += length
