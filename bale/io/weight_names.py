@@ -17,6 +17,8 @@ _EXPORTS = (
     ".h5",
     ".keras",
     ".onnx",
+    ".onnx_data",
+    ".onnx.data",
     ".tflite",
     ".pkl",
     ".pdparams",

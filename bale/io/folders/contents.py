@@ -134,13 +134,13 @@ class _Found:
             with reading(path, SourceError) as source:
                 head = source.read(min(source.size, _HEAD), 0)
                 is_named = named or is_weights(name, SUFFIXES + OTHER_SUFFIXES)
-                what = stand_in(head) or (as_text(head) if is_named and is_unknown(head) else None)
+                what = stand_in(head) or (as_text(head) if is_named and is_unknown(path, head) else None)
                 if what is not None and (what is LFS or is_named):
                     self.stand_ins[name] = what
                 elif begins_as_archive(head):
                     self.archives.append(name)
                 elif head:
-                    if is_named and is_unknown(head) and not is_weights(name, OTHER_SUFFIXES):
+                    if is_named and is_unknown(path, head) and not is_weights(name, OTHER_SUFFIXES):
                         self.unknown.add(name)
                     checkpoint = self._read(path, name, source, named)
                     if checkpoint is not None and _is_coded(checkpoint, head):

@@ -14,6 +14,7 @@ from bale.io.sources.gguf.read import begins_as_gguf, read_gguf
 from bale.io.sources.hdf5.walk import begins_as_hdf5, read_hdf5
 from bale.io.sources.nested import Inside
 from bale.io.sources.npy import begins_as_npy, read_npy
+from bale.io.sources.onnx.data import is_onnx_data, read_onnx_data
 from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
 from bale.io.sources.pickle.file import begins_as_pickle, read_pickle_file
@@ -25,9 +26,12 @@ from bale.io.sources.torch.legacy import is_torch_legacy, read_torch_legacy
 from bale.io.sources.zip import read_zip
 from bale.io.sources.zip_file import begins_as_zip
 from bale.io.storage.bytes import ByteSource
+from bale.io.weight_names import SUFFIXES, is_weights
 
 HEAD = 1024
 """Bytes that distinguish the formats."""
+
+_OWN_SUFFIXES = tuple({*SUFFIXES} - {".bin", ".onnx_data", ".onnx.data"})
 
 # A length below 2^48, then an object that ends or whose first key begins: too unlikely to be anything else, so if such
 # a file cannot be read it is broken. What merely has a brace at byte 8 may be anything.
@@ -47,21 +51,21 @@ class Format:
     read : callable or None
         Its reader; None for one that is known by name alone. It raises `Malformed` for a file that is broken for
         certain, and `Unsupported` for one that is coded as opaque bytes then.
-    called : callable or None
-        Whether its files have such a name, where nothing in them says what they are.
+    known : callable or None
+        Whether a file is of it by its name, or by what lies beside it, where nothing in the file says what it is.
     """
 
     looks: str
     begins: Callable[[bytes], bool]
     read: Callable[[Path, ByteSource], Checkpoint] | None = None
-    called: Callable[[str], bool] | None = None
+    known: Callable[[Path], bool] | None = None
 
 
 def reader_of(formats: tuple[Format, ...]) -> Inside:
     """Reads a file within another, if it is of one of these formats."""
 
     def inside(path: Path, source: ByteSource) -> Checkpoint | None:
-        found = _first(formats, source.read(min(source.size, HEAD), 0), "")
+        found = _first(formats, source.read(min(source.size, HEAD), 0), None)
         return None if found is None or found.read is None else found.read(path, source)
 
     return inside
@@ -77,8 +81,17 @@ def _with_containers(formats: tuple[Format, ...]) -> tuple[Format, ...]:
     )
 
 
-def _first(formats: tuple[Format, ...], head: bytes, name: str) -> Format | None:
-    return next((each for each in formats if each.begins(head) and (each.called is None or each.called(name))), None)
+def _first(formats: tuple[Format, ...], head: bytes, path: Path | None) -> Format | None:
+    return next((each for each in formats if each.begins(head) and _is_known(each, path)), None)
+
+
+def _is_known(of: Format, path: Path | None) -> bool:
+    return of.known is None or (path is not None and of.known(path))
+
+
+def _by_others(known: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    """The same of files whose suffix says nothing else, so that few are looked for."""
+    return lambda path: not is_weights(path.name, _OWN_SUFFIXES) and known(path)
 
 
 SAFETENSORS = Format("a safetensors file", lambda head: _SAFETENSORS.match(head) is not None, read_safetensors)
@@ -95,11 +108,12 @@ _PLAIN = (
 )
 FORMATS = (
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
+    Format("the data of an ONNX model", lambda head: True, read_onnx_data, _by_others(is_onnx_data)),
     *_with_containers(_with_containers(_PLAIN)),
 )
 """In this order: the first that a file begins as is its format. Files are read in files in files, and no deeper."""
 
 
-def format_of(head: bytes, name: str = "") -> Format | None:
-    """The format of a file that begins with these bytes and is called so; None for none that bale knows."""
-    return _first(FORMATS, head, name)
+def format_of(head: bytes, path: Path | None = None) -> Format | None:
+    """The format of a file that begins with these bytes and lies there; None for none that bale knows."""
+    return _first(FORMATS, head, path)

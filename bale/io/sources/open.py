@@ -51,14 +51,14 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
         raise SourceError(f"{path} is broken: {problem}", EMPTY.hint) from None
 
 
-def is_unknown(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is of no format that bale knows by name."""
-    return format_of(head) is None
+def is_unknown(path: Path, head: bytes) -> bool:
+    """Whether a file that begins with these bytes is of no format that bale knows."""
+    return format_of(head, path) is None
 
 
 def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint] | str:
     """The reader of a file by its first bytes, checked against what the name promises; or why there is none."""
-    found = format_of(head, path.name)
+    found = format_of(head, path)
     is_named = is_weights(path.name, SUFFIXES + OTHER_SUFFIXES)
     wrong = stand_in(head) or (as_text(head) if found is None and is_named else None)
     if wrong in (EMPTY, LFS):

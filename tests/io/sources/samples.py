@@ -138,6 +138,18 @@ def _onnx() -> bytes:
     return onnx(field(1, node) + field(2, b"graph") + field(5, weight) + field(5, bias) + field(12, field(1, b"y")))
 
 
+def onnx_external(name: str, kind: int, dims: tuple[int, ...], **where: str | int) -> bytes:
+    """A tensor of an ONNX model whose numbers are in another file."""
+    entries = [(13, field(1, key.encode()) + field(2, str(value).encode())) for key, value in where.items()]
+    return onnx_tensor(name, kind, dims, *entries, (14, 1))
+
+
+def _onnx_with_data(location: str) -> bytes:
+    weight = onnx_external("weight", 1, WEIGHTS.shape, location=location, offset=0, length=WEIGHTS.nbytes)
+    bias = onnx_external("bias", 1, BIAS.shape, location=location, offset=8192)
+    return onnx(field(2, b"graph") + field(5, weight) + field(5, bias))
+
+
 Field = bytes | str | list[int] | list["Table"] | memoryview
 Table = dict[int, Field]
 
@@ -321,6 +333,13 @@ SAMPLES = {
     "safetensors": Sample("m.safetensors", "safetensors", ("bias", "weight"), _safetensors),
     "gguf": Sample("m.gguf", "gguf", ("weight", "bias"), _gguf),
     "onnx": Sample("m.onnx", "onnx", ("weight", "bias"), _onnx),
+    "onnx-data": Sample(
+        "m.onnx_data",
+        "onnx-data",
+        ("weight", "bias"),
+        lambda: WEIGHTS.tobytes().ljust(8192, b"\0") + BIAS.tobytes(),
+        lambda: {f"{before}m.onnx": _onnx_with_data(f"{before}m.onnx_data") for before in ("", "back-")},
+    ),
     "tflite": Sample("m.tflite", "tflite", ("weight", "bias"), _tflite),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
     "torch-legacy": Sample("m.pt", "torch-legacy", ("weight", "bias"), lambda: _torch(legacy=True)),

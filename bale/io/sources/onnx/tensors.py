@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import PurePosixPath
 
 from bale.io.sources.onnx.wire import BYTES, VARINT, Wire
-from bale.spec import DTYPES, TensorSpec
+from bale.spec import TensorSpec
 
-_DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _LOCATION = 1, 2, 4, 8, 9, 10, 14
+_DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 10, 13, 14
 _VARINTS = (5, 7, 11)
+_KEY, _VALUE = 1, 2  # of an entry on external data
+_ENTRIES, _DIGITS = 8, 19
 _RANK = 64
 _FLOAT, _DOUBLE = 1, 11
 _DTYPES = {
@@ -43,7 +46,7 @@ _PACKED = {21: ("UINT4", 4), 22: ("INT4", 4), 23: ("FLOAT4E2M1", 4), 25: ("UINT2
 class Tensor:
     """A TensorProto; `source` is the field that holds its numbers, if they lie side by side, from `start` on.
 
-    `name` is what nodes call it, `label` is like no other's.
+    `name` is what nodes call it, `label` is like no other's. `external` says where the numbers are in another file.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Tensor:
     size: int = 0
     varints: int = 0
     is_external: bool = False
+    external: dict[str, str] = field(default_factory=dict)
 
     @property
     def packed(self) -> str:
@@ -64,19 +68,32 @@ class Tensor:
     @property
     def spec(self) -> TensorSpec | None:
         """Dtype and shape of its unit; None where the numbers are not there, or as many as it says."""
-        if not self.source or len(self.dims) > _RANK or max(self.dims, default=0) >= 1 << 62:
+        is_there = self.source == _RAW or (self.source, self.type) in ((_FLOATS, _FLOAT), (_DOUBLES, _DOUBLE))
+        found = self._spec if is_there and not (self.packed and self.source != _RAW) else None
+        return found if found is not None and found.nbytes == self.size else None
+
+    @property
+    def location(self) -> str:
+        """The path of the file that its numbers are in; empty where that is this one."""
+        return self.external.get("location", "") if self.is_external else ""
+
+    def elsewhere(self) -> tuple[TensorSpec, int] | None:
+        """The same in another file, and the offset there; None where that makes no sense."""
+        start, size = self.external.get("offset", "0"), self.external.get("length")
+        found = self._spec
+        if found is None or not _is_number(start) or size not in (None, str(found.nbytes)):
             return None
-        elements = math.prod(self.dims)
+        return found, int(start)
+
+    @property
+    def _spec(self) -> TensorSpec | None:
+        """What its type and dimensions say."""
+        if len(self.dims) > _RANK or max(self.dims, default=0) >= 1 << 62:
+            return None
         if self.packed:
-            bits = _PACKED[self.type][1]
-            found = TensorSpec("U8", (self.size,)) if -(-elements * bits // 8) == self.size else None
-            return found if self.source == _RAW else None
-        if self.source != _RAW and (self.source, self.type) not in ((_FLOATS, _FLOAT), (_DOUBLES, _DOUBLE)):
-            return None
+            return _spec("U8", (-(-math.prod(self.dims) * _PACKED[self.type][1] // 8),))
         dtype = _DTYPES.get(self.type)
-        if dtype is None or elements * DTYPES[dtype].bits != 8 * self.size:
-            return None
-        return _spec(dtype, tuple(self.dims))
+        return None if dtype is None else _spec(dtype, tuple(self.dims))
 
 
 @lru_cache(maxsize=1024)
@@ -103,7 +120,25 @@ def read_tensor(wire: Wire, end: int, name: str) -> Tensor:
                 found.source, found.start, found.size = number, cursor.at, value - cursor.at
             elif number in _VARINTS:
                 found.varints += value - cursor.at
+            elif number == _EXTERNAL and len(found.external) < _ENTRIES:
+                key, text = _entry(wire, value)
+                found.external[key] = text
             elif number == _DIMS:
                 while cursor.at < value and len(found.dims) <= _RANK:
                     found.dims.append(wire.varint(value))
     return found
+
+
+def is_beside(location: str) -> bool:
+    """Whether the path of a file with data is that of one beside its model."""
+    return len(PurePosixPath(location).parts) == 1 and location != ".."
+
+
+def _entry(wire: Wire, end: int) -> tuple[str, str]:
+    """A key and its value."""
+    pair = {number: wire.text(stop) for number, kind, stop in wire.fields(end) if kind == BYTES}
+    return pair.get(_KEY, ""), pair.get(_VALUE, "")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < _DIGITS

@@ -24,9 +24,9 @@ _UNCHECKED = "its .index has no CRC-32C of it that could be renewed"
 INDEX_LIMIT = 1 << 26  # bytes
 
 
-def is_tensorflow_data(name: str) -> bool:
+def is_tensorflow_data(path: Path) -> bool:
     """Whether a file is called as data files are; nothing in them says what they are."""
-    return TENSORFLOW_DATA.fullmatch(name) is not None
+    return TENSORFLOW_DATA.fullmatch(path.name) is not None
 
 
 def read_tensorflow(path: Path, source: ByteSource) -> Checkpoint:

@@ -1,0 +1,72 @@
+"""External data of ONNX models as sources: files without structure, whose tensors a model beside them places.
+
+A model may name one file for all of its tensors (``model.onnx_data``), or one for each, of any name; several models may
+share one. What it names is within its own folder: a file in a folder below is not followed, nor are models that are
+not called ``.onnx``. A tensor whose SHA-1 a model keeps (`checksum`) is exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint
+from bale.io.faults import Malformed, Unsupported
+from bale.io.sources.described import Place, described, descriptions
+from bale.io.sources.onnx.model import Model
+from bale.io.sources.onnx.tensors import is_beside
+from bale.io.storage.bytes import ByteSource
+from bale.io.storage.files import reading
+
+CHECKED = "the ONNX model beside it keeps its SHA-1"
+_SUFFIX = ".onnx"
+
+
+def is_onnx_data(path: Path) -> bool:
+    """Whether a model beside a file puts tensors in it; nothing in the file says what it is."""
+    return next(iter(_placed(path)), None) is not None
+
+
+def read_onnx_data(path: Path, source: ByteSource) -> Checkpoint:
+    """The tensors that all models beside it put in a file; raise `Malformed` where it ends before one of them."""
+    found = _placed(path)
+    if not found:
+        raise Unsupported("data of an ONNX model that is gone")
+    by = " and ".join(found) if len(found) < 3 else f"{next(iter(found))} and {len(found) - 1} more"
+    places = [place for each in found.values() for place in each]
+    return described(path, "onnx-data", source.size, places, by)
+
+
+def _placed(path: Path) -> dict[str, tuple[Place, ...]]:
+    """The tensors that each model beside a file puts in it, by the model's name."""
+    found = {model.name: _read(model).get(path.name, ()) for model in descriptions(path.parent, _SUFFIX)}
+    return {model: places for model, places in found.items() if places}
+
+
+def _read(model: Path) -> Mapping[str, tuple[Place, ...]]:
+    """Tensors by the files that a model puts them in; none where it cannot be read."""
+    try:
+        state = os.stat(model)
+    except OSError:
+        return {}
+    return _external(model, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _external(path: Path, size: int, changed: int) -> Mapping[str, tuple[Place, ...]]:
+    """The same of a model that has this size and was `changed` then: it is read once for all of its data files."""
+    try:
+        with reading(path) as source:
+            model = Model(source)
+    except (SourceError, Malformed, Unsupported):
+        return {}
+    found: dict[str, list[Place]] = {}
+    for tensor in model.tensors:
+        place = tensor.elsewhere()
+        if place is not None and is_beside(tensor.location):
+            exact = model.reason(tensor) or (CHECKED if "checksum" in tensor.external else None)
+            found.setdefault(PurePosixPath(tensor.location).name, []).append(Place(tensor.name, *place, exact))
+    return {name: tuple(places) for name, places in found.items()}
