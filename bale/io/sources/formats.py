@@ -17,6 +17,7 @@ from bale.io.sources.npy import begins_as_npy, read_npy
 from bale.io.sources.onnx.data import is_onnx_data, read_onnx_data
 from bale.io.sources.onnx.head import begins_as_onnx
 from bale.io.sources.onnx.read import read_onnx
+from bale.io.sources.openvino.data import is_openvino_data, read_openvino_data
 from bale.io.sources.pickle.file import begins_as_pickle, read_pickle_file
 from bale.io.sources.safetensors import read_safetensors
 from bale.io.sources.tar import begins_as_tar, read_tar
@@ -109,6 +110,7 @@ _PLAIN = (
 FORMATS = (
     Format("the data of a TensorFlow checkpoint", lambda head: True, read_tensorflow, is_tensorflow_data),
     Format("the data of an ONNX model", lambda head: True, read_onnx_data, _by_others(is_onnx_data)),
+    Format("the weights of an OpenVINO model", lambda head: True, read_openvino_data, is_openvino_data),
     *_with_containers(_with_containers(_PLAIN)),
 )
 """In this order: the first that a file begins as is its format. Files are read in files in files, and no deeper."""

@@ -150,6 +150,26 @@ def _onnx_with_data(location: str) -> bytes:
     return onnx(field(2, b"graph") + field(5, weight) + field(5, bias))
 
 
+def openvino(layers: Mapping[str, str], edges: tuple[tuple[int, int], ...] = ()) -> bytes:
+    """An OpenVINO model: layers by their names, and which pass their values to which, by their numbers."""
+    rows = "".join(f'<layer id="{n}" name="{name}" {rest}</layer>' for n, (name, rest) in enumerate(layers.items()))
+    lines = "".join(f'<edge from-layer="{one}" from-port="0" to-layer="{two}" to-port="0" />' for one, two in edges)
+    net = f'<net name="m" version="11"><layers>{rows}</layers><edges>{lines}</edges></net>'
+    return f'<?xml version="1.0"?>\n{net}'.encode()
+
+
+def constant(shape: tuple[int, ...], offset: int, size: int, kind: str = "f32") -> str:
+    """What stands in the element of a constant, behind its name."""
+    sizes = ", ".join(map(str, shape))
+    data = f'<data element_type="{kind}" shape="{sizes}" offset="{offset}" size="{size}" />'
+    return f'type="Const" version="opset1">{data}'
+
+
+def _openvino() -> bytes:
+    rows = {"weight": constant(WEIGHTS.shape, 0, WEIGHTS.nbytes), "bias": constant(BIAS.shape, 8192, BIAS.nbytes)}
+    return openvino(rows)
+
+
 Field = bytes | str | list[int] | list["Table"] | memoryview
 Table = dict[int, Field]
 
@@ -339,6 +359,13 @@ SAMPLES = {
         ("weight", "bias"),
         lambda: WEIGHTS.tobytes().ljust(8192, b"\0") + BIAS.tobytes(),
         lambda: {f"{before}m.onnx": _onnx_with_data(f"{before}m.onnx_data") for before in ("", "back-")},
+    ),
+    "openvino": Sample(
+        "m.bin",
+        "openvino",
+        ("weight", "bias"),
+        lambda: WEIGHTS.tobytes().ljust(8192, b"\0") + BIAS.tobytes(),
+        lambda: dict.fromkeys(("m.xml", "back-m.xml"), _openvino()),
     ),
     "tflite": Sample("m.tflite", "tflite", ("weight", "bias"), _tflite),
     "torch": Sample("m.pt", "torch", ("weight", "bias"), _torch),
