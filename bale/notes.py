@@ -88,6 +88,7 @@ KINDS = {
     "undescribed": Kind("tensors that are kept as bytes without a name"),
     "external": Kind("tensors whose data lie in another file than their model's"),
     "renewed": Kind("another file of a folder gets other checksums of lossy tensors when it is restored"),
+    "nameless": Kind("the file that has the names of tensors does not lie beside them"),
     "unnamed": Kind("more than 1 % of a file, and 8 kB, lies in no tensor"),
     # folders
     "left-out": Kind("files, or shards of an index, that `--include` or `--exclude` leaves out"),

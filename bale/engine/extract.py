@@ -119,11 +119,12 @@ def check_whole(archive: Path, out: Path) -> None:
 
 
 def _matching(opened: Archives, patterns: Sequence[str]) -> list[str]:
-    """The names that match; those qualified by files only where no plain one does."""
+    """The names that match; those qualified by files where one that several have does, or else where no plain one."""
     chosen: set[str] = set()
     for pattern in patterns:
         expression = compile_pattern(pattern, "--tensor")
         found = {pattern} if is_name(pattern, opened) else {name for name in opened if expression.matches(name)}
+        found |= {each for name, several in opened.shared.items() if expression.matches(name) for each in several}
         found = found or {name for name in opened.qualified if expression.matches(name)}
         if not found:
             hint = f"see the names with `bale inspect`{bracket_hint(pattern)}"

@@ -26,12 +26,15 @@ class Names:
         by the file, ``unet/model.safetensors:weight``.
     others : dict
         Qualified names of tensors that have a plain one too.
+    shared : dict
+        The qualified names of tensors that have no plain one, by the name that all of them have in their files.
     notes : tuple of Note
         Remarks on files that hold the same tensors.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
     others: dict[str, Place] = field(default_factory=dict)
+    shared: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
 
     @classmethod
@@ -55,12 +58,18 @@ class Names:
                 qualified = _free(f"{each}:{name}", taken)
                 taken.add(qualified)
                 (names.others if is_same else names.places)[qualified] = place
+                if not is_same:
+                    names.shared.setdefault(name, []).append(qualified)
         names.notes = tuple(same_tensors(held))
         return names
 
     def find(self, name: str) -> Place:
         """Where a tensor is; `KeyError` where there is none of this name."""
-        return self.places[name] if name in self.places else self.others[name]
+        found = self.places.get(name) or self.others.get(name)
+        if found is None:
+            several = self.shared.get(name)
+            raise KeyError(f"{name}, which is {' and '.join(several)}" if several else name)
+        return found
 
 
 def _free(name: str, taken: Collection[str]) -> str:

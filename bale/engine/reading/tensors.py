@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -121,6 +121,11 @@ class Tensors(Mapping[str, Array]):
     def qualified(self) -> tuple[str, ...]:
         """Names qualified by files, of tensors that have a plain one too."""
         return tuple(self._names.others)
+
+    @property
+    def shared(self) -> Mapping[str, Sequence[str]]:
+        """Names that several files have with other values, and the qualified ones that stand for them."""
+        return self._names.shared
 
     def same_unit(self, name: str) -> tuple[int, int, tuple[int, ...] | None]:
         """A key that is equal for tensors that share their memory: tied weights."""

@@ -59,6 +59,8 @@ def read_distributed(path: Path, source: ByteSource, last: ZipArchive) -> Checkp
         checksums += item_checksums
         notes.update(dict.fromkeys(item.notes))
     units.sort(key=attrgetter("start", "end"))
+    if not labels and any(view.name == ROOT for _, item in found for unit in item.units for view in unit.views):
+        notes[Note("nameless", f"the {_METADATA} that names its tensors is not beside it, or not of it")] = None
     told = (*first_notes(notes), *unnamed_notes(source.size, [Unnamed(others, "items that are not followed")]))
     return Checkpoint(path, "distcp", source.size, tuple(units), told, tuple(checksums))
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors.numpy import load_file
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import bale
@@ -74,7 +79,31 @@ def test_folders(saved: Path, tmp_path: Path) -> None:
 def test_items_without_names(saved: Path, metadata: bytes | None) -> None:
     beside = saved.with_name(".metadata")
     beside.unlink() if metadata is None else beside.write_bytes(metadata)
-    assert set(named_values(opened(saved))) == {"tensor", *(f"tensor~{number}" for number in range(2, 6))}
+    checkpoint = opened(saved)
+    assert set(named_values(checkpoint)) == {"tensor", *(f"tensor~{number}" for number in range(2, 6))}
+    assert [note.kind for note in checkpoint.notes] == ["nameless"]
+
+
+def test_a_tensor_that_is_divided(tmp_path: Path) -> None:
+    """Its parts have its name in each file: rules are for all of them, and `--tensor` takes all."""
+    folder, whole = tmp_path / "dcp", torch.randn(128, 80)
+    folder.mkdir()
+    places = {}
+    for rank, part in enumerate(whole.chunk(2)):
+        data = stream(part.clone())
+        (folder / f"__{rank}_0.distcp").write_bytes(data)
+        places[MetadataIndex("w", torch.Size([64 * rank, 0]), rank)] = _StorageInfo(f"__{rank}_0.distcp", 0, len(data))
+    (folder / ".metadata").write_bytes(pickle.dumps(Metadata({}, storage_data=places)))
+    report = bale.compress(folder, tmp_path / "small", rules=["w=int8"])
+    assert [(row.name, row.pipeline) for file in report.files for row in file.rows] == [("w", "int8")] * 2
+    names = ["__0_0.distcp:w", "__1_0.distcp:w"]
+    for pattern in ("w", "*", "__?_0.distcp:w"):
+        bale.decompress(tmp_path / "small", tmp_path / "parts.safetensors", tensors=[pattern], force=True)
+        assert sorted(load_file(tmp_path / "parts.safetensors")) == names
+    with bale.open(tmp_path / "small") as tensors:
+        assert np.allclose(np.concatenate([tensors[name] for name in names]), whole.numpy(), atol=0.03)
+        with pytest.raises(KeyError, match=r"w, which is __0_0\.distcp:w and __1_0\.distcp:w"):
+            tensors["w"]
 
 
 def test_several_objects(tmp_path: Path) -> None:
