@@ -81,7 +81,7 @@ bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 
 	$(BIN)/python -m bench --models $(MODELS) --only budgets
 
 bench-formats: fetch  ## other formats of checkpoints: sizes, and whether their libraries load them again; 10 minutes
-	$(BIN)/python -m bench --models $(MODELS) --only formats
+	$(BIN)/python -m bench --models $(MODELS) --only formats --only kinds
 
 bench-programs: fetch  ## whole programs by pipeline, with zstd, ZipNN and quantizers beside bale; more than 20 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only programs

@@ -8,6 +8,7 @@ from bench.sections import (
     codec,
     differences,
     formats,
+    kinds,
     lowrank,
     many,
     peers,
@@ -25,6 +26,7 @@ from bench.sections import (
 SECTIONS: tuple[Section, ...] = (
     sizes.SECTION,
     formats.SECTION,
+    kinds.SECTION,
     codec.SECTION,
     peers.SECTION,
     differences.SECTION,
