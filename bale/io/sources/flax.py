@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
+from bale.io.sources.dtypes import BY_NAME
 from bale.io.sources.msgpack import Item, Items, walk
-from bale.io.sources.pickle.dtypes import BY_NAME
 from bale.io.sources.storages import Names
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.storage.bytes import ByteSource

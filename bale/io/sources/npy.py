@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported, printable
+from bale.io.sources.dtypes import BY_CODE
 from bale.io.sources.storages import BIG_ENDIAN, ROOT
 from bale.io.sources.unnamed import is_much
 from bale.io.storage.bytes import ByteSource
@@ -32,15 +33,6 @@ _ITEM = re.compile(
     r"(?:(?P<mark>['\"])(?P<text>[^'\"]*)(?P=mark)|(?P<flag>True|False)|\((?P<sizes>[\dL,\s]*)\))\s*(?:,\s*|(?=\}))"
 )
 _DESCR = re.compile(r"([<>|])([a-zA-Z]\d{0,2})")
-_DTYPES = {
-    "f2": "F16",
-    "f4": "F32",
-    "f8": "F64",
-    "c8": "C64",
-    "c16": "C128",
-    "b1": "BOOL",
-    **{f"{kind}{bits // 8}": f"{name}{bits}" for kind, name in (("i", "I"), ("u", "U")) for bits in (8, 16, 32, 64)},
-}
 _RAW = {"|V1": "U8", "<V1": "U8", "|V2": "U16", "<V2": "BF16"}  # bytes, the last as ml_dtypes writes bfloat16
 _RAW_REASON = "NumPy knows its elements as mere bytes, as those of ml_dtypes"
 
@@ -123,10 +115,10 @@ def _dtype(descr: str) -> tuple[str, bool, bool]:
     kind = "" if match is None else match[2]
     if descr in _RAW:
         return _RAW[descr], True, False
-    if kind not in _DTYPES:
+    if kind not in BY_CODE:
         what = "Python objects" if kind == "O" else f"dtype {printable(descr)!r}, which bale does not know"
         raise Unsupported(f"an array of NumPy of {what}")
-    return _DTYPES[kind], False, descr.startswith(">")
+    return BY_CODE[kind], False, descr.startswith(">")
 
 
 def _check_behind(source: ByteSource, at: int) -> None:

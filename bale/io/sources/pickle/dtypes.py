@@ -1,53 +1,15 @@
-"""The dtypes of numpy, as pickles and other containers of its arrays write them."""
+"""Records of the dtypes of numpy, as pickles and other containers of its arrays write them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from bale.io.sources.dtypes import BY_CODE, BY_NAME
 from bale.io.sources.pickle.reader import Global, Object
 from bale.spec import DTYPES
 
 _HAS_OBJECT = 0x01  # a flag of numpy's
-_LETTERS = {
-    "b1": "BOOL",
-    "i1": "I8",
-    "i2": "I16",
-    "i4": "I32",
-    "i8": "I64",
-    "u1": "U8",
-    "u2": "U16",
-    "u4": "U32",
-    "u8": "U64",
-    "f2": "F16",
-    "f4": "F32",
-    "f8": "F64",
-    "c8": "C64",
-    "c16": "C128",
-}
-BY_NAME = {
-    "bool": "BOOL",
-    "int8": "I8",
-    "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
-    "uint8": "U8",
-    "uint16": "U16",
-    "uint32": "U32",
-    "uint64": "U64",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-    "complex128": "C128",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-}
-"""bale's names of numpy's dtypes, and of those that ml_dtypes adds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +33,7 @@ class Dtype:
     @property
     def name(self) -> str | None:
         """Bale's name; None for records, texts, dates and others whose elements are mere bytes."""
-        return _LETTERS.get(self.code) or BY_NAME.get(self.code)
+        return BY_CODE.get(self.code) or BY_NAME.get(self.code)
 
     @property
     def width(self) -> int | None:

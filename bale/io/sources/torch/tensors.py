@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bale.io.faults import Malformed, printable
+from bale.io.sources.dtypes import BY_NAME
 from bale.io.sources.pickle.arrays import Arrays, is_array
 from bale.io.sources.pickle.reader import Global, Object, Persistent
 from bale.io.sources.pickle.undescribed import Reasons, Undescribed
@@ -39,40 +40,21 @@ _STORAGES = {
     "UntypedStorage": "U8",
 }
 _DTYPES = {
-    "float64": "F64",
+    **BY_NAME,
     "double": "F64",
-    "float32": "F32",
     "float": "F32",
-    "float16": "F16",
     "half": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-    "float4_e2m1fn_x2": "U8",  # torch counts pairs
-    "complex64": "C64",
     "cfloat": "C64",
-    "complex128": "C128",
     "cdouble": "C128",
-    "int64": "I64",
     "long": "I64",
-    "int32": "I32",
     "int": "I32",
-    "int16": "I16",
     "short": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
     "bits8": "U8",
     "bits16": "U16",
     "qint8": "I8",
     "quint8": "U8",
     "qint32": "I32",
+    "float4_e2m1fn_x2": "U8",  # torch counts pairs
 }
 _PER_BYTE = {"QUInt4x2Storage": 2, "QUInt2x4Storage": 4}  # elements that share a byte
 
