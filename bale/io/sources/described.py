@@ -20,6 +20,10 @@ _DESCRIPTIONS = 64
 """Files of a folder that are looked at, by name, for what they say of a data file."""
 
 
+State = tuple[int, int, int, int]
+"""Device, number, size and time of a file or folder."""
+
+
 class Place(NamedTuple):
     """A tensor of a data file: its name, where it begins, and why it must stay exact, if there is a reason."""
 
@@ -27,11 +31,6 @@ class Place(NamedTuple):
     spec: TensorSpec
     start: int
     exact: str | None = None
-
-    @property
-    def end(self) -> int:
-        """Offset of the first byte behind it."""
-        return self.start + self.spec.nbytes
 
 
 def described(
@@ -41,18 +40,12 @@ def described(
 
     Tensors at one range are one unit, which is exact where one of them is.
     """
-    distinct: dict[Place, str | None] = {}
+    ranges: dict[tuple[int, int], list[Place]] = {}
     for place in places:
-        key = place._replace(exact=None)
-        distinct[key] = distinct.get(key) or place.exact
-    ranges: dict[tuple[int, int, int], list[Place]] = {}
-    for number, (key, exact) in enumerate(distinct.items()):
-        place = key._replace(exact=exact)
-        if place.end > size:
-            name = printable(place.name)
-            raise Malformed(f"{by} puts {name!r} at bytes {place.start} to {place.end}, and it has {size}")
-        alone = 0 if place.spec.nbytes else 1 + number  # those of no bytes are in no other's place
-        ranges.setdefault((place.start, place.end, alone), []).append(place)
+        end = place.start + place.spec.nbytes
+        if end > size:
+            raise Malformed(f"{by} puts {printable(place.name)!r} at bytes {place.start} to {end}, and it has {size}")
+        ranges.setdefault((place.start, end), []).append(place)
     names = Names()
     units = sorted((_unit(group, names) for group in ranges.values()), key=attrgetter("start", "end"))
     left = size - sum(unit.spec.nbytes for unit in units)
@@ -61,27 +54,32 @@ def described(
 
 
 def _unit(group: list[Place], names: Names) -> Unit:
-    spec, exact = group[0].spec, next((place.exact for place in group if place.exact), None)
-    views = tuple(View(names.unique(place.name), place.spec) for place in group)
+    name, spec, start, exact = group[0]
+    if len(group) == 1:  # as nearly all are
+        return Unit(start, spec, (View(names.unique(name), spec),), exact)
+    exact = next((place.exact for place in group if place.exact), None)
+    distinct = dict.fromkeys((place.name, place.spec) for place in group)
+    views = tuple(View(names.unique(name), spec) for name, spec in distinct)
     if len({place.spec.dtype for place in group}) > 1:
         spec, exact = TensorSpec("U8", (spec.nbytes,)), exact or MIXED
-    return Unit(group[0].start, spec, views, exact)
+    return Unit(start, spec, views, exact)
 
 
 def descriptions(folder: Path, suffix: str) -> tuple[Path, ...]:
     """The files of a folder with a suffix, by name, the first of them."""
     try:
-        changed = os.stat(folder).st_mtime_ns
+        return tuple(folder / name for name in _listed(folder, suffix, state_of(folder)))
     except OSError:
         return ()
-    return tuple(folder / name for name in _listed(folder, suffix, changed))
+
+
+def state_of(path: Path) -> State:
+    """What changes where a file or folder does, or where another one takes its place; `OSError` for none."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=16)
-def _listed(folder: Path, suffix: str, changed: int) -> tuple[str, ...]:
-    """Their names, found once for all files of the folder, until it has `changed`."""
-    try:
-        found = [name for name in os.listdir(folder) if name.lower().endswith(suffix)]
-    except OSError:
-        return ()
-    return tuple(sorted(found)[:_DESCRIPTIONS])
+def _listed(folder: Path, suffix: str, state: State) -> tuple[str, ...]:
+    """Names in a folder that is in this state: they are found once for all of its files."""
+    return tuple(sorted(name for name in os.listdir(folder) if name.lower().endswith(suffix))[:_DESCRIPTIONS])

@@ -7,7 +7,6 @@ not called ``.onnx``. A tensor whose SHA-1 a model keeps (`checksum`) is exact.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
-from bale.io.sources.described import Place, described, descriptions
+from bale.io.sources.described import Place, State, described, descriptions, state_of
 from bale.io.sources.onnx.model import Model
 from bale.io.sources.onnx.tensors import is_beside
 from bale.io.storage.bytes import ByteSource
@@ -49,24 +48,29 @@ def _placed(path: Path) -> dict[str, tuple[Place, ...]]:
 def _read(model: Path) -> Mapping[str, tuple[Place, ...]]:
     """Tensors by the files that a model puts them in; none where it cannot be read."""
     try:
-        state = os.stat(model)
+        return _external(model, state_of(model))
     except OSError:
         return {}
-    return _external(model, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _external(path: Path, size: int, changed: int) -> Mapping[str, tuple[Place, ...]]:
-    """The same of a model that has this size and was `changed` then: it is read once for all of its data files."""
+def _external(path: Path, state: State) -> Mapping[str, tuple[Place, ...]]:
+    """The same of a model that is in this state: it is read once for all of its data files."""
     try:
         with reading(path) as source:
             model = Model(source)
     except (SourceError, Malformed, Unsupported):
         return {}
-    found: dict[str, list[Place]] = {}
+    found = {
+        location: list[Place]() for location in {tensor.location for tensor in model.tensors} if is_beside(location)
+    }
     for tensor in model.tensors:
-        place = tensor.elsewhere()
-        if place is not None and is_beside(tensor.location):
+        place = tensor.elsewhere() if tensor.location in found else None
+        if place is not None:
             exact = model.reason(tensor) or (CHECKED if "checksum" in tensor.external else None)
-            found.setdefault(PurePosixPath(tensor.location).name, []).append(Place(tensor.name, *place, exact))
-    return {name: tuple(places) for name, places in found.items()}
+            found[tensor.location].append(Place(tensor.name, *place, exact))
+    by_name = dict[str, tuple[Place, ...]]()
+    for location, places in found.items():
+        name = PurePosixPath(location).name  # as of ./m.onnx_data too
+        by_name[name] = (*by_name.get(name, ()), *places)
+    return by_name
