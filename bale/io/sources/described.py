@@ -32,6 +32,11 @@ class Place(NamedTuple):
     start: int
     exact: str | None = None
 
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.start + self.spec.nbytes
+
 
 def described(
     path: Path, kind: str, size: int, places: Iterable[Place], by: str, notes: Sequence[Note] = ()
@@ -42,14 +47,15 @@ def described(
     """
     ranges: dict[tuple[int, int], list[Place]] = {}
     for place in places:
-        end = place.start + place.spec.nbytes
+        end = place.end
         if end > size:
-            raise Malformed(f"{by} puts {printable(place.name)!r} at bytes {place.start} to {end}, and it has {size}")
+            where = f"{printable(place.name)!r} at bytes {place.start} to {end}"
+            raise Malformed(f"{printable(by)} puts {where}, and it has {size}")
         ranges.setdefault((place.start, end), []).append(place)
     names = Names()
     units = sorted((_unit(group, names) for group in ranges.values()), key=attrgetter("start", "end"))
     left = size - sum(unit.spec.nbytes for unit in units)
-    told = unnamed_notes(size, [Unnamed(left, f"bytes that {by} does not name")])
+    told = unnamed_notes(size, [Unnamed(left, f"bytes that {printable(by)} does not name")])
     return Checkpoint(path, kind, size, tuple(units), (*notes, *told))
 
 

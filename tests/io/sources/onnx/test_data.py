@@ -108,6 +108,12 @@ def test_data_that_was_cut(tmp_path: Path) -> None:
         bale.compress(tmp_path, tmp_path / "small")
 
 
+def test_a_model_of_other_data_is_left_out(tmp_path: Path) -> None:
+    found = beside(tmp_path, W.tobytes(), m=model(external()), old=model(external("v"), external("x", offset=64)))
+    assert [view.name for unit in found.units for view in unit.views] == ["w"]
+    assert [note.text for note in found.notes] == ["old.onnx is not for it, by its size"]
+
+
 def test_tensors_that_overlap(tmp_path: Path) -> None:
     found = beside(tmp_path, W.tobytes() * 2, m=model(external(), external("v", offset=8)))
     assert found.kind == "opaque"
