@@ -28,11 +28,12 @@ test: $(VENV)/ready  ## installs what the tests need and passes them, two at a t
 	$(PYTHON) -m venv .venv-test-formats
 	.venv-test-formats/bin/python -m pip install --quiet --upgrade pip
 	.venv-test-formats/bin/python -m pip install --quiet torch==2.13.0
-	.venv-test-formats/bin/python -m pip install --quiet --editable . --group test torch==2.13.0 h5py keras tensorflow-cpu
+	.venv-test-formats/bin/python -m pip install --quiet --editable . --group test torch==2.13.0 h5py keras tensorflow-cpu \
+		onnx onnxruntime openvino
 	touch $@
 
-test-formats: .venv-test-formats/ready  ## the tests of files that h5py, Keras and TensorFlow make, which others skip; a gigabyte is installed
-	.venv-test-formats/bin/python -m pytest tests/io/sources/test_made_by_libraries.py
+test-formats: .venv-test-formats/ready  ## the tests of files that h5py, Keras, TensorFlow, ONNX and OpenVINO make, which others skip; a gigabyte is installed
+	.venv-test-formats/bin/python -m pytest tests/io/sources/test_made_by_libraries.py tests/io/sources/test_made_by_exporters.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
