@@ -12,6 +12,7 @@ from bale.api.inputs import PathLike, beside_of, checkpoints_of, choices, gates_
 from bale.engine.estimate.limits import Beside, most_bytes
 from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.compressing import compress_folder, strangers
+from bale.engine.folder.files import check_config
 from bale.engine.guards import bases_apart
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
@@ -22,6 +23,7 @@ from bale.engine.writing.archive import Compressed, compress_file
 from bale.errors import CheckFailed, OutputError, UsageError
 from bale.io.archive.archive import is_archive
 from bale.io.checkpoint import Checkpoint
+from bale.io.folders.marked import CONFIG
 from bale.io.folders.selection import Selection
 from bale.io.storage.commit import Target, check_target
 from bale.notes import Note, enough
@@ -60,6 +62,7 @@ def compress(
     fail_if: Sequence[str] = (),
     keep: bool = False,
     made: Mapping[str, str] | None = None,
+    for_transformers: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Compress a checkpoint into an archive and write the report beside it.
@@ -116,6 +119,9 @@ def compress(
         Whether the archive is made even so, and only then `GatesFailed` raised.
     made : mapping or None
         Archives that are not touched, even with `force`: real paths, each with the source that it is of.
+    for_transformers : bool
+        Whether ``config.json`` of a folder names bale as the way in which the weights are stored, so that transformers
+        loads it where `bale.transformers` is imported. `decompress` gives it back as it was.
     progress : callable or None
         Called with a tensor's name and a number of source bytes whenever some have been done. If it has a method
         `expect`, that is called first with how many there are. All verbs take one.
@@ -163,9 +169,18 @@ def compress(
             stack.enter_context(made_folder(Path(into)))
         run = stack.enter_context(Run(threads, progress=progress))
         inputs = stack.enter_context(open_inputs(base, stats, run, renames))
-        options = Options(verify, force)
+        if for_transformers:
+            _check_config(source, opened)
+        options = Options(verify, force, for_transformers)
         work = _Work(source, opened, checkpoints, chosen, targets, run, inputs, options, skip_existing, passed, keep)
         return passed(work.within_budget())
+
+
+def _check_config(source: Path, opened: SourceFolder | Checkpoint) -> None:
+    """Raise `UsageError` where there is no config to be marked, or one that cannot be: before any work."""
+    if not isinstance(opened, SourceFolder) or CONFIG not in opened.side:
+        raise UsageError(f"{source} has no {CONFIG}, which transformers goes by", "compress the model's folder")
+    check_config(source / CONFIG)
 
 
 class _OverBudget(CheckFailed):

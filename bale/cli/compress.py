@@ -88,6 +88,14 @@ def command(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not read back, decode and compare what was written.")
     ] = False,
+    for_: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="LIBRARY",
+            help="transformers: a model's folder loads by from_pretrained where bale.transformers is imported.",
+        ),
+    ] = None,
     fail_if: options.FailIf = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the archive when a --fail-if is true; exit 5.")] = False,
     threads: options.Threads = None,
@@ -103,6 +111,8 @@ def command(
     from bale.report.gates.vocabularies import COMPRESS, COMPRESS_WITH_STATISTICS
 
     printer, width = Printer(json, quiet), terminal_width()
+    if for_ not in (None, "transformers"):
+        raise UsageError(f"--for {for_} is not known", "there is --for transformers")
     if report is not None and len(source) > 1:
         raise UsageError("--report names one file, and there are several sources", "leave it out: each gets its own")
     gates_of(fail_if or (), COMPRESS if stats is None else COMPRESS_WITH_STATISTICS, keep)  # errors are of no source
@@ -150,6 +160,7 @@ def command(
                     fail_if=fail_if or (),
                     keep=keep,
                     made=made,
+                    for_transformers=for_ is not None,
                     progress=progress,
                 )
             except GatesFailed as failed:
@@ -166,6 +177,8 @@ def command(
             show_notes(printer, {"notes": [note.text for note in done.notes], "tensors": ()}, None, of)
             return Done(done.to_json() if json else None, prose(text, width), before, after, True, failure)
         notes = show_notes(printer, {"notes": [note.text for note in done.all_notes], "tensors": ()}, width, of)
+        if for_ is not None:
+            printer.note("config.json names bale: from_pretrained loads the folder where bale.transformers is imported")
         summary = [line for text in lines(done, item.path) for line in prose(text, width)]
         return Done(done.to_json() if json else None, [*summary, *notes], before, after, failure=failure)
 

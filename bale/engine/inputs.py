@@ -39,7 +39,10 @@ class Options:
         Whether everything is read back, decoded and compared before an archive takes its name.
     force : bool
         Whether existing files are overwritten.
+    for_transformers : bool
+        Whether the config in a folder names bale as the way in which the weights are stored.
     """
 
     verify: bool = True
     force: bool = False
+    for_transformers: bool = False

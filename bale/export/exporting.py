@@ -12,11 +12,12 @@ from typing import Any
 
 from bale.engine.run import Progress, Run, one_blas_thread
 from bale.errors import UsageError
-from bale.export.model import CONFIG, Model, Stored
+from bale.export.model import Model, Stored
 from bale.export.target import Carried, NotCarried, Piece, Target
 from bale.export.target import dense as dense_piece
 from bale.export.targets import target_of
 from bale.export.writing import write_folder, write_weights
+from bale.io.folders.marked import CONFIG
 from bale.io.folders.record import RECORD
 from bale.planning.patterns import compile_pattern
 

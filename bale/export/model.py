@@ -13,18 +13,17 @@ from typing import Any
 
 from bale.compressors.base import Values
 from bale.compressors.pipeline import Pipeline
+from bale.engine.folder.files import is_marked
 from bale.engine.reading.archives import Archives
 from bale.engine.reading.listing import complete_record, weight_archives_of
 from bale.engine.run import Run
 from bale.errors import ArchiveError
 from bale.io.archive.archive import is_archive
 from bale.io.folders.indexes import is_index_of_weights
+from bale.io.folders.marked import CONFIG, CONFIG_LIMIT, unmarked
 from bale.io.folders.record import COPY, is_stored_folder
 from bale.io.storage.files import check_readable, read_text
 from bale.spec import Array, TensorSpec
-
-CONFIG = "config.json"
-_LARGEST_CONFIG = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,10 @@ class Model:
             paths = [path]
         else:
             paths = weight_archives_of(path)
-            copies = [name for name, entry in complete_record(path).entries.items() if entry.kind == COPY]
+            copies = {name: entry for name, entry in complete_record(path).entries.items() if entry.kind == COPY}
             self.beside = tuple(name for name in copies if name != CONFIG and not is_index_of_weights(name))
             if CONFIG in copies:
-                self.config = _read_config(path / CONFIG)
+                self.config = _read_config(path / CONFIG, is_marked(copies[CONFIG]))
         self._by_file = {
             _weights_name(path, self.folder): self._resources.enter_context(Archives([path], run=run)) for path in paths
         }
@@ -130,9 +129,10 @@ def _weights_name(path: Path, folder: Path | None) -> str:
     return str(Path(stem).with_suffix(".safetensors"))
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, is_marked: bool) -> dict[str, Any]:
+    text = read_text(path, CONFIG_LIMIT, ArchiveError)
     try:
-        found = json.loads(read_text(path, _LARGEST_CONFIG, ArchiveError))
+        found = json.loads(unmarked(text) if is_marked else text)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

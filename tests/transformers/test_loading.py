@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +90,16 @@ def test_one_archive_beside_a_config_is_enough(tmp_path: Path) -> None:
     assert_equal(model, transformers.AutoModel.from_pretrained(source))
 
 
-def test_the_method_in_the_config_is_enough_for_any_class(tmp_path: Path) -> None:
+def test_a_folder_for_transformers_loads_by_any_class_and_fails_loudly_without_bale(tmp_path: Path) -> None:
     source = made(tmp_path, "llama")
-    bale.compress(source, out=tmp_path / "small")
-    config = tmp_path / "small/config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "bale"}}))
+    bale.compress(source, out=tmp_path / "small", for_transformers=True)
     assert_equal(stock(tmp_path / "small"), stock(source))
+    program = "import sys, transformers; transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "small")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "no file named model.safetensors" in done.stderr
 
 
 def test_a_config_without_a_dtype_gets_that_of_the_archive(tmp_path: Path) -> None:

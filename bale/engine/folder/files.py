@@ -9,6 +9,7 @@ from pathlib import Path
 from bale.errors import ArchiveError, OutputError, SourceError
 from bale.io.archive.archive import open_archive
 from bale.io.archive.manifest import Manifest
+from bale.io.folders.marked import CONFIG_LIMIT, marked, unmarked
 from bale.io.folders.record import COPY, RECORD, Entry
 from bale.io.storage.commit import Target
 from bale.io.storage.files import reading
@@ -47,6 +48,40 @@ def copy_file(
     return size, sha256
 
 
+def is_marked(entry: Entry) -> bool:
+    """Whether a file is a config that was marked when it was copied."""
+    return entry.kind == COPY and entry.stored_sha256 != entry.source_sha256
+
+
+def mark_config(path: Path, target: Path) -> tuple[int, str]:
+    """Copy a config with the mark for transformers; returns size and SHA-256 of the copy."""
+    return _write_config(path, target, marked(_config(path)))
+
+
+def unmark_config(path: Path, target: Path) -> tuple[int, str]:
+    """Copy a marked config as it was before."""
+    return _write_config(path, target, unmarked(_config(path)))
+
+
+def check_config(path: Path) -> None:
+    """Raise `UsageError` for a config that cannot be marked."""
+    marked(_config(path))
+
+
+def _config(path: Path) -> bytes:
+    with reading(path, SourceError) as source:
+        if source.size > CONFIG_LIMIT:
+            raise SourceError(f"{path} has more than {CONFIG_LIMIT} bytes, which no config has")
+        return source.read(source.size, 0)
+
+
+def _write_config(path: Path, target: Path, text: bytes) -> tuple[int, str]:
+    with Target(target, path.stat(), True, (path,), one_of_many=True) as copy:
+        copy.write(text, 0)
+        copy.commit()
+    return len(text), hashlib.sha256(text).hexdigest()
+
+
 def check_stored(folder: Path, entry: Entry) -> Manifest | None:
     """Raise `ArchiveError` unless the stored form of a file is there, unchanged, and of the source that is named.
 
@@ -58,6 +93,9 @@ def check_stored(folder: Path, entry: Entry) -> Manifest | None:
     if path.stat().st_size != entry.stored_bytes or sha256_of(path) != entry.stored_sha256:
         raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
     found, manifest = (COPY, entry.stored_bytes, entry.stored_sha256), None
+    if is_marked(entry):
+        config = unmarked(_config(path))
+        found = COPY, len(config), hashlib.sha256(config).hexdigest()
     if entry.kind != COPY:
         with open_archive(path) as archive:
             manifest = archive.manifest

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from bale.engine.folder.files import copy_file, is_file_of, is_inside, sha256_of
+from bale.engine.folder.files import copy_file, is_file_of, is_inside, is_marked, mark_config, sha256_of
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.resolved import ResolvedFile
@@ -18,6 +18,7 @@ from bale.engine.run import Run
 from bale.engine.writing.archive import compress_file
 from bale.errors import OutputError
 from bale.io.archive.archive import open_archive
+from bale.io.folders.marked import CONFIG
 from bale.io.folders.record import COPY, Entry, Record
 from bale.io.storage.commit import sync_folder
 from bale.io.storage.files import reason, room_hint
@@ -43,6 +44,12 @@ class FolderWriter:
             self.run.progress(name, earlier.source_bytes)
             return earlier, self.row(name, earlier)
         self._make_folder((self.out / name).parent)
+        if self._is_marked(name):
+            source = self.source.path / name
+            stored_bytes, stored_sha256 = mark_config(source, self.out / name)
+            size = self.source.side[name]
+            self.run.progress(name, size)
+            return Entry(COPY, name, size, sha256_of(source), stored_bytes, stored_sha256, self._choices(name)), None
         if name not in self.source.checkpoints:
             size, sha256 = copy_file(
                 self.source.path / name, self.out / name, None, force=True, verify=self.options.verify
@@ -97,6 +104,7 @@ class FolderWriter:
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
+            and is_marked(entry) == self._is_marked(name)
             and is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
             and is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
             and (entry.kind == COPY or self._has_same_units(name, entry))
@@ -125,10 +133,13 @@ class FolderWriter:
             hint = room_hint(problem, stored_bytes)
             raise OutputError(f"cannot write {self.out}: {reason(problem)}", hint) from None
 
+    def _is_marked(self, name: str) -> bool:
+        return name == CONFIG and self.options.for_transformers
+
     def _choices(self, name: str) -> str:
         """Digest of everything that determines the stored form of a file, except the file."""
         if name not in self.source.checkpoints:
-            return ""
+            return "transformers" if self._is_marked(name) else ""
         lines = [*self._common, *(f"{each.pipeline} {each.rule}" for each in self.resolved[name].plan.decisions)]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -133,7 +133,7 @@ def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
 
 def copied_of(entries: Mapping[str, Entry]) -> Copied:
     """The sums of what was copied."""
-    return Copied.of({name: entry.source_bytes for name, entry in entries.items() if entry.kind == COPY})
+    return Copied.of({name: entry.stored_bytes for name, entry in entries.items() if entry.kind == COPY})
 
 
 def source_bytes(path: Path) -> int:
