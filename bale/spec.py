@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,8 +120,13 @@ class TensorSpec:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-@dataclass(frozen=True)
-class View:
+@lru_cache(maxsize=1024)
+def shared_spec(dtype: str, shape: tuple[int, ...]) -> TensorSpec:
+    """A spec, the same object for equal ones: a checkpoint has many tensors and few shapes."""
+    return TensorSpec(dtype, shape)
+
+
+class View(NamedTuple):
     """A tensor name and where its values lie within a unit.
 
     `offset` and `strides` count elements of the tensor's own dtype; `strides` is None for a tensor that is the whole
@@ -145,8 +150,7 @@ class View:
         return (self.offset + last + 1) * self.spec.info.bits
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """A range of the file that is coded as one: its spec has the dimensions in memory order.
 
     Without views it is payload that belongs to no tensor (a gap in a storage). `exact` is the reason why it must never

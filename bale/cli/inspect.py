@@ -78,6 +78,8 @@ def command(
         default = ranking.Sort.error if is_lossy else ranking.Sort.file
         rows, more = choice.first(rows, _KEYS, width, default, cut=is_lossy)
         notes = show_notes(printer, named, width, shown(item.path) if chosen.several else "")
+        if printer.as_json:  # a table of very many tensors takes longer than to read them
+            return Done(document, ())
         show = _stored if "archive" in document else _plain
         lines = [*show(rows, document, width), *more, *(_lossless(document) if is_lossy and not show_all else [])]
         below = (_summary(item.path, document), *_beside(document), *_floor_line(document))

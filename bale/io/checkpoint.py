@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bale.notes import Note
 from bale.spec import Unit, View
@@ -15,8 +16,7 @@ QUANTIZED = "quantized already: "
 """Begins the reason of a unit that is exact because its elements are the codes of a quantizer, which is named then."""
 
 
-@dataclass(frozen=True)
-class Checksum:
+class Checksum(NamedTuple):
     """A CRC-32 that a file format keeps of a range, and the offsets of the four-byte fields that hold it."""
 
     start: int

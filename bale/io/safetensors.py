@@ -16,7 +16,7 @@ from bale.io.faults import Malformed, Unsupported
 from bale.io.headers import ENTRY_LIMIT as ENTRY_LIMIT
 from bale.io.headers import check_entries, refuse
 from bale.io.storage.bytes import ByteSource
-from bale.spec import DTYPES, TensorSpec
+from bale.spec import DTYPES, TensorSpec, shared_spec
 
 PREAMBLE = 8  # the u64 that holds the length of the header room
 HEADER_LIMIT = 100_000_000
@@ -133,4 +133,4 @@ def _spec(dtype: str, shape: list[int]) -> TensorSpec:
         raise Unsupported(f"a safetensors file with the dtype {dtype!r}, which this bale does not know")
     if len(shape) > RANK_LIMIT or max(shape, default=0) >= SIZE_LIMIT:
         raise Unsupported(f"a safetensors file with a tensor of {len(shape)} dimensions, the longest {max(shape)}")
-    return TensorSpec(dtype, tuple(shape))
+    return shared_spec(dtype, tuple(shape))

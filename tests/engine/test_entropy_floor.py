@@ -140,7 +140,7 @@ def test_big_endian_is_counted_as_it_is_stored(tmp_path: Path) -> None:
     values = np.array([1, 2] * 4, ">f4")
     path = write(tmp_path / "m.safetensors", {"w": Raw("F32", (8,), values.tobytes())})
     checkpoint = open_checkpoint(path)
-    swapped = replace(checkpoint, units=(replace(checkpoint.units[0], swapped=True),))
+    swapped = replace(checkpoint, units=(checkpoint.units[0]._replace(swapped=True),))
     plan = make_plan([swapped.units], make_recipe(None, (), None, False)).files[0]
     with Run(1) as run:
         assert checkpoint_floors(swapped, plan, run) == [Floor(8)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,7 +146,7 @@ def test_p_that_touches_nothing_says_why() -> None:
     """The reason of each tensor that it leaves alone, not always the rule of sizes."""
     (overlapping,) = units(qkv=WEIGHT)
     (other,) = units(v=WEIGHT)
-    overlapping, other = (replace(unit, exact="tensors overlap in it") for unit in (overlapping, other))
+    overlapping, other = (unit._replace(exact="tensors overlap in it") for unit in (overlapping, other))
     (norm,) = units(norm=TensorSpec("F32", (10,)))
     start = "-p int8 touches no tensor: "
     assert plan([overlapping], "int8").notes[0].text == start + "tensors overlap in it (qkv)"

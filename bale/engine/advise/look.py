@@ -147,7 +147,7 @@ def _exact(source: SourceFile, unit: Unit, sample: Sample) -> str | None:
 
 def _item(look: Look, sample: Sample, pipeline: Pipeline, allocated: str, times: float, most: int) -> Item | None:
     """The curve of the sample, which is measured at one point, for the whole tensor."""
-    each = Candidate(look.file, look.index, replace(look.unit, spec=sample.spec), allocated)
+    each = Candidate(look.file, look.index, look.unit._replace(spec=sample.spec), allocated)
     array = sample.array.reshape(sample.spec.shape)
     each.look(sample.array, Values(sample.spec, array), pipeline, most)
     if each.curve is None:

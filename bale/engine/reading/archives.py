@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +81,7 @@ class Archives(Tensors):
         """Whether two tensors hold the same bits, by the digests of their units."""
         (one, view), (two, same) = place, other
         first, second = self._stored(one), self._stored(two)
-        is_alike = replace(view, name="") == replace(same, name="") and first.unit.spec == second.unit.spec
+        is_alike = view._replace(name="") == same._replace(name="") and first.unit.spec == second.unit.spec
         return is_alike and first.digest == second.digest and (first.first, first.base) == (second.first, second.base)
 
     def _stored(self, index: int) -> StoredUnit:

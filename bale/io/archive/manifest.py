@@ -14,7 +14,7 @@ from typing import Any
 from bale.errors import ArchiveError
 from bale.io.checkpoint import Checksum, Unit, View
 from bale.notes import Note
-from bale.spec import CHUNK_LIMIT, DTYPES, TensorSpec
+from bale.spec import CHUNK_LIMIT, DTYPES, TensorSpec, shared_spec
 
 FORMAT = (1, 2)
 """The newest version that is read. The oldest that has all of an archive's contents is written."""
@@ -440,7 +440,7 @@ def _check_layout(manifest: Manifest) -> None:
 def _spec(dtype: Any, shape: Any) -> TensorSpec:
     if dtype not in DTYPES or not isinstance(shape, list):
         raise ValueError(f"dtype {dtype!r}")
-    spec = TensorSpec(dtype, tuple(_integer(size) for size in shape))
+    spec = shared_spec(dtype, tuple(_integer(size) for size in shape))
     if spec.nbytes >= 1 << 62 or len(shape) > 64:
         raise ValueError(f"a tensor of {spec.nbytes} bytes")
     return spec

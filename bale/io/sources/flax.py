@@ -35,11 +35,14 @@ def begins_as_flax(head: bytes) -> bool:
 def read_flax(path: Path, source: ByteSource) -> Checkpoint:
     """Read a msgpack file; raise `Unsupported` for any other, and for one without arrays."""
     items, names, units = Items(source.read, 0, source.size), Names(), list[Unit]()
+    heads = dict[int, tuple[bytes, TensorSpec | None]]()  # by the sizes of extensions: those of one shape begin alike
     for labels, item in walk(items):
         if item.kind == "extension" and item.code == _ARRAY:
-            found = _array(items, item)
-            if found is not None:
-                at, spec = found
+            head, spec = heads.get(item.size, (b"", None))
+            if spec is None or items.bytes_at(len(head), item.at) != head:
+                head, spec = heads[item.size] = _array(items, item)
+            if spec is not None:
+                at = item.at + len(head)
                 units.append(Unit(at, spec, (View(names.unique(".".join(labels) or "array"), spec),)))
     if not units:
         raise Unsupported("msgpack without arrays as Flax writes them")
@@ -48,19 +51,21 @@ def read_flax(path: Path, source: ByteSource) -> Checkpoint:
     return Checkpoint(path, "flax", source.size, tuple(units), unnamed_notes(source.size, unnamed))
 
 
-def _array(items: Items, item: Item) -> tuple[int, TensorSpec] | None:
-    """Where the elements of an array lie, and what they are; None where it is not as Flax writes it."""
+def _array(items: Items, item: Item) -> tuple[bytes, TensorSpec | None]:
+    """What stands before the elements of an array, and what they are; None where it is not as Flax writes it."""
     inner = Items(items.bytes_at, item.at, item.at + item.size, _HEAD)
     outer = inner.next()
     sizes = inner.next()
     if (outer.kind, outer.size) != ("array", 3) or sizes.kind != "array" or sizes.size > RANK_LIMIT:
-        return None
+        return b"", None
     shape = [inner.next() for _ in range(sizes.size)]
     name, values = inner.next(), inner.next()
     if any(size.kind != "integer" or size.code < 0 for size in shape) or name.size > 32:
-        return None
+        return b"", None
     dtype = BY_NAME.get(inner.bytes_at(name.size, name.at).decode("ascii", "replace"))
     if dtype is None or values.kind != "bytes" or inner.at != item.at + item.size:
-        return None
+        return b"", None
     spec = TensorSpec(dtype, tuple(size.code for size in shape))
-    return (values.at, spec) if spec.nbytes == values.size and max(spec.shape, default=0) < 1 << 62 else None
+    if spec.nbytes != values.size or max(spec.shape, default=0) >= 1 << 62:
+        return b"", None
+    return items.bytes_at(values.at - item.at, item.at), spec

@@ -28,7 +28,7 @@ def read_keras(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoin
     """Read the weights within a Keras file; their CRC in the ZIP file is renewed where they come back changed."""
     member = archive.members[_WEIGHTS]
     member.check_plain()
-    inner = read_hdf5(path, Window(source, member.start, member.info.file_size))
+    inner = read_hdf5(path, Window(source, member.start, member.size))
     checksum = archive.checksum(member)
     others = [each for name, each in archive.members.items() if name != _WEIGHTS]
     units, _ = moved(inner, member.start, str)

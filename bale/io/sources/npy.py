@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
@@ -45,15 +46,14 @@ def begins_as_npy(head: bytes) -> bool:
 def read_npy(path: Path, source: ByteSource) -> Checkpoint:
     """Read a file by `numpy.save`; raise `Malformed` for one that was cut, `Unsupported` for what is not followed."""
     header, start = _header(source)
-    descr, fortran, shape = _fields(header)
-    dtype, raw, swapped = _dtype(descr)
-    spec = TensorSpec(dtype, shape)
+    spec, fortran, raw, swapped = _described(header)
     left = source.size - start
     if spec.nbytes > left:
         raise Malformed(f"its array takes {spec.nbytes} bytes and it has {left}, as in a file that was cut")
     _check_behind(source, start + spec.nbytes)
     exact = BIG_ENDIAN if swapped else _RAW_REASON if raw else None
-    unit = Unit(start, TensorSpec(dtype, shape[::-1]) if fortran else spec, (_view(spec, fortran),), exact, swapped)
+    in_memory = TensorSpec(spec.dtype, spec.shape[::-1]) if fortran else spec
+    unit = Unit(start, in_memory, (_view(spec, fortran),), exact, swapped)
     return Checkpoint(path, "npy", source.size, (unit,))
 
 
@@ -81,6 +81,14 @@ def _header(source: ByteSource) -> tuple[str, int]:
     end = at + nbytes
     text = head[at:end] if end <= len(head) else source.read(nbytes, at)
     return text.decode("latin-1"), end
+
+
+@lru_cache(maxsize=64)
+def _described(header: str) -> tuple[TensorSpec, bool, bool, bool]:
+    """The spec, and whether it is in Fortran's order, of mere bytes, big-endian; members of an npz file are alike."""
+    descr, fortran, shape = _fields(header)
+    dtype, raw, swapped = _dtype(descr)
+    return TensorSpec(dtype, shape), fortran, raw, swapped
 
 
 def _fields(header: str) -> tuple[str, bool, tuple[int, ...]]:

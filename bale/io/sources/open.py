@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +16,7 @@ from bale.io.sources.formats import HEAD, SAFETENSORS, format_of
 from bale.io.sources.looks import looks_like
 from bale.io.sources.order import in_order
 from bale.io.stand_ins import EMPTY, LFS, as_text, stand_in
+from bale.io.storage.ahead import Ahead
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
 from bale.io.weight_names import OTHER_SUFFIXES, SUFFIXES, is_weights
@@ -39,12 +42,14 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
     """The same of a source that is open, wherever it is; `path` is its name."""
+    source = Ahead(source)
     size = source.size
     reader = _reader(path, source.read(min(size, HEAD), 0))
     try:
         if isinstance(reader, str):
             raise Unsupported(reader)
-        return _bounded(in_order(reader(path, source)))
+        with _uncollected():
+            return _bounded(in_order(reader(path, source)))
     except Unsupported as reason:
         return _opaque(path, size, str(reason))
     except Malformed as problem:
@@ -80,6 +85,18 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint]
         return found.looks
     look = looks_like(head)
     return _UNKNOWN if look is None else f"it looks like {look}, which no reader follows"
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collection of cycles, of which readers make none: it would look at each tensor again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _bounded(checkpoint: Checkpoint) -> Checkpoint:

@@ -22,6 +22,8 @@ def in_order(checkpoint: Checkpoint) -> Checkpoint:
     Unsupported
         For units that overlap.
     """
+    if _is_in_order(checkpoint):  # as nearly all are
+        return checkpoint
     units, order = checkpoint.units, attrgetter("start", "end")
     filled = sorted((unit for unit in units if unit.end > unit.start), key=order)
     for unit in filled:
@@ -39,7 +41,15 @@ def in_order(checkpoint: Checkpoint) -> Checkpoint:
         number = bisect_right(starts, at) - 1
         if number >= 0 and at < filled[number].end:
             at = starts[number]
-        return unit if at == unit.start else replace(unit, start=at)
+        return unit if at == unit.start else unit._replace(start=at)
 
-    found = tuple(sorted(map(placed, units), key=order))
-    return checkpoint if found == units else replace(checkpoint, units=found)
+    return replace(checkpoint, units=tuple(sorted(map(placed, units), key=order)))
+
+
+def _is_in_order(checkpoint: Checkpoint) -> bool:
+    at = 0
+    for unit in checkpoint.units:
+        if unit.start < at:
+            return False
+        at = unit.end
+    return at <= checkpoint.size

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from operator import attrgetter
+from typing import NamedTuple
 
 from bale.io.faults import Malformed, TooMuch, printable
-from bale.spec import DTYPES, TensorSpec, Unit, View
+from bale.spec import DTYPES, TensorSpec, Unit, View, shared_spec
 
 OVERLAP = "tensors overlap in it"
 HOLES = "its tensor is strided, with gaps between the elements"
@@ -21,8 +20,7 @@ NAME_LIMIT = 250_000  # names of tensors in a file
 TEXT_LIMIT = 64_000_000  # characters of all names together
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A tensor and where it lies in its storage; `offset` and `strides` count elements."""
 
     name: str
@@ -42,7 +40,7 @@ class Tensor:
         """Offset in bytes of the first element within the storage."""
         return self.offset * self.width
 
-    @cached_property
+    @property
     def end(self) -> int:
         """Offset in bytes behind the last element within the storage; `start` when there is none."""
         if 0 in self.shape:
@@ -50,9 +48,13 @@ class Tensor:
         last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         return self.start + (last + 1) * self.width
 
+    def fills(self, storage: Storage) -> bool:
+        """Whether it is the whole storage, in its order."""
+        is_whole = self.offset == 0 and math.prod(self.shape) * self.width == storage.nbytes > 0
+        return is_whole and _is_contiguous(self.shape, self.strides)
 
-@dataclass(frozen=True)
-class Storage:
+
+class Storage(NamedTuple):
     """A run of payload in the file; `dtype` is that of the parts that no tensor claims."""
 
     start: int
@@ -90,9 +92,10 @@ class Names:
 
     def free(self, name: str) -> str:
         """The same of a name that has been counted."""
-        length = len(name)
-        name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
-        self.text += len(name) - length
+        if not name.isascii():
+            self.text -= len(name)
+            name = name.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot stand in an archive
+            self.text += len(name)
         found = name
         while found in self._taken:
             self._next[name] = self._next.get(name, 1) + 1
@@ -116,12 +119,17 @@ def make_units(storages: Mapping[str, Storage], tensors: Iterable[Tensor], swapp
     """
     members: dict[str, list[Tensor]] = {key: [] for key in storages}
     for tensor in tensors:
-        storage = storages.get(tensor.storage)
-        if storage is None or (tensor.end > storage.nbytes and 0 not in tensor.shape):
-            size = "that is not there" if storage is None else f"of {storage.nbytes} bytes"
-            raise Malformed(f"{printable(tensor.name)!r} reaches to byte {tensor.end} of a storage {size}")
+        if tensor.storage not in members:
+            raise Malformed(f"{printable(tensor.name)!r} lies in a storage that is not there")
         members[tensor.storage].append(tensor)
-    return merged(unit for key in storages for unit in _Layout(storages[key], swapped).units(members[key]))
+    units = list[Unit]()
+    for key, storage in storages.items():
+        group = members[key]
+        if len(group) == 1 and group[0].fills(storage):  # as nearly all do
+            units.append(_whole(group[0], storage, swapped))
+        else:
+            units += _Layout(storage, swapped).units(group)
+    return merged(units)
 
 
 def merged(*units: Iterable[Unit]) -> tuple[Unit, ...]:
@@ -137,11 +145,7 @@ class _Layout:
         self.swapped = swapped
 
     def units(self, tensors: list[Tensor]) -> Iterator[Unit]:
-        if len(tensors) == 1 and self._is_filled_by(tensors[0]):  # as nearly all are: the same, sooner
-            spec = TensorSpec(tensors[0].dtype, tensors[0].shape)
-            exact = BIG_ENDIAN if self.swapped else None
-            yield Unit(self.storage.start, spec, (View(tensors[0].name, spec),), exact, self.swapped)
-            return
+        self._check(tensors)
         solid = []
         for tensor in tensors:
             if 0 in tensor.shape:
@@ -155,9 +159,12 @@ class _Layout:
             at = end
         yield from self._gap(at, self.storage.nbytes)
 
-    def _is_filled_by(self, tensor: Tensor) -> bool:
-        is_whole = tensor.offset == 0 and math.prod(tensor.shape) * tensor.width == self.storage.nbytes > 0
-        return is_whole and _is_contiguous(tensor.shape, tensor.strides)
+    def _check(self, tensors: list[Tensor]) -> None:
+        nbytes = self.storage.nbytes
+        for tensor in tensors:
+            if tensor.end > nbytes and 0 not in tensor.shape:
+                reach = f"reaches to byte {tensor.end} of a storage of {nbytes} bytes"
+                raise Malformed(f"{printable(tensor.name)!r} {reach}")
 
     def _groups(self, tensors: list[Tensor]) -> Iterator[tuple[int, int, list[Tensor]]]:
         """Ranges that share no byte, and their tensors in pickle order."""
@@ -195,6 +202,12 @@ class _Layout:
         return Unit(self.storage.start + start, spec, views, BIG_ENDIAN if self.swapped else exact, self.swapped)
 
 
+def _whole(tensor: Tensor, storage: Storage, swapped: bool) -> Unit:
+    """The unit of a tensor that fills its storage: what `_Layout` makes of it, sooner."""
+    spec = shared_spec(tensor.dtype, tensor.shape)
+    return Unit(storage.start, spec, (View(tensor.name, spec),), BIG_ENDIAN if swapped else None, swapped)
+
+
 def _run(dtype: str, nbytes: int) -> TensorSpec:
     return TensorSpec(dtype, (nbytes * 8 // DTYPES[dtype].bits,))
 
@@ -211,7 +224,7 @@ def _reason(start: int, end: int, group: list[Tensor]) -> str | None:
 
 
 def _view(tensor: Tensor, unit: TensorSpec, start: int) -> View:
-    spec = TensorSpec(tensor.dtype, tensor.shape)
+    spec = shared_spec(tensor.dtype, tensor.shape)
     if spec.nbytes == unit.nbytes and _is_contiguous(tensor.shape, tensor.strides):
         return View(tensor.name, spec)
     return View(tensor.name, spec, (tensor.start - start) // tensor.width, tensor.strides)

@@ -22,7 +22,7 @@ def read_zip_members(path: Path, source: ByteSource, archive: ZipArchive, inside
     members = archive.members
     plain = {name: member for name, member in members.items() if member.is_plain}
     packed = [member for name, member in members.items() if name not in plain]
-    parts = [Part(name, member.start, member.info.file_size) for name, member in plain.items()]
+    parts = [Part(name, member.start, member.size) for name, member in plain.items()]
     found = read_parts(path, source, parts, inside)
     is_npz = all(name.endswith(".npy") for name in members)
     if not found.units:
@@ -30,7 +30,7 @@ def read_zip_members(path: Path, source: ByteSource, archive: ZipArchive, inside
     others = {part.name for part in found.others}
     renewed = [archive.checksum(member) for name, member in plain.items() if name not in others]
     unnamed = [
-        Unnamed(sum(member.info.compress_size for member in packed), f"compressed members{_listed(packed)}"),
+        Unnamed(sum(member.entry.packed for member in packed), f"compressed members{_listed(packed)}"),
         *archive.unnamed(plain[name] for name in others),
     ]
     return Checkpoint(
@@ -52,5 +52,5 @@ def _reason(is_npz: bool, plain: Collection[str], packed: list[Member]) -> str:
 
 
 def _listed(members: list[Member], before: str = "") -> str:
-    names = listed([printable(member.info.orig_filename) for member in members])
+    names = listed([printable(member.entry.name) for member in members])
     return before + names if members else ""

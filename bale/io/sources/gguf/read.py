@@ -27,7 +27,7 @@ from bale.io.sources.gguf.types import TYPES, GgmlType
 from bale.io.sources.storages import BIG_ENDIAN, Names
 from bale.io.sources.unnamed import Unnamed, listed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
-from bale.spec import TensorSpec, Unit, View
+from bale.spec import TensorSpec, Unit, View, shared_spec
 
 MAGIC = b"GGUF"
 _ENTRIES, _TEXTS, _DIMENSIONS, _LENGTH = 250_000, 1 << 21, 4, 1 << 62
@@ -178,7 +178,7 @@ def _checked(entry: _Entry, room: int) -> TensorSpec | None:
 def _spec(kind: GgmlType, shape: tuple[int, ...]) -> TensorSpec:
     """The spec of a unit. Most tensors of a model have one of few."""
     if not kind.is_quantized:
-        return TensorSpec(kind.dtype, shape)
+        return shared_spec(kind.dtype, shape)
     *outer, row = (1, *shape) if len(shape) < 2 else shape
     if row % kind.elements:
         raise Malformed(f"it has rows of {row} elements, which are no whole blocks of {kind.name}")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from bale.io.sources.onnx.wire import BYTES, VARINT, Wire
-from bale.spec import TensorSpec
+from bale.spec import DTYPES, TensorSpec, shared_spec
 
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 10, 13, 14
 _VARINTS = (5, 7, 11)
@@ -99,7 +99,7 @@ class Tensor:
 @lru_cache(maxsize=1024)
 def _spec(dtype: str, shape: tuple[int, ...]) -> TensorSpec:
     """The same spec for equal tensors, of which a model has many."""
-    return TensorSpec(dtype, shape)
+    return shared_spec(dtype, shape)
 
 
 def read_tensor(wire: Wire, end: int, name: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -58,8 +58,8 @@ class Object:
     cls: Any
     args: Any = ()
     state: Any = None
-    items: list[tuple[Any, Any]] = field(default_factory=list)
-    elements: list[Any] = field(default_factory=list)
+    items: Sequence[tuple[Any, Any]] = ()
+    elements: Sequence[Any] = ()
     _asked: dict[str, tuple[int, Any]] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -78,8 +78,20 @@ class Object:
             self._asked[key] = len(self.items), value
         return value
 
+    def set_items(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Put in pairs; most objects never have any, and no list for them."""
+        if not isinstance(self.items, list):
+            self.items = list(self.items)
+        self.items.extend(pairs)
 
-@dataclass(frozen=True, eq=False, slots=True)
+    def extend(self, values: Iterable[Any]) -> None:
+        """Put in elements."""
+        if not isinstance(self.elements, list):
+            self.elements = list(self.elements)
+        self.elements.extend(values)
+
+
+@dataclass(eq=False, slots=True)
 class Persistent:
     """An object that the pickle leaves to its reader, such as a storage."""
 
@@ -150,92 +162,94 @@ def read_pickle(read: Read, start: int, end: int, behind: Behind | None = None) 
 
 
 class _Machine:
-    """Stack, marks and memo; `at` is the place of the next byte in `data`, a window that moves along."""
+    """Stack, marks and memo, and a window of the bytes that moves along.
+
+    Places are within the window, whose bytes are `data`. What moves it gives the place in the new one.
+    """
 
     def __init__(self, read: Read, start: int, end: int, behind: Behind | None = None) -> None:
         self._read, self._start, self._end = read, start, end
         self._behind = behind
-        self._base = start  # where `data` begins
         self._passed = 0
         self._allowed = 0
         self._seen = -1  # up to here an opcode needs not ask for what it looks at
+        self.base = start  # where `data` begins
         self.data = b""
-        self.at = 0
+        self.offset = start  # when it stops, behind the last opcode that was read
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.globals: dict[tuple[str, str], Global] = {}
         self.persistents: list[Persistent] = []
 
-    @property
-    def offset(self) -> int:
-        """Offset of the next byte."""
-        return self._base + self.at
-
     def run(self) -> Any:
         table, costs, spent = _OPCODES, _COSTS, 0
-        while True:
-            if self.at > self._seen:
-                self.look(_AHEAD)
-            code = self.data[self.at]
-            self.at += 1
-            if code == _STOP:
-                return self.stack.pop()
-            table[code](self)
-            spent += costs[code]
-            if spent > self._allowed:
-                raise PickleTooLarge(f"what the pickle makes takes more than {self._allowed} bytes of memory")
+        at, base, data, seen, allowed = 0, self.base, self.data, self._seen, 0
+        try:
+            while True:
+                if at > seen:
+                    at = self.look(at, _AHEAD)
+                if data is not self.data:
+                    base, data, seen, allowed = self.base, self.data, self._seen, self._allowed
+                code = data[at]
+                at += 1
+                if code == _STOP:
+                    return self.stack.pop()
+                at = table[code](self, at)
+                spent += costs[code]
+                if spent > allowed:
+                    raise PickleTooLarge(f"what the pickle makes takes more than {allowed} bytes of memory")
+        finally:
+            self.offset = base + at
 
-    def look(self, size: int) -> None:
+    def look(self, at: int, size: int) -> int:
         """Have so many bytes in the window, or all that are left."""
-        if self.at + size <= len(self.data) or self._base + len(self.data) == self._end:
-            return
-        self._base, self.at = self.offset, 0
-        self.data = self._read(min(max(size, _WINDOW), self._end - self._base), self._base)
+        if at + size <= len(self.data) or self.base + len(self.data) == self._end:
+            return at
+        self.base += at
+        self.data = self._read(min(max(size, _WINDOW), self._end - self.base), self.base)
         self._seen = len(self.data) - _AHEAD
-        followed = self._base - self._start - self._passed
+        followed = self.base - self._start - self._passed
         if followed > PICKLE_LIMIT:
             raise PickleTooLarge(f"the pickle has more than {PICKLE_LIMIT} bytes")
         self._allowed = min(_FLOOR + _RATIO * (followed + len(self.data)), _CEILING)
+        return 0
 
-    def take(self, size: int) -> bytes | Long:
-        """So many bytes, or a record of their number."""
-        if not 0 <= size <= len(self.data) - self.at:
-            if not 0 <= size <= self._end - self.offset:
-                raise PickleError(f"{size} bytes are announced where {self._end - self.offset} are left")
-            self.look(min(size, LONG))
-        start = self.at
-        self.at += size
+    def take(self, at: int, size: int) -> tuple[bytes | Long, int]:
+        """So many bytes, or a record of their number; and the place behind them."""
+        if not at <= at + size <= len(self.data):
+            self._check(at, size)
+            at = self.look(at, min(size, LONG))
+        end = at + size
         if size <= LONG:
-            return self.data[start : self.at]
+            return self.data[at:end], end
         self._passed += size
-        return Long(size, self.offset - size)
+        return Long(size, self.base + at), end
 
-    def pass_over(self, node: Object) -> None:
+    def pass_over(self, node: Object, at: int) -> int:
         """Leave out what lies behind an object and is no part of the pickle."""
-        if self._behind is not None:
-            size = self._behind(node, self._read, self.offset, self._end)
-            if not 0 <= size <= self._end - self.offset:
-                raise PickleError(f"{size} bytes are announced where {self._end - self.offset} are left")
-            self.at += size
-            self._passed += size
+        if self._behind is None:
+            return at
+        size = self._behind(node, self._read, self.base + at, self._end)
+        self._check(at, size)
+        self._passed += size
+        return at + size
 
-    def unpack(self, layout: struct.Struct) -> Any:
-        (value,) = layout.unpack_from(self.data, self.at)
-        self.at += layout.size
-        return value
+    def _check(self, at: int, size: int) -> None:
+        left = self._end - self.base - at
+        if not 0 <= size <= left:
+            raise PickleError(f"{size} bytes are announced where {left} are left")
 
-    def line(self) -> bytes:
-        while (end := self.data.find(b"\n", self.at)) < 0:
-            held = len(self.data) - self.at
+    def line(self, at: int) -> tuple[bytes, int]:
+        """The bytes before the next line break, and the place behind it."""
+        while (end := self.data.find(b"\n", at)) < 0:
+            held = len(self.data) - at
             if held > LINE_LIMIT:
                 raise PickleTooLarge(f"the pickle has a line of more than {LINE_LIMIT} bytes")
-            self.look(2 * held + _AHEAD)
-            if len(self.data) - self.at == held:
+            at = self.look(at, 2 * held + _AHEAD)
+            if len(self.data) - at == held:
                 raise PickleError("a line does not end")
-        taken = self.data[self.at : end]
-        self.at = end + 1
-        return taken
+        return self.data[at:end], end + 1
 
     def pop_marked(self) -> list[Any]:
         items, self.stack = self.stack, self.marked.pop()
@@ -252,153 +266,258 @@ class _Machine:
         self.stack.append(self.persistents[-1])
 
 
-_Opcode = Callable[[_Machine], None]
+_Opcode = Callable[[_Machine, int], int]
+"""Runs with the place behind its code; gives the place behind all that belongs to it."""
 _STOP = ord(".")
 _U1, _U2, _U4, _U8, _I4, _F8 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<Q", "<i", ">d"))
 
 
+def _push(make: Callable[[], Any]) -> _Opcode:
+    def run(machine: _Machine, at: int) -> int:
+        machine.stack.append(make())
+        return at
+
+    return run
+
+
 def _constant(value: Any) -> _Opcode:
-    return lambda machine: machine.stack.append(value)
+    return _push(lambda: value)
 
 
 def _fixed(layout: struct.Struct) -> _Opcode:
     size, unpack = layout.size, layout.unpack_from
 
-    def run(machine: _Machine) -> None:
-        machine.stack += unpack(machine.data, machine.at)
-        machine.at += size
+    def run(machine: _Machine, at: int) -> int:
+        machine.stack += unpack(machine.data, at)
+        return at + size
 
     return run
 
 
+def _small(machine: _Machine, at: int) -> int:
+    machine.stack.append(machine.data[at])
+    return at + 1
+
+
+def _skipped(size: int) -> _Opcode:
+    return lambda machine, at: at + size
+
+
 def _counted(layout: struct.Struct, convert: Callable[[bytes], Any]) -> _Opcode:
-    def run(machine: _Machine) -> None:
-        taken = machine.take(machine.unpack(layout))
+    size, unpack = layout.size, layout.unpack_from
+
+    def run(machine: _Machine, at: int) -> int:
+        (length,) = unpack(machine.data, at)
+        start = at + size
+        end: int = start + length
+        if 0 <= length <= LONG and end <= len(machine.data):  # nearly always
+            machine.stack.append(convert(machine.data[start:end]))
+            return end
+        taken, at = machine.take(start, length)
         machine.stack.append(Long(taken.nbytes) if isinstance(taken, Long) else convert(taken))
+        return at
 
     return run
 
 
 def _raw(layout: struct.Struct, convert: Callable[[Bytes], Any] = lambda data: data) -> _Opcode:
-    def run(machine: _Machine) -> None:
-        taken = machine.take(machine.unpack(layout))
+    size, unpack = layout.size, layout.unpack_from
+
+    def run(machine: _Machine, at: int) -> int:
+        taken, at = machine.take(at + size, unpack(machine.data, at)[0])
         if isinstance(taken, bytes):
-            taken = convert(_bytes(taken, machine.offset - len(taken)))
+            taken = convert(_bytes(taken, machine.base + at - len(taken)))
         machine.stack.append(taken)
+        return at
 
     return run
 
 
 def _lined(convert: Callable[[bytes], Any]) -> _Opcode:
-    return lambda machine: machine.stack.append(convert(machine.line()))
-
-
-def _tuple(size: int) -> _Opcode:
-    def run(machine: _Machine) -> None:
-        if len(machine.stack) < size:
-            raise PickleError("the stack is empty")
-        machine.stack[-size:] = [tuple(machine.stack[-size:])]
+    def run(machine: _Machine, at: int) -> int:
+        line, at = machine.line(at)
+        machine.stack.append(convert(line))
+        return at
 
     return run
+
+
+def _single(machine: _Machine, at: int) -> int:
+    machine.stack[-1] = (machine.stack[-1],)
+    return at
+
+
+def _pair(machine: _Machine, at: int) -> int:
+    last = machine.stack.pop()
+    machine.stack[-1] = (machine.stack[-1], last)
+    return at
+
+
+def _triple(machine: _Machine, at: int) -> int:
+    last, middle = machine.stack.pop(), machine.stack.pop()
+    machine.stack[-1] = (machine.stack[-1], middle, last)
+    return at
 
 
 def _marked(make: Callable[[list[Any]], Any]) -> _Opcode:
-    def run(machine: _Machine) -> None:
-        made = make(machine.pop_marked())  # leaves another stack in place
-        machine.stack.append(made)
+    def run(machine: _Machine, at: int) -> int:
+        items, machine.stack = machine.stack, machine.marked.pop()
+        machine.stack.append(make(items))
+        return at
 
     return run
 
 
-def _put(index: Callable[[_Machine], int]) -> _Opcode:
-    def run(machine: _Machine) -> None:
-        machine.memo[index(machine)] = machine.stack[-1]
+def _put(layout: struct.Struct) -> _Opcode:
+    size, unpack = layout.size, layout.unpack_from
+
+    def run(machine: _Machine, at: int) -> int:
+        machine.memo[unpack(machine.data, at)[0]] = machine.stack[-1]
+        return at + size
 
     return run
 
 
-def _get(index: Callable[[_Machine], int]) -> _Opcode:
-    return lambda machine: machine.stack.append(machine.memo[index(machine)])
+def _get(layout: struct.Struct) -> _Opcode:
+    size, unpack = layout.size, layout.unpack_from
+
+    def run(machine: _Machine, at: int) -> int:
+        machine.stack.append(machine.memo[unpack(machine.data, at)[0]])
+        return at + size
+
+    return run
+
+
+def _put_next(machine: _Machine, at: int) -> int:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+    return at
+
+
+def _put_line(machine: _Machine, at: int) -> int:
+    line, at = machine.line(at)
+    machine.memo[_decimal(line)] = machine.stack[-1]
+    return at
+
+
+def _get_line(machine: _Machine, at: int) -> int:
+    line, at = machine.line(at)
+    machine.stack.append(machine.memo[_decimal(line)])
+    return at
 
 
 def _extension(layout: struct.Struct) -> _Opcode:
-    return lambda machine: machine.push_global("copyreg", f"extension_{machine.unpack(layout)}")
+    def run(machine: _Machine, at: int) -> int:
+        machine.push_global("copyreg", f"extension_{layout.unpack_from(machine.data, at)[0]}")
+        return at + layout.size
+
+    return run
 
 
-def _pop(machine: _Machine) -> None:
+def _pop(machine: _Machine, at: int) -> int:
     if machine.stack:
         machine.stack.pop()
     else:
         machine.pop_marked()
+    return at
 
 
-def _mark(machine: _Machine) -> None:
+def _pop_mark(machine: _Machine, at: int) -> int:
+    machine.pop_marked().clear()
+    return at
+
+
+def _twice(machine: _Machine, at: int) -> int:
+    machine.stack.append(machine.stack[-1])
+    return at
+
+
+def _mark(machine: _Machine, at: int) -> int:
     machine.marked.append(machine.stack)
     machine.stack = []
+    return at
 
 
-def _call(machine: _Machine) -> None:
+def _call(machine: _Machine, at: int) -> int:
     args = machine.stack.pop()
     machine.stack.append(Object(machine.stack.pop(), args))
+    return at
 
 
-def _call_with_keywords(machine: _Machine) -> None:
+def _call_with_keywords(machine: _Machine, at: int) -> int:
     keywords, args = machine.stack.pop(), machine.stack.pop()
     machine.stack.append(Object(machine.stack.pop(), (args, keywords)))
+    return at
 
 
-def _call_marked(machine: _Machine) -> None:
+def _call_marked(machine: _Machine, at: int) -> int:
     cls, *args = machine.pop_marked()
     machine.stack.append(Object(cls, tuple(args)))
+    return at
 
 
-def _call_named(machine: _Machine) -> None:
+def _call_named(machine: _Machine, at: int) -> int:
     args = tuple(machine.pop_marked())
-    _named_global(machine)
+    at = _named_global(machine, at)
     machine.stack.append(Object(machine.stack.pop(), args))
+    return at
 
 
-def _named_global(machine: _Machine) -> None:
-    module = machine.line().decode()
-    machine.push_global(module, machine.line().decode())
+def _named_global(machine: _Machine, at: int) -> int:
+    module, at = machine.line(at)
+    name, at = machine.line(at)
+    machine.push_global(module.decode(), name.decode())
+    return at
 
 
-def _stack_global(machine: _Machine) -> None:
+def _stack_global(machine: _Machine, at: int) -> int:
     name, module = machine.stack.pop(), machine.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise PickleError("a global whose name is no text")
     machine.push_global(module, name)
+    return at
 
 
-def _build(machine: _Machine) -> None:
-    state = machine.stack.pop()
-    if isinstance(machine.stack[-1], Object):
-        machine.stack[-1].state = state
-        machine.pass_over(machine.stack[-1])
+def _persistent_line(machine: _Machine, at: int) -> int:
+    line, at = machine.line(at)
+    machine.push_persistent(_utf8(line))
+    return at
 
 
-def _append(machine: _Machine) -> None:
+def _persistent(machine: _Machine, at: int) -> int:
+    machine.push_persistent(machine.stack.pop())
+    return at
+
+
+def _build(machine: _Machine, at: int) -> int:
+    state, node = machine.stack.pop(), machine.stack[-1]
+    if isinstance(node, Object):
+        node.state = state
+        return machine.pass_over(node, at)
+    return at
+
+
+def _append(machine: _Machine, at: int) -> int:
     value = machine.stack.pop()
-    _extend(machine.stack[-1], [value])
+    machine.stack[-1].extend([value])
+    return at
 
 
-def _append_marked(machine: _Machine) -> None:
+def _append_marked(machine: _Machine, at: int) -> int:
     values = machine.pop_marked()
-    _extend(machine.stack[-1], values)
+    machine.stack[-1].extend(values)
+    return at
 
 
-def _extend(target: Any, values: list[Any]) -> None:
-    (target if type(target) is list else target.elements).extend(values)
-
-
-def _set_item(machine: _Machine) -> None:
+def _set_item(machine: _Machine, at: int) -> int:
     value, key = machine.stack.pop(), machine.stack.pop()
-    machine.stack[-1].items.append((key, value))
+    machine.stack[-1].set_items([(key, value)])
+    return at
 
 
-def _set_marked(machine: _Machine) -> None:
+def _set_marked(machine: _Machine, at: int) -> int:
     pairs = _pairs(machine.pop_marked())
-    machine.stack[-1].items.extend(pairs)
+    machine.stack[-1].set_items(pairs)
+    return at
 
 
 def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
@@ -447,27 +566,15 @@ def _quoted(text: bytes) -> str:
     return _old_string(codecs.escape_decode(text[1:-1])[0])
 
 
-def _protocol(machine: _Machine) -> None:
-    if (number := machine.unpack(_U1)) > PROTOCOL:
+def _protocol(machine: _Machine, at: int) -> int:
+    if (number := machine.data[at]) > PROTOCOL:
         raise PickleError(f"protocol {number}")
-
-
-def _line_number(machine: _Machine) -> int:
-    return _decimal(machine.line())
-
-
-def _byte(machine: _Machine) -> int:
-    machine.at += 1
-    return machine.data[machine.at - 1]
-
-
-def _word(machine: _Machine) -> Any:
-    return machine.unpack(_U4)
+    return at + 1
 
 
 _OPCODES: dict[int, _Opcode] = {
     0x80: _protocol,
-    0x95: lambda machine: machine.unpack(_U8),  # FRAME: only says how far to read ahead
+    0x95: _skipped(8),  # FRAME: only says how far to read ahead
     # values
     ord("N"): _constant(None),
     0x88: _constant(True),
@@ -476,7 +583,7 @@ _OPCODES: dict[int, _Opcode] = {
     ord("I"): _lined(_integer),
     ord("L"): _lined(_decimal),
     ord("F"): _lined(float),
-    ord("K"): _fixed(_U1),
+    ord("K"): _small,
     ord("M"): _fixed(_U2),
     ord("J"): _fixed(_I4),
     ord("G"): _fixed(_F8),
@@ -493,14 +600,14 @@ _OPCODES: dict[int, _Opcode] = {
     ord("C"): _raw(_U1),
     0x8E: _raw(_U8),
     0x96: _raw(_U8),
-    0x98: lambda machine: None,  # READONLY_BUFFER: all that we make is
+    0x98: _skipped(0),  # READONLY_BUFFER: all that we make is
     # containers
-    ord("]"): lambda machine: machine.stack.append([]),
-    ord("}"): lambda machine: machine.stack.append(Object(DICT)),
-    0x8F: lambda machine: machine.stack.append(Object(SET)),
-    0x85: _tuple(1),
-    0x86: _tuple(2),
-    0x87: _tuple(3),
+    ord("]"): _push(list),
+    ord("}"): _push(lambda: Object(DICT)),
+    0x8F: _push(lambda: Object(SET)),
+    0x85: _single,
+    0x86: _pair,
+    0x87: _triple,
     ord("t"): _marked(tuple),
     ord("l"): _marked(list),
     ord("d"): _marked(lambda values: Object(DICT, items=_pairs(values))),
@@ -513,15 +620,15 @@ _OPCODES: dict[int, _Opcode] = {
     # the stack and the memo
     ord("("): _mark,
     ord("0"): _pop,
-    ord("1"): lambda machine: machine.pop_marked().clear(),
-    ord("2"): lambda machine: machine.stack.append(machine.stack[-1]),
-    ord("g"): _get(_line_number),
-    ord("h"): _get(_byte),
-    ord("j"): _get(_word),
-    ord("p"): _put(_line_number),
-    ord("q"): _put(_byte),
-    ord("r"): _put(_word),
-    0x94: _put(lambda machine: len(machine.memo)),
+    ord("1"): _pop_mark,
+    ord("2"): _twice,
+    ord("g"): _get_line,
+    ord("h"): _get(_U1),
+    ord("j"): _get(_U4),
+    ord("p"): _put_line,
+    ord("q"): _put(_U1),
+    ord("r"): _put(_U4),
+    0x94: _put_next,
     # what others would import, call or fetch
     ord("c"): _named_global,
     0x93: _stack_global,
@@ -534,8 +641,8 @@ _OPCODES: dict[int, _Opcode] = {
     ord("o"): _call_marked,
     ord("i"): _call_named,
     ord("b"): _build,
-    ord("P"): lambda machine: machine.push_persistent(_utf8(machine.line())),
-    ord("Q"): lambda machine: machine.push_persistent(machine.stack.pop()),
+    ord("P"): _persistent_line,
+    ord("Q"): _persistent,
 }
 
 _COSTS = [16] * 256

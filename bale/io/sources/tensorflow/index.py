@@ -11,7 +11,7 @@ from bale.io.faults import Unsupported
 from bale.io.sources.storages import Names
 from bale.io.sources.tensorflow.table import Pair, pairs
 from bale.io.sources.tensorflow.wire import Cut, fields, places
-from bale.spec import TensorSpec
+from bale.spec import TensorSpec, shared_spec
 
 _RANK_LIMIT, _SIZE_LIMIT = 64, 1 << 62
 _SHARDS, _ENDIANNESS = 1, 2
@@ -113,7 +113,7 @@ def _spec(dtype: int, shape: bytes) -> TensorSpec | None:
     dimensions = tuple(size for size in sizes if isinstance(size, int))
     if len(dimensions) > _RANK_LIMIT or max(dimensions, default=0) >= _SIZE_LIMIT:
         raise Unsupported("a TensorFlow checkpoint with a tensor of impossible dimensions")
-    return TensorSpec(_DTYPES[dtype], dimensions) if dtype in _DTYPES else None
+    return shared_spec(_DTYPES[dtype], dimensions) if dtype in _DTYPES else None
 
 
 def _name(key: bytes) -> str:

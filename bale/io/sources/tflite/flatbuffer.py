@@ -28,6 +28,7 @@ class FlatBuffer:
         self._page = lru_cache(_PAGES)(lambda at: source.read(min(_PAGE, self.size - at), at))
         self._vtable = lru_cache(_VTABLES)(self._read_vtable)  # tables with the same fields share one
         self._table, self._fields = -1, tuple[int, ...]()
+        self._first, self._held = 0, b""  # the page that was last read, and its offset
 
     def u32(self, at: int) -> int:
         """A number at an offset."""
@@ -63,10 +64,13 @@ class FlatBuffer:
             raise Malformed(f"it has a vector of {count} elements at byte {start} and ends at byte {self.size}")
         return start + 4, count
 
-    def tables(self, table: int, number: int) -> range:
-        """Offsets of the references of a vector of tables; see `target`."""
+    def tables(self, table: int, number: int, limit: int) -> list[int]:
+        """The tables of a vector in a field, of which there are no more than `limit`."""
         start, count = self.vector(table, number, 4)
-        return range(start, start + 4 * count, 4)
+        if count > limit:
+            raise Unsupported(f"a FlatBuffer with {count} tables in a vector")
+        distances = struct.unpack(f"<{count}I", self.bytes(start, 4 * count))
+        return [start + 4 * place + distance for place, distance in enumerate(distances)]
 
     def text(self, table: int, number: int) -> str:
         """A text in a field; empty where it is missing."""
@@ -95,9 +99,13 @@ class FlatBuffer:
         self._left -= 1
         if not self._left:
             raise Unsupported("a FlatBuffer with too many tables")
-        start = at % _PAGE
-        if 0 <= at < self.size and start + form.size <= len(page := self._page(at - start)):
-            found: int = form.unpack_from(page, start)[0]
-        else:
-            (found,) = form.unpack(self.bytes(at, form.size))
+        start = at - self._first
+        if not 0 <= start <= len(self._held) - form.size:
+            if not 0 <= at <= self.size - form.size:
+                raise Malformed(f"it refers to byte {at + form.size} and ends at byte {self.size}")
+            self._first = at - at % _PAGE
+            self._held, start = self._page(self._first), at - self._first
+            if start > len(self._held) - form.size:  # on two pages
+                return int(form.unpack(self.bytes(at, form.size))[0])
+        found: int = form.unpack_from(self._held, start)[0]
         return found

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -25,7 +24,7 @@ from bale.io.sources.storages import Names, Storage, Tensor, make_units
 from bale.io.sources.tflite.flatbuffer import FlatBuffer
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
-from bale.spec import DTYPES, TensorSpec, Unit, View
+from bale.spec import DTYPES, Unit, View, shared_spec
 
 _GRAPHS, _BUFFERS = 2, 4  # of a model
 _TENSORS = 0  # of a graph
@@ -74,11 +73,7 @@ def read_tflite(path: Path, source: ByteSource) -> Checkpoint:
 def _ranges(buffer: FlatBuffer, model: int) -> dict[str, Storage]:
     """The buffers that are not empty, by their numbers."""
     found = {}
-    references = buffer.tables(model, _BUFFERS)
-    if len(references) > _LIMIT:
-        raise Unsupported(f"a TensorFlow Lite model with {len(references)} buffers")
-    for number, reference in enumerate(references):
-        table = buffer.target(reference)
+    for number, table in enumerate(buffer.tables(model, _BUFFERS, _LIMIT)):
         start, size = buffer.vector(table, _DATA, 1)
         if not size and (offset := buffer.field(table, _OFFSET)) and (length := buffer.field(table, _SIZE)):
             start, size = buffer.u64(offset), buffer.u64(length)
@@ -89,20 +84,17 @@ def _ranges(buffer: FlatBuffer, model: int) -> dict[str, Storage]:
 
 def _tensors(buffer: FlatBuffer, model: int, ranges: dict[str, Storage]) -> Iterator[Tensor]:
     """The tensors that fill their buffers, of all graphs."""
-    names, count = Names(), 0
-    for graph in buffer.tables(model, _GRAPHS):
-        references = buffer.tables(buffer.target(graph), _TENSORS)
-        count += len(references)
-        if count > _LIMIT:
-            raise Unsupported(f"a TensorFlow Lite model with more than {_LIMIT} tensors")
-        for reference in references:
-            table = buffer.target(reference)
+    names, left = Names(), _LIMIT
+    for graph in buffer.tables(model, _GRAPHS, _LIMIT):
+        tables = buffer.tables(graph, _TENSORS, left)
+        left -= len(tables)
+        for table in tables:
             at = buffer.field(table, _BUFFER)
             key = str(buffer.u32(at)) if at else "0"
             found = _form(buffer, table, ranges[key].nbytes) if key in ranges else None
             if found is not None:
                 dtype, shape = found
-                strides = tuple(math.prod(shape[index + 1 :]) for index in range(len(shape)))
+                strides = tuple([math.prod(shape[index + 1 :]) for index in range(len(shape))])
                 yield Tensor(names.unique(buffer.text(table, _NAME)), key, dtype, 0, shape, strides)
 
 
@@ -122,12 +114,6 @@ def _form(buffer: FlatBuffer, table: int, size: int) -> tuple[str, tuple[int, ..
     return dtype, shape
 
 
-@lru_cache(maxsize=1024)
-def _spec(dtype: str, shape: tuple[int, ...]) -> TensorSpec:
-    """The same spec for equal tensors, of which a model has many."""
-    return TensorSpec(dtype, shape)
-
-
 def _units(tensors: list[Tensor], ranges: dict[str, Storage]) -> tuple[Unit, ...]:
     """A unit for each buffer, most of which have one tensor."""
     members: dict[str, list[Tensor]] = {}
@@ -137,7 +123,7 @@ def _units(tensors: list[Tensor], ranges: dict[str, Storage]) -> tuple[Unit, ...
     shared = [tensor for tensor in tensors if tensor.storage not in alone]
     units = list(make_units({tensor.storage: ranges[tensor.storage] for tensor in shared}, shared))
     for key, tensor in alone.items():
-        spec = _spec(tensor.dtype, tensor.shape)
+        spec = shared_spec(tensor.dtype, tensor.shape)
         units.append(Unit(ranges[key].start, spec, (View(tensor.name, spec),)))
     units.sort(key=attrgetter("start", "end"))
     if any(after.start < before.end for before, after in pairwise(units)):

@@ -64,7 +64,7 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
     """Read a file by `torch.export.save`; raise `Malformed` for tensors that reach out of their members."""
     members = archive.members
     configs = {name: found for name in members if (found := _CONFIG.fullmatch(name))}
-    described = sum(members[config].info.file_size for config in configs)
+    described = sum(members[config].size for config in configs)
     if described > _CONFIG_LIMIT:
         raise TooMuch(f"descriptions of weights of {described} bytes")
     prefix = next(iter(configs)).partition("/")[0]
@@ -77,7 +77,7 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
             if tensor is not None:
                 tensors.append(Tensor(names.unique(model + name), *tensor))
     payloads = {tensor.storage: members[tensor.storage] for tensor in tensors}
-    storages = {name: Storage(member.start, member.info.file_size) for name, member in payloads.items()}
+    storages = {name: Storage(member.start, member.size) for name, member in payloads.items()}
     units = make_units(storages, tensors, is_big_endian(archive, members.get(f"{prefix}/byteorder")))
     checksums = tuple(filter(None, map(archive.checksum, payloads.values())))
     known = {*payloads, *configs, *(f"{prefix}/{record}" for record in _KNOWN)}
@@ -88,7 +88,7 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
 def _entries(archive: ZipArchive, member: Member) -> Iterator[tuple[str, Any]]:
     """Names of tensors, and what is said of each."""
     member.check_plain()
-    text = archive.read(member.info.file_size, member.start)
+    text = archive.read(member.size, member.start)
     if sum(map(text.count, (b"{", b"[", b","))) > _VALUES:
         raise TooMuch("a description of weights with more values than any has")
     try:

@@ -71,7 +71,7 @@ def read_pickled(archive: ZipArchive, prefix: str, name: str, whole: int) -> Pic
     parsed = _parse(archive, pickle)
     found = find_tensors(parsed.value)
     storages = _storages(parsed, {key.removeprefix(folder): member for key, member in payloads.items()})
-    in_pickle = pickle.info.file_size - found.arrays.nbytes
+    in_pickle = pickle.size - found.arrays.nbytes
     unnamed = (*of_storages(storages, found), *of_pickle(parsed.value, is_leaf, in_pickle, whole, found.names))
     return Pickled(
         f"{prefix}/{name}.pkl",
@@ -88,7 +88,7 @@ def read_pickled(archive: ZipArchive, prefix: str, name: str, whole: int) -> Pic
 
 def is_big_endian(archive: ZipArchive, member: Member | None) -> bool:
     """Whether the member that torch names the byte order in says so; without one it is little-endian."""
-    order = b"little" if member is None else archive.read(min(member.info.file_size, 8), member.start)
+    order = b"little" if member is None else archive.read(min(member.size, 8), member.start)
     if order not in (b"little", b"big"):
         raise Unsupported("a torch file of unknown byte order")
     return order == b"big"
@@ -105,9 +105,10 @@ def _parse(archive: ZipArchive, member: Member) -> Parsed:
 
 def _storages(parsed: Parsed, payloads: dict[str, Member]) -> dict[str, Storage]:
     """Storages by key: those that the pickle names, and payload that it does not."""
-    dtypes = {key: dtype or "U8" for key, dtype in storage_dtypes(parsed.persistents).items()}
-    missing = {key: Storage(0, 0, dtype) for key, dtype in dtypes.items()}
-    present = {
-        key: Storage(member.start, member.info.file_size, dtypes.get(key, "U8")) for key, member in payloads.items()
-    }
-    return missing | present
+    dtypes = storage_dtypes(parsed.persistents)
+    found = {key: _storage(payloads.get(key), dtype or "U8") for key, dtype in dtypes.items()}
+    return found | {key: _storage(member, "U8") for key, member in payloads.items() if key not in dtypes}
+
+
+def _storage(member: Member | None, dtype: str) -> Storage:
+    return Storage(0, 0, dtype) if member is None else Storage(member.start, member.size, dtype)

@@ -53,7 +53,7 @@ def _renamed(constants: Pickled, others: Pickled) -> Pickled:
     names = Names()
     for tensor in others.tensors:
         names.unique(tensor.name)
-    tensors = (replace(each, name=names.unique(f"{_CONSTANTS}.{each.name}")) for each in constants.tensors)
+    tensors = (each._replace(name=names.unique(f"{_CONSTANTS}.{each.name}")) for each in constants.tensors)
     return replace(constants, tensors=tuple(tensors))
 
 

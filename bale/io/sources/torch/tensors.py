@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bale.io.faults import Malformed, printable
@@ -59,8 +58,7 @@ _DTYPES = {
 _PER_BYTE = {"QUInt4x2Storage": 2, "QUInt2x4Storage": 4}  # elements that share a byte
 
 
-@dataclass(frozen=True)
-class StorageRef:
+class StorageRef(NamedTuple):
     """A storage as a persistent id names it; `offset` is where a view of the legacy format begins, in elements."""
 
     key: str
@@ -162,7 +160,9 @@ def is_tensor(node: Any) -> bool:
 
 def _describe(name: str, node: Object) -> Tensor:
     dtype_place, metadata_place = _MAKERS[node.callee]
-    storage = storage_ref(_argument(node, 0))
+    args = node.args if isinstance(node.args, tuple) else ()
+    where, offset, shape, strides = (*args, None, None, None, None)[:4]
+    storage = storage_ref(where)
     if storage is None:
         raise Undescribed("lies in no storage")
     dtype = storage.dtype if dtype_place is None else _dtype(_argument(node, dtype_place))
@@ -171,7 +171,7 @@ def _describe(name: str, node: Object) -> Tensor:
     metadata = _argument(node, metadata_place)
     if isinstance(metadata, Object) and (metadata.get("conj") or metadata.get("neg")):
         raise Undescribed("is stored conjugated or negated")
-    offset, shape, strides = _argument(node, 1), _sizes(_argument(node, 2)), _sizes(_argument(node, 3))
+    shape, strides = _sizes(shape), _sizes(strides)
     if type(offset) is not int or shape is None or strides is None or len(shape) != len(strides):
         raise Undescribed("has sizes that make no sense")
     _check_sizes(name, (offset, storage.offset, *shape, *strides))
@@ -215,6 +215,6 @@ def _dtype(value: Any) -> str | None:
 def _sizes(value: Any) -> tuple[int, ...] | None:
     if isinstance(value, Object) and value.callee == "torch.Size":
         value = _argument(value, 0)
-    if isinstance(value, (tuple, list)) and all(type(size) is int for size in value):
+    if isinstance(value, (tuple, list)) and {*map(type, value)} <= {int}:
         return tuple(value)
     return None

@@ -14,11 +14,13 @@ from bale.notes import size
 
 def of_storages(storages: Mapping[str, Storage], found: Found) -> Iterator[Unnamed]:
     """Bytes of storages that no tensor reaches: of whole ones, and of those that tensors are views of a part of."""
-    members: dict[str, set[Tensor]] = {key: set() for key in storages}
+    members: dict[str, list[Tensor]] = {key: [] for key in storages}
     for tensor in found.tensors:
-        members[tensor.storage].add(tensor)
+        members[tensor.storage].append(tensor)
     whole, rest, nameless, views = 0, 0, list[str](), list[tuple[int, str]]()
     for key, storage in storages.items():
+        if any(tensor.fills(storage) for tensor in members[key]):
+            continue
         reached = _reached(members[key], storage.nbytes)
         left = storage.nbytes - reached
         if left and not reached:
@@ -34,7 +36,7 @@ def of_storages(storages: Mapping[str, Storage], found: Found) -> Iterator[Unnam
     yield Unnamed(rest, f"the rest of larger storages{listed([text for _, text in views])}")
 
 
-def _reached(tensors: set[Tensor], nbytes: int) -> int:
+def _reached(tensors: list[Tensor], nbytes: int) -> int:
     """Bytes of a storage that are in a tensor, at most."""
     distinct = {(each.start, each.end, _distinct(each)) for each in tensors if 0 not in each.shape}
     at = covered = 0

@@ -92,9 +92,9 @@ def test_references_that_lead_nowhere() -> None:
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     data = tflite([("w", 0, (4,), 1)] * 3, [FOUR])
     monkeypatch.setattr("bale.io.sources.tflite.read._LIMIT", 2)
-    assert "more than 2 tensors" in read(data).notes[0].text
+    assert "3 tables in a vector" in read(data).notes[0].text
     monkeypatch.setattr("bale.io.sources.tflite.read._LIMIT", 1)
-    assert "with 2 buffers" in read(data).notes[0].text
+    assert "2 tables in a vector" in read(data).notes[0].text
     monkeypatch.setattr("bale.io.sources.tflite.flatbuffer._READS", 4)
     assert "too many tables" in read(data).notes[0].text
 

@@ -258,7 +258,7 @@ class TestOpaque:
         assert_opaque(path, "byte order")
 
     def test_a_large_directory(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bale.io.sources.zip_file.DIRECTORY_LIMIT", 300)
+        monkeypatch.setattr("bale.io.sources.zip_directory.DIRECTORY_LIMIT", 300)
         assert_opaque(model, "directory of")
 
     def test_a_large_pickle(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
