@@ -20,6 +20,7 @@ from bench.sections import (
     scale,
     sizes,
     startup,
+    structure,
     trellis,
 )
 
@@ -27,6 +28,7 @@ SECTIONS: tuple[Section, ...] = (
     sizes.SECTION,
     formats.SECTION,
     kinds.SECTION,
+    structure.SECTION,
     codec.SECTION,
     peers.SECTION,
     differences.SECTION,

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from bale.io.sources.onnx.wire import BYTES, VARINT, Wire
-from bale.spec import DTYPES, TensorSpec, shared_spec
+from bale.spec import TensorSpec, shared_spec
 
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 10, 13, 14
 _VARINTS = (5, 7, 11)
