@@ -108,6 +108,25 @@ def test_headers_that_go_on_elsewhere(tmp_path: Path, new: bool) -> None:
     assert (unit.start, unit.spec.shape) == (value, W.shape)
 
 
+@pytest.mark.parametrize("part", ["superblock", "header", "names", "node", "own header"])
+def test_values_over_the_structure(tmp_path: Path, part: str) -> None:
+    """Loss would make another structure of it, so such a file is none of tensors."""
+
+    def made(at: int | None) -> tuple[bytes, dict[str, int]]:
+        file = File()
+        w, v = file.dataset(W), file.dataset(W)
+        messages = [(DATASPACE, dataspace((2,))), (DATATYPE, datatype(W.dtype)), (LAYOUT, layout(at or 96, 8))]
+        own = file.object(messages)
+        data = file.finish(file.group({"w": w, "v": v, "over": own}))
+        places = {"superblock": 60, "header": w + 16, "names": data.index(b"over"), "node": data.index(b"SNOD") + 4}
+        return data, places | {"own header": own}
+
+    _, places = made(None)
+    checkpoint = read(tmp_path, made(places[part])[0])
+    assert checkpoint.kind == "opaque"
+    assert "'over' lies over what it was found by" in checkpoint.notes[0].text
+
+
 def test_a_header_that_goes_on_in_a_circle(tmp_path: Path) -> None:
     file = File()
     block = file.object([(CONTINUATION, bytes(16))]) + 16

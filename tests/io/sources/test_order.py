@@ -5,7 +5,7 @@ import pytest
 
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Malformed, Unsupported
-from bale.io.sources.order import in_order
+from bale.io.sources.order import Ranges, in_order
 from bale.spec import TensorSpec, Unit, View
 
 
@@ -36,3 +36,19 @@ def test_what_cannot_be_is_refused() -> None:
         places(unit("b", 50, 10), unit("a", 45, 10))
     with pytest.raises(Malformed, match="'a' reaches to byte 101 of 100"):
         places(unit("a", 50, 51))
+
+
+def test_units_do_not_lie_over_what_they_were_found_by() -> None:
+    units = (unit("b", 50, 10), unit("empty", 5, 0), unit("a", 20, 30))
+    apart, empty = Ranges(), Ranges()
+    for start, end in ((0, 20), (60, 100), (60, 1 << 50), (30, 30)):
+        apart.add(start, end)
+    for ranges in (apart, empty):
+        ranges.refuse_within(units)
+    apart.refuse_within(())
+    for place, name in (((0, 21), "a"), ((49, 50), "a"), ((49, 51), "b"), ((59, 60), "b"), ((0, 100), "b")):
+        ranges = Ranges()
+        ranges.add(0, 10)
+        ranges.add(*place)
+        with pytest.raises(Unsupported, match=f"'{name}' lies over what it was found by, at byte {place[0]}"):
+            ranges.refuse_within(units)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bale.io.faults import Malformed, Unsupported
+from bale.io.sources.order import Ranges
 from bale.io.storage.bytes import ByteSource
 
 UNDEFINED = (1 << 64) - 1
@@ -13,11 +14,18 @@ _SLACK, _TIMES = 1 << 24, 4  # each byte of an honest file is read once or twice
 
 
 class Blocks:
-    """Reads blocks of structure by their addresses."""
+    """Reads blocks of structure by their addresses.
+
+    Attributes
+    ----------
+    taken : Ranges
+        All blocks whose length is known.
+    """
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
         self.size = source.size
+        self.taken = Ranges()
         self._left = _TIMES * self.size + _SLACK
         self._work = WORK_LIMIT
         self._pages: dict[int, bytes] = {}
@@ -25,6 +33,7 @@ class Blocks:
     def read(self, at: int, size: int) -> bytes:
         """Bytes of a block; `Malformed` where the file has none."""
         self.check(at, size)
+        self.taken.add(at, at + size)
         return self._read(at, size)
 
     def check(self, at: int, size: int) -> None:
@@ -33,7 +42,7 @@ class Blocks:
             raise Malformed(f"it has only {self.size} bytes, and its structure leads to byte {at + size}")
 
     def begin(self, at: int, size: int) -> bytes:
-        """The same of a block that may be shorter, at the end of the file."""
+        """The same of a block that may be shorter: its length, which it says itself, is for the caller to note."""
         if at >= self.size:
             raise Malformed(f"it has only {self.size} bytes, and its structure leads to byte {at}")
         return self._read(at, min(size, self.size - at))

@@ -41,7 +41,11 @@ def messages(blocks: Blocks, at: int) -> list[Message]:
         form, signature, check = _V1_MESSAGE, b"", 0
     else:
         raise Malformed(f"at byte {at} is no object header, to which its structure leads")
-    whole = first if start + size <= len(first) else blocks.read(at, start + size)
+    if start + size <= len(first):
+        whole = first
+        blocks.taken.add(at, at + start + size)
+    else:
+        whole = blocks.read(at, start + size)
     found: list[Message] = []
     pending, seen = deque(_parse(blocks, form, order, whole[start : start + size], found)), {at}
     while pending:

@@ -30,5 +30,6 @@ def find_root(blocks: Blocks) -> int:
         raise Unsupported(f"an HDF5 file whose addresses begin at byte {base}")
     if end > blocks.size:
         raise Malformed(f"it has only {blocks.size} of the {end} bytes that its superblock announces")
+    blocks.taken.add(0, root_at + 8)
     root: int = struct.unpack_from("<Q", head, root_at)[0]
     return root

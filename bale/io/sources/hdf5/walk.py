@@ -31,12 +31,14 @@ def begins_as_hdf5(head: bytes) -> bool:
 
 def read_hdf5(path: Path, source: ByteSource) -> Checkpoint:
     """Each contiguous dataset of numbers is a unit; raise `Malformed` for a file that is damaged."""
-    found = _walk(Blocks(source))
+    blocks = Blocks(source)
+    found = _walk(blocks)
     units = [
         _unit(each, (found.names[at], *found.more.get(at, ())), found.given) for at, each in found.datasets.items()
     ]
     units.sort(key=attrgetter("start"))
     _refuse_overlap(units)
+    blocks.taken.refuse_within(units)
     notes = unnamed_notes(source.size, _unnamed(found, units, source.size))
     return Checkpoint(path, "hdf5", source.size, tuple(units), notes)
 

@@ -11,6 +11,7 @@ import struct
 from functools import lru_cache
 
 from bale.io.faults import Malformed, Unsupported
+from bale.io.sources.order import Ranges
 from bale.io.storage.bytes import ByteSource
 
 _PAGE, _PAGES, _VTABLES, _VTABLE = 1 << 12, 64, 256, 128
@@ -21,10 +22,17 @@ TEXT_LIMIT = 1 << 16
 
 
 class FlatBuffer:
-    """Reads numbers, fields, vectors and texts by their offsets, all of which are checked."""
+    """Reads numbers, fields, vectors and texts by their offsets, all of which are checked.
+
+    Attributes
+    ----------
+    taken : Ranges
+        Tables, vtables, and vectors but for the bytes in those of bytes.
+    """
 
     def __init__(self, source: ByteSource) -> None:
         self.size, self._left = source.size, _READS
+        self.taken = Ranges()
         self._page = lru_cache(_PAGES)(lambda at: source.read(min(_PAGE, self.size - at), at))
         self._vtable = lru_cache(_VTABLES)(self._read_vtable)  # tables with the same fields share one
         self._table, self._fields = -1, tuple[int, ...]()
@@ -45,7 +53,9 @@ class FlatBuffer:
     def field(self, table: int, number: int) -> int:
         """Where a field of a table lies; 0 where it is missing."""
         if table != self._table:
-            self._table, self._fields = table, self._vtable(table - self._number(_I32, table))
+            size, fields = self._vtable(table - self._number(_I32, table))
+            self._table, self._fields = table, fields
+            self.taken.add(table, table + max(size, 4))
         found = self._fields[number] if number < len(self._fields) else 0
         return table + found if found else 0
 
@@ -60,6 +70,7 @@ class FlatBuffer:
             return 0, 0
         start = self.target(at)
         count = self.u32(start)
+        self.taken.add(start, start + 4 + (count * width if width > 1 else 0))
         if start + 4 + count * width > self.size:
             raise Malformed(f"it has a vector of {count} elements at byte {start} and ends at byte {self.size}")
         return start + 4, count
@@ -77,6 +88,7 @@ class FlatBuffer:
         start, count = self.vector(table, number, 1)
         if count > TEXT_LIMIT:
             raise Malformed(f"it has a name of {count} bytes at byte {start}")
+        self.taken.add(start, start + count)
         return self.bytes(start, count).decode("utf-8", "backslashreplace")
 
     def bytes(self, at: int, count: int) -> bytes:
@@ -90,10 +102,12 @@ class FlatBuffer:
             found += self._page(first)[: count - len(found)]
         return found
 
-    def _read_vtable(self, at: int) -> tuple[int, ...]:
-        """How far into a table each field lies."""
-        count = min(self._number(_U16, at) // 2, _VTABLE)
-        return struct.unpack(f"<{count}H", self.bytes(at, 2 * count))[2:]
+    def _read_vtable(self, at: int) -> tuple[int, tuple[int, ...]]:
+        """The size of its tables, and how far into them each field lies."""
+        count = max(2, min(self._number(_U16, at) // 2, _VTABLE))
+        self.taken.add(at, at + 2 * count)
+        _, size, *fields = struct.unpack(f"<{count}H", self.bytes(at, 2 * count))
+        return size, tuple(fields)
 
     def _number(self, form: struct.Struct, at: int) -> int:
         self._left -= 1

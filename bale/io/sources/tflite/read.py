@@ -62,9 +62,11 @@ def read_tflite(path: Path, source: ByteSource) -> Checkpoint:
     """Each buffer of a tensor is a unit; all else is the skeleton."""
     buffer = FlatBuffer(source)
     model = buffer.target(0)
+    buffer.taken.add(0, 8)
     ranges = _ranges(buffer, model)
     tensors = list(_tensors(buffer, model, ranges))
     units = _units(tensors, ranges)
+    buffer.taken.refuse_within(units)
     left = source.size - sum(unit.spec.nbytes for unit in units) - _ORDINARY * len(tensors)
     notes = unnamed_notes(source.size, [Unnamed(left, "its graph, metadata, and buffers of no tensor")])
     return Checkpoint(path, "tflite", source.size, units, notes)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import TooMuch, Unsupported
+from bale.io.faults import TooMuch, Unsupported, printable
 from bale.io.sources.storages import Names, Storage, Tensor, make_units
 from bale.io.sources.torch.pickled import is_big_endian
 from bale.io.sources.unnamed import unnamed_notes
@@ -77,6 +77,10 @@ def read_export(path: Path, source: ByteSource, archive: ZipArchive) -> Checkpoi
             if tensor is not None:
                 tensors.append(Tensor(names.unique(model + name), *tensor))
     payloads = {tensor.storage: members[tensor.storage] for tensor in tensors}
+    if described_by := payloads.keys() & {*configs, f"{prefix}/byteorder"}:
+        raise Unsupported(
+            f"an archive of torch.export with weights in {printable(min(described_by))}, which says what they are"
+        )
     storages = {name: Storage(member.start, member.size) for name, member in payloads.items()}
     units = make_units(storages, tensors, is_big_endian(archive, members.get(f"{prefix}/byteorder")))
     checksums = tuple(filter(None, map(archive.checksum, payloads.values())))

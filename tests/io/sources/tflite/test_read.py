@@ -77,6 +77,23 @@ def test_buffers_behind_the_tables() -> None:
     assert note.text == "coded as opaque bytes: a TensorFlow Lite model whose buffers overlap"
 
 
+@pytest.mark.parametrize("part", ["identifier", "model", "name", "vtable"])
+def test_buffers_over_the_tables(part: str) -> None:
+    """Loss would make other tables of them, so such a file is none of tensors."""
+
+    def made(start: int) -> bytes:
+        buffers = [{}, {1: struct.pack("<Q", start), 2: struct.pack("<Q", 4)}]
+        return flatbuffer({2: [{0: [{0: [1], 1: b"\0", 2: struct.pack("<I", 1), 3: "name"}]}], 4: buffers}) + FOUR
+
+    data = made(0)
+    model = struct.unpack_from("<I", data)[0]
+    places = {"identifier": 4, "model": model, "name": data.index(b"name")}
+    places["vtable"] = model - struct.unpack_from("<i", data, model)[0]
+    assert specs(made(len(data) - 16)) == {"name": TensorSpec("F32", (1,))}
+    (note,) = read(made(places[part])).notes
+    assert "'name' lies over what it was found by" in note.text
+
+
 def test_bytes_of_no_tensor_are_told() -> None:
     (note,) = read(tflite([("w", 0, (4,), 1)], [FOUR, bytes(50_000)])).notes
     assert "are its graph, metadata, and buffers of no tensor" in note.text

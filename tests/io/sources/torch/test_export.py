@@ -96,6 +96,18 @@ def test_a_tensor_beyond_its_member(tmp_path: Path) -> None:
         opened(changed(tmp_path, {"storage_offset": {"as_int": 1}}))
 
 
+@pytest.mark.parametrize("member", ["model_weights_config.json", "../../byteorder"])
+def test_weights_in_what_says_what_they_are(tmp_path: Path, member: str) -> None:
+    """Loss would make another description of it."""
+    change = {"path_name": member, "dtype": 1, "sizes": [{"as_int": 4}], "strides": [{"as_int": 1}]}
+    path = changed(tmp_path, change)
+    if member.startswith(".."):
+        assert set(named_values(opened(path))) == {"bias"}  # names of members are texts, not paths
+    else:
+        assert opened(path).kind == "opaque"
+        assert "weights in m/data/weights/model_weights_config.json" in opened(path).notes[0].text
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"config": 3}', b"[" * 100_000, b"\xff"])
 def test_a_description_that_is_not_followed(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "m.pt2").write_bytes(SAMPLES["torch-export"].make())
