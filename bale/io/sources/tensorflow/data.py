@@ -63,7 +63,7 @@ def index_of(name: str) -> str:
 
 def with_index(checkpoint: Checkpoint) -> Checkpoint:
     """The same data file where its index is restored too, and gets the CRC-32C of what has changed."""
-    units = tuple(replace(unit, exact=None) if unit.exact == CHECKED else unit for unit in checkpoint.units)
+    units = tuple(unit._replace(exact=None) if unit.exact == CHECKED else unit for unit in checkpoint.units)
     return replace(checkpoint, units=units, checked_by=index_of(checkpoint.path.name))
 
 
