@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bale.notes import Note
+
 TEXT_LENGTH = 100
 
 
@@ -10,7 +12,17 @@ class Malformed(Exception):
 
 
 class Unsupported(Exception):
-    """Nothing is wrong with the file as far as is known, but its structure is not supported; the message is why."""
+    """Nothing is wrong with the file as far as is known, but its structure is not supported; the message is why.
+
+    Attributes
+    ----------
+    notes : tuple of Note
+        What is to be said of the file all the same.
+    """
+
+    def __init__(self, reason: str, notes: tuple[Note, ...] = ()) -> None:
+        super().__init__(reason)
+        self.notes = notes
 
 
 class TooMuch(Unsupported):

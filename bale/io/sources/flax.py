@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 
 from bale.io.checkpoint import Checkpoint
-from bale.io.faults import Unsupported
+from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.dtypes import BY_NAME
-from bale.io.sources.msgpack import Item, Items, walk
+from bale.io.sources.msgpack import Cut, Item, Items, walk
 from bale.io.sources.storages import Names
 from bale.io.sources.unnamed import Unnamed, unnamed_notes
 from bale.io.storage.bytes import ByteSource
@@ -33,17 +33,26 @@ def begins_as_flax(head: bytes) -> bool:
 
 
 def read_flax(path: Path, source: ByteSource) -> Checkpoint:
-    """Read a msgpack file; raise `Unsupported` for any other, and for one without arrays."""
+    """Read a msgpack file; raise `Unsupported` for any other, and for one without arrays.
+
+    `Malformed` is raised for one that is cut in or behind an array.
+    """
     items, names, units = Items(source.read, 0, source.size), Names(), list[Unit]()
     heads = dict[int, tuple[bytes, TensorSpec | None]]()  # by the sizes of extensions: those of one shape begin alike
-    for labels, item in walk(items):
-        if item.kind == "extension" and item.code == _ARRAY:
+    try:
+        for labels, item in walk(items):
+            if item.kind != "extension" or item.code != _ARRAY:
+                continue
             head, spec = heads.get(item.size, (b"", None))
             if spec is None or items.bytes_at(len(head), item.at) != head:
                 head, spec = heads[item.size] = _array(items, item)
             if spec is not None:
                 at = item.at + len(head)
                 units.append(Unit(at, spec, (View(names.unique(".".join(labels) or "array"), spec),)))
+    except Cut as problem:
+        if units or (problem.item is not None and _array(items, problem.item)[1] is not None):
+            raise Malformed(f"its msgpack goes on behind byte {source.size}, where the file ends") from None
+        raise
     if not units:
         raise Unsupported("msgpack without arrays as Flax writes them")
     others = items.at - sum(unit.spec.nbytes for unit in units) - names.text - _ENTRY * len(units)
@@ -52,14 +61,18 @@ def read_flax(path: Path, source: ByteSource) -> Checkpoint:
 
 
 def _array(items: Items, item: Item) -> tuple[bytes, TensorSpec | None]:
-    """What stands before the elements of an array, and what they are; None where it is not as Flax writes it."""
-    inner = Items(items.bytes_at, item.at, item.at + item.size, _HEAD)
-    outer = inner.next()
-    sizes = inner.next()
-    if (outer.kind, outer.size) != ("array", 3) or sizes.kind != "array" or sizes.size > RANK_LIMIT:
+    """What stands before the elements of an array, and what they are; None for any other item, and what is odd."""
+    if item.kind != "extension" or item.code != _ARRAY:
         return b"", None
-    shape = [inner.next() for _ in range(sizes.size)]
-    name, values = inner.next(), inner.next()
+    inner = Items(items.some_at, item.at, item.at + item.size, _HEAD)
+    try:
+        outer, sizes = inner.next(), inner.next()
+        if (outer.kind, outer.size) != ("array", 3) or sizes.kind != "array" or sizes.size > RANK_LIMIT:
+            return b"", None
+        shape = [inner.next() for _ in range(sizes.size)]
+        name, values = inner.next(), inner.next()
+    except Cut:  # which says nothing of the file
+        return b"", None
     if any(size.kind != "integer" or size.code < 0 for size in shape) or name.size > 32:
         return b"", None
     dtype = BY_NAME.get(inner.bytes_at(name.size, name.at).decode("ascii", "replace"))

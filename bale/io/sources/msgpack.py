@@ -41,8 +41,16 @@ class Item(NamedTuple):
     code: int = 0
 
 
+class Cut(Unsupported):
+    """It goes on behind the end: in the payload of `item`, or before anything is known of one."""
+
+    def __init__(self, reason: str, item: Item | None = None) -> None:
+        super().__init__(reason)
+        self.item = item
+
+
 class Items:
-    """Reads items one after the other; raises `Unsupported` for what is none, ends too early or goes on too long."""
+    """Reads items one after the other; raises `Unsupported` for what is none or goes on too long, `Cut` at the end."""
 
     def __init__(self, read: Callable[[int, int], bytes], at: int, end: int, window: int = WINDOW) -> None:
         self._read, self.at, self._end, self._window = read, at, end, window
@@ -51,10 +59,14 @@ class Items:
     def bytes_at(self, size: int, at: int) -> bytes:
         """Bytes of the file, of a window that moves along where it can."""
         if not 0 <= size <= self._end - at:
-            raise Unsupported(f"msgpack that ends at byte {self._end}, {size - self._end + at} bytes early")
+            raise Cut(f"msgpack that ends at byte {self._end}, {size - self._end + at} bytes early")
         if not (self._base <= at and at + size <= self._base + len(self._data)):
             self._base, self._data = at, self._read(min(max(size, self._window), self._end - at), at)
         return self._data[at - self._base : at - self._base + size]
+
+    def some_at(self, size: int, at: int) -> bytes:
+        """The same, or fewer where it ends."""
+        return self.bytes_at(max(0, min(size, self._end - at)), at)
 
     def next(self) -> Item:
         """The item that comes next; payload is passed over, what a container holds is not."""
@@ -63,11 +75,11 @@ class Items:
             raise TooMuch(f"msgpack of more than {ITEM_LIMIT} items")
         head = self.bytes_at(min(_HEAD, self._end - self.at), self.at)
         if not head:
-            raise Unsupported(f"msgpack that ends at byte {self._end}, before all that it announces")
+            raise Cut(f"msgpack that ends at byte {self._end}, before all that it announces")
         item = _item(head, self.at)
         behind = item.at + (0 if item.kind in ("map", "array") else item.size)
         if behind > self._end:
-            raise Unsupported(f"msgpack that ends at byte {self._end}, {behind - self._end} bytes early")
+            raise Cut(f"msgpack that ends at byte {self._end}, {behind - self._end} bytes early", item)
         self.at = behind
         return item
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -87,6 +87,11 @@ class Contents:
     notes: tuple[Note, ...]
     others: tuple[Part, ...]
 
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """The notes that are to be given even where nothing was found."""
+        return tuple(note for note in self.notes if note.kind == "dangerous")
+
 
 def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: Inside) -> Contents:
     """Read the files within one; their ranges are disjoint. Each is given the path of the whole: none lies beside them.
@@ -105,6 +110,7 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
             found = None
             if len(notes) < _NOTES:
                 notes.append(Note("undescribed", f"{printable(part.name)} is kept as bytes: {_words(problem)}"))
+            told += _prefixed(part, problem.notes if isinstance(problem, Unsupported) else ())
         if found is None or not _names(found):
             others.append(part)
         else:
@@ -119,9 +125,13 @@ def read_parts(path: Path, source: ByteSource, parts: Iterable[Part], inside: In
         moved_units, moved_checksums = moved(found, part.start, named)
         units += moved_units
         checksums += moved_checksums
-        told += (Note(note.kind, f"{printable(part.name)}: {note.text}") for note in found.notes)
+        told += _prefixed(part, found.notes)
     units.sort(key=attrgetter("start", "end"))
     return Contents(tuple(units), tuple(checksums), (*notes, *first_notes(told)), tuple(others))
+
+
+def _prefixed(part: Part, notes: Iterable[Note]) -> Iterator[Note]:
+    return (Note(note.kind, f"{printable(part.name)}: {note.text}") for note in notes)
 
 
 def first_notes(notes: Iterable[Note]) -> list[Note]:

@@ -15,7 +15,7 @@ from bale.io.faults import Malformed, Unsupported
 from bale.io.sources.formats import HEAD, SAFETENSORS, format_of
 from bale.io.sources.looks import looks_like
 from bale.io.sources.order import in_order
-from bale.io.stand_ins import EMPTY, LFS, as_text, stand_in
+from bale.io.stand_ins import EMPTY, LFS, WEB, as_text, stand_in
 from bale.io.storage.ahead import Ahead
 from bale.io.storage.bytes import ByteSource
 from bale.io.storage.files import reading
@@ -34,7 +34,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     A file that no reader follows becomes one opaque unit, with a note of the reason. `SourceError` is raised for one
     that cannot be read, is empty, begins as a known format and is broken, is called ``.safetensors`` and is not, is a
-    Git LFS pointer, or is a bale already.
+    Git LFS pointer, is a web page in the place of weights, or is a bale already.
     """
     with reading(path, SourceError) as source:
         return read_checkpoint(path, source)
@@ -51,7 +51,7 @@ def read_checkpoint(path: Path, source: ByteSource) -> Checkpoint:
         with _uncollected():
             return _bounded(in_order(reader(path, source)))
     except Unsupported as reason:
-        return _opaque(path, size, str(reason))
+        return _opaque(path, size, reason)
     except Malformed as problem:
         raise SourceError(f"{path} is broken: {problem}", EMPTY.hint) from None
 
@@ -66,7 +66,7 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, ByteSource], Checkpoint]
     found = format_of(head, path)
     is_named = is_weights(path.name, SUFFIXES + OTHER_SUFFIXES)
     wrong = stand_in(head) or (as_text(head) if found is None and is_named else None)
-    if wrong in (EMPTY, LFS):
+    if wrong in (EMPTY, LFS) or (wrong is WEB and is_named):
         raise SourceError(f"{path} {wrong.words}", wrong.hint)
     if path.suffix.lower() == ".safetensors" and found is not SAFETENSORS:
         if wrong is not None:
@@ -113,7 +113,9 @@ def _bounded(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, units=tuple(units))
 
 
-def _opaque(path: Path, size: int, reason: str) -> Checkpoint:
+def _opaque(path: Path, size: int, reason: Unsupported) -> Checkpoint:
     spec = TensorSpec("U8", (size,))
     unit = Unit(0, spec, (View("bytes", spec),))
-    return Checkpoint(path, "opaque", size, (unit,), (Note("opaque", f"coded as opaque bytes: {reason}"),))
+    return Checkpoint(
+        path, "opaque", size, (unit,), (*reason.notes, Note("opaque", f"coded as opaque bytes: {reason}"))
+    )

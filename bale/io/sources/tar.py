@@ -38,7 +38,7 @@ def read_tar(path: Path, source: ByteSource, inside: Inside) -> Checkpoint:
     parts = list(_parts(source))
     found = read_parts(path, source, parts, inside)
     if not found.units:
-        raise Unsupported("a tar file in whose members no reader finds tensors")
+        raise Unsupported("a tar file in whose members no reader finds tensors", found.warnings)
     others = sorted(found.others, key=lambda part: -part.size)
     names = listed([printable(part.name) for part in others])
     unnamed = [Unnamed(sum(part.size for part in others), f"other members of the tar file{names}")]

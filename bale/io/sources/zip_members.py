@@ -26,7 +26,7 @@ def read_zip_members(path: Path, source: ByteSource, archive: ZipArchive, inside
     found = read_parts(path, source, parts, inside)
     is_npz = all(name.endswith(".npy") for name in members)
     if not found.units:
-        raise Unsupported(_reason(is_npz, plain, packed))
+        raise Unsupported(_reason(is_npz, plain, packed), found.warnings)
     others = {part.name for part in found.others}
     renewed = [archive.checksum(member) for name, member in plain.items() if name not in others]
     unnamed = [

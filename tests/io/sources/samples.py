@@ -233,7 +233,8 @@ def _tflite() -> bytes:
     return tflite(rows, [WEIGHTS.tobytes(), BIAS.tobytes()])
 
 
-def _npy(values: np.ndarray) -> bytes:
+def npy(values: np.ndarray) -> bytes:
+    """A file of NumPy."""
     file = io.BytesIO()
     np.save(file, values)
     return file.getvalue()

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.faults import TooMuch
 from bale.io.sources import msgpack
@@ -53,6 +54,8 @@ def test_arrays_in_chunks(tmp_path: Path) -> None:
         (flax_array((24, 65), "float32", WEIGHTS.tobytes()), "without arrays"),
         (flax_array((24, 64), "int4", WEIGHTS.tobytes()), "without arrays"),
         (b"\xc9\xff\xff\xff\xff\x01", "bytes early"),
+        (flax_array((24, 64), "float32", WEIGHTS.tobytes())[:18], "bytes early"),
+        (b"\xc7\x04\x01\x93\x91\x01\xa7", "without arrays"),
         (b"\xdf\xff\xff\xff\xff\xa1x\x01", "before all that it announces"),
         (b"\xc1", "no msgpack at byte 3"),
         (b"\x91" * 2000 + b"\x01", "more than 1000 deep"),
@@ -64,6 +67,18 @@ def test_what_is_not_followed_is_opaque(tmp_path: Path, entry: bytes, reason: st
         checkpoint = saved(tmp_path / "m.msgpack", flax_map({"w": entry}))
     assert checkpoint.kind == "opaque"
     assert reason in checkpoint.notes[0].text
+
+
+@pytest.mark.parametrize("keys", [("a",), ("a", "b")])
+def test_a_file_that_is_cut_in_an_array_or_behind_one_is_broken(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    array = flax_array(WEIGHTS.shape, "float32", WEIGHTS.tobytes())
+    data = flax_map(dict.fromkeys(keys, array))
+    for left in (1, 2, 1000, len(array) - 40):
+        with pytest.raises(SourceError, match=rf"broken: its msgpack goes on behind byte {len(data) - left}, where"):
+            saved(tmp_path / "m.msgpack", data[:-left])
+    if len(keys) > 1:
+        with pytest.raises(SourceError, match="broken"):
+            saved(tmp_path / "m.msgpack", data[: -len(array)])
 
 
 def test_windows_of_any_length() -> None:

@@ -275,11 +275,12 @@ def test_a_bale_is_no_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>", b"\n <html lang=en>", b"\xef\xbb\xbf<?xml version='1.0'?>"])
 def test_web_pages(tmp_path: Path, page: bytes) -> None:
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(page * 30)
-    message = refusal(path)
-    assert "looks like a web page" in message
-    assert "download it again" in message
+    for name in ("m.safetensors", "m.pt", "m.bin", "m.h5"):
+        path = tmp_path / name
+        path.write_bytes(page * 30)
+        message = refusal(path)
+        assert "looks like a web page, not a checkpoint" in message
+        assert "download it again" in message
     assert_opaque(path.rename(tmp_path / "m.html"), "a web page")
 
 

@@ -26,11 +26,27 @@ Read = Callable[[int, int], bytes]
 
 
 class PickleError(ValueError):
-    """The bytes are no pickle that can be followed."""
+    """The bytes are no pickle that can be followed.
+
+    Attributes
+    ----------
+    globals : tuple of Global
+        What it refers to, as far as it was followed.
+    """
+
+    globals: tuple[Global, ...] = ()
 
 
 class PickleTooLarge(PickleError):
     """It may be a sound pickle, and is more than readers are willing to follow."""
+
+
+class PickleCut(PickleError):
+    """All opcodes can be followed to the end of the bytes, and there it goes on."""
+
+
+class FrameCut(PickleCut):
+    """A frame ends behind the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +171,11 @@ def read_pickle(read: Read, start: int, end: int, behind: Behind | None = None) 
     except PickleTooLarge:
         raise
     except (LookupError, ValueError, TypeError, AttributeError, struct.error) as problem:
-        raise PickleError(
+        found = machine.error_for(problem)(
             f"the pickle cannot be followed at byte {machine.offset} ({printable(str(problem))})"
-        ) from None
+        )
+        found.globals = tuple(machine.globals.values())
+        raise found from None
     return Parsed(value, machine.offset, tuple(machine.globals.values()), tuple(machine.persistents))
 
 
@@ -182,6 +200,13 @@ class _Machine:
         self.globals: dict[tuple[str, str], Global] = {}
         self.persistents: list[Persistent] = []
 
+    def error_for(self, problem: Exception) -> type[PickleError]:
+        """The kind of a problem: numbers that are not there whole lie at the end, as windows are longer."""
+        if isinstance(problem, PickleCut):
+            return type(problem)
+        is_behind = self.offset > self.base + len(self.data)
+        return PickleCut if isinstance(problem, struct.error) or is_behind else PickleError
+
     def run(self) -> Any:
         table, costs, spent = _OPCODES, _COSTS, 0
         at, base, data, seen, allowed = 0, self.base, self.data, self._seen, 0
@@ -204,7 +229,11 @@ class _Machine:
 
     def look(self, at: int, size: int) -> int:
         """Have so many bytes in the window, or all that are left."""
-        if at + size <= len(self.data) or self.base + len(self.data) == self._end:
+        if at + size <= len(self.data):
+            return at
+        if self.base + at >= self._end:
+            raise PickleCut("it ends before its last opcode")
+        if self.base + len(self.data) == self._end:
             return at
         self.base += at
         self.data = self._read(min(max(size, _WINDOW), self._end - self.base), self.base)
@@ -235,10 +264,17 @@ class _Machine:
         self._passed += size
         return at + size
 
-    def _check(self, at: int, size: int) -> None:
+    def frame(self, at: int) -> int:
+        """Check the length of a frame, which else only says how far to read ahead."""
+        (size,) = _U8.unpack_from(self.data, at)
+        self._check(at + _U8.size, size, FrameCut)
+        return at + _U8.size
+
+    def _check(self, at: int, size: int, error: type[PickleCut] = PickleCut) -> None:
         left = self._end - self.base - at
         if not 0 <= size <= left:
-            raise PickleError(f"{size} bytes are announced where {left} are left")
+            text = f"{size} bytes are announced where {left} are left"
+            raise PickleError(text) if size < 0 else error(text)
 
     def line(self, at: int) -> tuple[bytes, int]:
         """The bytes before the next line break, and the place behind it."""
@@ -248,7 +284,7 @@ class _Machine:
                 raise PickleTooLarge(f"the pickle has a line of more than {LINE_LIMIT} bytes")
             at = self.look(at, 2 * held + _AHEAD)
             if len(self.data) - at == held:
-                raise PickleError("a line does not end")
+                raise PickleCut("a line does not end")
         return self.data[at:end], end + 1
 
     def pop_marked(self) -> list[Any]:
@@ -574,7 +610,7 @@ def _protocol(machine: _Machine, at: int) -> int:
 
 _OPCODES: dict[int, _Opcode] = {
     0x80: _protocol,
-    0x95: _skipped(8),  # FRAME: only says how far to read ahead
+    0x95: _Machine.frame,
     # values
     ord("N"): _constant(None),
     0x88: _constant(True),

@@ -14,10 +14,11 @@ import torch
 from numpy._core.numeric import _frombuffer
 
 import bale
+from bale.errors import SourceError
 from bale.io.checkpoint import Checkpoint
 from bale.io.sources.pickle import joblib
 from tests.io.reading import named_values, opened, unit_of
-from tests.io.sources.samples import ARRAYS, WEIGHTS, joblib_pickle
+from tests.io.sources.samples import ARRAYS, WEIGHTS, joblib_pickle, npy, zipped
 
 PLAIN = {
     "c": WEIGHTS,
@@ -150,12 +151,48 @@ def test_dangerous_names_are_told(tmp_path: Path) -> None:
     assert "torch.hub.load" in saved(tmp_path / "m.joblib", inner).notes[0].text
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_arrays_in_files_of_torch(tmp_path: Path, zipped: bool) -> None:
+def test_dangerous_names_are_told_of_pickles_without_arrays_too(tmp_path: Path) -> None:
+    data = b"\x80\x03cos\nsystem\nX\x02\x00\x00\x00ls\x85R."
+    for content, reason in ((data, "without numpy arrays"), (data[:-1] + b"\xff.", "it begins as a pickle")):
+        checkpoint = saved(tmp_path / "m.pkl", content)
+        assert checkpoint.kind == "opaque"
+        assert [note.kind for note in checkpoint.notes] == ["dangerous", "opaque"]
+        assert "os.system" in checkpoint.notes[0].text
+        assert reason in checkpoint.notes[1].text
+    assert saved(tmp_path / "m.zip", zipped({"m.pkl": data})).notes[0].kind == "dangerous"
+    both = saved(tmp_path / "m.zip", zipped({"m.pkl": data, "w.npy": npy(WEIGHTS)}))
+    assert "m.pkl: the pickle refers to os.system" in "".join(map(str, both.notes))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(pickle.dumps(ARRAYS, protocol) for protocol in (3, 4, 5)),
+        joblib_pickle(ARRAYS),
+        joblib_pickle(ARRAYS, None),
+        pickle.dumps({"w": [1.5] * 20_000}, 4),
+    ],
+)
+def test_files_that_are_cut_are_broken(tmp_path: Path, data: bytes) -> None:
+    """Within arrays, and by the last opcode alone."""
+    for left in (1, 2, 40, 90, len(data) // 2):
+        with pytest.raises(SourceError, match=rf"broken: its pickle goes on behind byte {len(data) - left}, where"):
+            saved(tmp_path / "m.pkl", data[:-left])
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x80\x02", b"\x80\x03}", b"\x80\x03X\xff\xff\0\0abc", b"\x80\x03(K", b"\x80\x02cabc"]
+)
+def test_few_bytes_that_may_be_anything_are_opaque(tmp_path: Path, data: bytes) -> None:
+    assert saved(tmp_path / "m.pkl", data).kind == "opaque"
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_arrays_in_files_of_torch(tmp_path: Path, is_zip: bool) -> None:
     """With loss the file loads as before: the checksum of the pickle is renewed."""
     source, weight = tmp_path / "m.pt", np.tile(WEIGHTS, (4, 4))
     value = {"t": torch.from_numpy(weight * 2), "a": weight, "few": WEIGHTS[0]}
-    torch.save(value, source, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    torch.save(value, source, pickle_protocol=4, _use_new_zipfile_serialization=is_zip)
     checkpoint = opened(source)
     assert set(named_values(checkpoint)) == {"t", "a", "few"}
     assert (named_values(checkpoint)["a"] == weight).all()
@@ -163,7 +200,7 @@ def test_arrays_in_files_of_torch(tmp_path: Path, zipped: bool) -> None:
     bale.compress(source, tmp_path / "m.bale", pipeline="int8")
     back = tmp_path / "back.pt"
     bale.decompress(tmp_path / "m.bale", back)
-    if zipped:
+    if is_zip:
         with zipfile.ZipFile(back) as file:
             assert file.testzip() is None
     loaded = torch.load(back, weights_only=False)
