@@ -17,6 +17,7 @@ from bale.engine.estimate.resolve import resolve_plan
 from bale.engine.folder.rows import planned_folder_row
 from bale.engine.guards import bases_apart, check_targets
 from bale.engine.reading.listing import SourceFolder
+from bale.engine.reading.same_tensors import same_tensors_of_sources
 from bale.engine.run import Progress, Run
 from bale.errors import OutputError, UsageError
 from bale.io.folders.selection import Selection
@@ -94,7 +95,7 @@ def plan(
     row, notes = None, resolved.notes
     if isinstance(opened, SourceFolder):
         row = planned_folder_row(opened, {file.name: file.predicted_bytes for file in files})
-        notes = (*opened.notes, *notes)
+        notes = (*opened.notes, *notes, *same_tensors_of_sources(checkpoints))
     made = Planned(source, files, notes, named, row, resolved.budgets, explained, run.threads)
     most = most_bytes(chosen.budget, (each.size for each in checkpoints.values()), beside_of(opened))
     if most is not None and made.predicted_bytes > _SURE * most:  # nothing was for the budget to choose

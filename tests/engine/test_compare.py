@@ -339,3 +339,14 @@ def test_rows_of_tensors_that_lie_otherwise_are_not_those_of_each_other(tmp_path
     torch.save({"w": w[:5].t().contiguous().t()}, tmp_path / "b.pt")
     (row,) = bale.compare(tmp_path / "a.pt", tmp_path / "b.pt")
     assert (row.status, row.common_rows, row.relative_error) == ("other shape", None, None)
+
+
+def test_a_side_that_no_reader_follows_is_told(tmp_path: Path) -> None:
+    for name, content in (("a.bin", b"\x01nothing"), ("b.bin", b"\x02nothing")):
+        (tmp_path / name).write_bytes(content * 50)
+    bale.compress(tmp_path / "b.bin", tmp_path / "b.bale")
+    expected = [f"{name}: coded as opaque bytes: content that no reader recognizes" for name in ("a.bin", "b.bin")]
+    assert [note.text for note in bale.compare(tmp_path / "a.bin", tmp_path / "b.bin").notes] == expected
+    said = bale.compare(tmp_path / "a.bin", tmp_path / "b.bale").to_json()
+    assert said["notes"] == [expected[0], expected[1].replace(".bin", ".bale")]
+    assert said["note_kinds"] == ["opaque"] * 2

@@ -51,6 +51,7 @@ def resolve_plan(
     if inputs.statistics is not None:
         notes = (*notes, *inputs.statistics.check(plan.files))
     if inputs.base is not None:
+        notes = (*notes, *inputs.base.notes)
         check_pools(plan)
         inputs.base.renames.check([view.name for file in plan.files for unit in file.units for view in unit.views])
     asked = _touches(plan.files)

@@ -16,7 +16,7 @@ from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.task import ReferenceTensor
 from bale.engine.reading.decode import Decoder, check_codecs
 from bale.engine.reading.layout import memory_order, native
-from bale.engine.reading.names import Names, Place, label
+from bale.engine.reading.names import Names, Place, label, opaque_notes
 from bale.engine.reading.open_base import find_references
 from bale.engine.reading.recorded import report_of
 from bale.engine.reading.tensors import Tensors
@@ -71,6 +71,9 @@ class Archives(Tensors):
         except BaseException:
             self.close()
             raise
+        self._of_files = opaque_notes(
+            (label(each.path, folder), each.manifest.kind, each.manifest.notes) for each in self._archives
+        )
         units = [
             (label(decoder.archive.path, folder).removesuffix(".bale"), decoder.archive.manifest.units[index].unit)
             for decoder, index in self._index

@@ -49,6 +49,8 @@ class Base:
     ----------
     renames : Renames
         What tensors of the source are called in it.
+    notes : tuple of Note
+        Remarks on files of it that no reader follows.
     name : str
         Name of its file or folder, by which it is looked for beside an archive.
     """
@@ -56,6 +58,7 @@ class Base:
     path: Path
     files: tuple[BaseFile, ...]
     renames: Renames = field(default_factory=Renames)
+    notes: tuple[Note, ...] = ()
     _digests: dict[tuple[int, ...], dict[str, list[UnitValues]]] = field(default_factory=dict)
 
     @cached_property

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from bale.compressors.chunks import chunk_ranges, flat_bytes
-from bale.engine.reading.names import Names, Place, label
+from bale.engine.reading.names import Names, Place, label, opaque_notes
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.tensors import Tensors
 from bale.engine.reading.unit_values import PlainValues, UnitValues
 from bale.errors import SourceError
+from bale.io.checkpoint import Checkpoint
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
 from bale.spec import Array, Unit
@@ -23,16 +24,19 @@ class Checkpoints(Tensors):
 
     def __init__(self, paths: Sequence[Path], folder: Path | None = None) -> None:
         super().__init__()
+        found: list[tuple[str, Checkpoint]] = []
         self._units: list[tuple[SourceFile, Unit]] = []
         try:
             for path in paths:
                 checkpoint = open_checkpoint(path)
+                found.append((label(path, folder), checkpoint))
                 opened = self._resources.enter_context(reading(path, SourceError))
                 source = SourceFile.of(checkpoint, opened)
                 self._units += [(source, unit) for unit in checkpoint.units]
         except BaseException:
             self.close()
             raise
+        self._of_files = opaque_notes((name, each.kind, each.notes) for name, each in found)
         units = [(label(source.checkpoint.path, folder), unit) for source, unit in self._units]
         self._names = Names.of(units, self._are_equal)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bale.errors import ArchiveError, BaleError, SourceError
 from bale.io.archive.archive import open_archive
@@ -20,6 +21,26 @@ from bale.io.names import own_name, source_of
 from bale.io.storage.tree import is_incomplete
 from bale.notes import Note
 from bale.report.files import Copied, FolderRow
+
+
+class NoWeights(SourceError):
+    """A folder holds no weights; what was noted of its files may say why."""
+
+    def __init__(self, message: str, hint: str, notes: tuple[Note, ...]) -> None:
+        super().__init__(message, hint)
+        self.notes = notes
+
+    @property
+    def lines(self) -> list[str]:
+        """The error, and its notes below."""
+        return [str(self), *(f"  note: {note.text}" for note in self.notes)]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Notes and their kinds, where there are any."""
+        if not self.notes:
+            return {}
+        return {"notes": [note.text for note in self.notes], "note_kinds": [note.kind for note in self.notes]}
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,7 @@ def open_folder(
         for name, what in found.stand_ins.items():
             raise not_fetched(path, name, what)
         left = f" beside what is left out by {selection.options}" if selection else ""
-        raise SourceError(f"{path} holds no weights that bale knows{left}", hint)
+        raise NoWeights(f"{path} holds no weights that bale knows{left}", hint, found.notes)
     return SourceFolder(path, found.checkpoints, found.side, found.notes, selection, found.folders)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from bale.engine.reading.same_tensors import same_tensors
-from bale.notes import Note
+from bale.notes import Note, notes_of_files
 from bale.spec import Unit, View
 
 Place = tuple[int, View]
@@ -75,6 +75,12 @@ class Names:
 def _free(name: str, taken: Collection[str]) -> str:
     """The name, or with ~2, ~3, ... behind it where it is taken."""
     return next(each for at in count(1) if (each := name if at == 1 else f"{name}~{at}") not in taken)
+
+
+def opaque_notes(files: Iterable[tuple[str, str, Sequence[Note]]]) -> tuple[Note, ...]:
+    """Why files that no reader follows, of names, kinds and notes, have no tensors by name."""
+    opaque = ((name, note) for name, kind, notes in files if kind == "opaque" for note in notes)
+    return notes_of_files(opaque, named=True)
 
 
 def label(path: Path, folder: Path | None) -> str:

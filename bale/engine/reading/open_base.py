@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from bale.engine.reading.base import Base, BaseFile, can_be_known
 from bale.engine.reading.decode import NO_BASE, Decoder, check_codecs
 from bale.engine.reading.listing import weight_archives_of, weights_of
+from bale.engine.reading.names import opaque_notes
 from bale.engine.reading.source import SourceFile
 from bale.engine.reading.unit_values import DecodedCache, DecodedValues, PlainValues, UnitValues
 from bale.engine.run import Run
@@ -20,6 +21,7 @@ from bale.io.archive.manifest import StoredUnit
 from bale.io.folders.record import is_stored_folder
 from bale.io.sources.open import open_checkpoint
 from bale.io.storage.files import reading
+from bale.notes import Note
 from bale.planning.renames import Renames
 
 _DEPTH = 8
@@ -35,12 +37,14 @@ def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int =
     with ExitStack() as stack:
         cache = DecodedCache()
         files: list[BaseFile] = []
+        opaque: list[tuple[str, str, Sequence[Note]]] = []
         found: list[UnitValues]
         try:
             for each in files_of(path):
                 if is_archive(each):
                     archive = stack.enter_context(open_archive(each))
                     check_codecs(archive)
+                    opaque.append((each.name, archive.manifest.kind, archive.manifest.notes))
                     references = stack.enter_context(find_references(archive, None, run, depth + 1))
                     decoder = Decoder(archive, run, references)
                     units = [stored.unit for stored in archive.manifest.units]
@@ -48,6 +52,7 @@ def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int =
                     found = [DecodedValues.of_unit(decoder, at, cache) for at in known]
                 else:
                     checkpoint = open_checkpoint(each)
+                    opaque.append((each.name, checkpoint.kind, checkpoint.notes))
                     source = SourceFile.of(checkpoint, stack.enter_context(reading(each, SourceError)))
                     found = [PlainValues.of_unit(source, unit) for unit in checkpoint.units if can_be_known(unit)]
                 files.append(BaseFile(each, tuple(found)))
@@ -55,7 +60,8 @@ def open_base(path: Path, run: Run, renames: Renames | None = None, depth: int =
             raise SourceError(f"the base cannot be read: {problem.message}", problem.hint) from None
         if not any(file.tensors for file in files):
             raise SourceError(f"the base {path} holds no tensors", "name a checkpoint, a bale, or a folder of them")
-        yield Base(path, tuple(files), renames or Renames())
+        notes = tuple(Note(note.kind, f"the base {note.text}") for note in opaque_notes(opaque))
+        yield Base(path, tuple(files), renames or Renames(), notes)
 
 
 def refuse_depth(path: Path, depth: int) -> None:

@@ -35,6 +35,7 @@ class Tensors(Mapping[str, Array]):
     def __init__(self) -> None:
         self._names = Names()
         self._cache = DecodedCache()
+        self._of_files: tuple[Note, ...] = ()
         self._resources = ExitStack()
         self._is_closed = False
 
@@ -93,8 +94,8 @@ class Tensors(Mapping[str, Array]):
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """Remarks on files that hold the same tensors."""
-        return self._names.notes
+        """Remarks on files that no reader follows, and on those that hold the same tensors."""
+        return (*self._of_files, *self._names.notes)
 
     def __getitem__(self, name: str) -> Array:
         return native(self.bits(name), self.spec(name).dtype)

@@ -441,6 +441,18 @@ def test_a_dtype_that_is_no_reference_is_named(tmp_path: Path) -> None:
     assert row.notes[0].text == "the base has it as I64, which is no reference for F32"
 
 
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_a_base_that_no_reader_follows_is_told(tmp_path: Path, as_archive: bool) -> None:
+    tuned, base = write(tmp_path / "tuned", {"w": weights(64, 64)}), tmp_path / "base.bin"
+    base.write_bytes(weights(64, 64).tobytes())
+    if as_archive:
+        bale.compress(base, tmp_path / "base.bale")
+        base = tmp_path / "base.bale"
+    text = f"the base {base.name}: coded as opaque bytes: content that no reader recognizes"
+    for made in (bale.plan(tuned, base=base), bale.compress(tuned, base=base)):
+        assert text in made.to_json()["notes"]
+
+
 def test_a_base_that_vanishes_meanwhile_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "base.safetensors", {"w": weights(4)})
     with Run(1) as run, open_base(path, run) as base:

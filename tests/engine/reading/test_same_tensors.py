@@ -21,6 +21,27 @@ def test_the_same_tensors_in_two_files(folder: Path, tmp_path: Path) -> None:
         "sub-*-of-00002.safetensors holds 2 of the 3 tensors of model.safetensors",
         "pytorch_model.bin holds the same 3 tensors as model.safetensors",
     ]
-    for document in (bale.compress(folder).to_json(), bale.inspect(tmp_path / "model.bale")):
+    for document in (
+        bale.plan(folder).to_json(),
+        bale.compress(folder).to_json(),
+        bale.inspect(tmp_path / "model.bale"),
+    ):
         pairs = zip(document["notes"], document["note_kinds"], strict=True)
         assert [note for note, kind in pairs if kind == "same-tensors"] == expected
+
+
+def test_a_plan_tells_of_equal_bytes_only(folder: Path) -> None:
+    """A tensor that differs outside of the sample, and one of another shape, are others."""
+    array = weights(64, 64)
+    other = array.copy()
+    other[0, 0] += 1
+    write(folder / "model.safetensors", {"w": array, "v": array, "e": array[:0]})
+    for name, tensors in (("a", {"w": other, "v": array}), ("b", {"w": array.T.copy(), "v": array.reshape(32, 128)})):
+        write(folder / f"{name}.safetensors", tensors)
+    found = bale.plan(folder)
+    assert [note.text for note in found.notes if note.kind == "same-tensors"] == [
+        "model.safetensors holds 1 of the 2 tensors of a.safetensors"
+    ]
+    assert [note.text for note in bale.compress(folder).notes if note.kind == "same-tensors"] == [
+        note.text for note in found.notes if note.kind == "same-tensors"
+    ]

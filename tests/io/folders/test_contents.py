@@ -217,6 +217,14 @@ def test_a_folder_that_no_reader_follows(tmp_path: Path) -> None:
     (source / "README.md").write_text("read me")
     with pytest.raises(SourceError, match="holds no weights"):
         bale.compress(source)
+    (source / "m.ot").write_bytes(b"\x93NUMPY\1\0cut")
+    with pytest.raises(SourceError, match="holds no weights") as caught:
+        bale.plan(source)
+    first, *notes = caught.value.lines
+    assert first == str(caught.value)
+    assert [note.partition(" is broken")[0] for note in notes] == ["  note: m.ot"]
+    assert caught.value.details["note_kinds"] == ["broken"]
+    (source / "m.ot").unlink()
     (source / "weights.npz").write_bytes(np.random.default_rng(0).bytes(2 << 20))
     document = bale.compress(source).to_json()
     assert (document["files"][0]["source"]["kind"], document["copied"]["files"]) == ("opaque", 1)
@@ -265,9 +273,15 @@ def test_a_small_file_of_weights_without_a_reader_is_coded(tmp_path: Path) -> No
     assert list(examine(tmp_path).checkpoints) == ["__0_0.distcp"]
 
 
-def test_a_small_pickle_that_is_cut_is_coded(folder: Path) -> None:
-    (folder / "m.pkl").write_bytes(pickle.dumps({"w": weights(20, 30)}, 4)[:-40])
+def test_a_small_pickle_that_cannot_be_followed_is_coded(folder: Path) -> None:
+    (folder / "m.pkl").write_bytes(pickle.dumps({"w": weights(20, 30)}, 4)[:-2] + b"\xff.")
     assert list(examine(folder).checkpoints) == ["m.pkl", "model.safetensors"]
+
+
+def test_a_pickle_that_is_cut_is_an_error(folder: Path) -> None:
+    (folder / "m.pkl").write_bytes(pickle.dumps({"w": weights(20, 30)}, 4)[:-40])
+    with pytest.raises(SourceError, match=r"m\.pkl is broken: its pickle goes on behind byte"):
+        examine(folder)
 
 
 def test_tensorflow_data_that_is_cut_is_an_error(folder: Path) -> None:
