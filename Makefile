@@ -22,7 +22,7 @@ $(VENV)/ready: pyproject.toml hatch_build.py $(wildcard $(NATIVE)/*.[ch]) $(NATI
 setup: $(VENV)/ready
 
 test: $(VENV)/ready  ## installs what the tests need and passes them, two at a time
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 2 --dist worksteal  # keeps compiled tests
 
 .venv-test-formats/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-test-formats
