@@ -46,6 +46,26 @@ def bale(*arguments: object, site: Path | None = None) -> subprocess.CompletedPr
     return run(sys.executable, "-m", "bale", *arguments, site=site)
 
 
+EACH = """
+import contextlib, io, json, sys
+from bale.cli.app import run
+
+said = []
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run(arguments)
+    said.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(said))
+"""
+
+
+def each(*commands: list[object], site: Path | None = None) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each command, one after the other in one process."""
+    done = run(sys.executable, "-c", EACH, json.dumps([list(map(str, command)) for command in commands]), site=site)
+    assert done.returncode == 0, done.stderr
+    return [tuple(said) for said in json.loads(done.stdout)]
+
+
 def test_its_own_tests_pass(site: Path) -> None:
     tests = site.parent / "codec" / "tests"
     done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, site=site, cwd=site.parent)
@@ -66,27 +86,28 @@ def test_it_is_listed(site: Path) -> None:
 def test_it_is_used(site: Path, tmp_path: Path, pipeline: str) -> None:
     source = write(tmp_path / "m.safetensors", {"a": bf16(weights(64, 128, seed=1)), "b": weights(96, 64, seed=2)})
     archive, out = tmp_path / "m.bale", tmp_path / "out.safetensors"
-    done = bale("compress", source, "-p", pipeline, "-o", archive, "--json", site=site)
-    assert done.returncode == 0, done.stderr
-    assert {row["pipeline"] for row in json.loads(done.stdout)["results"][0]["tensors"]} == {pipeline}
-    for order in (["verify", archive, "--against", source], ["decompress", archive, "-o", out]):
-        done = bale(*order, site=site)
-        assert done.returncode == 0, done.stderr
+    (code, document, err), *others = each(
+        ["compress", source, "-p", pipeline, "-o", archive, "--json"],
+        ["verify", archive, "--against", source],
+        ["decompress", archive, "-o", out],
+        site=site,
+    )
+    assert code == 0, err
+    assert {row["pipeline"] for row in json.loads(document)["results"][0]["tensors"]} == {pipeline}
+    assert [code for code, _, _ in others] == [0, 0], others
     assert (out.read_bytes() == source.read_bytes()) == pipeline.endswith("exact")
 
 
 def test_archives_cannot_be_decoded_without_it(site: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "m.safetensors", {"w": weights(1500, 1500)})  # long enough for blocks
-    for threads in (1, 2):
-        done = bale("compress", source, "-p", "sign+zstd", "-T", threads, "-o", tmp_path / f"{threads}.bale", site=site)
-        assert done.returncode == 0, done.stderr
+    made = [["compress", source, "-p", "sign+zstd", "-T", n, "-o", tmp_path / f"{n}.bale"] for n in (1, 2)]
+    assert [code for code, _, _ in each(*made, site=site)] == [0, 0]
     archive, out = tmp_path / "1.bale", tmp_path / "out.safetensors"
     assert archive.read_bytes() == (tmp_path / "2.bale").read_bytes()
     assert archive.stat().st_size < 1500 * 1500 * (1 / 8 + 4 / 64) + 4096
-    for order in (["verify", archive], ["decompress", archive, "-o", out]):
-        done = bale(*order)
-        assert done.returncode == 4
-        assert done.stderr == (
+    for code, _, err in each(["verify", archive], ["decompress", archive, "-o", out]):
+        assert code == 4
+        assert err == (
             f"bale: error: {archive} uses the codec 'sign', which is not installed; "
             "install the package that it comes from, or upgrade bale\n"
         )

@@ -147,7 +147,7 @@ BROKEN = {
         ),
         np.nan,
     ),
-    "a transform that keeps memory": (Positives(), "nothing_is_kept", broken(Positive, encode=seen), "F32"),
+    "a transform that keeps memory": (Positives(), "nothing_is_kept", broken(Positive, encode=seen)),
     "codes of more bits than are told": (Ints(), "codes_and_side", broken(Int, encode=told)),
     "blocks that are coded by their place": (Ints(), "blocks_are", broken(Int, encode_block=by_place)),
     "cells of other values": (

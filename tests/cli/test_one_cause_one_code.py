@@ -163,22 +163,14 @@ def _as_somebody(folder: Path, commands: list[list[str]]) -> list[list]:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "archive", "in a folder"])
-def test_what_is_not_permitted_has_one_code(shared: Path, kind: str) -> None:
-    if kind == "archive":
-        shutil.copy(shared / "m.safetensors.bale", shared / "locked.bale")
-        path = shared / "locked.bale"
-    else:
-        shutil.copytree(shared / "model", shared / "locked")
-        path = shared / "locked"
-        if kind == "file":
-            path = Path(shutil.copy(shared / "m.safetensors", shared / "locked.safetensors"))
-        elif kind == "in a folder":
-            path = path / "m.safetensors"
-    path.chmod(0)
-    if kind == "in a folder":
-        path.parent.chmod(0)
-    commands = _uses(shared, path)
+def test_what_is_not_permitted_has_one_code(shared: Path) -> None:
+    """A file, an archive, a folder, and a file in one."""
+    file = Path(shutil.copy(shared / "m.safetensors", shared / "locked.safetensors"))
+    archive = Path(shutil.copy(shared / "m.safetensors.bale", shared / "locked.bale"))
+    folder = shutil.copytree(shared / "model", shared / "locked")
+    for path in (file, archive, folder / "m.safetensors", folder):
+        path.chmod(0)
+    commands = [each for path in (file, archive, folder, folder / "m.safetensors") for each in _uses(shared, path)]
     for command, (code, out, err) in zip(commands, _as_somebody(shared, commands), strict=True):
         assert (code, out) == (3, ""), (command, err)
         assert len(err.splitlines()) == 1, (command, err)
@@ -201,14 +193,14 @@ def test_of_several_sources_the_others_are_done(shared: Path) -> None:
     assert [each["name"] for each in results] == command[1:]
 
 
-@pytest.mark.parametrize("mode", [0, 0o555])
-def test_a_place_that_is_not_permitted(shared: Path, mode: int) -> None:
-    place = shared / "locked"
-    (place / "in").mkdir(parents=True)
-    place.chmod(mode)
+def test_a_place_that_is_not_permitted(shared: Path) -> None:
+    modes = {shared / "locked": 0, shared / "locked-to-writers": 0o555}
+    for place, mode in modes.items():
+        (place / "in").mkdir(parents=True)
+        place.chmod(mode)
     sources = [["compress", str(shared / "m.safetensors")], ["compress", str(shared / "model")]]
     sources += [["decompress", f"{each[1]}.bale"] for each in sources]
-    places = [str(place), f"{place}/", f"{place}/x", f"{place}/new/"]
+    places = [f"{place}{end}" for place in modes for end in ("", "/", "/x", "/new/")]
     commands = [[*each, "-o", out, *more] for each in sources for out in places for more in ([], ["--skip-existing"])]
     for command, (code, _, err) in zip(commands, _as_somebody(shared, commands), strict=True):
         assert code == 6, (command, err)

@@ -48,8 +48,6 @@ def test_a_full_stdout(model: Path) -> None:
     with open("/dev/full", "wb") as full:
         for arguments in (
             ["--help"],
-            [],
-            ["compress", "--help"],
             ["--version"],
             ["inspect", model],
             ["inspect", model, "--json"],

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.soak import few
+
 WITHOUT_C = """
 import sys
 
@@ -87,7 +89,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("kind", "damage"), [("nbc", cut), ("nbc", one_bit), ("nbi", emptied), ("nbi", cut)])
+@pytest.mark.parametrize(("kind", "damage"), few([("nbc", one_bit), ("nbi", cut), ("nbc", cut), ("nbi", emptied)], 2))
 def test_compiled_code_that_was_damaged_is_made_again(
     kept: Path, tmp_path: Path, kind: str, damage: Callable[[Path], None]
 ) -> None:
@@ -130,13 +132,16 @@ print(words.tolist())
 
 @pytest.mark.parametrize(
     "change",
-    [
-        "del caching.IndexDataCacheFile",
-        "caching.FunctionCache = type('Other', (), {})",
-        "caching.FunctionCache.__init__ = moved",
-        "caching.FunctionCache.__init__ = lambda self: None",
-        "del caching.IndexDataCacheFile._dump",
-    ],
+    few(
+        [
+            "del caching.IndexDataCacheFile",
+            "caching.FunctionCache.__init__ = moved",
+            "caching.FunctionCache = type('Other', (), {})",
+            "caching.FunctionCache.__init__ = lambda self: None",
+            "del caching.IndexDataCacheFile._dump",
+        ],
+        2,
+    ),
 )
 def test_a_numba_that_is_another_one_inside_compiles_all_the_same(tmp_path: Path, change: str) -> None:
     """Its private names serve to keep what was compiled: nothing else may depend on them."""

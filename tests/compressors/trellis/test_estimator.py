@@ -11,6 +11,7 @@ from bale.compressors.trellis.estimator import Estimator
 from bale.compressors.trellis.scaled_tensor import ScaledTensor
 from bale.compressors.trellis.viterbi import Code
 from bale.spec import TensorSpec
+from tests.soak import few
 
 
 def rows_of_all_sizes(rows, columns, spread=1.0, seed=0):
@@ -70,11 +71,16 @@ def test_where_there_are_no_usual_rows_nothing_is_made_up_for():
     assert tensor_of(x).excess == 0
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64", "F8_E4M3"])
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        *((dtype, shape) for dtype in ("F32", "BF16", "F16", "F64", "F8_E4M3") for shape in ((40, 30), (90, 80))),
+        *few([(dtype, (1200, 1000)) for dtype in ("BF16", "F32", "F16", "F64", "F8_E4M3")], 1),
+    ],
+)
 @pytest.mark.parametrize(
     "settings", [{"bits": 3.0}, {"error": 0.1}, {"bits": 4.0, "balance": "column"}, {"step": 0.01}]
 )
-@pytest.mark.parametrize("shape", [(40, 30), (90, 80), (1200, 1000)])
 def test_what_encoding_says_comes_back_does(dtype, settings, shape):
     spec, codec = TensorSpec(dtype, shape), Trellis(**settings)
     x = rows_of_all_sizes(*shape, spread=0.3)

@@ -6,13 +6,17 @@ import pytest
 from bale.compressors.kernels.trellis import HEAVIEST
 from bale.compressors.trellis.viterbi import Code, Search, paths_of
 from tests.compressors.trellis import reference
+from tests.soak import few
 
 
-@pytest.mark.parametrize("states", [8, 32, 256])
-@pytest.mark.parametrize(("count", "paths"), [(1, 8), (100, 8), (1000, 64), (9000, 8)])
+@pytest.mark.parametrize(
+    ("states", "count", "paths"),
+    [
+        *((states, *each) for states in (8, 32, 256) for each in ((1, 8), (100, 8), (1000, 64))),
+        *few([(8, 9000, 8), (32, 8200, 8), (256, 8200, 8)], 2),
+    ],
+)
 def test_the_search_finds_what_a_plain_encoder_finds(states, count, paths):
-    if states == 256 and count == 9000:
-        count = 8200
     rng = np.random.default_rng(count + states)
     values = rng.normal(size=count).astype(np.float32) * 2
     found = Search(Code(states), paths).levels(values, np.float32(1))
@@ -34,10 +38,10 @@ def test_the_weighted_search_finds_what_a_plain_encoder_finds(states, count, pat
     assert found.tolist() == reference.levels(positions, states, paths, weights.tolist())
 
 
-@pytest.mark.parametrize("states", [8, 32, 256])
-def test_metrics_do_not_overflow_on_hostile_values(states):
+@pytest.mark.parametrize(("states", "count"), few([(8, 3000), (32, 1200), (256, 480), (32, 3000), (256, 1200)], 3))
+def test_metrics_do_not_overflow_on_hostile_values(states, count):
     """Values half way between levels, far outliers and long runs of the dearest choices."""
-    rng, count = np.random.default_rng(1), 1200 if states == 256 else 3000
+    rng = np.random.default_rng(1)
     patterns = [np.full(count, 0.5), rng.integers(-4, 5, count) + 0.5, np.tile([2.0, -2, 1.99, 0], count // 4)]
     patterns.append(np.where(rng.random(count) < 0.1, 4e6, 0.25))
     for values in patterns:

@@ -122,13 +122,14 @@ def test_layers_of_a_transfer_and_quantizers_of_inference(source: Path) -> None:
     ("name", "flagged"),
     [
         ("minilm/model.safetensors", {"embeddings.position_embeddings.weight"}),
-        (
+        pytest.param(
             "whisper/whisper-base-fp16.safetensors",
             {
                 "decoder.position_encodings.encodings",
                 "encoder.position_encodings.encodings",
                 "decoder.embeddings.weight",
             },
+            marks=pytest.mark.soak,
         ),
         ("sudachi/model.pth", {"albert.embeddings.position_embeddings.weight"}),
     ],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import bale
 from tests.making import Raw, bf16, weights, write
+from tests.soak import few
 
 PIPELINES = [
     *("lossless", "lossless:effort=max", "int8", "int4", "int:bits=3,group=32,symmetric=true", "int:zero=float"),
@@ -81,8 +82,7 @@ def check(planned: dict[str, Any], done: dict[str, Any]) -> None:
     assert planned["totals"]["predicted_bytes"] == pytest.approx(done["totals"]["stored_bytes"], abs=1500)
 
 
-@pytest.mark.parametrize("stats", [False, True])
-@pytest.mark.parametrize("base", [False, True])
+@pytest.mark.parametrize(("base", "stats"), few([(False, False), (True, True), (False, True), (True, False)], 2))
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_pipeline(files: dict[str, Path], tmp_path: Path, pipeline: str, base: bool, stats: bool) -> None:
     choices: dict[str, Any] = {"rules": [f"re:w|half|brain|bias|gone|zeros|random|other|spread={pipeline}"]}
@@ -92,7 +92,7 @@ def test_every_pipeline(files: dict[str, Path], tmp_path: Path, pipeline: str, b
     check(planned, bale.compress(files["source"], tmp_path / "m.bale", **choices).to_json())
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_any_choices(files: dict[str, Path], tmp_path: Path, data: st.DataObject) -> None:
     choices: dict[str, Any] = {name: files[name] for name in ("base", "stats") if data.draw(st.booleans(), label=name)}

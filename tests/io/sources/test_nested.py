@@ -55,7 +55,7 @@ def test_units_and_checksums_are_moved() -> None:
     )
 
 
-def test_pickles_without_end_are_not_tried_one_by_one(tmp_path: Path) -> None:
+def test_pickles_without_end_are_not_tried_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shared lists: few bytes give names to more tensors than are followed, and there are many such members."""
     storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
     tensor = b"ctorch._utils\n_rebuild_tensor\n(" + storage + b"K\x00(K\x01t(K\x01ttR"
@@ -64,8 +64,9 @@ def test_pickles_without_end_are_not_tried_one_by_one(tmp_path: Path) -> None:
     file = io.BytesIO(zipped({f"{number}.pt": bomb for number in range(200)}))
     assert zipfile.is_zipfile(file)
     (tmp_path / "m.zip").write_bytes(file.getvalue())
+    monkeypatch.setattr("bale.io.sources.storages.NAME_LIMIT", 20_000)
     began = time.process_time()
     checkpoint = open_checkpoint(tmp_path / "m.zip")
-    assert time.process_time() - began < 60
+    assert time.process_time() - began < 6
     assert checkpoint.kind == "opaque"
     assert "gives names to more than" in checkpoint.notes[0].text
