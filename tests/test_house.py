@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.planning", "bale.report"},
     "torch": {"bale.torch", "bale.engine", "bale.compressors"},
     "transformers": {"bale.transformers", "bale.torch", "bale.engine"},
+    "vllm": {"bale.torch"},
     "models": {"bale.models", "bale.engine.reading.listing", "bale.io"},
     "export": {"bale.export", "bale.engine", "bale.io", "bale.planning.patterns", "bale.compressors"},
     "testing": {"bale.testing", "bale.compressors"},
@@ -107,12 +108,13 @@ FLOORS = {
 ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
-    "torch": {"torch", "models", "transformers"},
+    "torch": {"torch", "models", "transformers", "vllm"},
     "transformers": {"models", "transformers"},
+    "vllm": {"vllm"},
     "safetensors": {"io"},
     "pytest": {"testing"},
 }
-OF_TORCH = {"torch", "transformers"}  # rooms that nothing else imports
+OF_TORCH = {"torch", "transformers", "vllm"}  # rooms that nothing else imports
 NEVER_AT_ONCE = {"scipy", "numba", "torch", "transformers", "rich"}  # imported within functions
 
 

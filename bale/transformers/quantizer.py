@@ -22,9 +22,9 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bale.engine.reading.archives import Archives
+from bale.torch.folder import open_archives
 from bale.torch.keep import Kept, put_kept
 from bale.torch.values import dtype_of
-from bale.transformers.archives import open_archives
 from bale.transformers.references import Reference, publish
 
 if not hasattr(HfQuantizer, "update_attn_implementation"):
