@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: setup test test-formats lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats \
-	bench-budgets bench-formats bench-structure bench-quality-budgets bench-menu
+	bench-budgets bench-formats bench-run bench-structure bench-quality-budgets bench-menu
 
 NATIVE := bale/compressors/kernels/native
 
@@ -83,6 +83,9 @@ bench-budgets: fetch  ## how near budgets come to their limits, and their cost; 
 
 bench-structure: $(VENV)/ready  ## how long files of 100,000 tensors take to read; 10 minutes
 	$(BIN)/python -m bench --only structure
+
+bench-run: $(VENV)/ready  ## loading models from archives, and weights that stay compressed; 5 minutes
+	$(BIN)/python -m bench --only running
 
 bench-formats: fetch  ## other formats of checkpoints: sizes, and whether their libraries load them again; 10 minutes
 	$(BIN)/python -m bench --models $(MODELS) --only formats --only kinds

@@ -17,6 +17,7 @@ from bench.sections import (
     progressive,
     quantization,
     quantizers,
+    running,
     scale,
     sizes,
     startup,
@@ -42,5 +43,6 @@ SECTIONS: tuple[Section, ...] = (
     programs.SECTION,
     scale.SECTION,
     many.SECTION,
+    running.SECTION,
     startup.SECTION,
 )
