@@ -29,9 +29,9 @@ def section(run: Run) -> str:
     text = (
         f"{size:.2g} GB of synthetic bf16 weights into a model on the meta device, each way in a process of its own "
         f"that has loaded a small file before; medians of {rounds}. *Peak* is memory beyond what the process had, in "
-        "times of the dense weights; *held* what the model keeps. Below: one weight of 5632 x 2048 and a batch of tokens, "
-        "all in BF16; medians of modules that take turns. *Of one token* is dense over kept, whose limit is the goal, "
-        "or 0.85 of what torch's operation gains by itself."
+        "times of the dense weights; *held* what the model keeps. Below: one weight of 5632 x 2048 and a batch of "
+        "tokens, all in BF16; medians of modules that take turns. *Of one token* is dense over kept, whose limit is "
+        "the goal, or 0.85 of what torch's operation gains by itself."
     )
     head = ("archive", "way", "CPU, s", "peak", "held", "limit of the peak")
     return page(text, table(head, rows, 2), _multiplying(times))

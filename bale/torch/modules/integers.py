@@ -16,7 +16,8 @@ from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.linear import Int
 from bale.torch.modules.kept import KeptLinear, as_torch
 
-_MULTIPLE = 32  # of columns: with an odd number of them torch 2.13 ends the process
+_MULTIPLE = 16  # of columns: with an odd number of them torch 2.13 ends the process
+_PARTS = 3  # numbers of BF16 that hold one of float32
 _ROWS = 16  # whose codes are packed together
 _AT_ONCE = 1 << 22  # codes, of 4 bytes each while they are packed
 
@@ -30,13 +31,15 @@ def _int_of(pipeline: Pipeline) -> Int | None:
 class Int8Linear(KeptLinear):
     """A weight of 8-bit integers with a scale for each row: ``int8``.
 
-    ``w = s (u - z)`` with u from 0 to 255 is ``s (u - 128)``, which torch multiplies, and ``s (128 - z)``, the same for
-    all of a row, which the sum of the inputs is multiplied by. Scales are rounded to BF16.
+    ``w = s (u - z)``, u from 0 to 255, is ``s (u - 128)`` and ``s (128 - z)``, which is the same for all of a row. Both
+    can be large where they cancel, so both are summed in one product before anything is rounded to BF16: the sum of the
+    inputs stands behind them, in `_PARTS` numbers of BF16, and ``128 - z`` behind the codes, in halves. Scales are
+    rounded to BF16.
     """
 
     codes: torch.Tensor
     scales: torch.Tensor
-    offsets: torch.Tensor | None
+    has_zeros: bool
 
     @classmethod
     def refusal(cls, pipeline: Pipeline, shape: tuple[int, ...]) -> str | None:  # noqa: D102
@@ -50,21 +53,30 @@ class Int8Linear(KeptLinear):
     def fill(self, pipeline: Pipeline, parts: Mapping[str, Values]) -> None:  # noqa: D102
         codec = _int_of(pipeline)
         assert codec is not None
-        codes, steps = as_torch(parts["qdata"]).view(torch.int8), _scales(codec, parts, self.out_features)
-        if "zero" in parts:
+        codes = as_torch(parts["qdata"]).view(torch.int8)
+        self.has_zeros = "zero" in parts
+        if self.has_zeros:
             zero = as_torch(parts["zero"])
             codes = ((codes.view(torch.uint8) + zero[:, None]) ^ 128).view(torch.int8)
-            self.register_buffer("offsets", steps * (128 - zero.float()))
-        else:
-            self.offsets = None
+            shift = 128 - zero.int()
+            behind = torch.zeros(len(codes), _MULTIPLE, dtype=torch.int8)
+            behind[:, :_PARTS] = (shift // 2)[:, None]
+            behind[:, _PARTS : 2 * _PARTS] = (shift - shift // 2)[:, None]
+            codes = torch.cat([codes, behind], 1)
         self.register_buffer("codes", codes)
-        self.register_buffer("scales", steps.bfloat16())
+        self.register_buffer("scales", _scales(codec, parts, self.out_features).bfloat16())
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        y: torch.Tensor = torch.ops.aten._weight_int8pack_mm(x.bfloat16().contiguous(), self.codes, self.scales)
-        if self.offsets is None:
-            return y
-        return torch.addr(y.float(), x.float().sum(1), self.offsets)
+        x = x.bfloat16()
+        if self.has_zeros:
+            behind = x.new_zeros(len(x), _MULTIPLE)
+            left = x.sum(1, dtype=torch.float32)
+            for part in range(_PARTS):
+                behind[:, part] = behind[:, _PARTS + part] = left
+                left = left - behind[:, part]
+            x = torch.cat([x, behind], 1)
+        y: torch.Tensor = torch.ops.aten._weight_int8pack_mm(x.contiguous(), self.codes, self.scales)
+        return y
 
 
 class Int4Linear(KeptLinear):
