@@ -83,7 +83,9 @@ class Int4Linear(KeptLinear):
     """A weight of 4-bit integers in groups of 32, 64, 128 or 256 columns: ``int4``.
 
     ``w = s (u - z)`` is ``s (u - 8) + s (8 - z)``, and with ``zero=float`` ``s k + m``: torch takes scale and offset of
-    each group in BF16.
+    each group in BF16. An offset is off by up to 1/512 of it for all of a group: nothing where zero is near the middle
+    of the range, as in trained weights, but much where all values of a group have one sign, and inputs have one too.
+    Not for such weights; with ``symmetric=true`` there are no offsets.
     """
 
     codes: torch.Tensor
