@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,11 +43,12 @@ class Stored:
     pipeline: Pipeline | None
     exact: bool
     archives: Archives
+    read: Callable[[], Mapping[str, Values]]
 
-    @cached_property
+    @property
     def parts(self) -> Mapping[str, Values]:
-        """The parts that it is stored in: codes, scales, factors."""
-        return self.archives.part_values(self.name)
+        """The parts that it is stored in: codes, scales, factors; remembered until those of another are asked for."""
+        return self.read()
 
     def blocks(self) -> Iterator[Array]:
         """Its decoded bytes, in arrays that are bounded."""
@@ -100,12 +101,25 @@ class Model:
     @cached_property
     def files(self) -> Mapping[str, tuple[Stored, ...]]:
         """The tensors of each weights file, by the name that it has as a safetensors file."""
+
+        @lru_cache(1)  # of the last tensor alone: those of all can be larger than memory
+        def read(file: str, name: str) -> Mapping[str, Values]:
+            found: Mapping[str, Values] = self._by_file[file].part_values(name)
+            return found
+
         return {
-            name: tuple(
-                Stored(each, archives.spec(each), archives.pipeline(each), archives.is_exact(each), archives)
+            file: tuple(
+                Stored(
+                    each,
+                    archives.spec(each),
+                    archives.pipeline(each),
+                    archives.is_exact(each),
+                    archives,
+                    partial(read, file, each),
+                )
                 for each in archives
             )
-            for name, archives in self._by_file.items()
+            for file, archives in self._by_file.items()
         }
 
     @property

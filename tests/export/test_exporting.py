@@ -10,9 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import bale as program
+from bale.engine.run import Run
 from bale.errors import ArchiveError, OutputError, UsageError
 from bale.export import writing
 from bale.export.exporting import export
+from bale.export.model import Model
 from tests.cli.conftest import Bale, bale  # noqa: F401
 from tests.making import names_in, weights, write
 
@@ -85,6 +87,15 @@ def test_what_fails_leaves_nothing_and_what_is_there_stays(tmp_path: Path, monke
     with pytest.raises(OutputError, match="no room"):
         export(small, "safetensors", tmp_path / "other")
     assert names_in(tmp_path) == before
+
+
+def test_the_parts_of_one_tensor_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    with Run(1) as run, Model(shards(tmp_path), run) as model:
+        first, *_, last = model.tensors
+        parts = first.parts
+        assert first.parts is parts
+        assert last.parts is not parts
+        assert first.parts is not parts
 
 
 def test_bad_words_are_explained(tmp_path: Path) -> None:
