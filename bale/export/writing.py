@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bale.engine.folder.files import copy_file, is_file_of
 from bale.engine.run import Run
-from bale.errors import UsageError
+from bale.errors import ArchiveError, UsageError
 from bale.export.target import Piece
+from bale.io.archive.manifest import DAMAGED
 from bale.io.safetensors import PREAMBLE, header_block, header_text, padded
 from bale.io.storage.commit import Target, write_file
 from bale.io.storage.tree import TreeTarget
@@ -34,7 +35,8 @@ def write_weights(path: Path, pieces: Sequence[Piece], run: Run, force: bool, on
             for block in piece.make():
                 target.write(block, at)
                 at += block.nbytes
-            assert at - start == piece.spec.nbytes, piece.name
+            if at - start != piece.spec.nbytes:
+                raise ArchiveError(f"the parts of {piece.name} are not of its size", DAMAGED)
             run.progress(piece.name, piece.spec.nbytes)
         sha256 = target.sha256(at)
         target.commit()
