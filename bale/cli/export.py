@@ -25,7 +25,7 @@ def command(
     archive: Annotated[
         Given, typer.Argument(parser=given, metavar="ARCHIVE|FOLDER", help="An archive, or a folder of a model's.")
     ],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="safetensors or compressed-tensors.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="safetensors, compressed-tensors or bitsandbytes.")],
     out: Annotated[
         Given,
         typer.Option(

@@ -8,15 +8,11 @@ from typing import Any, ClassVar
 
 from bale.compressors.quantizers.linear import Int
 from bale.export.compressed_tensors import integers
+from bale.export.linear import is_linear
 from bale.export.model import Stored
 from bale.export.target import Carried, NotCarried, Target
 
 _SETTING = "int:bits=4,group=64,symmetric=true,scale=bf16"
-# Modules that loaders do not look for compressed weights in: embeddings, heads, routers of experts
-_DENSE = re.compile(
-    r"(.*\.)?(embed_tokens|word_embeddings?|wte|wpe|tok_embeddings|embed(dings?)?|[a-z]+_embeddings?"
-    r"|lm_head|output|embed_out|proj_out|score|classifier|router|gate|shared_expert_gate)\.weight"
-)
 # Linear modules that loaders read as one: q, k and v; gate and up
 _MERGED = (re.compile(r"(.*\.)(q|k|v)_proj\.weight"), re.compile(r"(.*\.)(gate|up)_proj\.weight"))
 
@@ -32,8 +28,7 @@ class CompressedTensors(Target):
     summary: ClassVar[str] = "int of 4 and 8 bits, for vLLM, SGLang and transformers"
 
     def carry(self, tensor: Stored, lossy_scales: bool) -> Carried | None:  # noqa: D102
-        is_linear = len(tensor.spec.shape) == 2 and tensor.name.endswith(".weight")
-        if tensor.exact or not is_linear or _DENSE.fullmatch(tensor.name):
+        if tensor.exact or not is_linear(tensor):
             return None
         pipeline = tensor.pipeline
         only = pipeline.transforms if pipeline is not None and pipeline.rest is None else ()
