@@ -25,7 +25,9 @@ def command(
     archive: Annotated[
         Given, typer.Argument(parser=given, metavar="ARCHIVE|FOLDER", help="An archive, or a folder of a model's.")
     ],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="safetensors, compressed-tensors or bitsandbytes.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="safetensors, compressed-tensors, bitsandbytes or peft.")
+    ],
     out: Annotated[
         Given,
         typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,8 @@ def export(
         found = _decided(model, target, _chosen(model, dense), lossy_scales)
         _check_together(target, model, found)
         files = {name: _pieces(tensors, found) for name, tensors in model.files.items()}
-        run.expect(sum(piece.spec.nbytes for pieces in files.values() for piece in pieces))
+        beside = _beside(found.values())
+        run.expect(sum(piece.spec.nbytes for pieces in (*files.values(), *beside.values()) for piece in pieces))
         schemes = {each.name: _scheme(each, found.get(each.name)) for each in model.tensors}
         if model.folder is None and out.suffix == ".safetensors":
             (pieces,) = files.values()
@@ -112,9 +113,10 @@ def export(
         if model.config is not None:
             others = [each.name for each in model.tensors if each.name not in found]
             texts[CONFIG] = json.dumps(target.config(model.config, found, others), indent=2) + "\n"
+            texts |= target.texts(model.config, found)
         copies = {} if model.folder is None else {name: model.folder / name for name in model.beside}
         work = {"export": to, "dense": list(dense), "lossy_scales": lossy_scales, "source": _digest(model)}
-        return Exported(out, write_folder(out, files, texts, copies, run, force, work), schemes)
+        return Exported(out, write_folder(out, files, beside, texts, copies, run, force, work), schemes)
 
 
 def _chosen(model: Model, patterns: Sequence[str]) -> set[str]:
@@ -181,6 +183,15 @@ def _pieces(tensors: Sequence[Stored], found: Mapping[str, Carried]) -> list[Pie
     for tensor in tensors:
         pieces += found[tensor.name].pieces if tensor.name in found else (dense_piece(tensor),)
     return pieces
+
+
+def _beside(found: Iterable[Carried]) -> dict[str, list[Piece]]:
+    """The tensors of further files."""
+    files: dict[str, list[Piece]] = {}
+    for carried in found:
+        for name, pieces in carried.beside.items():
+            files.setdefault(name, []).extend(pieces)
+    return files
 
 
 def _scheme(tensor: Stored, carried: Carried | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from bale.export.model import Stored
@@ -32,11 +32,14 @@ class Carried:
         What is written in its place.
     settings : mapping
         What the format's config says of it; equal for equal schemes.
+    beside : mapping
+        What is written into files of their own, by the name of the file.
     """
 
     scheme: str
     pieces: tuple[Piece, ...]
     settings: Mapping[str, Any]
+    beside: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
 
 
 class NotCarried(Exception):
@@ -72,6 +75,10 @@ class Target(ABC):
     def config(self, config: Mapping[str, Any], carried: Mapping[str, Carried], dense: Iterable[str]) -> dict[str, Any]:
         """The model's config with what the format adds to it."""
         return dict(config)
+
+    def texts(self, config: Mapping[str, Any], carried: Mapping[str, Carried]) -> dict[str, str]:
+        """Further files of text, by name."""
+        return {}
 
 
 def dense(tensor: Stored) -> Piece:

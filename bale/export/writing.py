@@ -46,25 +46,27 @@ def write_weights(path: Path, pieces: Sequence[Piece], run: Run, force: bool, on
 def write_folder(
     out: Path,
     files: Mapping[str, Sequence[Piece]],
+    beside: Mapping[str, Sequence[Piece]],
     texts: Mapping[str, str],
     copies: Mapping[str, Path],
     run: Run,
     force: bool,
     work: Mapping[str, object],
 ) -> int:
-    """Write weights, an index where there are several files of them, texts and copies; returns the bytes of all."""
+    """Write weights, an index where there are several files of them, what is beside; returns the bytes of all."""
     weights = sum(piece.spec.nbytes for pieces in files.values() for piece in pieces)
     if len(files) > 1:
         where = {piece.name: name for name, pieces in sorted(files.items()) for piece in pieces}
         index = {"metadata": {"total_size": weights}, "weight_map": where}
         texts = {**texts, INDEX: json.dumps(index, indent=2) + "\n"}
     makers: dict[str, Callable[[Path], tuple[int, str]]] = {}
-    for name, pieces in files.items():
+    for name, pieces in (*files.items(), *beside.items()):
         makers[name] = lambda path, pieces=pieces: write_weights(path, pieces, run, False, True)  # type: ignore[misc]
     for name, text in texts.items():
         makers[name] = lambda path, text=text: _write_text(path, text)  # type: ignore[misc]
     for name, source in copies.items():
         makers[name] = lambda path, source=source: copy_file(source, path, None)  # type: ignore[misc]
+    weights += sum(piece.spec.nbytes for pieces in beside.values() for piece in pieces)
     size = weights + sum(map(len, texts.values())) + sum(path.stat().st_size for path in copies.values())
     with TreeTarget(out, work, list(makers), size, is_file_of, force) as tree:
         for name, make in makers.items():
