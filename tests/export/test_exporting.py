@@ -15,6 +15,8 @@ from bale.errors import ArchiveError, OutputError, UsageError
 from bale.export import writing
 from bale.export.exporting import export
 from bale.export.model import Model
+from bale.export.target import Piece
+from bale.spec import TensorSpec
 from tests.cli.conftest import Bale, bale  # noqa: F401
 from tests.making import names_in, weights, write
 
@@ -96,6 +98,13 @@ def test_the_parts_of_one_tensor_are_in_memory_at_a_time(tmp_path: Path) -> None
         assert first.parts is parts
         assert last.parts is not parts
         assert first.parts is not parts
+
+
+def test_parts_that_are_not_of_the_size_of_a_tensor_are_damage(tmp_path: Path) -> None:
+    piece = Piece("a", TensorSpec("U8", (4,)), lambda: [np.zeros(3, np.uint8)])
+    with Run(1) as run, pytest.raises(ArchiveError, match="the parts of a are not of its size"):
+        writing.write_weights(tmp_path / "a.safetensors", [piece], run, False, False)
+    assert not names_in(tmp_path)
 
 
 def test_bad_words_are_explained(tmp_path: Path) -> None:
