@@ -26,12 +26,16 @@ def command(
         Given, typer.Argument(parser=given, metavar="ARCHIVE|FOLDER", help="An archive, or a folder of a model's.")
     ],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORMAT", help="safetensors, compressed-tensors, bitsandbytes or peft.")
+        str, typer.Option("--to", metavar="FORMAT", help="safetensors, compressed-tensors, bitsandbytes, peft or gguf.")
     ],
     out: Annotated[
         Given,
         typer.Option(
-            "--output", "-o", parser=given, metavar="OUT", help="The folder; of one archive a .safetensors file."
+            "--output",
+            "-o",
+            parser=given,
+            metavar="OUT",
+            help="The folder; of one archive a .safetensors file; for gguf the file.",
         ),
     ],
     dense: Annotated[

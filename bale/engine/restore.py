@@ -158,6 +158,19 @@ def restored(decoder: Decoder) -> Iterator[tuple[int, Array]]:
         yield at, skeleton[taken:]
 
 
+def head(decoder: Decoder) -> Iterator[Array]:
+    """The bytes of the source before its first tensor."""
+    skeleton, at, taken = np.frombuffer(decoder.archive.skeleton(), np.uint8), 0, 0
+    for index, stored in enumerate(decoder.archive.manifest.units):
+        gap = stored.unit.start - at
+        yield skeleton[taken : taken + gap]
+        if stored.unit.views:
+            return
+        yield from (block.data for block in decoder.blocks([index]))
+        at, taken = stored.unit.end, taken + gap
+    yield skeleton[taken:]
+
+
 def _check_source(archive: ArchiveFile, sha256: str) -> None:
     if sha256 != archive.manifest.source_sha256:
         raise ArchiveError(f"{archive.path}: what was decoded is not the source that went in", DAMAGED)

@@ -13,7 +13,7 @@ from typing import Any
 from bale.engine.run import Progress, Run, one_blas_thread
 from bale.errors import UsageError
 from bale.export.model import Model, Stored
-from bale.export.target import Carried, NotCarried, Piece, Target
+from bale.export.target import Carried, FileTarget, NotCarried, Order, Piece, Target
 from bale.export.target import dense as dense_piece
 from bale.export.targets import target_of
 from bale.export.writing import write_folder, write_weights
@@ -75,7 +75,7 @@ def export(
     to : str
         The format; see `bale.export.targets`.
     out : path
-        A folder; for one archive without a folder a ``.safetensors`` file.
+        A folder; for one archive without a folder a ``.safetensors`` file; for ``gguf`` a file.
     dense : sequence of str
         Name patterns (`fnmatch`, or ``re:``) of tensors that are written with their decoded values.
     lossy_scales : bool
@@ -95,17 +95,16 @@ def export(
     """
     source, out, target = Path(source), Path(out), target_of(to)
     with Run(threads, progress=progress) as run, Model(source, run) as model, one_blas_thread():
-        if target.needs_config and model.config is None:
-            raise UsageError(
-                f"{source} has no {CONFIG}, which what loads {to} goes by",
-                "compress the model's folder, and export that",
-            )
+        target.check(model)
         found = _decided(model, target, _chosen(model, dense), lossy_scales)
         _check_together(target, model, found)
         files = {name: _pieces(tensors, found) for name, tensors in model.files.items()}
         beside = _beside(found.values())
         run.expect(sum(piece.spec.nbytes for pieces in (*files.values(), *beside.values()) for piece in pieces))
         schemes = {each.name: _scheme(each, found.get(each.name)) for each in model.tensors}
+        if isinstance(target, FileTarget):
+            by_name = {piece.name: piece for pieces in files.values() for piece in pieces}
+            return Exported(out, target.write(Order(model, found, by_name, out, run, force)), schemes)
         if model.folder is None and out.suffix == ".safetensors":
             (pieces,) = files.values()
             return Exported(out, write_weights(out, pieces, run, force, False)[0], schemes)

@@ -11,7 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from bale.compressors.base import Values
+from bale.compressors.chunks import flat_spec
 from bale.compressors.pipeline import Pipeline
 from bale.engine.folder.files import is_marked
 from bale.engine.reading.archives import Archives
@@ -54,6 +57,16 @@ class Stored:
         """Its decoded bytes, in arrays that are bounded."""
         return self.archives.blocks(self.name)
 
+    def part(self, name: str) -> Values:
+        """One of its parts by itself, flat."""
+        blocks = list(self.archives.part_blocks(self.name, name))
+        array = np.concatenate([block.array for block in blocks])
+        return Values(flat_spec(blocks[0].spec, array.size), array)
+
+    def part_blocks(self, name: str) -> Iterator[Array]:
+        """The same in arrays that are bounded."""
+        return (block.array for block in self.archives.part_blocks(self.name, name))
+
 
 class Model:
     """The archives of one model, open; to be used as a context manager.
@@ -65,6 +78,8 @@ class Model:
 
     Attributes
     ----------
+    paths : tuple of Path
+        The archives of its weights.
     config : dict or None
         Content of the folder's ``config.json``.
     beside : tuple of str
@@ -94,6 +109,7 @@ class Model:
             self.beside = tuple(name for name in copies if name != CONFIG and not is_index_of_weights(name))
             if CONFIG in copies:
                 self.config = _read_config(path / CONFIG, is_marked(copies[CONFIG]))
+        self.paths = tuple(paths)
         self._by_file = {
             _weights_name(path, self.folder): self._resources.enter_context(Archives([path], run=run)) for path in paths
         }

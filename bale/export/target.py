@@ -5,9 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
-from bale.export.model import Stored
+from bale.engine.run import Run
+from bale.errors import UsageError
+from bale.export.model import Model, Stored
+from bale.io.folders.marked import CONFIG
 from bale.spec import Array, TensorSpec
 
 
@@ -58,6 +62,14 @@ class Target(ABC):
     needs_config: ClassVar[bool] = True
     """Whether what loads it goes by a ``config.json``, so that only a model's folder can be exported."""
 
+    def check(self, model: Model) -> None:
+        """Raise `UsageError` for a model that it is not for."""
+        if self.needs_config and model.config is None:
+            raise UsageError(
+                f"{model.path} has no {CONFIG}, which what loads {self.name} goes by",
+                "compress the model's folder, and export that",
+            )
+
     @abstractmethod
     def carry(self, tensor: Stored, lossy_scales: bool) -> Carried | None:
         """How a lossy tensor is carried over; None for its decoded values.
@@ -79,6 +91,26 @@ class Target(ABC):
     def texts(self, config: Mapping[str, Any], carried: Mapping[str, Carried]) -> dict[str, str]:
         """Further files of text, by name."""
         return {}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be written into which file: of each tensor its piece, of some because they are carried over."""
+
+    model: Model
+    carried: Mapping[str, Carried]
+    pieces: Mapping[str, Piece]
+    out: Path
+    run: Run
+    force: bool
+
+
+class FileTarget(Target):
+    """A format that is one file of its own, where others are folders of safetensors files."""
+
+    @abstractmethod
+    def write(self, order: Order) -> int:
+        """Write the file, whole or not at all; returns its size."""
 
 
 def dense(tensor: Stored) -> Piece:

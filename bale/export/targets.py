@@ -7,11 +7,13 @@ from difflib import get_close_matches
 from bale.errors import UsageError
 from bale.export.bitsandbytes import BitsAndBytes
 from bale.export.compressed_tensors.target import CompressedTensors
+from bale.export.gguf.target import Gguf
 from bale.export.peft import Peft
 from bale.export.safetensors import Safetensors
 from bale.export.target import Target
 
-TARGETS: dict[str, Target] = {each.name: each for each in (Safetensors(), CompressedTensors(), BitsAndBytes(), Peft())}
+_ALL: tuple[Target, ...] = (Safetensors(), CompressedTensors(), BitsAndBytes(), Peft(), Gguf())
+TARGETS = {each.name: each for each in _ALL}
 
 
 def target_of(name: str) -> Target:

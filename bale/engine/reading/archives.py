@@ -166,6 +166,11 @@ class Archives(Tensors):
         decoder, place = self._index[self._open(name)[0]]
         return decoder.parts(place)
 
+    def part_blocks(self, name: str, part: str) -> Iterator[Values]:
+        """One of the parts that a tensor is stored in, chunk by chunk, flat."""
+        decoder, place = self._index[self._open(name)[0]]
+        return decoder.part_blocks(place, part)
+
     @property
     def report(self) -> Report:
         """The report as far as the archives record it: without digests of the archives, and without times."""

@@ -12,10 +12,10 @@ import xxhash
 
 from bale.compressors import registry
 from bale.compressors.base import Values
-from bale.compressors.chunks import chunk_ranges
+from bale.compressors.chunks import chunk_ranges, flat_spec
 from bale.compressors.pipeline import Pipeline
 from bale.engine.coding.choose import decode_tasks
-from bale.engine.coding.stored import FORGED, WRONG, DecodeTask, bytes_of, load_part, numbers_of
+from bale.engine.coding.stored import FORGED, WRONG, DecodeTask, bytes_of, load_chunk, load_part, numbers_of
 from bale.engine.coding.task import SECOND, SECOND_EXACT, ReferenceTensor, Task
 from bale.engine.run import WHOLE_COST, Job, Run
 from bale.errors import ArchiveError, SourceError, UsageError
@@ -165,6 +165,25 @@ class Decoder:
         if stored.same_as is not None:
             return self.parts(stored.same_as)
         return self._sound(stored, self._unpacked, index, stored)
+
+    def part_blocks(self, index: int, name: str) -> Iterator[Values]:
+        """A part of a unit as it is stored, chunk by chunk, flat.
+
+        Raises
+        ------
+        ArchiveError
+            For bad chunks.
+        """
+        stored = self.archive.manifest.units[index]
+        if stored.same_as is not None:
+            yield from self.part_blocks(stored.same_as, name)
+            return
+        unit = ArchivedUnit(self.archive, index)
+        number = numbers_of(unit, "")[name]
+        part = unit.parts[number]
+        for chunk in range(len(part.chunks)):
+            spec = flat_spec(part.spec, part.elements_of(chunk))
+            yield Values(spec, self._sound(stored, load_chunk, unit, number, chunk, spec), part.bits)
 
     def _unpacked(self, index: int, stored: StoredUnit) -> dict[str, Values]:
         pipeline, prefix = _pipeline(self.archive, stored), ""

@@ -186,6 +186,6 @@ def test_blocks_are_coded_as_records_and_are_never_lossy(tmp_path: Path) -> None
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = key(b"t", 9, array(8, 3, text(b"a") * 3))
-    monkeypatch.setattr("bale.io.sources.gguf.read._TEXTS", 5)
+    monkeypatch.setattr("bale.io.sources.gguf.header._TEXTS", 5)
     assert read(gguf(ONE, texts, 1)).kind == "gguf"
     assert "more than 5 texts in arrays" in reason(gguf(ONE, texts * 2, 2))
