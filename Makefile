@@ -5,7 +5,7 @@ MODELS ?= .models
 FINETUNED ?= .finetuned
 BIN := $(VENV)/bin
 
-.PHONY: setup test test-formats lint fmt check docs demo soak zoos fetch finetune clean \
+.PHONY: setup test test-formats test-export lint fmt check docs demo soak zoos fetch finetune clean \
 	bench bench-lossless bench-quant bench-lowrank bench-programs bench-quality bench-stats \
 	bench-budgets bench-formats bench-run bench-structure bench-quality-budgets bench-menu
 
@@ -34,6 +34,17 @@ test: $(VENV)/ready  ## installs what the tests need and passes them, two at a t
 
 test-formats: .venv-test-formats/ready  ## the tests of files that h5py, Keras, TensorFlow, ONNX and OpenVINO make, which others skip; a gigabyte is installed
 	.venv-test-formats/bin/python -m pytest tests/io/sources/test_made_by_libraries.py tests/io/sources/test_made_by_exporters.py
+
+.venv-test-export/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-test-export
+	.venv-test-export/bin/python -m pip install --quiet --upgrade pip
+	.venv-test-export/bin/python -m pip install --quiet torch==2.13.0
+	.venv-test-export/bin/python -m pip install --quiet --editable . --group test torch==2.13.0 transformers==5.24.0 \
+		compressed-tensors==0.20.0 bitsandbytes==0.50.2 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0
+	touch $@
+
+test-export: .venv-test-export/ready  ## loads exported models by the libraries that they are for, which other tests skip; a gigabyte is installed
+	.venv-test-export/bin/python -m pytest tests/export/*_library.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -119,4 +130,4 @@ soak: $(VENV)/ready  ## the long form of the checks
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .venv-formats .venv-test-formats .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-demo .venv-peers .venv-peers-quant .venv-finetune .venv-quality .venv-formats .venv-test-formats .venv-test-export .pytest_cache .mypy_cache .ruff_cache .hypothesis

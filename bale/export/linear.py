@@ -6,10 +6,14 @@ import re
 
 from bale.export.model import Stored
 
-# Modules that loaders have dense: embeddings, heads, routers of experts
+HEADS = r"(.*\.)?(lm_head|lm_head\.decoder|predictions\.decoder|generator_lm_head|vocab_projector|embed_out|proj_out)"
+"""Output matrices. They may be tied: then no tensor has their names, and loaders must be told to leave them alone."""
+
+# Modules that loaders have dense: these, embeddings, classifiers, routers of experts
 _DENSE = re.compile(
+    rf"{HEADS}\.weight|"
     r"(.*\.)?(embed_[a-z]+|wte|wpe|shared|embed(dings?)?|[a-z]+_embeddings?|relative_attention_bias"
-    r"|lm_head|output|proj_out|score|classifier|router|gate|shared_expert_gate)\.weight"
+    r"|output|score|classifier|router|gate|shared_expert_gate)\.weight"
 )
 
 

@@ -12,7 +12,7 @@ TEXTS = {
     "codebook": ["codebook", "codebook:bits=2,group=row", "codebook:bits=3,group=100"],
     "cp": ["cp:rank=2", "cp:error=0.9", "cp:ratio=0.1,starts=1"],
     "exact": ["int4/exact"],
-    "fp8": ["fp8", "fp8:format=e5m2,group=tensor"],
+    "fp8": ["fp8", "fp8:scale=bf16", "fp8:format=e5m2,group=tensor"],
     "huffman": ["huffman"],
     "int": [
         "int8",
@@ -27,7 +27,7 @@ TEXTS = {
     "lossless": ["lossless", "lossless:effort=max"],
     "mx": ["mxfp4", "mxfp6", "mxfp8", "mx:format=e3m2", "mx:format=e5m2"],
     "nf4": ["nf4", "nf4:group=7,double=false"],
-    "nvfp4": ["nvfp4"],
+    "nvfp4": ["nvfp4", "nvfp4:range=fixed"],
     "positive": ["positive:domain=sqrt", "positive"],
     "rans": ["rans"],
     "records": ["records"],

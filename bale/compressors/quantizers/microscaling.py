@@ -27,6 +27,8 @@ FORMATS: dict[str, Levels] = {
 _BLOCK, _NV_BLOCK = 32, 16
 _LEAST_EXPONENT, _BIAS = -127, 127
 _LEAST_PEAK = 2.0**-110
+FIXED_RANGE = 2.0**-7
+"""The scale of tensors with ``nvfp4:range=fixed``: blocks with values from 0.0008 to 21 have all bits of theirs."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Fp8(Scaled):
     E4M3 (4 bits of exponent, 3 of mantissa), 57344 for E5M2. ``x / s`` is rounded to the nearest float, half to even,
     and comes back times s.
 
-    Parts: ``qdata``, the float's bits as in OCP's FP8 (no infinities, no NaN); ``scale``, F16, or F32 for the whole
-    tensor when one would not be a normal F16.
+    Parts: ``qdata``, the float's bits as in OCP's FP8 (no infinities, no NaN); ``scale``, rounded up to F16, or to F32
+    for the whole tensor when one would not be a normal F16, unless the setting says otherwise: ``bf16`` is what
+    software for models in BF16 loads (`bale export`).
 
     Error: ``|x - x'| <= max(2^-(M+1) |x|, d s / 2)`` with the stored scale, M bits of mantissa, and d the least number
     of the format, 2^-9 for E4M3 and 2^-16 for E5M2; plus rounding to the tensor's dtype.
@@ -62,6 +65,14 @@ class Fp8(Scaled):
     group: int | Literal["row", "column", "tensor"] = setting(
         "row", low=1, help="elements that share a scale: a row (first dimension), a column, a number of them, or all"
     )
+    scale: Literal["auto", "fp16", "bf16", "fp32"] = setting(
+        "auto", help="form that scales are stored in; auto is fp16, or fp32 where that does not do"
+    )
+
+    @property
+    def kind(self) -> str:
+        """As the setting says."""
+        return self.scale
 
     @property
     def levels(self) -> Levels:
@@ -157,15 +168,17 @@ class Nvfp4(Scaled):
     With the largest magnitude M of the tensor, its scale is ``t = M / (6 x 448)``, F32. A block of 16 consecutive
     elements (the last may be shorter) with the largest magnitude m has the scale ``u``, which is ``m / 6t`` rounded to
     E4M3, half to even, at least 2^-9. With ``s = u t``, ``x / s`` is rounded to the nearest E2M1 (0, 0.5, 1, 1.5, 2, 3,
-    4, 6 and their negatives), half to even, at most 6; it comes back times s.
+    4, 6 and their negatives), half to even, at most 6; it comes back times s. With ``range=fixed`` t is 2^-7 for all
+    tensors, so that products of scales are exact, and a tensor with values beyond 21 is refused.
 
     Parts: ``qdata``, the float's bits; ``scale``, E4M3 bits, one byte for each block; ``scale.range``, t.
 
-    Error: ``|x - x'| <= s``; up to 3 s in blocks whose m is below M / 28672, where u has few bits. Plus rounding to the
+    Error: ``|x - x'| <= s``; up to 3 s in blocks whose m is below 3t / 32, where u has few bits. Plus rounding to the
     tensor's dtype. A tensor whose M is below 2^-110 is refused.
 
-    Use it where the bits of NVFP4 are wanted, with t for the reciprocal that some tools store. On weights it is as good
-    as `int4`, in 0.4 bits more. About 100 M weights/s encoding, 700 M decoding.
+    Use it where the bits of NVFP4 are wanted, with t for the reciprocal that some tools store; with ``range=fixed``
+    where other software is to load them (`bale export`), which may read several tensors as one. On weights it is as
+    good as `int4`, in 0.4 bits more. About 100 M weights/s encoding, 700 M decoding.
 
     NVIDIA 2025, "Pretraining Large Language Models with NVFP4" (arXiv:2509.25149).
 
@@ -178,6 +191,10 @@ class Nvfp4(Scaled):
     """
 
     name: ClassVar[str] = "nvfp4"
+
+    range: Literal["tensor", "fixed"] = setting(
+        "tensor", help="factor of all scales: by the largest value of the tensor, or 2^-7 whatever it is"
+    )
 
     @property
     def levels(self) -> Levels:
@@ -205,10 +222,17 @@ class Nvfp4(Scaled):
 
     def scales_of(self, peaks: Array) -> dict[str, Array]:
         """The tensor's scale, and for each block its own, rounded to nearest."""
-        peak = peaks.max(initial=0)
-        if 0 < peak < _LEAST_PEAK:
-            raise Refused("its values are too small for the scales of nvfp4")
-        small = FORMATS["e4m3"]
-        factor = np.float32(float(peak) / (self.levels.largest * small.largest) if peak else 1.0)
+        factor, small = self._factor(float(peaks.max(initial=0))), FORMATS["e4m3"]
         wanted = (peaks.astype(np.float64) / (self.levels.largest * float(factor))).astype(np.float32)
         return {"scale": np.maximum(small.nearest(wanted), 1), "scale.range": np.array([factor], np.float32)}
+
+    def _factor(self, peak: float) -> np.float32:
+        """The tensor's scale, where its largest magnitude is `peak`."""
+        most = self.levels.largest * FORMATS["e4m3"].largest
+        if self.range == "fixed":
+            if peak > most * FIXED_RANGE:
+                raise Refused(f"its values are beyond {most * FIXED_RANGE:g}, the largest of nvfp4:range=fixed")
+            return np.float32(FIXED_RANGE)
+        if 0 < peak < _LEAST_PEAK:
+            raise Refused("its values are too small for the scales of nvfp4")
+        return np.float32(peak / most if peak else 1.0)

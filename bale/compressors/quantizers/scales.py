@@ -91,6 +91,8 @@ def load(side: Mapping[str, Values], kind: str, groups: int, at: slice) -> Array
     if kind == "fp8" and scale.max(initial=0) > _LAST_E4M3:
         raise ValueError("a scale is not a number")
     if kind == "bf16":
+        if side["scale"].spec.dtype != "BF16":
+            raise ValueError(f"scales in {side['scale'].spec.dtype}, not in BF16")
         found = to_float32(scale, TensorSpec("BF16", scale.shape))
     elif kind in _FLOATS:
         found = scale.astype(np.float32)

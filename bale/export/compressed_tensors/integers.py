@@ -8,26 +8,21 @@ from functools import partial
 import numpy as np
 
 from bale.compressors.chunks import flat_bytes
-from bale.compressors.floats import from_float32, to_float32
-from bale.compressors.quantizers import scales
 from bale.compressors.quantizers.linear import Int
 from bale.export.compressed_tensors.packing import packed
+from bale.export.compressed_tensors.scales import SETTINGS, in_models_dtype
 from bale.export.model import Stored
 from bale.export.target import Carried, NotCarried, Piece
 from bale.spec import Array, TensorSpec
 
-_SCALES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
-
 
 def carry(tensor: Stored, codec: Int, lossy_scales: bool) -> Carried:
     """Codes as they are, scales in the dtype of the model; raises `NotCarried` for what the format does not have."""
-    wanted = _SCALES.get(tensor.spec.dtype, "bf16")
-    setting = f"int:bits={codec.bits},group=64,symmetric=true,scale={wanted}"
+    bits = codec.bits if codec.bits in (4, 8) else 4
+    setting = f"int:bits={bits},group=64,symmetric=true,scale={SETTINGS.get(tensor.spec.dtype, 'bf16')}"
     rows, columns = tensor.spec.shape
-    if codec.bits not in (4, 8):
-        raise NotCarried(
-            f"{codec.bits} bits, and the format packs 4 or 8", setting.replace(f"bits={codec.bits}", "bits=4")
-        )
+    if codec.bits != bits:
+        raise NotCarried(f"{codec.bits} bits, and the format packs 4 or 8", setting)
     if not codec.symmetric:
         raise NotCarried("it has zero points, which stock transformers does not load", setting)
     if codec.rows != 1 or codec.group in ("column", "tensor"):
@@ -35,25 +30,18 @@ def carry(tensor: Stored, codec: Int, lossy_scales: bool) -> Carried:
     group = columns if codec.group == "row" else int(codec.group)
     if columns % group:
         raise NotCarried(f"groups of {group} do not divide rows of {columns}", setting.replace("group=64", "group=row"))
-    count = rows * (columns // group)
-    exact = scales.load(tensor.parts, codec.scale, count, slice(0, count)).reshape(rows, -1)
-    grid = TensorSpec(tensor.spec.dtype, exact.shape)
-    stored = from_float32(exact, grid)
-    if not lossy_scales and not np.array_equal(to_float32(stored, grid), exact):
-        raise NotCarried(
-            f"its scales are no numbers of {tensor.spec.dtype}", f"{setting}, or export with --lossy-scales"
-        )
+    grid, stored = in_models_dtype(tensor, codec.scale, columns // group, lossy_scales, setting)
     stem = tensor.name.removesuffix("weight")
-    words = -(-columns * codec.bits // 32)
+    words = -(-columns * bits // 32)
     strategy = {"strategy": "channel"} if codec.group == "row" else {"strategy": "group", "group_size": group}
     return Carried(
-        f"int{codec.bits} by row" if codec.group == "row" else f"int{codec.bits} in groups of {group}",
+        f"int{bits} by row" if codec.group == "row" else f"int{bits} in groups of {group}",
         (
-            Piece(f"{stem}weight_packed", TensorSpec("I32", (rows, words)), partial(_codes, tensor, codec.bits)),
+            Piece(f"{stem}weight_packed", TensorSpec("I32", (rows, words)), partial(_codes, tensor, bits)),
             Piece(f"{stem}weight_scale", grid, lambda: [flat_bytes(stored)]),
             Piece(f"{stem}weight_shape", TensorSpec("I64", (2,)), lambda: [_shape(rows, columns)]),
         ),
-        {"format": "pack-quantized", "weights": {"num_bits": codec.bits, "type": "int", "symmetric": True, **strategy}},
+        {"format": "pack-quantized", "weights": {"num_bits": bits, "type": "int", "symmetric": True, **strategy}},
     )
 
 

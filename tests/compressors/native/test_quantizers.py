@@ -24,6 +24,7 @@ PIPELINES = [
     "int:bits=4,group=32,scale=log",
     "int:bits=2,clip=mse",
     "fp8",
+    "fp8:scale=bf16",
     "nf4",
     "mxfp4",
     "codebook",
@@ -31,6 +32,7 @@ PIPELINES = [
     "codebook:bits=2,group=row",
     "log",
     "nvfp4",
+    "nvfp4:range=fixed",
     "mxfp6",
 ]
 SHAPES = [(70, 1001), (1, 5), (300,), (4, 3, 50, 50)]

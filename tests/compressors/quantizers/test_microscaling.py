@@ -102,6 +102,19 @@ def test_nvfp4_by_hand():
     assert Nvfp4().decode(parts, TensorSpec("F32", (32,)))[[0, 1, 2, 16]].tolist() == [2688, -448, 224, 6]
 
 
+def test_nvfp4_with_one_range_for_all():
+    x = np.zeros(32, np.float32)
+    x[:3], x[16:19] = (21, -3.5, 1), (6 / 128, 2 / 128, -4 / 128)
+    codec = Nvfp4(range="fixed")
+    parts = codec.encode(f32(x))
+    assert parts["scale.range"].array.tolist() == [2.0**-7]
+    assert parts["scale"].array.tolist() == [0x7E, 0x38]  # 448 and 1
+    assert parts["qdata"].array[[0, 1, 2, 16, 17, 18]].tolist() == [7, 10, 1, 7, 4, 14]
+    assert codec.decode(parts, TensorSpec("F32", (32,)))[[0, 1, 2, 16]].tolist() == [21, -3.5, 1.75, 6 / 128]
+    with pytest.raises(Refused, match="beyond 21"):
+        codec.encode(f32([21.1]))
+
+
 def test_fp8_by_hand():
     x = f32([[448, -1, 17], [0, 0, 0]])
     parts = Fp8().encode(x)
@@ -111,10 +124,22 @@ def test_fp8_by_hand():
     assert Fp8(format="e5m2").encode(f32([57344, -1]))["qdata"].array.tolist() == [0x7B, 0xBC]
 
 
+def test_fp8_with_scales_in_bf16():
+    x = f32([[449, -1], [0, 0]])
+    parts = Fp8(scale="bf16").encode(x)
+    assert parts["scale"].spec.dtype == "BF16"
+    assert parts["scale"].array[0] == 0x3F81  # the least above 449 / 448
+    assert Fp8(scale="bf16").decode(parts, x.spec).tolist() == [[448 * 1.0078125, -1.0078125], [0, 0]]
+
+
 @pytest.mark.parametrize(("name", "mantissa", "least", "beyond"), [("e4m3", 3, 2.0**-9, 0), ("e5m2", 2, 2.0**-16, 0)])
 @pytest.mark.parametrize("group", ["row", "tensor", "column", 5])
 def test_bound_of_fp8(name, mantissa, least, beyond, group):
     check_scaled(Fp8(format=name, group=group), lambda x: np.maximum(2.0 ** -(mantissa + 1) * x, least / 2), range(6))
+
+
+def test_bound_of_fp8_with_scales_in_bf16():
+    check_scaled(Fp8(scale="bf16"), lambda x: np.maximum(2.0**-4 * x, 2.0**-10), range(2))
 
 
 @pytest.mark.parametrize(
