@@ -97,6 +97,16 @@ def test_the_numbers_are_those_of_the_archive(tmp_path: Path, pipeline: str, sch
             assert np.array_equal(found[name].view(np.uint16), tensors[name].view(np.uint16))
 
 
+@pytest.mark.parametrize(
+    ("preset", "scheme"), [("export-int4", "int4 in groups of 64"), ("export-int8", "int8 by row")]
+)
+def test_presets_for_export_carry_over(tmp_path: Path, preset: str, scheme: str) -> None:
+    model(tmp_path)
+    bale.compress(tmp_path / "model", recipe=preset, out=tmp_path / "by-preset")
+    done = export(tmp_path / "by-preset", "compressed-tensors", tmp_path / "out")
+    assert done.counts == {scheme: 5, "exact": 3}
+
+
 FLOATS = ("fp8:scale=bf16", "mxfp4", "mxfp8", "nvfp4:range=fixed")
 FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
 
