@@ -71,7 +71,7 @@ def command(
 ) -> int:
     """Collect them."""
     from bale.models.collect import collect
-    from bale.models.model import read_lines
+    from bale.models.lines import read_lines
 
     printer = Printer(json, quiet)
     found = read_lines(text, lines)

@@ -13,7 +13,8 @@ import numpy as np
 from bale.errors import OutputError, SourceError
 from bale.io.statistics import COVARIANCE, write_statistics
 from bale.io.storage.commit import check_target
-from bale.models.model import Model, check_model, load_model
+from bale.models.folder import check_model
+from bale.models.model import Model, load_model
 from bale.models.moments import Collector
 from bale.spec import Array
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from bale.engine.reading.listing import open_folder, without_options
-from bale.errors import SourceError, UsageError
-from bale.io.storage.files import check_readable, reason
+from bale.models.folder import LOCAL, check_installed, explained, load_config, load_tokenizer
+from bale.models.lines import batches, tokens_of
 
 _TOKENS = 1 << 12  # in one call of the model
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "*.bpe.model")
 
 
 @dataclass(frozen=True)
@@ -50,11 +44,7 @@ class Model:
 
     def tokens_of(self, lines: Sequence[str], length: int) -> list[list[int]]:
         """The numbers of the tokens of each line, at most `length`."""
-        longest = getattr(self.torch_model.config, "max_position_embeddings", None)
-        most = min(length, self.tokenizer.model_max_length, longest if isinstance(longest, int) else length)
-        with _explained("the tokenizer cannot read the text"):
-            found = self.tokenizer(list(lines), truncation=True, max_length=most)["input_ids"]
-        return [list(each)[:most] for each in found]  # tokenizers cut nothing where special tokens alone are more
+        return tokens_of(self.tokenizer, self.torch_model.config, lines, length)
 
     def run(self, lines: Sequence[Sequence[int]], done: Callable[[int], None]) -> None:
         """Run lines of tokens; those of equal length together, so that nothing is padded.
@@ -63,28 +53,15 @@ class Model:
         """
         import torch
 
-        order = sorted(range(len(lines)), key=lambda place: len(lines[place]))
-        for length, group in groupby(order, key=lambda place: len(lines[place])):
-            while length and (places := list(islice(group, max(1, _TOKENS // length)))):
-                tokens = torch.tensor([lines[place] for place in places])
-                given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-                if getattr(self.torch_model.config, "is_encoder_decoder", False):
-                    given["decoder_input_ids"] = tokens
-                with torch.inference_mode(), _explained(f"{type(self.torch_model).__name__} cannot be run on text"):
-                    self.torch_model(**given)
-                for place in places:
-                    done(place)
-
-
-def check_model(folder: Path) -> None:
-    """Raise `SourceError` for a folder that has no config or no tokenizer; their contents are not read."""
-    check_readable(folder)
-    if not os.path.isdir(folder):
-        raise SourceError(f"{folder} is not a folder", "name the folder of a transformers model")
-    if not os.path.isfile(folder / "config.json"):
-        raise SourceError(f"{folder} has no config.json", "name the folder of a transformers model")
-    if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
-        raise SourceError(f"{folder} has no tokenizer", "put its files, like tokenizer.json, beside the weights")
+        for places in batches([len(line) for line in lines], _TOKENS):
+            tokens = torch.tensor([lines[place] for place in places])
+            given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            if getattr(self.torch_model.config, "is_encoder_decoder", False):
+                given["decoder_input_ids"] = tokens
+            with torch.inference_mode(), explained(f"{type(self.torch_model).__name__} cannot be run on text"):
+                self.torch_model(**given)
+            for place in places:
+                done(place)
 
 
 def load_model(folder: Path) -> Model:
@@ -98,20 +75,13 @@ def load_model(folder: Path) -> Model:
         When there are no weights, or it cannot be loaded.
     """
     stored = _stored_in(folder)
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        raise UsageError(
-            "bale stats runs models with transformers and torch, which are not installed",
-            "pip install '.[transformers]' in a clone of bale",
-        ) from None
+    check_installed()
+    import torch
+    import transformers
+
     torch.manual_seed(0)  # for weights that are missing
-    with _explained(f"cannot load the config in {folder}"):
-        config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
-    with _explained(f"cannot load the tokenizer in {folder}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
-    with _explained(f"cannot load the model in {folder}"):
+    config, tokenizer = load_config(folder), load_tokenizer(folder)
+    with explained(f"cannot load the model in {folder}"):
         model, missing = _best(transformers, config, folder)
     notes: tuple[str, ...] = ()
     if missing:
@@ -127,7 +97,7 @@ def _best(transformers: Any, config: Any, folder: Path) -> tuple[Any, list[str]]
     classes = [each for each in named if hasattr(each, "from_pretrained")]
     best: tuple[Any, list[str]] | None = None
     for each in (*classes, transformers.AutoModel):
-        model, loading_info = each.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
+        model, loading_info = each.from_pretrained(folder, config=config, output_loading_info=True, **LOCAL)
         missing = sorted(loading_info["missing_keys"])
         if best is None or len(missing) < len(best[1]):
             best = model, missing
@@ -146,35 +116,3 @@ def _stored_in(folder: Path) -> dict[str, set[tuple[int, ...]]]:
         for view in (view for unit in checkpoint.units for view in unit.views):
             found.setdefault(view.name, set()).add(view.spec.shape)
     return found
-
-
-def read_lines(path: Path, most: int) -> list[str]:
-    """The first lines of a text that are not empty; `SourceError` when there are none."""
-    try:
-        with open(path, encoding="utf-8") as text:
-            lines = list(islice((line.strip() for line in text if line.strip()), most))
-    except OSError as problem:
-        raise SourceError(f"cannot read {path}: {reason(problem)}", "check the path and its permissions") from None
-    except UnicodeDecodeError as problem:
-        raise SourceError(f"{path} is not text in UTF-8: {problem.reason} at byte {problem.start}") from None
-    if not lines:
-        raise SourceError(f"{path} has no text in it", "give a line for each text that the model is to see")
-    return lines
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn whatever transformers raises into a `SourceError`; its other output is discarded."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except MemoryError:
-            raise
-        except Exception as problem:
-            said = next(iter(str(problem).strip().splitlines()), "")
-            raise SourceError(f"{what}: {type(problem).__name__}{said and f': {said}'}") from None

@@ -49,6 +49,7 @@ def load_into(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     prefix: str = "",
+    names: Mapping[str, str] | None = None,
     strict: bool = True,
     keep: Literal["compressed"] | None = None,
 ) -> LoadedInto:
@@ -71,6 +72,8 @@ def load_into(
         Where tensors go that were on the meta device; None for the CPU. Others stay where they are.
     prefix : str
         Only tensors of the checkpoint whose names begin so are loaded, under what follows.
+    names : mapping of str to str or None
+        The model's names of tensors that have others in the checkpoint.
     strict : bool
         Whether anything missing or unexpected is an error. The model has been changed by then only if a block of a
         tensor turns out to be damaged.
@@ -101,7 +104,8 @@ def load_into(
     if strict:
         _require_memory(model, targets)
     with open_tensors(Path(path)) as tensors:
-        found = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+        own = names or {}
+        found = {own.get(name, name.removeprefix(prefix)): name for name in tensors if name.startswith(prefix)}
         result = _compared(targets, found)
         if strict:
             _require_all(path, result)
@@ -110,10 +114,10 @@ def load_into(
         for each in kept:
             del targets[each.name]
         made: dict[int, torch.Tensor] = {}
-        for names in _by_tensor(targets).values():
-            sources = [found[name] for name in names if name in found]
+        for aliases in _by_tensor(targets).values():
+            sources = [found[name] for name in aliases if name in found]
             if sources:
-                target = targets[names[0]]
+                target = targets[aliases[0]]
                 made[id(target)] = _load(tensors, sources, target, dtype, device)
         _put(model, made)
         for each in kept:

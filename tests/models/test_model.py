@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bale.errors import SourceError
-from bale.models.model import Model, read_lines
+from bale.models.lines import read_lines
+from bale.models.model import Model
 
 
 def test_lines_of_a_text(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(wider.embedding.weight, before)
 
 
+def test_names_that_differ_are_given(tmp_path: Path) -> None:
+    model, _ = saved(tmp_path)
+    state = {name: each for name, each in model.state_dict().items() if name != "head.weight"}
+    state["words"] = state.pop("embedding.weight")
+    torch.save(state, tmp_path / "other.pt")
+    fresh = Tied()
+    load_into(fresh, tmp_path / "other.pt", names={"words": "embedding.weight"})
+    assert_equal(fresh, model)
+
+
 def test_names_that_are_missing_are_an_error_or_told(tmp_path: Path) -> None:
     _, archive = saved(tmp_path)
     larger = nn.Sequential(Tied(), nn.Linear(3, 3))
