@@ -25,6 +25,7 @@ from bale.cli import (
     completion,
     compress,
     decompress,
+    evaluate,
     export,
     plan,
     recipes,
@@ -35,7 +36,21 @@ from bale.cli import inspect as inspect_verb
 from bale.compressors import registry
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-VERBS = (compress, decompress, export, plan, advise, inspect_verb, verify, compare, codecs, recipes, stats, completion)
+VERBS = (
+    compress,
+    decompress,
+    export,
+    plan,
+    advise,
+    inspect_verb,
+    verify,
+    compare,
+    codecs,
+    recipes,
+    stats,
+    evaluate,
+    completion,
+)
 GENERATED = "<!-- Written by scripts/docs.py (`make docs`). Do not edit. -->"
 KINDS = {
     "quantizer": "An array becomes integer codes and what is needed to turn them back. It is the last transform.",

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "torch": {"bale.torch", "bale.engine", "bale.compressors"},
     "transformers": {"bale.transformers", "bale.torch", "bale.engine"},
     "vllm": {"bale.torch"},
-    "models": {"bale.models", "bale.engine.reading.listing", "bale.io"},
+    "models": {"bale.models", "bale.torch", "bale.engine.reading", "bale.io"},
     "export": {"bale.export", "bale.engine", "bale.io", "bale.planning.patterns", "bale.compressors"},
     "testing": {"bale.testing", "bale.compressors"},
     "api": {"bale.api", "bale.engine", "bale.io", "bale.planning", "bale.report"},

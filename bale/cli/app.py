@@ -18,6 +18,7 @@ from bale.cli import (
     completion,
     compress,
     decompress,
+    evaluate,
     export,
     inspect,
     plan,
@@ -40,7 +41,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (compress, decompress, export, plan, advise, inspect, verify, compare, codecs, recipes, stats, completion):
+for verb in (
+    compress,
+    decompress,
+    export,
+    plan,
+    advise,
+    inspect,
+    verify,
+    compare,
+    codecs,
+    recipes,
+    stats,
+    evaluate,
+    completion,
+):
     app.command(verb.NAME, help=verb.__doc__, short_help=(verb.__doc__ or "").partition("\n")[0])(verb.command)
 
 

@@ -26,6 +26,7 @@ SYNONYMS = {
     "advise": ("advice", "recommend", "suggest", "analyze", "analyse"),
     "codecs": ("formats", "methods", "codec", "pipelines", "algorithms"),
     "recipes": ("presets", "recipe", "preset", "profiles"),
+    "eval": ("evaluate", "perplexity", "quality", "measure", "kl"),
     "stats": ("calibrate", "statistics", "imatrix"),
 }
 _MEANT = {word: verb for verb, words in SYNONYMS.items() for word in words}

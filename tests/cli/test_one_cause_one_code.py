@@ -75,6 +75,9 @@ def _uses(folder: Path, path: Path) -> list[list[str]]:
     commands += [["verify", archive, "--base", path], ["decompress", archive, "--base", path, "-o", new]]
     commands += [["verify", archive, "--against", path], ["verify", stored, "--against", path]]
     commands += [["stats", path, "--text", folder / "lines.txt"], ["stats", folder / "model", "--text", path]]
+    texts = ["--text", folder / "lines.txt"]
+    commands += [["eval", *each, *texts] for each in ([path, sound, sound], [folder / "hub", path, sound])]
+    commands += [["eval", folder / "hub", sound, path, *texts], ["eval", folder / "hub", sound, sound, "--text", path]]
     return [[str(word) for word in command] for command in commands]
 
 
@@ -88,6 +91,9 @@ def _prepare(bale: Bale, folder: Path) -> Path:
     (folder / "lines.txt").write_text("a line\n")
     (folder / "model").mkdir()
     shutil.copy(source, folder / "model")
+    (folder / "hub").mkdir()
+    (folder / "hub" / "config.json").write_text("{}")
+    (folder / "hub" / "vocab.txt").touch()
     for path in (source, folder / "model"):
         assert bale("compress", path, "-q").code == 0
     return folder

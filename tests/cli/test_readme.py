@@ -146,7 +146,7 @@ def _run(step: Step, bale: Bale) -> None:
     program, *arguments = (each for word in step.words for each in expanded(word))
     match program:
         case "bale":
-            if arguments[0] == "stats" and not WITH_TRANSFORMERS:
+            if arguments[0] in ("stats", "eval") and not WITH_TRANSFORMERS:
                 return
             output = arguments.pop()[1:] if arguments[-1].startswith(">") else None
             said = bale(*arguments)

@@ -35,11 +35,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Facts:
-    """The figures of a whole and of its tensors; `nothing` has those of a tensor of no bytes that lost nothing."""
+    """The figures of a whole and of its tensors; `nothing` has those of a tensor of no bytes that lost nothing.
+
+    Where rows are not tensors, `noun` says what they are.
+    """
 
     totals: Mapping[str, float]
     rows: Sequence[Row]
     nothing: Row
+    noun: str = "tensor"
 
 
 @dataclass(frozen=True)

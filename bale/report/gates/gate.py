@@ -50,6 +50,7 @@ class Failure:
     found: str
     values: Mapping[str, float]
     tensors: Sequence[Named] = ()
+    noun: str = "tensor"
 
     @property
     def message(self) -> str:
@@ -63,7 +64,7 @@ class Failure:
         return [
             self.message,
             *(f"  {tensor}" for tensor in self.tensors[:SHOWN]),
-            *([f"  and {many(more, 'more tensor')}"] if more > 0 else []),
+            *([f"  and {many(more, f'more {self.noun}')}"] if more > 0 else []),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Gate:
             if not holds(self.condition, Scope(facts)):
                 return None
             values = self._values(Scope(facts))
-            return Failure(self.text, self._said(values), values, self._behind(facts, vocabulary))
+            return Failure(self.text, self._said(values), values, self._behind(facts, vocabulary), facts.noun)
         except ArithmeticError as problem:
             return Failure(self.text, f"it cannot be said ({problem})", {})
 
@@ -134,8 +135,8 @@ class Gate:
         values = self._values(Scope(facts, worst))
         found = f"{self._said(values)} in {worst.name}" if facts.rows else self._said(values)
         if len(rows) > 1:
-            found += f", the worst of {many(len(rows), 'tensor')}"
-        return Failure(self.text, found, values, tensors)
+            found += f", the worst of {many(len(rows), facts.noun)}"
+        return Failure(self.text, found, values, tensors, facts.noun)
 
     def _behind(self, facts: Facts, vocabulary: Vocabulary) -> list[Named]:
         """The tensors behind a figure of the whole: those that make the condition true by themselves, or add most."""

@@ -29,6 +29,7 @@ class Kind:
 ERROR = Kind(0.0, math.inf)
 SNR = Kind(math.inf, -math.inf)
 COSINE = Kind(1.0, -1.0)
+SHARE = Kind(1.0, 0.0)
 SIZE = Kind(0.0, 0.0)  # null only where there is nothing that it could be the size of
 
 LEFT_BYTES = "left_bytes"
@@ -142,6 +143,21 @@ class Vocabulary:
         return found
 
 
+class Candidates(Vocabulary):
+    """The names of `eval`, of whose candidates conditions are asked: by the worse ends of intervals."""
+
+    def facts(self, document: Mapping[str, Any]) -> Facts:
+        """The figures of candidates."""
+        rows = []
+        for candidate in document["candidates"]:
+            figures = {}
+            for name, kind in self.tensors.items():
+                end = candidate[name]["high" if kind.worst > kind.exact else "low"]
+                figures[name] = kind.worst if end is None else float(end)
+            rows.append(Row(candidate["name"], figures))
+        return Facts({}, rows, Row("", {name: kind.exact for name, kind in self.tensors.items()}), "candidate")
+
+
 @dataclass(frozen=True)
 class _Finder:
     """Finds the names of one expression."""
@@ -192,7 +208,9 @@ COMPARE = Vocabulary(
     {},
     "summary",
 )
-ALL = (COMPRESS, COMPRESS_WITH_STATISTICS, PLAN, COMPARE, VERIFY)
+EVAL = Candidates("eval", {}, {"kl": ERROR, "nll": ERROR, "perplexity": ERROR, "top1": SHARE}, {}, "candidates")
+EVAL_ENCODER = Candidates("eval --task encoder", {}, {"divergence": ERROR, "cosine": COSINE}, {}, "candidates")
+ALL = (COMPRESS, COMPRESS_WITH_STATISTICS, PLAN, COMPARE, VERIFY, EVAL, EVAL_ENCODER)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
