@@ -290,7 +290,9 @@ def test_import_bale_is_light() -> None:
     assert not loaded("import bale") & {"numpy", "torch", "scipy", "numba", "safetensors", "typer", "zstandard"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compress", "--help"], ["stats", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["compress", "--help"], ["stats", "--help"], ["eval", "--help"]]
+)
 def test_help_is_light(arguments: list[str]) -> None:
     heavy = {"numpy", "torch", "transformers", "scipy", "numba", "safetensors", "zstandard", "ml_dtypes"}
     assert not loaded(RUN, *arguments) & heavy

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bale.errors import SourceError, UsageError
+from bale.errors import BaleError, SourceError, UsageError
 from bale.io.storage.files import check_readable
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -66,7 +66,7 @@ def explained(what: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except MemoryError:
+        except (MemoryError, BaleError):
             raise
         except Exception as problem:
             said = next(iter(str(problem).strip().splitlines()), "")
