@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "planning": {"bale.planning", "bale.compressors"},
     "report": {"bale.report"},
     "engine": {"bale.engine", "bale.compressors", "bale.io", "bale.planning", "bale.report"},
-    "torch": {"bale.torch", "bale.engine", "bale.compressors"},
+    "torch": {"bale.torch", "bale.engine", "bale.compressors", "bale.io.folders.record"},
     "transformers": {"bale.transformers", "bale.torch", "bale.engine"},
     "vllm": {"bale.torch"},
     "models": {"bale.models", "bale.torch", "bale.engine.reading", "bale.io"},

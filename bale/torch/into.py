@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,7 +15,8 @@ from bale.engine.reading.open import open_tensors
 from bale.engine.reading.tensors import Tensors
 from bale.errors import UsageError
 from bale.torch.keep import Kept, put_kept
-from bale.torch.values import copy_values, dtype_of
+from bale.torch.slots import EXTRA, Slot, find_places, slots_of
+from bale.torch.values import copy_values, dtype_of, tensor_of
 
 _FEW = 5  # names in a message
 
@@ -55,9 +56,9 @@ def load_into(
 ) -> LoadedInto:
     """Load a checkpoint or an archive into a model, tensor by tensor and block by block.
 
-    Beside the model itself, memory holds a few blocks of the tensor at hand: a model built on the meta device needs
-    hardly more memory than its weights, where a state dict needs them twice. Weights that the model ties stay tied, and
-    are decoded once.
+    Beside the model itself, memory holds a few blocks of the tensor at hand, and where `dtype` changes one that is in
+    memory, that tensor in both: a model built on the meta device needs hardly more memory than its weights. Weights
+    that the model ties stay tied, and are decoded once.
 
     Parameters
     ----------
@@ -100,28 +101,30 @@ def load_into(
     ...     model = Model()
     >>> load_into(model, "model.safetensors.bale")  # doctest: +SKIP
     """
-    targets = _targets(model)
+    slots = slots_of(model)
     if strict:
-        _require_memory(model, targets)
+        _require_memory(model, slots)
     with open_tensors(Path(path)) as tensors:
         own = names or {}
         found = {own.get(name, name.removeprefix(prefix)): name for name in tensors if name.startswith(prefix)}
-        result = _compared(targets, found)
+        extra = {name for name in found if name.rpartition(".")[2] == EXTRA}
+        result = _compared(slots, [name for name in found if name not in extra])
         if strict:
             _require_all(path, result)
-        _check_shapes(tensors, targets, found)
-        kept, dense = _keep(keep, path, model, tensors, {name: found[name] for name in targets if name in found})
-        for each in kept:
-            del targets[each.name]
-        made: dict[int, torch.Tensor] = {}
-        for aliases in _by_tensor(targets).values():
-            sources = [found[name] for name in aliases if name in found]
-            if sources:
-                target = targets[aliases[0]]
-                made[id(target)] = _load(tensors, sources, target, dtype, device)
-        _put(model, made)
+        for slot in slots:
+            _check(tensors, slot, [found[name] for name in slot.names if name in found])
+        stored = {name: found[name] for slot in slots for name in slot.names if name in found}
+        kept, dense = _keep(keep, path, model, tensors, stored)
+        find_places(model, slots)
+        left_out = {each.name for each in kept}
+        for slot in slots:
+            sources = [found[name] for name in slot.names if name in found]
+            if sources and left_out.isdisjoint(slot.names):
+                _load(tensors, sources[0], slot, dtype, device)
         for each in kept:
             each.fill(tensors)
+        for name in extra:
+            model.get_submodule(name.rpartition(".")[0]).set_extra_state(tensor_of(tensors, found[name]))
     return replace(result, kept=tuple(each.name for each in kept), dense=dense)
 
 
@@ -138,26 +141,11 @@ def _keep(
     return put_kept(model, tensors, stored)
 
 
-def _targets(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers of a model by all of their names."""
-    state = model.state_dict(keep_vars=True)
-    return {name: each for name, each in state.items() if isinstance(each, torch.Tensor)}
-
-
-def _by_tensor(targets: Mapping[str, torch.Tensor]) -> dict[int, list[str]]:
-    """The names of each tensor: tied weights have several."""
-    names: dict[int, list[str]] = {}
-    for name, each in targets.items():
-        names.setdefault(id(each), []).append(name)
-    return names
-
-
-def _compared(targets: Mapping[str, torch.Tensor], found: Mapping[str, str]) -> LoadedInto:
+def _compared(slots: Sequence[Slot], found: Collection[str]) -> LoadedInto:
     """What either side lacks; of tied weights one name is enough."""
-    missing = [
-        name for names in _by_tensor(targets).values() if not any(each in found for each in names) for name in names
-    ]
-    return LoadedInto(tuple(missing), tuple(name for name in found if name not in targets))
+    missing = [name for slot in slots if not any(each in found for each in slot.names) for name in slot.names]
+    known = {name for slot in slots for name in slot.names}
+    return LoadedInto(tuple(missing), tuple(name for name in found if name not in known))
 
 
 def _require_all(path: str | Path, result: LoadedInto) -> None:
@@ -170,67 +158,43 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
 
 
-def _check_shapes(tensors: Tensors, targets: Mapping[str, torch.Tensor], found: Mapping[str, str]) -> None:
-    for name, target in targets.items():
-        if name not in found:
-            continue
-        spec = tensors.spec(found[name])
+def _check(tensors: Tensors, slot: Slot, sources: Sequence[str]) -> None:
+    """Raise where a tensor of the checkpoint does not fit, or is not the one that the model ties it to."""
+    for name in sources:
+        spec = tensors.spec(name)
         dtype_of(spec.dtype)
-        if spec.shape != tuple(target.shape):
-            raise UsageError(f"{found[name]} is {list(spec.shape)}, and {list(target.shape)} in the model")
+        if spec.shape != tuple(slot.tensor.shape):
+            raise UsageError(f"{name} is {list(spec.shape)}, and {list(slot.tensor.shape)} in the model")
+        if not tensors.are_equal(sources[0], name):
+            raise UsageError(
+                f"{sources[0]} and {name} are one tensor in the model, and have other values in the checkpoint",
+                "build the model without tied weights",
+            )
 
 
 def _load(
-    tensors: Tensors,
-    sources: Sequence[str],
-    target: torch.Tensor,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
-) -> torch.Tensor:
+    tensors: Tensors, source: str, slot: Slot, dtype: torch.dtype | None, device: torch.device | str | None
+) -> None:
     """Load one tensor of the model, in place where it is in memory and has the dtype that it is to have."""
-    stored = dtype_of(tensors.spec(sources[0]).dtype)
+    stored, target = dtype_of(tensors.spec(source).dtype), slot.tensor
     wanted = dtype if dtype is not None and stored.is_floating_point else None
+    if not target.is_meta and wanted in (None, target.dtype):
+        copy_values(tensors, source, target.detach())
+        return
     if target.is_meta:
         loaded = torch.empty(target.shape, dtype=wanted or stored, device=device or "cpu")
-    elif wanted not in (None, target.dtype):
-        loaded = torch.empty(target.shape, dtype=wanted, device=target.device)
     else:
-        loaded = target.detach()
-    with torch.no_grad():
-        copy_values(tensors, sources[0], loaded)
-        for other in sources[1:]:
-            _check_tied(tensors, sources[0], other, loaded)
-    if loaded.data_ptr() == target.data_ptr() and not target.is_meta:
-        return target
-    return nn.Parameter(loaded, requires_grad=target.requires_grad) if isinstance(target, nn.Parameter) else loaded
+        loaded = torch.empty(target.shape, dtype=wanted, device=target.device)
+    copy_values(tensors, source, loaded)
+    if isinstance(target, nn.Parameter):
+        loaded = nn.Parameter(loaded, requires_grad=target.requires_grad and loaded.is_floating_point())
+    slot.put(loaded)
 
 
-def _check_tied(tensors: Tensors, first: str, other: str, loaded: torch.Tensor) -> None:
-    """Raise for two tensors of the checkpoint that the model ties and that have other values."""
-    if tensors.same_unit(first) == tensors.same_unit(other) and tensors.spec(first) == tensors.spec(other):
-        return
-    values = torch.empty_like(loaded)
-    copy_values(tensors, other, values)
-    if not torch.equal(values.reshape(-1).view(torch.uint8), loaded.reshape(-1).view(torch.uint8)):
-        raise UsageError(
-            f"{first} and {other} are one tensor in the model, and have other values in the checkpoint",
-            "build the model without tied weights",
-        )
-
-
-def _put(model: nn.Module, made: Mapping[int, torch.Tensor]) -> None:
-    """Put loaded tensors wherever the model had the old ones."""
-    for module in model.modules():
-        owns: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for own in owns:
-            for name, old in own.items():
-                if old is not None and id(old) in made:
-                    own[name] = made[id(old)]
-
-
-def _require_memory(model: nn.Module, targets: Mapping[str, torch.Tensor]) -> None:
+def _require_memory(model: nn.Module, slots: Sequence[Slot]) -> None:
     """Raise for buffers on the meta device that no checkpoint has, as they are not saved."""
-    left = [name for name, each in model.named_buffers() if each.is_meta and name not in targets]
+    saved = {name for slot in slots for name in slot.names}
+    left = [name for name, each in model.named_buffers() if each.is_meta and name not in saved]
     if left:
         raise UsageError(
             f"buffers of the model that are not saved are on the meta device: {_some(left)}",

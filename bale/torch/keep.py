@@ -59,7 +59,7 @@ def put_kept(model: nn.Module, archives: Archives, stored: Mapping[str, str]) ->
         name = f"{path}.weight" if path else "weight"
         if type(module) is not nn.Linear or name not in stored:
             continue
-        found = _kind(archives, stored[name]) if path and owners[id(module.weight)] == 1 else "its weight is shared"
+        found = _reason(path, module, owners) or _kind(archives, stored[name])
         if isinstance(found, str):
             dense[name] = found
             continue
@@ -69,6 +69,16 @@ def put_kept(model: nn.Module, archives: Archives, stored: Mapping[str, str]) ->
         setattr(model.get_submodule(parent), own, made)
         kept.append(Kept(name, stored[name], made, pipeline))
     return kept, dense
+
+
+def _reason(path: str, module: nn.Linear, owners: Mapping[int, int]) -> str | None:
+    """Why another module cannot stand in the place of one."""
+    if not path:
+        return "it is the model itself"
+    if owners[id(module.weight)] > 1:
+        return "its weight is shared"
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return "it has hooks" if any(hooks) else None
 
 
 def _owners(model: nn.Module) -> dict[int, int]:

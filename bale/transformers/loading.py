@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from bale.errors import UsageError
-from bale.transformers.quantizer import METHOD, BaleConfig
+from bale.transformers.quantizer import METHOD, BaleConfig, dtype_in
 
 
 def from_pretrained(
@@ -47,10 +48,7 @@ def from_pretrained(
     >>> from transformers import AutoModelForCausalLM  # doctest: +SKIP
     >>> model = bale.transformers.from_pretrained("model.bale", AutoModelForCausalLM)  # doctest: +SKIP
     """
-    config = options.pop("config", None)
-    if config is None:
-        named = {key: options[key] for key in ("trust_remote_code", "subfolder") if key in options}
-        config = AutoConfig.from_pretrained(folder, **named)
+    config, options = _config(folder, options)
     given = getattr(config, "quantization_config", None)
     method = given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", None)
     if method not in (None, METHOD):
@@ -59,3 +57,20 @@ def from_pretrained(
         )
     config.quantization_config = BaleConfig(keep=keep).to_dict()
     return auto_class.from_pretrained(folder, config=config, **options)
+
+
+def _config(folder: str | Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The config of a folder with those options that are its own, and the others."""
+    given = options.pop("config", None)
+    if isinstance(given, PretrainedConfig):
+        config = copy.deepcopy(given)
+    else:
+        beside: dict[str, Any] = {
+            key: options.pop(key) for key in ("dtype", "device_map", "quantization_config") if key in options
+        }
+        shared: dict[str, Any] = {key: options[key] for key in ("subfolder", "trust_remote_code") if key in options}
+        config, options = AutoConfig.from_pretrained(given or folder, return_unused_kwargs=True, **options)
+        options |= {**shared, **beside}
+    if config.dtype is None:
+        config.dtype = dtype_in(Path(folder) / options.get("subfolder", ""))
+    return config, options

@@ -22,6 +22,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bale.engine.reading.archives import Archives
+from bale.errors import SourceError, UsageError
 from bale.torch.folder import open_archives
 from bale.torch.keep import Kept, put_kept
 from bale.torch.values import dtype_of
@@ -45,6 +46,8 @@ class BaleConfig(QuantizationConfigMixin):  # type: ignore[misc]
     """
 
     def __init__(self, keep: Literal["compressed"] | None = None, **_: object) -> None:
+        if keep not in (None, "compressed"):
+            raise UsageError(f"keep={keep!r} is not known", 'give keep="compressed", or leave it out')
         self.quant_method = METHOD
         self.keep = keep
         self.dequantize = keep is None  # the model is a plain one afterwards
@@ -65,7 +68,7 @@ class BaleQuantizer(HfQuantizer):  # type: ignore[misc]
         """Name the file of weights: no other hook sees the config before transformers seeks it."""
         config.transformers_weights = _STAND_IN
         if config.dtype is None:  # which transformers would look for in that file
-            config.dtype = _dtype_in(Path(config.name_or_path))
+            config.dtype = dtype_in(Path(config.name_or_path))
         return config
 
     def _process_model_before_weight_loading(
@@ -105,9 +108,13 @@ class BaleQuantizer(HfQuantizer):  # type: ignore[misc]
         return self._keep is None
 
 
-def _dtype_in(folder: Path) -> torch.dtype:
-    """The dtype of the first floating-point tensor in a folder's archives."""
-    with open_archives(folder) as archives:
+def dtype_in(folder: Path) -> torch.dtype:
+    """The dtype of the first floating-point tensor in a folder's archives; that of torch for a folder without."""
+    try:
+        opened = open_archives(folder)
+    except SourceError:  # as where weights lie in a folder within: told when they are opened
+        return torch.get_default_dtype()
+    with opened as archives:
         dtypes = (dtype_of(spec.dtype) for spec in archives.specs.values() if spec.is_float)
         return next(dtypes, torch.get_default_dtype())
 
@@ -118,8 +125,8 @@ def _names_in(model: Any, archives: Archives) -> Mapping[str, str]:
     tied = getattr(model, "all_tied_weights_keys", {})
     shared = {*tied, *tied.values()}
     found = {}
-    for name, _ in model.named_parameters():
+    for name, parameter in model.named_parameters():
         stored = next((each for each in (name, name.removeprefix(start), start + name) if each in archives), None)
-        if stored is not None and name not in shared:
+        if stored is not None and name not in shared and archives.spec(stored).shape == tuple(parameter.shape):
             found[name] = stored
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,69 @@ def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
     archive.write_bytes(bytes(data))
     with pytest.raises(ArchiveError):
         load_into(Tied(), archive)
+
+
+def test_ties_are_checked_before_anything_is_changed(tmp_path: Path) -> None:
+    tensors = {name: each.clone() for name, each in Tied().state_dict().items()}
+    tensors["head.weight"] = tensors["head.weight"] + 1
+    save_file(tensors, tmp_path / "other.safetensors")
+    bale.compress(tmp_path / "other.safetensors", out=tmp_path / "other.bale")
+    for path in (tmp_path / "other.safetensors", tmp_path / "other.bale"):
+        model = Tied()
+        before = {name: each.clone() for name, each in model.state_dict().items()}
+        with pytest.raises(UsageError, match="one tensor in the model"):
+            load_into(model, path, keep=None)
+        assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+        assert isinstance(model.head, nn.Linear)
+
+
+def test_another_dtype_takes_one_tensor_at_a_time(tmp_path: Path) -> None:
+    """Each old tensor is gone before the next one is made."""
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(4)))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    alive: list[int] = []
+    watched = [weakref.ref(each.weight, lambda _: alive.append(-1)) for each in model]
+    make = torch.empty
+
+    def counted(*arguments: object, **options: object) -> torch.Tensor:
+        alive.append(sum(each() is not None for each in watched))
+        return make(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", counted)
+        load_into(model, tmp_path / "m.pt", dtype=torch.bfloat16)
+    assert [each for each in alive if each >= 0] == [4, 3, 2, 1]
+
+
+def test_integers_that_are_stored_for_a_parameter_on_the_meta_device(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(3, 4, dtype=torch.int8)}, tmp_path / "m.safetensors")
+    with torch.device("meta"):
+        model = nn.Linear(4, 3, bias=False)
+    load_into(model, tmp_path / "m.safetensors")
+    assert model.weight.dtype == torch.int8
+    assert not model.weight.requires_grad
+
+
+def test_what_has_no_shape_yet_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "m.pt")
+    with pytest.raises(UsageError, match="no shape yet"):
+        load_into(nn.LazyLinear(3), tmp_path / "m.pt")
+
+
+def test_what_a_module_saves_beside_its_tensors_is_given_back(tmp_path: Path) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.count = nn.Parameter(torch.ones(2)), 3
+
+        def get_extra_state(self) -> torch.Tensor:
+            return torch.tensor(self.count)
+
+        def set_extra_state(self, state: torch.Tensor) -> None:
+            self.count = int(state)
+
+    model = nn.Sequential(Counting())
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    model[0].count = 0
+    load_into(model, tmp_path / "m.pt")
+    assert model[0].count == 3

@@ -150,3 +150,45 @@ def test_nothing_of_a_group_of_rows_depends_on_the_others(tmp_path: Path) -> Non
     x = torch.randn(1, 2048)
     with torch.no_grad():
         assert (kept(x) - dense(x)).norm() <= 0.02 * dense(x).norm()
+
+
+def test_modules_stay_in_bf16_whatever_the_model_becomes(tmp_path: Path) -> None:
+    for number, pipeline in enumerate(("int8", "int:bits=4,group=64", "svd:ratio=0.5")):
+        (folder := tmp_path / str(number)).mkdir()
+        _, kept, _ = loaded(folder, pipeline)
+        x = torch.randn(3, 128)
+        with torch.no_grad():
+            first = kept(x)
+            for other in (kept.half, kept.double, kept.float):
+                again = other()(x.to(next(kept.parameters()).dtype)).float()
+                assert (again - first).norm() <= 0.02 * first.norm(), (pipeline, other)
+
+
+def test_a_model_that_asks_for_the_weight_finds_its_shape_and_dtype(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    source = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
+    torch.save(source.state_dict(), tmp_path / "m.pt")
+    bale.compress(tmp_path / "m.pt", pipeline="int8", out=tmp_path / "m.bale")
+    model = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
+    assert load_into(model, tmp_path / "m.bale", keep="compressed").kept == ("linear1.weight", "linear2.weight")
+    assert model.linear1.weight.shape == (128, 64)
+    x = torch.randn(2, 5, 64)
+    with torch.no_grad():  # which has a way of its own where no gradients are wanted
+        assert (model(x) - source(x)).norm() <= 0.02 * source(x).norm()
+
+
+def test_modules_with_hooks_are_dense_and_so_is_a_model_that_is_one(tmp_path: Path) -> None:
+    model = Block()
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    bale.compress(tmp_path / "m.pt", pipeline="int8", out=tmp_path / "m.bale")
+    calls: list[int] = []
+    model.up.register_forward_hook(lambda *_: calls.append(1))
+    result = load_into(model, tmp_path / "m.bale", keep="compressed")
+    assert result.dense == {"up.weight": "it has hooks"}
+    with torch.no_grad():
+        model(torch.randn(1, 128))
+    assert calls == [1]
+    torch.save({"weight": torch.randn(128, 256)}, tmp_path / "one.pt")
+    bale.compress(tmp_path / "one.pt", pipeline="int8", out=tmp_path / "one.bale")
+    alone = nn.Linear(256, 128, bias=False)
+    assert load_into(alone, tmp_path / "one.bale", keep="compressed").dense == {"weight": "it is the model itself"}

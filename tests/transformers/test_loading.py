@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import bale
 
@@ -158,3 +159,84 @@ def test_a_folder_without_archives_says_so(tmp_path: Path) -> None:
     source = made(tmp_path, "llama")
     with pytest.raises(bale.errors.SourceError, match="no archive"):
         bale.transformers.from_pretrained(source, transformers.AutoModelForCausalLM)
+
+
+def test_further_weights_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    """Those of checkpoints of a trainer, and of another precision."""
+    source = made(tmp_path, "llama")
+    right = stock(source)
+    (source / "checkpoint-5").mkdir()
+    other = {name: torch.zeros_like(each) for name, each in load_file(source / "model.safetensors").items()}
+    save_file(other, source / "checkpoint-5/model.safetensors")
+    save_file(other, source / "model.fp16.safetensors")
+    bale.compress(source, out=tmp_path / "small", for_transformers=True)
+    assert_equal(stock(tmp_path / "small"), right)
+    for path in (tmp_path / "small/model.safetensors.bale",):
+        path.unlink()
+    (tmp_path / "small/bale.folder.json").unlink()
+    shutil.copy(tmp_path / "small/model.fp16.safetensors.bale", tmp_path / "small/more.safetensors.bale")
+    with pytest.raises(bale.errors.SourceError, match="several archives"):
+        stock(tmp_path / "small")
+
+
+def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
+    source = made(tmp_path, "llama", max_shard_size="50KB")
+    bale.compress(source, out=tmp_path / "small", for_transformers=True)
+    (tmp_path / "small/bale.folder.json").unlink()
+    next(iter((tmp_path / "small").glob("*.safetensors.bale"))).unlink()
+    with pytest.raises(bale.errors.SourceError, match="no archive is there"):
+        stock(tmp_path / "small")
+
+
+def test_options_of_the_config_and_a_config_of_the_caller_s(tmp_path: Path) -> None:
+    source = made(tmp_path, "llama")
+    bale.compress(source, out=tmp_path / "small")
+    model = bale.transformers.from_pretrained(
+        tmp_path / "small", transformers.AutoModelForSequenceClassification, num_labels=3, dtype="float32"
+    )
+    assert model.score.out_features == 3
+    assert model.dtype == torch.float32
+    config = transformers.AutoConfig.from_pretrained(source)
+    bale.transformers.from_pretrained(tmp_path / "small", transformers.AutoModelForCausalLM, config=config)
+    assert not hasattr(config, "quantization_config")
+    assert_equal(stock(source, config=config), stock(source))
+    with pytest.raises(bale.errors.UsageError, match="not known"):
+        bale.transformers.from_pretrained(tmp_path / "small", transformers.AutoModelForCausalLM, keep="compresed")
+
+
+def test_weights_in_a_folder_within(tmp_path: Path) -> None:
+    source = made(tmp_path, "llama", torch.float16)
+    config = json.loads((source / "config.json").read_text())
+    del config["dtype"]
+    (source / "config.json").write_text(json.dumps(config))
+    (tmp_path / "all").mkdir()
+    bale.compress(source, out=tmp_path / "all/part", for_transformers=True)
+    model = bale.transformers.from_pretrained(tmp_path / "all", transformers.AutoModelForCausalLM, subfolder="part")
+    assert model.dtype == torch.float16
+    assert_equal(stock(tmp_path / "all", subfolder="part", dtype=torch.float16), model)
+
+
+def test_a_weight_of_another_shape_is_told_as_without_bale(tmp_path: Path) -> None:
+    source = made(tmp_path, "llama")
+    bale.compress(source, pipeline="int8", out=tmp_path / "small")
+    config = transformers.AutoConfig.from_pretrained(source, intermediate_size=64)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        bale.transformers.from_pretrained(
+            tmp_path / "small", transformers.AutoModelForCausalLM, config=config, keep="compressed"
+        )
+
+
+def test_t5_which_initializes_weights_by_itself(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    config = transformers.T5Config(d_model=64, d_kv=16, d_ff=96, num_layers=1, num_heads=4, vocab_size=128)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    bale.compress(tmp_path / "model", pipeline="int8", out=tmp_path / "small")
+    kept = bale.transformers.from_pretrained(
+        tmp_path / "small", transformers.T5ForConditionalGeneration, keep="compressed"
+    )
+    assert any(type(each).__name__ == "Int8Linear" for each in kept.modules())
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        right, found = (each(input_ids=tokens, decoder_input_ids=tokens).logits for each in (model, kept))
+    assert (found - right).norm() <= 0.1 * right.norm()

@@ -47,6 +47,10 @@ class Tensors(Mapping[str, Array]):
     def _values(self, index: int) -> UnitValues:
         """The values of a unit, to be read in runs."""
 
+    @abstractmethod
+    def _are_equal(self, place: Place, other: Place) -> bool:
+        """Whether two tensors hold the same bits."""
+
     def bits(self, name: str) -> Array:
         """The array of a tensor in its storage bits (BF16 as uint16, 8-bit floats as uint8)."""
         index, view = self._open(name)
@@ -132,6 +136,10 @@ class Tensors(Mapping[str, Array]):
         """A key that is equal for tensors that share their memory: tied weights."""
         index, view = self._names.find(name)
         return index, view.offset, view.strides
+
+    def are_equal(self, name: str, other: str) -> bool:
+        """Whether two tensors hold the same bits, by what is known of them: of an archive its digests."""
+        return self.same_unit(name) == self.same_unit(other) or self._are_equal(self._open(name), self._open(other))
 
     def close(self) -> None:
         """Close the files; names, dtypes and shapes stay known."""

@@ -6,7 +6,8 @@ they are several times faster than a dense weight, as less of it is read; for lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
 
 import torch
 
@@ -28,7 +29,20 @@ def _int_of(pipeline: Pipeline) -> Int | None:
     return only[0] if len(only) == 1 and isinstance(only[0], Int) and pipeline.rest is None else None
 
 
-class Int8Linear(KeptLinear):
+class _IntegerLinear(KeptLinear):
+    """Stays in BF16, whatever dtype the model is converted to: torch's operations know no other."""
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, own in before.items():
+            after = self._buffers[name]
+            if own is not None and after is not None and own.dtype != after.dtype:
+                self._buffers[name] = own.to(after.device)
+        return self
+
+
+class Int8Linear(_IntegerLinear):
     """A weight of 8-bit integers with a scale for each row: ``int8``.
 
     ``w = s (u - z)``, u from 0 to 255, is ``s (u - 128)`` and ``s (128 - z)``, which is the same for all of a row. Both
@@ -79,7 +93,7 @@ class Int8Linear(KeptLinear):
         return y
 
 
-class Int4Linear(KeptLinear):
+class Int4Linear(_IntegerLinear):
     """A weight of 4-bit integers in groups of 32, 64, 128 or 256 columns: ``int4``.
 
     ``w = s (u - z)`` is ``s (u - 8) + s (8 - z)``, and with ``zero=float`` ``s k + m``: torch takes scale and offset of

@@ -18,13 +18,15 @@ class KeptLinear(nn.Module):
     """A linear module that multiplies by a weight as it is stored.
 
     It is made without a weight, from the module that it stands for, and given one by `fill`; bias and name are those of
-    the module. It is for inference: nothing flows back into the weight.
+    the module. It is for inference: no gradient flows through it. Its `weight` is on the meta device: it says shape and
+    dtype to models that ask for them, and cannot be computed with.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
+        self.weight = torch.empty_like(linear.weight, device="meta", requires_grad=False).data
 
     @classmethod
     @abstractmethod
