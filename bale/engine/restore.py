@@ -56,7 +56,7 @@ def restore_file(
     with opened(path, run, base, first) as (archive, decoder):
         size = archive.manifest.source_bytes
         if not force and not one_of_many:
-            _refuse_alone(archive, first)
+            _refuse_alone(archive, first, "-f gives the file alone")
         if not force and (first or not archive.manifest.exact):
             refuse_original(archive, out)
         with Target(out, archive.source.attributes, force, (path,), one_of_many) as target:
@@ -100,14 +100,14 @@ def refuse_original(archive: ArchiveFile, out: Path) -> None:
             )
 
 
-def _refuse_alone(archive: ArchiveFile, first: bool) -> None:
+def _refuse_alone(archive: ArchiveFile, first: bool, otherwise: str) -> None:
     """Raise `OutputError` where values change that another file has checksums of."""
     beside = archive.manifest.checked_by
     if beside is not None and (first or not archive.manifest.exact):
         message = (
             f"{archive.path} is lossy, and {beside} has checksums of its source, which only the folder brings along"
         )
-        raise OutputError(message, "decompress the folder that it is in; -f gives the file alone")
+        raise OutputError(message, f"decompress the folder that it is in; {otherwise}")
 
 
 def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None, first: bool = False) -> Restored:
@@ -117,7 +117,7 @@ def stream_file(path: Path, out: BinaryIO, run: Run, *, base: Path | None = None
             raise OutputError(
                 f"{path} is lossy, and of a ZIP file, whose checksums are written last", "name a file with -o"
             )
-        _refuse_alone(archive, first)
+        _refuse_alone(archive, first, "-f and the name of a file with -o give it alone")
         digest = hashlib.sha256()
         try:
             for _, data in restored(decoder):
