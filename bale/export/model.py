@@ -96,7 +96,6 @@ class Model:
     def __init__(self, path: Path, run: Run) -> None:
         check_readable(path)
         self.path, self.folder = path, path if is_stored_folder(path) else None
-        self._resources = ExitStack()
         self.config: dict[str, Any] | None = None
         self.beside: tuple[str, ...] = ()
         if self.folder is None:
@@ -110,9 +109,11 @@ class Model:
             if CONFIG in copies:
                 self.config = _read_config(path / CONFIG, is_marked(copies[CONFIG]))
         self.paths = tuple(paths)
-        self._by_file = {
-            _weights_name(path, self.folder): self._resources.enter_context(Archives([path], run=run)) for path in paths
-        }
+        with ExitStack() as opened:  # closes what is open where one cannot be opened
+            self._by_file = {
+                _weights_name(path, self.folder): opened.enter_context(Archives([path], run=run)) for path in paths
+            }
+            self._resources = opened.pop_all()
 
     @cached_property
     def files(self) -> Mapping[str, tuple[Stored, ...]]:

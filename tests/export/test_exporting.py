@@ -10,8 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import bale as program
+from bale.engine.reading.archives import Archives
 from bale.engine.run import Run
 from bale.errors import ArchiveError, OutputError, UsageError
+from bale.export import model as model_module
 from bale.export import writing
 from bale.export.exporting import export
 from bale.export.model import Model
@@ -126,3 +128,21 @@ def test_the_verb_says_what_was_written(tmp_path: Path, bale: Bale) -> None:  # 
     assert entry["schemes"] == dict.fromkeys(NAMES, "dense")
     bale("export", small, "--to", "nothing", "-o", tmp_path / "no").failed(2, "there is no format")
     bale("export", tmp_path / "gone", "--to", "safetensors", "-o", tmp_path / "no").failed(3, "gone")
+
+
+def test_what_is_open_is_closed_where_another_archive_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, opened = shards(tmp_path), list[Archives]()
+
+    def recorded(paths: list[Path], run: Run) -> Archives:
+        opened.append(Archives(paths, run=run))
+        return opened[-1]
+
+    monkeypatch.setattr(model_module, "Archives", recorded)
+    (small / "model-00002-of-00002.safetensors.bale").write_bytes(b"broken")
+    with Run() as run, pytest.raises(ArchiveError):
+        Model(small, run)
+    assert len(opened) == 1
+    with pytest.raises(UsageError, match="is closed"):
+        opened[0][NAMES[0]]
