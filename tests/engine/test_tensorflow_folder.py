@@ -271,6 +271,7 @@ def forge(folder: Path, change: Callable[[Any], None]) -> None:
     [
         ("n.index", r"has no variables/n\.index, whose checksums change"),
         ("checkpoint", "checkpoint does not fit what lies beside it: a TensorFlow checkpoint whose .index cannot"),
+        (SHARDS[0], "does not fit what lies beside it"),
         ("../m.index", "makes no sense"),
         ("..", "makes no sense"),
         ("", "makes no sense"),
@@ -279,6 +280,8 @@ def forge(folder: Path, change: Callable[[Any], None]) -> None:
 def test_a_forged_name(source: Path, tmp_path: Path, name: str, words: str) -> None:
     bale.compress(source, tmp_path / "small", pipeline="int8")
     forge(tmp_path / "small", lambda manifest: manifest.update(checked_by=name))
+    with pytest.raises(ArchiveError, match=words):
+        bale.verify(tmp_path / "small")
     with pytest.raises(ArchiveError, match=words):
         bale.decompress(tmp_path / "small", tmp_path / "back")
     assert not (tmp_path / "back").exists()
@@ -292,7 +295,10 @@ def test_an_index_of_other_tensors(source: Path, tmp_path: Path) -> None:
     digests = {"bytes": index.stat().st_size, "sha256": sha256(index)}
     data["files"]["variables/m.index"] |= {"source": digests, "archive": digests}
     record.write_text(json.dumps(data))
-    with pytest.raises(ArchiveError, match=r"an \.index without a CRC-32C of bytes 16384 to 32768 of file 0"):
+    words = r"an \.index without a CRC-32C of bytes 16384 to 32768 of file 0"
+    with pytest.raises(ArchiveError, match=words):
+        bale.verify(tmp_path / "small")
+    with pytest.raises(ArchiveError, match=words):
         bale.decompress(tmp_path / "small", tmp_path / "back")
 
 

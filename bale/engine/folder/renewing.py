@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,14 +23,16 @@ Range = tuple[int, int]
 
 
 def changed_tensors(
-    stored: Iterable[tuple[str, Manifest | None]], first: bool = False
+    folder: Path, stored: Iterable[tuple[str, Manifest | None]], first: bool = False
 ) -> dict[str, dict[str, list[Range]]]:
     """Find files of a folder whose checksums of others change when it is restored.
 
     Parameters
     ----------
+    folder : Path
+        The compressed folder.
     stored : iterable of tuple
-        Name and manifest of each file, None for a copy.
+        Name and manifest of each of its files, None for a copy.
     first : bool
         Whether only first layers are decoded.
 
@@ -37,9 +40,16 @@ def changed_tensors(
     -------
     dict
         By the name of such a file the files that it has checksums of, and of each the tensors that come back changed.
+
+    Raises
+    ------
+    ArchiveError
+        When there is no such file.
     """
     found: dict[str, dict[str, list[Range]]] = {}
+    names = set[str]()
     for name, manifest in stored:
+        names.add(name)
         if manifest is None or manifest.checked_by is None:
             continue
         changed = [
@@ -49,7 +59,22 @@ def changed_tensors(
         ]
         if changed:
             found.setdefault(PurePosixPath(name).with_name(manifest.checked_by).as_posix(), {})[name] = changed
+    missing = next((name for name in found if name not in names), None)
+    if missing is not None:
+        raise ArchiveError(f"{folder} has no {missing}, whose checksums change", "fetch it again")
     return found
+
+
+def check_renewal(name: str, data: bytes, files: Mapping[str, Sequence[Range]]) -> None:
+    """Raise `ArchiveError` unless an index has a checksum of each of these tensors of files."""
+    with _fitting(name):
+        renewed(data, {place: 0 for file, ranges in files.items() for place in _places(file, ranges)}, lambda block: 0)
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise `ArchiveError` for a file that no index is as large as."""
+    if size > INDEX_LIMIT:
+        raise ArchiveError(f"{name} is too large for an index: {size} bytes", "fetch the folder again")
 
 
 def renew(index: Path, files: Mapping[Path, Sequence[Range]]) -> tuple[int, str]:
@@ -61,34 +86,41 @@ def renew(index: Path, files: Mapping[Path, Sequence[Range]]) -> tuple[int, str]
         When it is no index of these.
     """
     with reading(index) as source:
-        if source.size > INDEX_LIMIT:
-            raise ArchiveError(f"{index.name} is too large for an index: {source.size} bytes", "fetch the folder again")
+        check_size(index.name, source.size)
         data, attributes = source.read(source.size, 0), source.attributes
-    try:
+    with _fitting(index.name):
         changed = {place: crc for path, ranges in files.items() for place, crc in _checksums(path, ranges)}
         made = renewed(data, changed, lambda block: _crc32c(block, 0))
-    except Unsupported as problem:
-        raise ArchiveError(
-            f"{index.name} does not fit what lies beside it: {problem}", "fetch the folder again"
-        ) from None
     with Target(index, attributes, force=True, one_of_many=True) as target:
         target.write(made, 0)
         target.commit()
     return len(made), hashlib.sha256(made).hexdigest()
 
 
-def _checksums(path: Path, ranges: Sequence[Range]) -> list[tuple[Place, int]]:
-    named = TENSORFLOW_DATA.fullmatch(path.name)
+@contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """An index that cannot be renewed is not of what lies beside it."""
+    try:
+        yield
+    except Unsupported as problem:
+        raise ArchiveError(f"{name} does not fit what lies beside it: {problem}", "fetch the folder again") from None
+
+
+def _places(name: str, ranges: Sequence[Range]) -> list[Place]:
+    named = TENSORFLOW_DATA.fullmatch(PurePosixPath(name).name)
     if named is None:
-        raise Unsupported(f"{path.name} is no data of a TensorFlow checkpoint")
-    found = []
+        raise Unsupported(f"{PurePosixPath(name).name} is no data of a TensorFlow checkpoint")
+    return [(int(named["shard"]), start, size) for start, size in ranges]
+
+
+def _checksums(path: Path, ranges: Sequence[Range]) -> Iterator[tuple[Place, int]]:
+    places = _places(path.name, ranges)
     with reading(path) as source:
-        for start, size in ranges:
+        for place in places:
             crc = 0
-            for block in source.blocks(start, size):
+            for block in source.blocks(*place[1:]):
                 crc = _crc32c(block, crc)
-            found.append(((int(named["shard"]), start, size), crc))
-    return found
+            yield place, crc
 
 
 def _crc32c(data: bytes | memoryview, crc: int) -> int:

@@ -27,10 +27,8 @@ def restore_folder(
     work = {"archive": hashlib.sha256(record.encode()).hexdigest(), "first": first}
     size = sum(entry.source_bytes for entry in record.entries.values())
     with TreeTarget(out, work, list(record.entries), size, is_file_of, force, record.folders) as target:
-        changed = changed_tensors(((name, check_stored(path, each)) for name, each in record.entries.items()), first)
-        missing = next((name for name in changed if name not in record.entries), None)
-        if missing is not None:
-            raise ArchiveError(f"{path} has no {missing}, whose checksums change", "fetch it again")
+        stored = ((name, check_stored(path, each)) for name, each in record.entries.items())
+        changed = changed_tensors(path, stored, first)
         for name in sorted(record.entries, key=changed.__contains__):  # behind the files that it has checksums of
             entry = record.entries[name]
             if name in target.finished:

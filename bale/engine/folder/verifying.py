@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bale.engine.folder.files import check_stored, sha256_of
+from bale.engine.folder.renewing import changed_tensors, check_renewal, check_size
 from bale.engine.reading.listing import complete_record, without_options
+from bale.engine.restore import opened, restored
 from bale.engine.run import Run
 from bale.engine.verify import Verified, verify_file
 from bale.errors import CheckFailed
+from bale.io.archive.manifest import Manifest
 from bale.io.folders.contents import examine
-from bale.io.folders.record import COPY
+from bale.io.folders.record import COPY, Entry
 
 
 def verify_folder(
@@ -34,8 +37,11 @@ def verify_folder(
     for name, checkpoint in weights.items():
         if name not in entries and checkpoint.kind != "opaque":
             raise CheckFailed(f"{path} does not hold {name}, which {against} does")
+    checked = dict[str, Manifest | None].fromkeys(entries)
     for name, entry in entries.items():
-        check_stored(path, entry)
+        manifest = check_stored(path, entry)
+        if manifest is not None and manifest.checked_by is not None:
+            checked[name] = manifest
         if against is not None and not os.path.isfile(against / name):
             raise CheckFailed(f"{against} has no {name}")
         if entry.kind != COPY:
@@ -44,4 +50,15 @@ def verify_folder(
             raise CheckFailed(f"{against / name} is not the file that was stored")
         if entry.kind == COPY:
             run.progress(name, entry.source_bytes)
+    for name, changed in changed_tensors(path, checked.items(), first=True).items():
+        check_size(name, entries[name].source_bytes)
+        check_renewal(name, _content(path, entries[name], run, base), changed)
     return list(entries)
+
+
+def _content(path: Path, entry: Entry, run: Run, base: Path | None) -> bytes:
+    """What a small file comes back as."""
+    if entry.kind == COPY:
+        return (path / entry.stored).read_bytes()
+    with opened(path / entry.stored, run, base) as (_, decoder):
+        return b"".join(piece.tobytes() for _, piece in restored(decoder))
