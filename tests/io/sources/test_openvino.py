@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bale.io.checkpoint import Checkpoint
 from bale.io.faults import Unsupported
 from bale.io.sources.open import open_checkpoint
 from bale.io.sources.openvino import data as openvino_data
+from bale.io.sources.openvino import network
 from bale.io.sources.openvino.network import read_network
 from bale.spec import TensorSpec
 from tests.io.reading import named_values, opened
@@ -165,6 +167,32 @@ def test_a_very_long_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(openvino_data, "_LIMIT", 600)
     model = openvino({"w": WHOLE}) + b" " * 600
     assert "with an .xml of" in reason(beside(tmp_path, model))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"<layers/>" * 200_000, "more than 100000 elements and attributes"),
+        (b"<layers><layer/></layers>" * 20_000, "more than 4096 graphs"),
+        (b"<layers><layer/></layers><edges>" + b"<edge/>" * 200_000, "elements and attributes"),
+        (b"".join(b"<a %s/>" % b" ".join(b'a%x="1"' % at for at in range(500)) for _ in range(500)), "and attributes"),
+        (b"<a " + b" ".join(b'a%x="1"' % at for at in range(1_000_000)) + b"/>", "a tag of more than 4194304 bytes"),
+    ],
+)
+def test_what_would_take_much_memory_and_time(text: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_MOST", 100_000)
+    text = b'<net name="m">' + text + b"</net>"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unsupported, match=words):
+            read_network(text)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_graphs_without_layers_are_none() -> None:
+    assert len(read_network(b"<net>" + b"<layers/>" * 9 + b"<layers><layer/></layers></net>")) == 1
 
 
 def test_models_that_are_cut_or_changed(tmp_path: Path) -> None:

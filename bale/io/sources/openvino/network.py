@@ -9,10 +9,14 @@ from xml.parsers import expat
 from bale.io.faults import Unsupported
 
 _DEPTH = 100
+_MOST = 1 << 21  # elements and attributes: those of tens of thousands of layers
+_GRAPHS = 1 << 12  # bodies of loops and branches
+_LONGEST, _PIECE = 1 << 22, 1 << 20  # bytes: of a tag with its attributes, and that are parsed at a time
 _CONST = "Const"
+_DATA = ("element_type", "shape", "offset", "size")
 
 
-@dataclass
+@dataclass(slots=True)
 class Layer:
     """A layer: its type, its name, and what its data says, where it is a constant."""
 
@@ -26,7 +30,7 @@ class Layer:
         return self.type == _CONST
 
 
-@dataclass
+@dataclass(slots=True)
 class Graph:
     """Layers by their ids, and what passes its values to what; a body within a layer is a graph of its own."""
 
@@ -34,7 +38,7 @@ class Graph:
     edges: list[tuple[str, str]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Element:
     """An element that is open, and the graph and the layer that it is in."""
 
@@ -44,22 +48,32 @@ class _Element:
 
 
 def read_network(text: bytes) -> list[Graph]:
-    """All graphs of a network; `Unsupported` for what is no XML, or has a document type, which entities need."""
-    graphs, path = list[Graph](), [_Element("", Graph())]
+    """All graphs of a network that have layers.
+
+    `Unsupported` is raised for what is no XML, or has a document type, which entities need, or more of anything than
+    would fit into bounded memory and time.
+    """
+    graphs, path, count = list[Graph](), [_Element("", Graph())], 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        parent = path[-1]
+        nonlocal count
+        parent, count = path[-1], count + 1 + len(attributes)
+        if count > _MOST:
+            raise ValueError(f"more than {_MOST} elements and attributes")
         if len(path) > _DEPTH:
             raise ValueError(f"more than {_DEPTH} elements in each other")
         found = _Element(name, parent.graph, parent.layer)
         if name == "layers":
             parent.graph = found.graph = Graph()  # also that of the edges behind them
-            graphs.append(found.graph)
         elif name == "layer" and parent.name == "layers":
             found.layer = Layer(attributes.get("type", ""), attributes.get("name", ""))
+            if not found.graph.layers:
+                graphs.append(found.graph)
+                if len(graphs) > _GRAPHS:
+                    raise ValueError(f"more than {_GRAPHS} graphs")
             found.graph.layers[attributes.get("id", "")] = found.layer
         elif name == "data" and parent.name == "layer" and found.layer is not None and found.layer.is_const:
-            found.layer.data = attributes
+            found.layer.data = {key: attributes[key] for key in _DATA if key in attributes}
         elif name == "edge" and parent.name == "edges":
             found.graph.edges.append((attributes.get("from-layer", ""), attributes.get("to-layer", "")))
         path.append(found)
@@ -71,7 +85,11 @@ def read_network(text: bytes) -> list[Graph]:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.StartDoctypeDeclHandler = _refuse
     try:
-        parser.Parse(text, True)
+        for at in range(0, len(text), _PIECE):
+            parser.Parse(text[at : at + _PIECE], False)
+            if at - parser.CurrentByteIndex > _LONGEST:  # before its attributes become objects
+                raise ValueError(f"a tag of more than {_LONGEST} bytes")
+        parser.Parse(b"", True)
     except (expat.ExpatError, ValueError, LookupError) as problem:
         raise Unsupported(f"the weights of an OpenVINO model whose .xml cannot be read ({problem})") from None
     return graphs
