@@ -32,5 +32,6 @@ def beside_totals(totals: Figures, copied: Figures | None, stored: str = "stored
         largest, they = copied["largest"], "it is" if copied["files"] == 1 else "they are"
         named = largest if copied["files"] == 1 else f"largest {largest}, {size(copied['largest_bytes'])}"
         other = many(copied["files"], "other file")
-        lines.append(f"{other}, {size(copied['bytes'])}, copied as {they} ({named})")
+        marked = f", but that {copied['marked']} names bale" if copied["marked"] else ""
+        lines.append(f"{other}, {size(copied['bytes'])}, copied as {they} ({named}){marked}")
     return lines

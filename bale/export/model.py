@@ -16,7 +16,6 @@ import numpy as np
 from bale.compressors.base import Values
 from bale.compressors.chunks import flat_spec
 from bale.compressors.pipeline import Pipeline
-from bale.engine.folder.files import is_marked
 from bale.engine.reading.archives import Archives
 from bale.engine.reading.listing import complete_record, weight_archives_of
 from bale.engine.run import Run
@@ -107,7 +106,7 @@ class Model:
             copies = {name: entry for name, entry in complete_record(path).entries.items() if entry.kind == COPY}
             self.beside = tuple(name for name in copies if name != CONFIG and not is_index_of_weights(name))
             if CONFIG in copies:
-                self.config = _read_config(path / CONFIG, is_marked(copies[CONFIG]))
+                self.config = _read_config(path / CONFIG, copies[CONFIG].is_marked)
         self.paths = tuple(paths)
         with ExitStack() as opened:  # closes what is open where one cannot be opened
             self._by_file = {

@@ -48,18 +48,22 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Copied:
-    """The files of a folder that are copied as they are: how many, their bytes, and the largest."""
+    """The files of a folder that are copied as they are: how many, their bytes, and the largest.
+
+    `marked` is the config that names bale, if there is one; it comes back as it was.
+    """
 
     files: int = 0
     bytes: int = 0
     largest: str | None = None
     largest_bytes: int = 0
+    marked: str | None = None
 
     @classmethod
-    def of(cls, sizes: Mapping[str, int]) -> Copied:
+    def of(cls, sizes: Mapping[str, int], marked: str | None = None) -> Copied:
         """The sums of files by name."""
         largest = max(sizes, key=lambda name: sizes[name], default=None)
-        return cls(len(sizes), sum(sizes.values()), largest, 0 if largest is None else sizes[largest])
+        return cls(len(sizes), sum(sizes.values()), largest, 0 if largest is None else sizes[largest], marked)
 
     def to_json(self) -> dict[str, Any]:
         """The object that stands under `copied`."""
@@ -68,6 +72,7 @@ class Copied:
             "bytes": self.bytes,
             "largest": self.largest,
             "largest_bytes": self.largest_bytes,
+            "marked": self.marked,
         }
 
 

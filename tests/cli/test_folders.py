@@ -67,6 +67,15 @@ def test_one_file_that_is_copied_and_none(bale: Bale, folder: Path) -> None:
         assert "weights:" not in out
 
 
+def test_a_config_that_names_bale(bale: Bale, folder: Path) -> None:
+    (folder / "config.json").write_text('{"a": 1}')
+    out = folder.with_name("out")
+    marked = r"copied as they are \(largest vocab.txt, 500.0 kB\), but that config.json names bale"
+    assert re.search(marked, bale("compress", folder, "--for", "transformers", "-o", out).out)
+    assert re.search(marked, bale("inspect", out).out)
+    assert bale("inspect", out, "--json").result["copied"]["marked"] == "config.json"
+
+
 def test_patterns_without_a_match(bale: Bale, folder: Path) -> None:
     for verb in ("compress", "plan", "inspect"):
         bale(verb, folder, "--exclude", "*.bin").failed(2, "--exclude '*.bin' matches no file")

@@ -131,7 +131,7 @@ def test_a_folder_holds_to_the_schema(tmp_path: Path, mixed: Path) -> None:
     assert list(document) == [*TOP, "files", "side_bytes", "copied"]
     assert document["source"]["sha256"] is None
     assert document["side_bytes"] == 7
-    assert document["copied"] == {"files": 1, "bytes": 7, "largest": "README.md", "largest_bytes": 7}
+    assert document["copied"] == {"files": 1, "bytes": 7, "largest": "README.md", "largest_bytes": 7, "marked": None}
     assert [file["source"]["name"] for file in document["files"]] == ["a.safetensors", "sub/b.safetensors"]
     totals, out = document["totals"], tmp_path / "model.lossy.bale"
     assert totals["stored_bytes"] == document["archive"]["bytes"] == bytes_in(out)

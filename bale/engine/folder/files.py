@@ -48,11 +48,6 @@ def copy_file(
     return size, sha256
 
 
-def is_marked(entry: Entry) -> bool:
-    """Whether a file is a config that was marked when it was copied."""
-    return entry.kind == COPY and entry.stored_sha256 != entry.source_sha256
-
-
 def mark_config(path: Path, target: Path) -> tuple[int, str]:
     """Copy a config with the mark for transformers; returns size and SHA-256 of the copy."""
     return _write_config(path, target, marked(_config(path)))
@@ -93,7 +88,7 @@ def check_stored(folder: Path, entry: Entry) -> Manifest | None:
     if path.stat().st_size != entry.stored_bytes or sha256_of(path) != entry.stored_sha256:
         raise ArchiveError(f"{path} is not the file that was stored", "fetch it again")
     found, manifest = (COPY, entry.stored_bytes, entry.stored_sha256), None
-    if is_marked(entry):
+    if entry.is_marked:
         config = unmarked(_config(path))
         found = COPY, len(config), hashlib.sha256(config).hexdigest()
     if entry.kind != COPY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bale.engine.folder.files import check_stored, copy_file, is_file_of, is_inside, is_marked, unmark_config
+from bale.engine.folder.files import check_stored, copy_file, is_file_of, is_inside, unmark_config
 from bale.engine.folder.renewing import changed_tensors, renew
 from bale.engine.reading.listing import complete_record
 from bale.engine.restore import restore_file
@@ -37,7 +37,7 @@ def restore_folder(
             if entry.kind == COPY:
                 copied = path / entry.stored
                 done = (
-                    unmark_config(copied, place) if is_marked(entry) else copy_file(copied, place, entry.stored_sha256)
+                    unmark_config(copied, place) if entry.is_marked else copy_file(copied, place, entry.stored_sha256)
                 )
                 run.progress(name, entry.source_bytes)
             else:

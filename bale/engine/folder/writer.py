@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from bale.engine.folder.files import copy_file, is_file_of, is_inside, is_marked, mark_config, sha256_of
+from bale.engine.folder.files import copy_file, is_file_of, is_inside, mark_config, sha256_of
 from bale.engine.inputs import Inputs, Options
 from bale.engine.reading.listing import SourceFolder
 from bale.engine.resolved import ResolvedFile
@@ -104,7 +104,7 @@ class FolderWriter:
         return (
             (entry.kind != COPY) == (name in self.source.checkpoints)
             and entry.choices == self._choices(name)
-            and is_marked(entry) == self._is_marked(name)
+            and entry.is_marked == self._is_marked(name)
             and is_file_of(self.out / entry.stored, entry.stored_bytes, entry.stored_sha256)
             and is_file_of(self.source.path / name, entry.source_bytes, entry.source_sha256)
             and (entry.kind == COPY or self._has_same_units(name, entry))

@@ -154,7 +154,9 @@ def stored_folder_row(path: Path) -> tuple[FolderRow, list[Note]]:
 
 def copied_of(entries: Mapping[str, Entry]) -> Copied:
     """The sums of what was copied."""
-    return Copied.of({name: entry.stored_bytes for name, entry in entries.items() if entry.kind == COPY})
+    copies = {name: entry for name, entry in entries.items() if entry.kind == COPY}
+    marked = next((name for name, entry in copies.items() if entry.is_marked), None)
+    return Copied.of({name: entry.stored_bytes for name, entry in copies.items()}, marked)
 
 
 def source_bytes(path: Path) -> int:

@@ -46,6 +46,11 @@ class Entry:
     stored_sha256: str
     choices: str = ""
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether it is a config that was marked when it was copied."""
+        return self.kind == COPY and self.stored_sha256 != self.source_sha256
+
     def to_json(self) -> dict[str, Any]:
         """The entry as it stands in the record."""
         return {
