@@ -71,7 +71,7 @@ def test_one_wrong_bit_in_any_read(tmp_path: Path, source: Path, monkeypatch: py
         bale.verify(archive, source)
         done = bale.decompress(archive, tmp_path / "back", force=True)
         assert not done.exact or sha256(tmp_path / "back") == before
-    assert failures >= 5  # of the header, of the skeleton, of what is coded, of what is digested
+    assert failures >= 4  # of the header, of the skeleton, of what is coded, of what is digested
 
 
 def test_it_is_told_of_which_tensor(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
