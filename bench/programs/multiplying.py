@@ -44,13 +44,15 @@ def operations(found: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Torch's own operations alone, without the module around them."""
     int4, int8 = found["int4"][0], found["int8"][0]  # type: ignore[index]
 
+    codes = int8.codes[:, :COLUMNS].contiguous()  # without what stands behind them
+
     class Int4(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.ops.aten._weight_int4pack_mm_for_cpu(x, int4.codes, int4.group, int4.scales)  # type: ignore[no-any-return]
 
     class Int8(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.ops.aten._weight_int8pack_mm(x, int8.codes, int8.scales)  # type: ignore[no-any-return]
+            return torch.ops.aten._weight_int8pack_mm(x, codes, int8.scales)  # type: ignore[no-any-return]
 
     return {"int4, the operation": Int4(), "int8, the operation": Int8()}
 
