@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bale.engine.folder.files import is_inside
 from bale.engine.run import Progress, Run, one_blas_thread
-from bale.errors import UsageError
+from bale.errors import OutputError, UsageError
 from bale.export.model import Model, Stored
 from bale.export.target import Carried, FileTarget, NotCarried, Order, Piece, Target
 from bale.export.target import dense as dense_piece
@@ -96,6 +97,12 @@ def export(
     source, out, target = Path(source), Path(out), target_of(to)
     with Run(threads, progress=progress) as run, Model(source, run) as model, one_blas_thread():
         target.check(model)
+        if model.folder is not None and is_inside(out, model.folder):
+            raise OutputError(
+                f"cannot write {out}: it is or lies in the compressed folder", "choose another place with -o"
+            )
+        if any(out.exists() and path.samefile(out) for path in model.paths):
+            raise OutputError(f"cannot write {out}: it is the input", "choose another name with -o")
         found = _decided(model, target, _chosen(model, dense), lossy_scales)
         _check_together(target, model, found)
         files = {name: _pieces(tensors, found) for name, tensors in model.files.items()}

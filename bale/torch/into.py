@@ -81,7 +81,8 @@ def load_into(
     keep : str or None
         ``"compressed"`` puts other modules in the places of linear ones whose weights are stored as ``int8``, as
         ``int4`` in groups of 32 to 256, or as ``svd``: they stay compressed in memory and are multiplied as they are,
-        in BF16, on the CPU. One token is computed faster by them, a long prompt slower. All others become dense.
+        in BF16, on the CPU. One token is computed faster by them, a long prompt slower where the
+        processor multiplies in BF16. All others become dense.
 
     Returns
     -------

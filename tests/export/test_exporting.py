@@ -146,3 +146,18 @@ def test_what_is_open_is_closed_where_another_archive_cannot_be_opened(
     assert len(opened) == 1
     with pytest.raises(UsageError, match="is closed"):
         opened[0][NAMES[0]]
+
+
+def test_what_is_exported_is_never_written_over(tmp_path: Path) -> None:
+    small = shards(tmp_path)
+    before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    for out in (small, small / "within"):
+        with pytest.raises(OutputError, match="lies in the compressed folder"):
+            export(small, "safetensors", out, force=True)
+    alone = tmp_path / "one.bale.safetensors"
+    alone.write_bytes((small / "model-00001-of-00002.safetensors.bale").read_bytes())
+    (tmp_path / "link.safetensors").symlink_to(alone)
+    for out in (alone, tmp_path / "link.safetensors"):
+        with pytest.raises(OutputError, match="it is the input"):
+            export(alone, "safetensors", out, force=True)
+    assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before

@@ -1,7 +1,8 @@
 """Weights of 8 and 4 bits, multiplied by torch's own operations for the CPU, which compute in BF16.
 
-With FP32 inputs these operations are some hundred times slower: whatever comes in is rounded to BF16. For one token
-they are several times faster than a dense weight, as less of it is read; for long prompts they are slower than BF16.
+With FP32 inputs these operations take another way, which is far slower: whatever comes in is rounded to BF16. For one
+token they are faster than a dense weight, as less of it is read; for a long prompt they are slower than dense BF16
+where the processor multiplies in BF16.
 """
 
 from __future__ import annotations
